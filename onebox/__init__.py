@@ -1,7 +1,7 @@
 """
 onebox: run a heavy data-science job on one big machine instead of a cluster.
 
-A Makefile-style collection of Invoke tasks. In a project's `tasks.py`:
+It is a Makefile-style collection of Invoke tasks. Write in a project's `tasks.py`:
 
     from onebox import *
 
@@ -16,11 +16,11 @@ import sys
 
 __version__ = "0.1.0"
 
-# Invoke disables writing bytecode, and uv and editable installs write none: without
-# this, every `inv` would compile these modules again.
+# Let Python write bytecode during the imports below. Invoke disables that, and uv and
+# editable installs write no bytecode, so every `inv` would compile these modules again.
 _before, sys.dont_write_bytecode = (
     sys.dont_write_bytecode,
-    # It stays disabled if the user has disabled it by variable or flag.
+    # Writing bytecode stays disabled if the user has disabled it by variable or flag.
     bool(sys.flags.dont_write_bytecode),
 )
 
@@ -46,7 +46,8 @@ from onebox.tasks import (
 
 sys.dont_write_bytecode = _before
 
-# Without `ns`: after a star import, Invoke would use it as the module's collection.
+# `ns` is left out, because after a star import Invoke would take it as the collection
+# of the user's `tasks.py`.
 __all__ = [
     "OneboxError",
     "cancel",

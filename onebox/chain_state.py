@@ -1,4 +1,4 @@
-"""What a chain of stages has done with its box so far."""
+"""Hold what a chain of stages has done with its box so far."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ChainState:
 
         announced: What the user has been shown of the box and its price.
 
-        warned: The warnings that were printed, each of which is printed once.
+        warned: The warnings that were printed; they are not printed again.
 
-        files_checked: The code and data have been checked before a box is created.
+        files_checked: Whether code and data were checked before a box is created.
 
         ended_boxes: The number of boxes that were removed.
 
@@ -41,16 +41,19 @@ class ChainState:
         job_state: "" before the job, "starting" while the box is asked to start it,
             "started" after that.
 
-        superseded: The ids of preempted boxes whose disks stay for now, and which
-            another box has replaced.
+        superseded: The ids of preempted boxes that another box has replaced, but whose
+            disks stay for now.
 
         spent_before: The cost of the run's earlier attempts in USD, None if unknown.
 
         pushed_digest: The digest of the code and data that were pushed.
 
-        fetched: The result of the latest fetch, and the folder it went *fetched_into*.
+        fetched: The result of the latest fetch.
 
-        fetched_earlier_job: The job of an earlier command whose outputs were fetched.
+        fetched_into: The folder of the latest fetch.
+
+        fetched_earlier_job: The id of a job that an earlier command started and whose
+            outputs this one fetched, or "".
 
         receipt: The receipt of the job.
     """
@@ -74,7 +77,7 @@ class ChainState:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the time that the body takes to the stage's."""
+        """Add the time that the body takes to the time of the stage."""
         began = time.monotonic()
         self.stage = stage
         try:

@@ -22,12 +22,12 @@ OWN = (
     "doctor",
     "init",
 )
-# These concern all boxes or none, so they need no --name.
+# These commands concern all boxes or no box, so they need no --name.
 OF_NO_BOX = {"sweep", "doctor", "init"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 _FLAG = r"--[a-z][a-z-]*(?:=[^\s,;:)`]*)?"
-# Text in double quotes is user input or a value: it is not changed.
+# Text in double quotes is user input or a value, so no command in it is changed.
 _COMMAND = re.compile(rf'"[^"\n]*"|(?<![\w./-])inv {_TASK}(?: (?:{_TASK}|{_FLAG}))*')
 
 
@@ -37,7 +37,7 @@ class Hints:
     The spelling of this project's commands.
 
     Attributes:
-        tasks: The command-line name of each onebox task, by its own name.
+        tasks: The name of each onebox task on the command line, by the task's own name.
 
         name: The box's name, "" if the commands need no --name.
     """
@@ -47,7 +47,7 @@ class Hints:
 
     def spell(self, text: str) -> str:
         """
-        Return a sentence with every `inv` command as it must be typed.
+        Return a text in which every `inv` command is spelled as it must be typed.
 
         >>> Hints({"logs": "box.logs"}, "b").spell("inv logs follows it")
         'inv box.logs --name=b follows it'

@@ -1,4 +1,4 @@
-"""One project's box of one name: settings, provider, store and connection."""
+"""Open everything a stage needs to work on one box, such as store and connection."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ from onebox.ui.screen import Screen
 @dataclass
 class ProviderCache:
     """
-    What the provider has answered to this command.
+    The provider's answers to this command, which are not requested again.
 
     Attributes:
-        offers: The offers for the box's size, by the id of the image it boots.
+        offers: The offers for the box's size, by the id of the image that it would
+            boot.
 
-        images: The owner's images, None until they are listed.
+        images: The owner's images; None until they are listed.
     """
 
     offers: dict[str, list[Offer]] = field(default_factory=dict)
@@ -58,13 +59,14 @@ class BoxContext:
 
         chain: What the stages of the command line have done so far.
 
-        screen: The output.
+        screen: Where messages and output are printed.
 
-        owner, project: The ids in the tags of every cloud object.
+        owner, project: The ids of the user and the project, which are in the tags of
+            every cloud object.
 
         store: The state of the box on this machine.
 
-        cache: The provider's answers.
+        cache: The provider's answers to this command.
 
         into: The folder that outputs are fetched into.
     """
@@ -109,13 +111,15 @@ class BoxContext:
         Read the settings and return the context.
 
         Args:
-            tasks: The command-line name of each onebox task, by its own name.
+            tasks: The name of each onebox task on the command line, by the task's own
+                name.
 
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
         settings = load_settings(Path(root), environ, flags)
-        # The commands in our hints need --name only if this command has it, too.
+        # Commands in our hints need --name only if the name comes from a flag or
+        # variable. Otherwise onebox.toml or the default gives them the same name.
         named = settings.overrides_file("name")
         screen = Screen(environ, Hints(tasks or {}, settings.name if named else ""))
         return cls(Path(root), environ, settings, invocation, screen)
@@ -153,7 +157,7 @@ class BoxContext:
         return providers.load(name, table, local_root(self.environ))
 
     def choose_provider(self) -> None:
-        """Return to the configured provider if no box is left at another one."""
+        """Use the configured provider again, if no box is left at the present one."""
         before = self.provider_name
         if before == self.settings.provider:
             return
@@ -168,7 +172,7 @@ class BoxContext:
 
     @property
     def boxes(self) -> BoxFinder:
-        """Return the finder of this project's boxes of this name."""
+        """Return the finder of the boxes that have this name in this project."""
         if self._boxes is None:
             self._boxes = BoxFinder(self)
         return self._boxes
@@ -185,11 +189,12 @@ class BoxContext:
     # -- connection ------------------------------------------------------------
 
     def ssh(self, box: Box | None = None) -> connection.SSHConnection:
-        """Return the connection to a box, the current one if None."""
+        """Return the connection to a box; None means the current box."""
         box = box or self.boxes.running()
         record = self.store.record
         if record.box == box.id and record.host_key not in ("", box.host_key):
-            # A new host key was recorded, and the tags may still hold the old one.
+            # A new host key was recorded, and the tags, which *box* comes from, may
+            # still hold the old one. The box may use either, so both are accepted.
             box = replace(box, host_key=f"{box.host_key}\n{record.host_key}")
         if self._ssh is None or not self._ssh.is_for(box):
             if self._ssh is not None:
@@ -230,11 +235,11 @@ class BoxContext:
 
     @property
     def title(self) -> str:
-        """Return project and name of the box, as messages show them."""
+        """Return the project and the name of the box, as messages show them."""
         return self.title_of(self.settings.name)
 
     def title_of(self, name: str) -> str:
-        """Return the title of this project's box of another name."""
+        """Return the title of the box that has another name in this project."""
         return f"{self.settings.project}/{name}"
 
     @property
@@ -243,7 +248,7 @@ class BoxContext:
         return self.root / ".onebox"
 
     def job_dir(self, job_id: str) -> Path:
-        """Return the folder with what this machine keeps of a job: log, receipt."""
+        """Return the folder in which this machine keeps a job's log and receipt."""
         return self.local_dir / "jobs" / job_id
 
     @property
@@ -259,13 +264,13 @@ class BoxContext:
 
     @property
     def recorded_into(self) -> str:
-        """Return `into` as records hold it: relative to the project if inside it."""
+        """Return `into` as records hold it: relative if it is inside the project."""
         inside = self.root in (self.into, *self.into.parents)
         return str(self.into.relative_to(self.root) if inside else self.into)
 
     @property
     def job_into(self) -> Path:
-        """Return the folder for the latest job's outputs; `run --into` names it."""
+        """Return the folder for the latest job's outputs, as `run --into` named it."""
         named = self.store.record.job_into
         return self.root / named if named else self.usual_into
 
@@ -296,7 +301,7 @@ class BoxContext:
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Use a copy of the invocation in the body: a plan owes no teardown."""
+        """Use a copy of the invocation in the body, because a plan owes no teardown."""
         invocation = self.invocation
         if not invocation.dry:
             self.invocation = replace(invocation, dry=True)
@@ -306,7 +311,7 @@ class BoxContext:
             self.invocation = invocation
 
     def end_with_box(self) -> None:
-        """Forget the removed box: onebox.toml configures the next one."""
+        """Forget the removed box, and use the configured provider for the next one."""
         self.store.forget()
         self.chain.ended_boxes += 1
         self.invocation.box_ended()
@@ -321,7 +326,7 @@ class BoxContext:
 
 
 def _project(root: Path, settings: Settings, state: Path) -> str:
-    """Return the project id: from onebox.toml if it is set there, else the folder's."""
+    """Return the project id: the one that is configured, else the folder's."""
     if settings.source("project") != "default":
         return settings.project
     return project_id(root, settings.project, state)

@@ -1,5 +1,5 @@
 """
-The errors of onebox and their exit codes, which follow sysexits.h.
+Define the errors of onebox and their exit codes, which follow sysexits.h.
 
 * OneboxError                70  an internal step failed
   x UsageError               64  the command line contradicts itself or the box

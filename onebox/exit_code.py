@@ -31,17 +31,18 @@ def exit_code(
     task_names: Mapping[str, str],
 ) -> Iterator[None]:
     """
-    Print a OneboxError and raise Invoke's Exit with its exit code.
+    Print a OneboxError of the body, and raise Invoke's Exit with its exit code.
 
     Args:
         context: The box's context; None while it is being opened.
 
-        task_names: The name of each onebox task in this project.
+        task_names: The name of each onebox task on the command line, by the task's own
+            name.
     """
     try:
         yield
     except OneboxError as error:
-        # Shown by `inv --debug`.
+        # `inv --debug` shows this traceback.
         logging.getLogger("invoke").debug("onebox failed", exc_info=True)
         _report(error, context, environ, task_names)
         raise Exit(code=error.code) from error
@@ -71,7 +72,7 @@ def _report(
         Screen(environ, Hints(task_names)).error(error)
         return
     if isinstance(error, JobFailed):
-        # `run` has printed it in its own line; the exit code is the job's own.
+        # `run` has printed the failure of the job in its own line.
         return
     if not error.running:
         error.running = _still_running(context)
@@ -87,7 +88,7 @@ def report_interrupt(context: BoxContext) -> None:
     try:
         box = context.boxes.refresh()
     except (OneboxError, OSError) as error:
-        # Without an answer it is not proven that no box is left.
+        # Without an answer from the provider, a box may be left. So the record is used.
         screen.say(f"onebox: {left_by_record(context)}")
         screen.say(f"        its current state is unknown: {error}")
         screen.say("  next: inv status")
@@ -116,7 +117,7 @@ def _how_to_resume(context: BoxContext) -> str:
     if context.chain.stage == "teardown":
         return "inv teardown"
     if context.chain.stage == "fetch":
-        # Not the same command: `inv run` would run the finished job again.
+        # The same command is not suggested: `inv run` would run the finished job again.
         temporary = context.store.record.temporary
         return f"inv fetch{' teardown' * context.invocation.owes_teardown(temporary)}"
     return "the same command resumes; inv teardown removes the box"
@@ -135,7 +136,7 @@ def _report_detached(context: BoxContext, box: Box) -> None:
 
 
 def _still_running(context: BoxContext) -> str:
-    """Return a sentence about the box that is left, "" if none is."""
+    """Return a sentence about the box that is left, "" if no box is left."""
     context.chain.superseded.clear()
     # The cause of the error, such as a full disk, may make this query fail too.
     with suppress(OneboxError, OSError):

@@ -1,9 +1,9 @@
 """
-The flags that every stage takes, such as `--vm`: one value for the whole line.
+Define the flags that every stage takes, such as `--vm`, with one value for the line.
 
-Invoke parses a flag together with the task it follows, and copies tasks and
-arguments between parsing and execution. The values are therefore kept in
-`FlagStore` until the first stage runs.
+Invoke parses a flag together with the task that it follows, and copies tasks and
+arguments between parsing and execution. The values are therefore kept in `FlagStore`
+until the first stage runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FlagStore:
 
     @classmethod
     def take(cls) -> dict[str, Any]:
-        """Return the values and forget them: the next line starts empty."""
+        """Return the values and forget them, so that the next line starts empty."""
         values = cls.values
         cls.clear()
         return values
@@ -56,7 +56,12 @@ class SharedArgument(Argument):
         return copy.copy(self)
 
     def set_value(self, value: Any, cast: bool = True) -> None:
-        """Store the value for the line. Raises Exit if the line has another one."""
+        """
+        Store the value for the line.
+
+        Raises:
+            Exit: The flag has no value, or the line already has another value for it.
+        """
         name = str(self.names[0])
         if isinstance(value, str) and (not value or value.startswith("-")):
             # Invoke would parse `--vm --dry` as the size "--dry", and run the job.

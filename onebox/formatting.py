@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-# Clouds list memory and disks in units of 2**30 bytes and call them GB.
+# Each unit is 1024 times the one before it, because clouds list memory and disks in
+# units of 2**30 bytes and call them GB.
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-# Longer paths are shortened in the middle.
+# A path with more characters than this is shortened in the middle.
 LONGEST_PATH = 200
 
 # Two clocks count as equal if they differ by at most this many seconds.
@@ -14,7 +15,11 @@ CLOCK_SECONDS = 60.0
 
 
 def clock_differs(ahead: float) -> str:
-    """Return a phrase for this machine's clock, compared with one *ahead* of it."""
+    """
+    Return a phrase that compares this machine's clock with another clock.
+
+    The other clock is *ahead* seconds ahead of this machine's.
+    """
     where = "behind" if ahead > 0 else "ahead of"
     return f"this machine's clock is {seconds(abs(ahead))} {where}"
 
@@ -132,7 +137,7 @@ def path(name: bytes | str) -> str:
 
 def first_names(names: list[str], limit: int = 3) -> str:
     """
-    Format a list of names; all after the first *limit* are only counted.
+    Format a list of names; those after the first *limit* are only counted.
 
     >>> first_names(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'

@@ -1,4 +1,4 @@
-"""What one command line asks for, and whether the box is torn down at its end."""
+"""Hold what a command line asks for; decide if the box is torn down at its end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Invocation:
     """
     The command line under way.
 
-    A box is temporary if the chain created it only to run a job: the chain tears it
-    down at its end.
+    A box is temporary if the chain created it only to run a job. The chain then tears
+    it down at its end.
 
     Attributes:
         command: The command line as typed.
@@ -26,7 +26,8 @@ class Invocation:
 
         only: Whether the current stage runs without the stages it needs (`--only`).
 
-        own_command: Whether the line has its own command to run, after `--`.
+        own_command: Whether the stage that began last was given a command to run, after
+            `--` or by `--command`.
 
         box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
@@ -36,13 +37,13 @@ class Invocation:
 
         created_box: Whether this line created the box.
 
-        dry: Whether this is the copy of a plan, which owes no teardown.
+        dry: Whether this is the copy that a plan uses. A plan owes no teardown.
 
         leaves_box: Whether a box is still up after the last chain of the line.
 
         box_used: Whether a stage of the line has used the box.
 
-        detached: Whether a job was left running, with instructions printed.
+        detached: Whether a job was left running and instructions for it were printed.
     """
 
     command: str
@@ -58,11 +59,12 @@ class Invocation:
     leaves_box: bool = False
     box_used: bool = False
     detached: bool = False
-    # The depth of nested needs: 0 while a stage runs that the user has called.
+    # How many calls of needs are nested at the moment: 0 while the stage that runs is
+    # one that the user has called.
     _need_depth: int = field(default=0, repr=False)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
-        """Record that a stage begins; *stage* is "" for a user's own."""
+        """Record that a stage begins; *stage* is "" for a stage of the user's own."""
         self.own_command = own_command
         self.keep = self.keep or keep
         self.box_used = self.box_used or stage in ("provision", "push", "run", "fetch")
@@ -76,7 +78,7 @@ class Invocation:
 
     @contextmanager
     def as_need(self) -> Iterator[None]:
-        """Mark the stages called in this block as needs, not the user's request."""
+        """Mark the stages that the body calls as needs, which the user did not call."""
         self._need_depth += 1
         try:
             yield
@@ -84,12 +86,12 @@ class Invocation:
             self._need_depth -= 1
 
     def box_replaced(self, earlier_temporary: bool) -> None:
-        """Record that another box replaces this one: it is kept if this one is."""
+        """Record that another box replaces this one, and is kept if this one is."""
         if not self.owes_teardown(earlier_temporary):
             self.box_requested = True
 
     def box_ended(self) -> None:
-        """Record that the box is gone: requests to keep it do not hold for another."""
+        """Record that the box is gone; requests to keep it do not cover another box."""
         self.keep = self.box_requested = self.created_box = self.leaves_box = False
 
     @property

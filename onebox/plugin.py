@@ -1,9 +1,9 @@
 """
-Stages as Invoke tasks; only this module and `flags` depend on Invoke's internals.
+Make Invoke tasks of stages; only this module and `flags` depend on Invoke's internals.
 
-A stage brings up the stages it needs, runs once per command line, and takes the
-flags of the whole line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own
-`pre=` does neither: it passes no arguments on, and `inv provision run` would run
+A stage brings up the stages it needs, runs once per command line, and takes the flags
+of the whole line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own `pre=` is not
+used for this, because it passes no arguments on, and `inv provision run` would run
 `provision` twice.
 """
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 ONLY_HELP = "Run this stage alone, without the stages it needs."
 
 
-# Task is generic in the type its body returns, which differs from stage to stage.
+# The generic class Task has a parameter for the type that the body returns. It is left
+# out, because this type differs from stage to stage.
 class Stage(Task):  # type: ignore[type-arg]
     """
     A task that brings up the stages it needs and takes the shared flags.
@@ -73,15 +74,18 @@ class Stage(Task):  # type: ignore[type-arg]
         self.on_box = on_box
         self.before_job = before_job
         self.each_time = each_time
-        # A user's task may have a parameter such as `name`: it is not a shared flag.
+        # The signature is needed because a user's task may have a parameter of its own
+        # such as `name`, which then is not the shared flag.
         self.signature = inspect.signature(body)
         super().__init__(body, *args, **kwargs)
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return this task's own flags, then the shared ones."""
-        # Invoke calls this for every task before it parses a command line.
+        # Invoke calls this method for every task before it parses a command line, so
+        # the values of an earlier line are removed here.
         FlagStore.clear()
-        # Invoke pops the help texts: a second program in this process needs them too.
+        # Invoke removes each help text that it uses. The texts are restored, because a
+        # second Invoke program in this process needs them, too.
         help_texts = dict(self.help)
         arguments = list(super().get_arguments(ignore_unknown_help))
         self.help = help_texts
@@ -101,11 +105,11 @@ class Stage(Task):  # type: ignore[type-arg]
 
     def __call__(self, c: Context, *args: Any, **kwargs: Any) -> Any:
         """
-        Run the stage after the stages it needs; return an earlier result if it ran.
+        Run the stage after the stages it needs; if it already ran, return its result.
 
         Raises:
-            invoke.Exit: It failed; the message has been printed, the code is
-                the job's own or one of `onebox.errors`.
+            invoke.Exit: The stage failed, and the message has been printed. The exit
+                code is the job's own or that of an error in `onebox.errors`.
         """
         shared = {
             name: kwargs.pop(name, None)
@@ -121,14 +125,16 @@ class Stage(Task):  # type: ignore[type-arg]
         contexts = _Contexts.of(c)
         with contexts.using(flags), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the line, but not those of a
-            # stage in another task's `pre`. With defaults applied, both are equal.
+            # stage in another task's `pre`. The defaults are applied here, so that both
+            # calls have the same arguments.
             bound = self.signature.bind(c, *args, **kwargs)
             bound.apply_defaults()
             command = bound.arguments.get("command", "")
             if self.builtin and not isinstance(command, str):
                 raise usage_exit(f"run(c, command={command!r}): expected a string")
             arguments = _freeze(tuple(bound.arguments.values())[1:])
-            # A stage runs again after its box has gone, or a job has started.
+            # An `on_box` stage runs again after its box has gone, and a `before_job`
+            # stage runs again after a job has started.
             generation = (
                 context.chain.ended_boxes if self.on_box else 0,
                 context.chain.started_jobs if self.before_job else 0,
@@ -145,7 +151,8 @@ class Stage(Task):  # type: ignore[type-arg]
         arguments = bound.arguments
         is_run = self.builtin and self.name == "run"
         dry = c.config.run.dry
-        # Whether `run` is up to date depends on the outputs in the folder of --into.
+        # The folder of --into is set for the needs and checks below, too, because
+        # whether `run` is up to date depends on the outputs in that folder.
         into = arguments["into"] if is_run else ""
         with (
             context.planning() if dry else nullcontext(),
@@ -154,7 +161,7 @@ class Stage(Task):  # type: ignore[type-arg]
             context.invocation.begin(
                 self.name if self.builtin else "",
                 only=only,
-                # `image --keep` is about the builder, `run --keep` about the box.
+                # Only `run --keep` keeps the box; `image --keep` keeps the builder.
                 keep=is_run and arguments["keep"],
                 own_command=bool(c.remainder or (is_run and arguments["command"])),
             )
@@ -191,7 +198,7 @@ def stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stage
 def stage(body: Callable[..., Any], /) -> Stage: ...
 def stage(*needs: Any, **options: Any) -> Any:
     """
-    Make a task that brings up what it needs and takes the shared flags.
+    Make a task that brings up the stages it needs and takes the shared flags.
 
         @stage(push)
         def train(c, epochs=3):
@@ -242,18 +249,20 @@ class _Contexts:
     """
     The box contexts of one command line, one for each set of shared flags.
 
-    Most lines have one. A user's task makes more of them with keywords, as in
-    `run(c, name="second")`.
+    Most lines have one context. A user's task makes more contexts when it passes shared
+    flags as keywords, as in `run(c, name="second")`.
     """
 
     def __init__(self) -> None:
         self._line_flags = FlagStore.take()
         self._task_names, self._stages = _read_executor()
-        # The flags in force: one entry for each stage that is running.
+        # The shared flags of each stage that is running. Those of the innermost stage
+        # are last and are in force.
         self._flags: list[dict[str, Any]] = []
         self._contexts: dict[Any, BoxContext] = {}
         self._running: list[BoxContext] = []
-        # Only at exit is it certain that no later task of the line removes a box.
+        # The boxes that are kept are printed at exit, because before that a later task
+        # of the line may remove one.
         atexit.register(self._print_kept_boxes)
 
     @classmethod
@@ -262,14 +271,14 @@ class _Contexts:
         contexts = getattr(c.config, "_onebox", None)
         if not isinstance(contexts, cls):
             contexts = cls()
-            # `Executor.execute` passes one config object to all tasks of a line; it
-            # makes a new Context for each.
+            # The contexts are stored in the config, because `Executor.execute` passes
+            # the same config to all tasks of a line, but a new Context to each task.
             c.config._set(_onebox=contexts)
         return contexts
 
     @contextmanager
     def using(self, flags: dict[str, Any]) -> Iterator[None]:
-        """Use a stage's keywords during the body, over the flags of its caller."""
+        """Let a stage's keywords override the flags of its caller during the body."""
         base = self._flags[-1] if self._flags else self._line_flags
         self._flags.append({**base, **flags})
         try:
@@ -283,7 +292,11 @@ class _Contexts:
 
     @contextmanager
     def entered(self, c: Context) -> Iterator[BoxContext]:
-        """Enter the context for the flags in force; settle it after its last stage."""
+        """
+        Enter the context for the flags in force.
+
+        The context is settled when the outermost stage that uses it ends.
+        """
         context = self._opened(c)
         outermost = context not in self._running
         self._running.append(context)
@@ -312,7 +325,7 @@ class _Contexts:
         return self._contexts[key]
 
     def _exit_code(self, context: BoxContext | None) -> AbstractContextManager[None]:
-        """Print errors of onebox and make their exit code that of `inv`."""
+        """Print onebox's errors, and make `inv` exit with their exit codes."""
         manager: AbstractContextManager[None] = _load("exit_code").exit_code(
             context, os.environ, self._task_names
         )
@@ -327,11 +340,11 @@ def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
     """
     Return the command-line name of each onebox stage, and the stages on this line.
 
-    A stage's name on the command line, such as `box.run`, is in the collection.
-    Invoke passes neither the collection nor the other tasks of the line to a task
-    (`Executor.execute` in invoke/executor.py), so they are read from the frame of
-    the executor that called it. Both are empty if a stage is called from Python
-    alone.
+    A stage's name on the command line, such as `box.run`, is in the collection. Invoke
+    passes neither the collection nor the other tasks of the line to a task
+    (`Executor.execute` in invoke/executor.py), so they are read from the frame of the
+    executor that called the task. Both results are empty if no executor called it, as
+    when a stage is called from Python.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -344,7 +357,7 @@ def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def _names_in_collection(executor: Executor) -> dict[str, str]:
-    """Return the name each onebox stage is called by; the shortest if it has two."""
+    """Return the name of each onebox stage, the one with the fewest dots if several."""
     names: dict[str, str] = {}
     for name in sorted(
         executor.collection.task_names, key=lambda name: name.count(".")
@@ -365,7 +378,7 @@ def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, .
 
 
 def _load(module: str) -> Any:
-    """Import a module of onebox when a stage runs: `inv --list` needs none of them."""
+    """Import a module of onebox only when a stage runs; `inv --list` needs none."""
     with with_bytecode():
         return importlib.import_module(f"onebox.{module}")
 

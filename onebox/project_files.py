@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from onebox.agent.files.hash_index import Index
     from onebox.context import BoxContext
 
-# One file per box name: one folder a line as JSON, relative to the project.
+# Each box name has one file with this name. Each of its lines is the path of a folder,
+# as JSON and relative to the project.
 FOLDERS = "folders.jsonl"
 
 
@@ -29,11 +30,13 @@ def select_files(
     index: Index | None = None,
 ) -> Selection:
     """
-    Select files by patterns of code and data; print each warning once per line.
+    Select the files below the paths of code and data, and print new warnings.
+
+    Each warning is printed only once for a command line.
 
     Raises:
-        UsageError: The project is not a folder to push from: a home folder, or a
-            folder that holds onebox's own key.
+        UsageError: The project folder must not be pushed: it is or holds a home folder,
+            or it holds onebox's own key, state or local boxes.
     """
     reason = paths.no_project(context.root, context.environ)
     if reason is not None:
@@ -57,7 +60,7 @@ def select_project(context: BoxContext, index: Index | None = None) -> Selection
 
 
 def describe_left_out(selection: Selection) -> str:
-    """Return a phrase that names the local outputs that are not pushed, or ""."""
+    """Return a phrase that names the local outputs that are not pushed; "" if none."""
     if not selection.left_out:
         return ""
     names = [
@@ -90,14 +93,16 @@ def note_folder(context: BoxContext, folder: Path) -> None:
 
 
 def noted_folders(context: BoxContext) -> list[str]:
-    """Return the folders of the project that outputs are fetched into: not code."""
+    """Return the folders of the project that outputs are fetched into."""
     folders = []
     template = context.settings.fetch.outputs_to
     if template is not None:
-        # The folders of boxes whose outputs were never fetched are not recorded.
+        # Add the folder that `outputs_to` names before its placeholder. It is needed
+        # because the folder of a box is recorded only when its outputs are fetched.
         folders.append(template.partition("{")[0].rpartition("/")[0] or template)
     for file in sorted(context.fetch_memory.parent.glob(f"*/{FOLDERS}")):
-        # A crash may have cut the last line short: then its folder is treated as code.
+        # If a crash has cut the last line short, the folders in this file are ignored,
+        # so they are treated as code.
         with suppress(OSError, ValueError):
             folders += [
                 json.loads(line) for line in file.read_text("utf-8").splitlines()

@@ -1,7 +1,8 @@
 """
 Recognize the folders of version control, such as `.git`, in a list of paths.
 
-Their configuration can name programs that git, or a shell's prompt, then runs.
+The configuration in such a folder can name programs, which git or the prompt of a shell
+then runs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 _LIKELY = re.compile(rb"(?:^|/)(?:[.\x80-\xff]|git~1)", re.IGNORECASE)
 REPOSITORIES = frozenset([".git", "git~1", ".hg", ".jj", ".sl"])
-# A folder with these entries is a bare repository to git.
+# Git takes a folder with these entries for a bare repository.
 BARE = frozenset([b"head", b"objects", b"refs"])
 GIT_NEEDS = BARE | {b"commondir"}
 # HFS+ ignores these characters in names, so that ".g\u200cit" is ".git" there.
@@ -21,9 +22,10 @@ IGNORED_BY_HFS = dict.fromkeys(
 
 
 def is_repository(name: bytes) -> bool:
-    """Return whether any file system reads this name as a repository folder's."""
+    """Return whether a file system may take this name for that of a repository."""
     text = name.decode("utf-8", "replace").translate(IGNORED_BY_HFS)
-    # NTFS ignores trailing dots and spaces, and a stream name after a colon.
+    # At the end of a name, NTFS ignores dots and spaces, and a colon that is followed
+    # by the name of a stream.
     return text.partition(":")[0].rstrip(". ").casefold() in REPOSITORIES
 
 
@@ -44,8 +46,8 @@ def repositories(
     """
     Return a function that returns the repository a path lies in, or None.
 
-    It also recognizes bare repositories among *paths*: any folder with the entries
-    that git looks for.
+    The returned function also recognizes bare repositories among *paths*. Any folder
+    with the entries that git looks for is a bare repository.
 
     Args:
         exists: Returns whether a path exists at the destination already.
@@ -71,18 +73,19 @@ def _bare_repositories(
     entries: dict[bytes, set[bytes]] = {}
     for path in paths:
         folder, _, name = path.rpartition(b"/")
-        # Lower case, because some file systems ignore case.
+        # Names are compared in lower case, because some file systems ignore case.
         entry = name.lower()
         if entry in GIT_NEEDS:
             entries.setdefault(folder, set()).add(entry)
     for folder, names in entries.items():
-        # An earlier fetch may have brought the other entries.
+        # An earlier fetch may have brought the other entries of this folder.
         for name in (b"HEAD", b"objects", b"refs", b"commondir"):
             if exists(folder + b"/" + name):
                 names.add(name.lower())
     return frozenset(
         folder
         for folder, names in entries.items()
-        # In the folder of a linked work tree, `commondir` names the repository.
+        # Besides HEAD, git needs objects and refs, or `commondir`. In the folder of a
+        # linked work tree, `commondir` names the repository that has these two.
         if b"head" in names and (b"commondir" in names or names >= BARE)
     )

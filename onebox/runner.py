@@ -33,7 +33,8 @@ def frame(context: BoxContext) -> Iterator[None]:
                 report_interrupt(context)
                 raise
             if context.screen.closed:
-                # The reader of our output is gone: exit as SIGPIPE ends a program.
+                # The reader of our output is gone, so the exit code must be that of a
+                # program that SIGPIPE has ended.
                 raise Interrupted(signal.SIGPIPE)
         finally:
             context.close()
@@ -48,10 +49,12 @@ def _settled(context: BoxContext) -> Iterator[None]:
         _settle(context, error)
         raise
     except KeyboardInterrupt as error:
-        # A user's own task has replaced our signal handler.
+        # Our signal handler raises no KeyboardInterrupt, so a user's own task has
+        # replaced the handler.
         raise Interrupted(signal.SIGINT) from error
     except (Exception, SystemExit):
-        # A user's own task failed after its stages had succeeded.
+        # Such an exception means that a user's own task has failed after its stages
+        # had succeeded.
         _settle(context, None)
         raise
     else:
@@ -69,11 +72,11 @@ def check_before_needs(context: BoxContext, stage: str) -> bool:
     """
     Check what can be checked before a stage's needs run, and print the headline.
 
-    Returns whether the needs must run: False if the job itself would be skipped.
+    Return whether the needs must run: False if the job itself would be skipped.
 
     Raises:
-        OneboxError: The stage would fail for a reason that is visible on this
-            machine: no box is created for it.
+        OneboxError: The stage would fail for a reason that can be found before its
+            needs run, so no box is created for it.
     """
     if stage == "run":
         if not context.invocation.own_command and run.reason(context) is None:

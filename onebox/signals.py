@@ -1,8 +1,9 @@
 """
 Raise Ctrl-C, TERM and HUP as one exception, but not inside a critical section.
 
-Invoke installs no signal handlers: TERM would end the process without running any
-`finally`, and a Ctrl-C during a subprocess would not lead to exit code 130.
+Invoke installs no signal handlers. Without this module, TERM would end the process
+without running any `finally`, and a Ctrl-C during a subprocess would not lead to exit
+code 130.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-# Signals this close together count as one: a closed terminal sends HUP and TERM, and
-# a wrapper forwards a Ctrl-C that the terminal has also sent to us.
+# Signals within this time after the first one count as the same one: a closed terminal
+# sends HUP and TERM, and a wrapper forwards a Ctrl-C that the terminal has also sent to
+# us.
 ONE_PRESS_SECONDS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A signal asks this process to stop; *code* is 128 + the signal."""
+    """A signal asks this process to stop; *code* is 128 + the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -47,8 +49,8 @@ def signals_as_exceptions(last_words: Callable[[], str]) -> Iterator[None]:
     """
     Raise `Interrupted` at the first signal; exit at once at the second.
 
-    After that, while Python exits, signals are ignored: they would change the exit
-    code.
+    After `Interrupted` has left the outermost block, all signals are ignored while
+    Python exits, because they would change the exit code.
 
     Args:
         last_words: Returns the line to print at the second signal: which box is left,
@@ -74,13 +76,14 @@ def signals_as_exceptions(last_words: Callable[[], str]) -> Iterator[None]:
     finally:
         _Watch.last_words = outer
         for number, handler in before.items():
-            # None means that a handler in C was installed; it cannot be restored.
+            # None means that C code had installed the handler. It cannot be restored.
             if handler is not None:
                 signal.signal(number, handler)
 
 
 def _ignore_signals() -> None:
-    # While it exits, Python restores the default handlers, which kill the process.
+    # Otherwise Python would restore the default handlers while it exits, and a signal
+    # would then kill the process.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -89,7 +92,8 @@ def _ignore_signals() -> None:
 def signals_delayed() -> Iterator[None]:
     """Delay a signal until the body has ended; the body takes milliseconds."""
     if threading.current_thread() is not threading.main_thread():
-        # Python delivers signals to the main thread only, so nothing must be delayed.
+        # Python delivers signals to the main thread only, so in this thread there is
+        # nothing to delay.
         yield
         return
     _Watch.depth += 1
@@ -111,12 +115,12 @@ def _arrive(number: int, frame: FrameType | None) -> None:
     if _Watch.count > 1:
         try:
             words = _Watch.last_words() if _Watch.last_words else ""
-            # If stderr is closed, descriptor 2 may be any file.
+            # If stderr is closed, descriptor 2 may belong to any other file.
             if sys.stderr is not None:
                 text = f"\nonebox: {words}\n" if words else "\n"
                 os.write(2, text.encode("utf-8", "replace"))
         finally:
-            # Exit even if the line above fails.
+            # The process must exit even if printing fails.
             os._exit(128 + number)
     if _Watch.depth:
         _Watch.waiting = number

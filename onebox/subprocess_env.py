@@ -1,4 +1,4 @@
-"""The environment of programs that onebox starts: ours without the secrets."""
+"""Give the programs that onebox starts our environment without the secrets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The Invoke tasks, in the order of the pipeline; the work is in `onebox.stages`.
+Define the Invoke tasks in the order of the pipeline; `onebox.stages` does the work.
 
 `from onebox import image, provision, push, run, fetch, teardown` adds them to a
 project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` etc.

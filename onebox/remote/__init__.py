@@ -1,1 +1,1 @@
-"""The connection to a box: OpenSSH, the agent channel, keys and the agent bundle."""
+"""Connect to a box with OpenSSH, and exchange requests and answers with its agent."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 MAIN = "from agent.main import main\n\nmain()\n"
 SMALL = "from agent.main import main\n\nmain(small=True)\n"
-# The modules of the small agent: the watchdog, and receiving the whole agent.
+# The modules of the small agent, which runs the watchdog and receives the whole agent.
 SEED = (
     "__init__",
     "box",
@@ -27,13 +27,18 @@ SEED = (
     "server",
     "watchdog",
 )
-# In Python 3.11, ast.parse in two threads at a time raises SystemError.
+# This lock is needed because in Python 3.11 ast.parse raises SystemError when two
+# threads call it at the same time.
 _PARSING = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
 def bundle() -> bytes:
-    """Return the agent as a zip archive that python3 runs; its bytes reproduce."""
+    """
+    Return the agent as a zip archive that python3 runs.
+
+    The same sources give the same bytes.
+    """
     files = {"__main__.py": MAIN}
     folder = _folder()
     for path in sorted(folder.rglob("*.py")):
@@ -57,7 +62,7 @@ def seed() -> bytes:
 
 
 def version() -> str:
-    """Return a short hash of the agent, which both ends compare."""
+    """Return a short hash of the agent, to be compared with that of a box's agent."""
     return hashlib.sha256(bundle()).hexdigest()[:12]
 
 
@@ -69,7 +74,7 @@ def _zip(files: Mapping[str, str], method: int) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, text in files.items():
-            # A fixed date, so that the same sources give the same bytes.
+            # The date is fixed, so that the same sources give the same bytes.
             info = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
             archive.writestr(info, text, method, 9)
     return out.getvalue()

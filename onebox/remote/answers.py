@@ -1,9 +1,10 @@
 """
-The agent's answers as frozen values, checked where they arrive.
+Check the agent's answers as they arrive, and turn them into frozen values.
 
-A job may have replaced the agent of its box, so no answer is trusted: ids match one
+A job may have replaced the agent of its box, so no answer is trusted: ids must match a
 pattern, numbers have bounds, and texts are escaped for a terminal. Every function and
-`parse` method raises ProtocolError for an invalid answer, if it names no other error.
+`parse` method raises ProtocolError for an invalid answer, unless its docstring names
+another error.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class Sample:
-    """The current use of a box, in CPUs and bytes; None if unknown."""
+    """How many CPUs and bytes of memory a box uses and has; None means unknown."""
 
     cpu: float | None = None
     cpus: int | None = None
@@ -152,9 +153,11 @@ class Sample:
 @dataclass(frozen=True)
 class Hello:
     """
-    The first answer of an agent: its version, the machine, the box's clock.
+    The first answer of an agent.
 
-    *deadline* is the time (epoch seconds) at which the box powers itself off.
+    *agent* is the agent's version, *arch* the machine's architecture, and *now* the
+    time (epoch seconds) by the box's clock. *deadline* is the time (epoch seconds) at
+    which the box powers itself off.
     """
 
     agent: str
@@ -198,10 +201,10 @@ class ScanResult:
     """
     The answer that ends a scan of the outputs; `agent.files.file_ops` has the details.
 
-    *buckets* are those of the manifest that were sent. *missing* are roots that do not
-    exist, *nowhere* links to no file or folder. *outputs_changed* is whether any output
-    is new or changed since the push; *changed_outside* counts such files outside of the
-    outputs.
+    *buckets* are the numbers of the manifest's buckets that differ and that the box has
+    sent. *missing* are roots that do not exist. *nowhere* are links that lead to no
+    file or folder. *outputs_changed* is whether any output is new or changed since the
+    push. *changed_outside* counts the new or changed files outside of the outputs.
     """
 
     buckets: tuple[int, ...]
@@ -220,7 +223,7 @@ class ScanResult:
         Return the answer to a scan of *roots*.
 
         Args:
-            count: How many bucket hashes were sent.
+            count: How many bucket hashes were sent to the box.
         """
         fields = Fields(value, "answer to a scan")
         missing = fields.names("missing")
@@ -241,7 +244,7 @@ class ScanResult:
 
 
 def buckets(value: object, count: int) -> tuple[int, ...]:
-    """Return the buckets of a manifest that differ, of *count* that were sent."""
+    """Return the numbers of the buckets that differ; *count* buckets were compared."""
     return Fields(value, "list of buckets").integers("buckets", count, most=count - 1)
 
 
@@ -253,7 +256,9 @@ def refusal(value: object) -> tuple[str, str]:
 
 def push_row(row: object) -> tuple[bytes, str, list[Any]]:
     """
-    Check a row about a file of a push; return path, kind and the values of an offer.
+    Check a row that the box sends about a pushed file.
+
+    Return the path, the kind of the row, and the values for `offer`.
 
     Raises:
         Hostile: The row is invalid.
@@ -274,7 +279,8 @@ def offer(entry: Entry, values: list[Any]) -> FileOffer:
     Return the box's offer for a file.
 
     Args:
-        values: Offset, hash, whether the file is complete, block hashes; or nothing.
+        values: The offset, the hash, whether the box has the complete file, and the
+            block hashes. Empty if the box has nothing of the file.
 
     Raises:
         Hostile: The offer is invalid.
@@ -299,5 +305,5 @@ def public_key(value: object) -> str:
 
 
 def dropped_log_bytes(value: object, most: int) -> int:
-    """Return how many bytes of a log were dropped, at most *most*."""
+    """Return how many bytes of a log the box has dropped; above *most* is invalid."""
     return Fields(value, "note on a log").integer("gone", least=1, most=most)

@@ -1,4 +1,4 @@
-"""A request channel to the agent on the box, over any command that reaches it."""
+"""Send requests to the agent on the box, over any command that reaches it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from onebox.remote import answers
 
 # A keep-alive is sent this often; it renews the lease (see `agent.watchdog`).
 PING_SECONDS = 10.0
-# A working agent sends a frame every `protocol.BEAT_SECONDS` and reads all frames. If
-# it does neither for this long it hangs, even if ssh itself still answers.
+# A working agent sends a frame every `protocol.BEAT_SECONDS` and reads all frames. An
+# agent that fails to do one of these for this long hangs, even if ssh still answers.
 SILENCE_SECONDS = 180.0
 # The longest JSON answer, and the longest JSON frame before an answer, in bytes.
 LONGEST_ANSWER = 1 << 24
 LONGEST_NOTE = 1 << 16
-# As many empty frames, such as keep-alives, as arrive in eleven days.
+# A request with more empty frames than this, such as keep-alives, is an error. This
+# many keep-alives arrive in eleven days.
 MOST_BEATS = 100_000
-# Frames that `finish` skips before the answer.
+# `finish` skips at most about this many frames before the answer.
 MOST_SKIPPED = 10_000
 
 
 class AgentError(OneboxError):
-    """The agent refused a request; *kind* is the reason, for programs."""
+    """The agent refused a request; *kind* is the reason in a form for programs."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -38,7 +39,7 @@ class AgentError(OneboxError):
 
 
 class Silent(ConnectionLost):
-    """The connection is open, but the agent neither sends nor reads."""
+    """The connection is open, but the agent does not send, or does not read."""
 
 
 class AgentChannel:
@@ -58,8 +59,8 @@ class AgentChannel:
     """
 
     def __init__(self, argv: Sequence[str], *, errors: IO[bytes] | None = None) -> None:
-        # In its own session, so that Ctrl-C in the terminal reaches only onebox and
-        # not the ssh process.
+        # The process gets its own session, so that Ctrl-C in the terminal reaches only
+        # onebox and not the ssh process.
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -77,7 +78,8 @@ class AgentChannel:
         self.moved = 0
         self.open_another: Callable[[], AgentChannel] | None = None
         self._under_way = False
-        # When the current write began; it may wait for the agent to read.
+        # The time when the current write began; None if there is no current write. A
+        # write waits as long as the agent does not read.
         self._write_began: float | None = None
         self._stuck = False
         self._sending = threading.Lock()
@@ -86,7 +88,7 @@ class AgentChannel:
 
     @property
     def usable(self) -> bool:
-        """Return whether a request can be sent: not broken, none under way."""
+        """Return whether the channel is open and no other request is under way."""
         return not self._closed.is_set() and not self._under_way
 
     def request(self, op: str, **arguments: Any) -> dict[str, Any]:
@@ -130,12 +132,14 @@ class AgentChannel:
         Yield the frames of the current request, up to its answer ("A").
 
         Args:
-            within: The most seconds until the answer; then ConnectionLost is raised.
+            within: How many seconds the answer may take. After that, ConnectionLost is
+                raised.
 
-            silence: The most seconds without a frame; then it is raised too.
+            silence: How many seconds may pass without a frame. After that,
+                ConnectionLost is raised, too.
 
-            beats: Also yield keep-alives (P). With several stripes the order of
-                all frames matters.
+            beats: Also yield keep-alives (P). A transfer over several stripes needs
+                them, because it reads one frame from each stripe in turn.
         """
         silence = SILENCE_SECONDS if silence is None else silence
         end = math.inf if within is None else time.monotonic() + within
@@ -174,8 +178,9 @@ class AgentChannel:
     def close(self, *, wait: float = 2.0) -> None:
         """Close the connection. The agent's process ends; jobs on the box go on."""
         self._closed.set()
-        # Wait for the other thread's write: the number of a closed descriptor may
-        # soon belong to another file. If that write hangs, it is the thread's last.
+        # First wait until the other thread has finished its write. Otherwise it could
+        # write into another file, because the number of a closed descriptor may soon
+        # belong to another file. If the write hangs, the thread does no further write.
         acquired = self._sending.acquire(timeout=wait)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
@@ -242,7 +247,7 @@ class AgentChannel:
         while not self._closed.wait(PING_SECONDS):
             since = self._write_began
             if since is not None and time.monotonic() - since > SILENCE_SECONDS:
-                # This makes the hanging write fail in its thread.
+                # Killing the process makes the hanging write in the other thread fail.
                 self._stuck = True
                 self.process.kill()
                 return

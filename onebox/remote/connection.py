@@ -1,8 +1,8 @@
 """
-The connection to a box: the OpenSSH client, one shared connection, a pinned host key.
+Connect to a box with the OpenSSH client, one shared connection and a pinned host key.
 
-The user's ssh configuration, agent and known_hosts are not used. The command line sent
-to the box is constant; everything variable travels in the agent's frames.
+The user's ssh configuration, agent and known_hosts are not used. The command line that
+is sent to the box only starts the agent; all requests travel in the agent's frames.
 """
 
 from __future__ import annotations
@@ -37,22 +37,25 @@ from onebox.store.atomic_files import clear_drafts, private_dir, write_atomicall
 
 T = TypeVar("T")
 
-# The pause between attempts while a box boots. Each attempt is a real login: since
-# OpenSSH 9.8 a server blocks clients that connect without authenticating.
+# The pause between attempts while a box boots. Each attempt is a real login, because
+# since OpenSSH 9.8 a server blocks clients that connect without authenticating.
 RETRY_SECONDS = 0.5
+# For this long a booting box may refuse our key or have no agent, because
 # authorized_keys and the agent may be written some time after sshd has started.
 GRACE_SECONDS = 60.0
-# How long a box may take to answer. After the handshake, neither ssh nor a shared
-# connection has a time limit shorter than a minute.
+# How long a box may take to answer. We need a limit of our own because, after the
+# handshake, neither ssh nor a shared connection has one that is shorter than a minute.
 HELLO_SECONDS = 30.0
-# The path of a newer agent on boxes where only root can replace the original one.
+# The path of a newer agent, relative to the original agent's folder. It is used on
+# boxes where only root can replace the original agent.
 OWN_AGENT = "files/agent.pyz"
-# How often a broken transfer or log is resumed in a row. The count starts again after
-# PROGRESS_BYTES, which is more than all buffers on the way can hold.
+# How many times in a row a broken transfer or log is resumed. The count starts again
+# when a connection has moved PROGRESS_BYTES. That is more than all buffers on the way
+# can hold, so some data has really arrived.
 RESUMES = 5
 PROGRESS_BYTES = 8 << 20
 LONGEST_PAUSE = 5.0
-# How much of ssh's messages is read.
+# Only this many bytes are read, from the end of ssh's messages.
 MESSAGE_BYTES = 1 << 14
 
 
@@ -68,7 +71,8 @@ class SSHConnection:
     """
     The connection to one box, opened when needed and reopened when broken.
 
-    *clock_ahead* is by how many seconds the box's clock was ahead at the last contact.
+    *clock_ahead* is how many seconds the box's clock was ahead of this machine's when
+    the agent was last started.
 
     Args:
         directory: The folder for ssh's configuration, known_hosts and messages.
@@ -94,12 +98,12 @@ class SSHConnection:
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
 
     def is_for(self, box: Box) -> bool:
-        """Return whether the box still has this address and host key."""
+        """Return whether *box* has the address and host key of this connection."""
         same_address = _address(self.box) == _address(box)
         return same_address and self.box.host_key == box.host_key
 
     def expect(self, box: Box) -> None:
-        """Accept the host key, or any of the host keys, of *box* from now on."""
+        """From now on accept the host key of *box*, or each one if it has several."""
         self.box = box
         self._write_known_hosts(box)
 
@@ -137,14 +141,17 @@ class SSHConnection:
         Args:
             seconds: How long to wait at most.
 
-            alive: Raises when the box will certainly not come up.
+            alive: Is called after each failed attempt; it raises if the box will
+                certainly not come up.
 
-            tick: Is called after each attempt.
+            tick: Is called after each failed attempt.
 
-            grace: For how many seconds the box may refuse our key or have no agent.
+            grace: For how many seconds the box may refuse our key or have no working
+                agent, counted from the first time that it does.
 
         Raises:
-            BoxFailed: The time is over, or the box still refuses our key.
+            BoxFailed: The time is over, or after *grace* seconds the box still refuses
+                our key or has no working agent.
         """
         until = time.monotonic() + seconds
         unready_since: float | None = None
@@ -198,9 +205,10 @@ class SSHConnection:
 
     def close(self, *, force: bool = False) -> None:
         """
-        Close the channel; with *force*, also the shared connection.
+        Close the channel; with *force*, also end the shared connection.
 
-        Otherwise the next attempt would use a stalled connection again.
+        Use *force* after a failure: if the shared connection has stalled and is not
+        ended, the next channel uses it again.
         """
         if self._channel is not None:
             self._channel.close(wait=0.2 if force else 2.0)
@@ -215,7 +223,7 @@ class SSHConnection:
             path.unlink(missing_ok=True)
 
     def open_separate_channel(self, *, within: float = HELLO_SECONDS) -> AgentChannel:
-        """Return a channel over a connection of its own."""
+        """Return a channel over a new connection that is not shared."""
         return self._start_agent(within, "-o", "ControlPath=none")[0]
 
     def _write_known_hosts(self, box: Box) -> None:
@@ -228,7 +236,8 @@ class SSHConnection:
         channel.open_another = self.open_separate_channel
         if version == agent_bundle.version():
             return channel
-        # Another version of onebox created the box or its image.
+        # Another version of onebox created the box or its image, so the agent on the
+        # box is replaced by ours.
         with channel:
             channel.begin("renew")
             channel.send(b"D", agent_bundle.bundle())
@@ -244,7 +253,7 @@ class SSHConnection:
         """Start the agent; return the channel and the agent's version."""
         agent = shlex.quote(self._agent)
         with contextlib.ExitStack() as undo:
-            # An unnamed file: messages of ssh and the box are not kept.
+            # The file has no name, so the messages of ssh and the box are not kept.
             messages = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
                 channel = AgentChannel(
@@ -289,13 +298,13 @@ class SSHConnection:
         except (subprocess.TimeoutExpired, FileNotFoundError):
             ended = False
         if not ended:
-            # Nothing can connect to the stalled process any more.
+            # Without the socket, no later ssh can use the stalled process.
             self.socket.unlink(missing_ok=True)
 
 
 def _socket_name(box: Box) -> str:
-    # With a hash of the address, because a shared connection to an old address is of
-    # no use. The length is ssh_config.NAME_BYTES at most.
+    # The name contains a hash of the address, so that a shared connection to an old
+    # address is not used. It has at most ssh_config.NAME_BYTES bytes.
     address = " ".join(map(str, _address(box)))
     return f"{box.id[:14]}-{hashlib.sha256(address.encode()).hexdigest()[:12]}"
 
@@ -317,7 +326,8 @@ def _failure(
         )
     if code == 255 and f"{box.user}@{box.host}: Permission denied" in messages:
         return KeyRefused(lines[-1], next="inv status")
-    # Any other code is that of the command on the box, so the connection works.
+    # ssh itself fails with 255. Any other code comes from the command on the box, so
+    # the connection works.
     if code is not None and 0 < code < 255:
         return _no_agent(box, lines[-1] if lines else f"exit {code}")
     why = lines[-1] if lines and code is not None else error.message

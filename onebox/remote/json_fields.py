@@ -13,9 +13,10 @@ from onebox.errors import ProtocolError
 
 # No size, offset or count of a real box is larger.
 LARGEST = (1 << 63) - 1
-# The largest number of seconds, since the epoch or of a duration: the year 5138.
+# The largest number of seconds that is accepted, for a duration and for a time since
+# the epoch. As a time it is in the year 5138.
 LATEST = 1e11
-# How many characters of a text are used, and how many items of a list.
+# At most this many characters of a text, and this many items of a list, are used.
 LONGEST_TEXT = 2000
 MOST_TEXTS = 100
 
@@ -44,7 +45,7 @@ class Fields:
         )
 
     def job(self, name: str) -> str:
-        """Return a job id, which names local files and so must follow the pattern."""
+        """Return a job id, which must match a pattern because files are named by it."""
         return self.matching(name, state.JOB)
 
     def matching(self, name: str, pattern: re.Pattern[str]) -> str:

@@ -1,4 +1,4 @@
-"""The ssh keys: the owner's identity, and the host keys of new boxes."""
+"""Create the ssh keys: the owner's identity, and the host keys of new boxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onebox.errors import OneboxError
 from onebox.providers.values import HostKey
 from onebox.store.atomic_files import clear_drafts, private_dir
 
-# The prefix of incomplete files; `store.identity` uses the same.
+# The prefix of the names of incomplete files; `store.identity` uses the same prefix.
 DRAFT = ".draft-"
 
 
@@ -26,8 +26,9 @@ def identity(directory: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=DRAFT, dir=directory) as scratch:
             draft = Path(scratch) / "identity"
             _keygen(draft, "onebox")
-            # ssh would offer a public key file beside it, even one of another key. The
-            # private key includes its public half.
+            # An old public key file is removed, because ssh would offer the key in it
+            # even if it belongs to another private key. No new public key file is
+            # needed, because the private key includes its public half.
             path.with_suffix(".pub").unlink(missing_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.link(draft, path)

@@ -1,4 +1,4 @@
-"""The configuration with which ssh connects to one box, and its sockets' folder."""
+"""Write ssh's configuration for one box, and choose a folder for ssh's sockets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from onebox.store.atomic_files import private_dir
 from onebox.store.paths import state_dir
 
 PLAIN = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@+-]*")
-# The length of a socket's file name (see `connection`).
+# The file name of a socket has at most this many bytes (see `connection`).
 NAME_BYTES = 27
-# A socket's path has at most 103 bytes on macOS and 107 on Linux. It is the folder, a
-# slash, the name, and 17 bytes that ssh appends while it creates the socket.
+# The path of a socket's folder has at most this many bytes. The whole path of a socket
+# has at most 103 bytes on macOS and 107 on Linux. It consists of the folder, a slash,
+# the name, and 17 bytes that ssh appends while it creates the socket.
 FOLDER_BYTES = 103 - 1 - NAME_BYTES - 17
 SHARED_TMP = Path("/tmp")  # noqa: S108 - our folder there is checked
 
@@ -58,11 +59,11 @@ def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
         ("ControlPath", _quoted(socket)),
         ("ControlPersist", "60"),
         ("ConnectTimeout", "10"),
-        # A dead connection is detected within a minute.
+        # With these two options, a dead connection is detected within a minute.
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "4"),
-        # Two to three times as fast as the default cipher on a CPU with AES. The
-        # plain curve saves 40 % of the time to connect.
+        # On a CPU with AES, this cipher is two to three times as fast as the default
+        # one. The key exchange with the plain curve saves 40 % of the time to connect.
         ("Ciphers", "^aes128-gcm@openssh.com"),
         ("KexAlgorithms", "^curve25519-sha256"),
         ("LogLevel", "ERROR"),
@@ -82,7 +83,7 @@ def socket_dir(environ: Mapping[str, str]) -> Path:
     our name, which we cannot remove.
 
     Raises:
-        OneboxError: No place is both short and private.
+        OneboxError: None of the places is both short and private.
     """
     refused = []
     for path in _socket_places(environ):
@@ -99,7 +100,8 @@ def socket_dir(environ: Mapping[str, str]) -> Path:
 
 
 def _quoted(path: Path) -> str:
-    # ssh expands %x and ${NAME}; only the former can be escaped.
+    # ssh expands %x and ${NAME} in a path. The first can be escaped with another "%".
+    # The second cannot be escaped, so it is refused.
     text = str(path)
     if "\n" in text or '"' in text or "${" in text:
         raise OneboxError(f"ssh does not support a path like {text!r}")

@@ -1,1 +1,1 @@
-"""State on this machine: paths, identity, and each box's record, journal and lock."""
+"""Keep state on this machine: ids, and the record, journal and lock of each box."""

@@ -1,4 +1,4 @@
-"""Atomic file writes: after a crash a file is the old or the new one, complete."""
+"""Write files atomically: after a crash, a file is the complete old or new one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from onebox.errors import StateError
 from onebox.signals import signals_delayed
 
-# A younger draft may belong to a command that still runs.
+# Only older drafts are removed, because a younger one may belong to a command that
+# still runs.
 OLD_SECONDS = 3600.0
 NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -33,7 +34,7 @@ def open_folder(path: Path) -> Iterator[int]:
     Yield the descriptor of a private folder; create it if it does not exist.
 
     Raises:
-        StateError: The path is a link or a file: we would write outside the folder.
+        StateError: The path is a file, or a link, which could lead to another folder.
     """
     private_dir(path.parent)
     with contextlib.suppress(FileExistsError):
@@ -55,7 +56,8 @@ def open_in(folder: int, path: Path, flags: int) -> int:
     Open the file *path* by its name in an open folder.
 
     Raises:
-        StateError: The file is a link: we would read or write another file.
+        StateError: The file is a link, through which another file would be read or
+            written.
     """
     try:
         return os.open(path.name, flags | NO_LINK, 0o666, dir_fd=folder)
@@ -74,7 +76,7 @@ def not_ours(path: Path, what: str) -> StateError:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file; after a crash it is either the old or the new one."""
+    """Replace a file; after a crash it is either the complete old or new one."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         write_in(folder, path.name, data, mode)
@@ -128,7 +130,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Raise an OSError of the body as a StateError that names the file."""
+    """Turn an OSError of the body into a StateError that names the file."""
     try:
         yield
     except OSError as error:

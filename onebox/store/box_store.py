@@ -1,8 +1,9 @@
 """
-The state of one box on this machine: its record, its journal and its lock.
+Keep the state of one box on this machine: its record, its journal and its lock.
 
-The record is a cache of the provider's tags. The owner id and the ssh key are kept
-in the configuration directory instead: without state, they still identify every box.
+The record is a cache of the provider's tags. The owner id and the ssh key are not part
+of the state. They are kept in the configuration directory, so that every box can still
+be identified if the state is lost.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
 from onebox.store.journal import Intent, Journal, Outcome
 from onebox.store.record import Record, is_newer, is_valid
 
-# The locks of this process. One task may use several stores of the same box
-# (`run(c)`, then `run(c, name="main")`), and they must not block each other.
+# The descriptors of the locks that this process holds, by directory. All stores share
+# them, because one task may use several stores of the same box (`run(c)`, then
+# `run(c, name="main")`), which must not block each other.
 _HELD: dict[Path, int] = {}
 
 
 class BoxStore:
     """
-    The state of the box of one name of one project, in one directory.
+    The state of the box that has one name in one project, kept in one directory.
 
     Args:
         warn: Called with a sentence when the record turns out to be damaged.
@@ -48,10 +50,11 @@ class BoxStore:
     @property
     def record(self) -> Record:
         """
-        Return the record, read anew: an empty one if it is missing or unusable.
+        Return the record as it is on the disk now.
 
-        A damaged file is moved aside. A file of a newer version is left alone:
-        commands that only read work without it, and `update` refuses to replace it.
+        If the file is missing or unusable, an empty record is returned. A damaged file
+        is moved aside. A file of a newer version is left alone: commands that only read
+        work without it, and `update` refuses to replace it.
         """
         document = self._read()
         return Record() if is_newer(document) else Record.parse(document)
@@ -61,7 +64,8 @@ class BoxStore:
         Change the record and return it; it is on disk when this returns.
 
         Raises:
-            StateError: A newer version wrote it, or it cannot be written.
+            StateError: A newer version of onebox wrote the record, or it cannot be
+                written.
         """
         self._check_format()
         record = replace(self.record, **changes)
@@ -98,18 +102,19 @@ class BoxStore:
         Lock this box for this process, until the process ends.
 
         Args:
-            command: The command line, for the message of a process that finds it
-                locked.
+            command: The command line. Another process that finds the box locked shows
+                it in its message.
 
         Raises:
             Busy: Another process holds the lock; the message names it.
 
-            StateError: A newer version wrote the state.
+            StateError: A newer version of onebox wrote the state.
         """
         self._check_format()
         if self.directory in _HELD:
             return
-        # A signal between the lock and its entry in _HELD would leak the descriptor.
+        # Signals are delayed, because one that arrives between the lock and its entry
+        # in _HELD would leak the descriptor.
         with disk_errors(self.directory / "lock"), signals_delayed():
             private_dir(self.directory)
             fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -119,7 +124,7 @@ class BoxStore:
                 os.close(fd)
                 raise
             _HELD[self.directory] = fd
-        # Drafts of commands that were killed while they wrote the record.
+        # Remove the drafts of commands that were killed while they wrote the record.
         for draft in self.directory.glob(".*.json-*"):
             draft.unlink(missing_ok=True)
 

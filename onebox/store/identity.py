@@ -1,11 +1,13 @@
 """
-The ids of this user and of a project, and the providers that were used.
+Identify this user and each project, and record the providers that were used.
 
-The id of a project survives a rename of its folder, and a copy gets another one. It is
-derived from the folder's path. When the first box is created, two files record it: one
-in the project folder, with the id and the path, which moves with the folder; and one in
-the state directory, with the path, so that a new project in the old place gets another
-id. If either file is lost, the path decides.
+The id of a project is derived from the path of its folder. The id stays the same when
+the folder is renamed, but a copy of the folder gets another id. For this, two files
+record the id when the first box is created. The file in the project folder holds the id
+and the path, and moves with the folder. The file in the state directory holds the path,
+so that a new project in the old place gets another id. If the first file is lost, the
+id is derived from the path again. If the second is lost, a new project in the old place
+may get the same id.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from onebox.store.atomic_files import (
     write_atomically,
 )
 
-# Lower-case base32: legal in the names of every cloud.
+# The characters of lower-case base32, which every cloud allows in names.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 OWNER_LENGTH = 12
 PROJECT_FILE = ".onebox/project.json"
@@ -72,7 +74,8 @@ def project_id(root: Path, name: str, state: Path) -> str:
     folder = root.resolve()
     recorded_id, recorded_folder = _read_mark(folder)
     moved = recorded_folder != folder
-    # In a copy, the original folder still holds the same id.
+    # The recorded id is used unless this folder is a copy. If it is, the folder at the
+    # recorded path, which is the original, still holds the same id.
     if recorded_id and not (moved and _read_mark(recorded_folder)[0] == recorded_id):
         if moved:
             note_project(folder, recorded_id, state)
@@ -83,12 +86,12 @@ def project_id(root: Path, name: str, state: Path) -> str:
         holder = _recorded_folder(candidate, state)
         if holder in (None, folder) or _read_mark(holder)[0] != candidate:
             return candidate
-        # The project with this id has moved from here to another folder.
+        # This id belongs to a project that was moved from here to another folder.
         salt += 1
 
 
 def note_project(root: Path, project: str, state: Path) -> None:
-    """Record the id of the project in a folder, in that folder and in the state."""
+    """Record a project's id in its folder, and the folder in the state directory."""
     folder = root.resolve()
     if (
         _read_mark(folder) == (project, folder)
@@ -96,7 +99,8 @@ def note_project(root: Path, project: str, state: Path) -> None:
     ):
         return
     mark = json.dumps({"project": project, "path": str(folder)}).encode()
-    # If these files cannot be written, only a rename of the folder loses the id.
+    # An error is ignored, because without these files the id is lost only when the
+    # folder is renamed.
     with contextlib.suppress(OSError):
         private_dir((folder / PROJECT_FILE).parent)
         write_atomically(folder / PROJECT_FILE, mark)
@@ -121,8 +125,8 @@ def providers_used(directory: Path) -> list[str]:
 
 def _create_owner(path: Path) -> str:
     private_dir(path.parent)
-    # Two processes that start at the same time must get the same id: link() fails
-    # for all but the first.
+    # Two processes that start at the same time must get the same id. So the file gets
+    # its name by link(), which fails for all but the first.
     with tempfile.NamedTemporaryFile("w", prefix=".draft-", dir=path.parent) as draft:
         draft.write(random_id(OWNER_LENGTH) + "\n")
         draft.flush()
@@ -140,7 +144,7 @@ def _derived_id(folder: Path, name: str, salt: int) -> str:
 
 
 def _read_mark(folder: Path) -> tuple[str, Path]:
-    """Return the id and the path recorded in a folder; "" for the id without them."""
+    """Return the id and path recorded in a folder, or "" and the folder itself."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         mark = json.loads((folder / PROJECT_FILE).read_bytes())
         return str(mark["project"]), Path(mark["path"])
@@ -148,7 +152,7 @@ def _read_mark(folder: Path) -> tuple[str, Path]:
 
 
 def _recorded_folder(project: str, state: Path) -> Path | None:
-    """Return the folder that the state directory records for a project."""
+    """Return the folder that the state directory records for a project, or None."""
     with contextlib.suppress(OSError, ValueError):
         return Path((state / "roots" / project).read_bytes().decode("utf-8"))
     return None

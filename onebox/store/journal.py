@@ -1,4 +1,4 @@
-"""The journal: what onebox is about to create or delete, on disk before each call."""
+"""Record on the disk, before each call, what onebox is about to create or delete."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Intent:
         return cls(**known, details={k: v for k, v in line.items() if k not in _FIELDS})
 
     def concerns(self, provider: str) -> bool:
-        """Return whether the action is on an object of this provider."""
+        """Return whether the action is, or may be, on an object of this provider."""
         return self.provider in ("", provider)
 
 
@@ -78,7 +78,7 @@ _FIELDS = {f.name for f in fields(Intent)} - {"details"}
 
 @dataclass
 class Outcome:
-    """The result of an intent whose body fails: *undone* if no object is left."""
+    """The result of a failed action; the body sets *undone* if no object is left."""
 
     undone: bool = False
 
@@ -139,7 +139,7 @@ class Journal:
             is_new = not self._path.exists()
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                # Start a new line if a crash cut the last one short.
+                # Start a new line if a crash has cut the last line short.
                 size = os.fstat(fd).st_size
                 if size and os.pread(fd, 1, size - 1) != b"\n":
                     data = b"\n" + data

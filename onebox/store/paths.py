@@ -1,4 +1,4 @@
-"""Where onebox keeps its state, key and local boxes; which folders are no project."""
+"""Find the folders of onebox itself, and the folders that must not be a project."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def own_folder_near(path: Path, environ: Mapping[str, str]) -> tuple[str, Path] 
 
 
 def no_project(root: Path, environ: Mapping[str, str]) -> str | None:
-    """Return the reason not to push a folder as a project, None if there is none."""
+    """Return why a folder must not be pushed as a project; None if it may be pushed."""
     real = root.resolve()
     for home in _homes(real, environ):
         if real == home:
@@ -71,11 +71,12 @@ def _directory(environ: Mapping[str, str], own: str, xdg: str, home: str) -> Pat
     Return the directory that one of two variables names, or one below the home folder.
 
     Args:
-        own: Our variable; its value is used as it is.
+        own: The name of our variable, whose value is the directory itself.
 
-        xdg: The XDG variable; its value is the parent directory.
+        xdg: The name of the XDG variable, whose value is the parent directory.
 
-        home: The parent directory below the home folder if neither is set.
+        home: The parent directory, relative to the home folder. It is used if neither
+            variable is set.
     """
     if own and environ.get(own):
         return Path(environ[own]).absolute()

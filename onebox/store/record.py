@@ -1,4 +1,4 @@
-"""The record of one box: the values in state.json, checked as they are read."""
+"""Define the record of one box, and check the values in state.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMAT = 1
 @dataclass(frozen=True)
 class Record:
     """
-    The last known state of the box of one name.
+    The last known state of a box and of its latest job.
 
     Attributes:
         box: The id of the box, "" if there is none.
@@ -21,33 +21,33 @@ class Record:
 
         host_key: The public host key that the box was last instructed to use.
 
-        size: The name of its size.
+        size: The name of the box's size.
 
-        price: Its price in USD an hour, None if it is unknown.
+        price: The price of the box in USD an hour, None if it is unknown.
 
-        on_demand: Its on-demand price in USD an hour, None if it is unknown.
+        on_demand: The on-demand price of the box in USD an hour, None if it is unknown.
 
         created, deadline: Epoch seconds by the provider's clock.
 
-        temporary: A chain created the box for itself and must tear it down.
+        temporary: Whether a chain created the box for itself and must tear it down.
 
         job: The id of the latest job.
 
-        job_outputs: The output paths of the latest job, one a line.
+        job_outputs: The output paths of the latest job, one on each line.
 
-        job_into: The folder for its outputs, "" for the default folder.
+        job_into: The folder for the latest job's outputs, "" for the default folder.
 
-        fetched: The digest of its outputs that were fetched and verified, "" if they
-            were not.
+        fetched: The digest of the latest job's outputs, if they were fetched and
+            verified; else "".
 
-        into: The folder that they were fetched into.
+        into: The folder that these outputs were fetched into.
 
-        discarded: The user has given up its outputs.
+        discarded: Whether the user has given up the latest job's outputs.
 
         kept_builder: The builder that `image --keep` left up.
 
-        booted: The box has finished booting. It is False from the create call until
-            then.
+        booted: Whether the box has finished booting. It is False from the create call
+            until the box has booted.
 
         unknown: The fields that this version does not know; they are written back
             unchanged.

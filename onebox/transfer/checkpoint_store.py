@@ -1,9 +1,10 @@
 """
 Keep the last two pulls of a running job's checkpoints.
 
-A pull is made in a folder of its own, which gets its final name when every file is
-there and verified: a broken connection or a crash damages no earlier pull. Pulls share
-unchanged files by hard links, and these are not sent again.
+A pull is downloaded into a draft folder, which gets its final name when every file is
+there and verified. A broken connection or a crash therefore damages no earlier pull. A
+file that has not changed since the last pull is not sent again; both pulls share it by
+a hard link.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from onebox.transfer.progress import Progress
 
 MOST_PULLS = 2
 DESCRIPTION = "pull.json"
-# The folder of a pull that is not complete.
+# The name of a pull's folder until the pull is complete.
 DRAFT = "next"
 
 
@@ -39,9 +40,10 @@ class Pull:
     """
     One complete pull.
 
-    *run* is the id of the first job of its run, *job* that of the attempt it is from.
-    *seen_at* is the time (epoch seconds) when the box last had the same files.
-    *unstable* are files that kept changing and are missing or older.
+    *run* is the id of the first job of the run. *job* is the id of the attempt whose
+    checkpoints these are. *seen_at* is the time (epoch seconds) when the box last had
+    the same files. *unstable* lists files that kept changing: the pull has an older
+    state of each, or lacks it.
     """
 
     number: int
@@ -67,12 +69,12 @@ class CheckpointStore:
         return sorted((pull for pull in pulls if pull), key=lambda pull: pull.number)
 
     def latest(self, run: str) -> Pull | None:
-        """Return the newest pull of a run, from any of its attempts."""
+        """Return the newest pull of a run, from any attempt; None if it has no pull."""
         pulls = [pull for pull in self.all() if pull.run == run]
         return pulls[-1] if pulls else None
 
     def folder(self, pull: Pull) -> Path:
-        """Return the folder with the files of a pull, under their paths on the box."""
+        """Return the folder with a pull's files, at the same paths as on the box."""
         return self.directory / str(pull.number) / "files"
 
     def pull(
@@ -89,18 +91,20 @@ class CheckpointStore:
         """
         Pull the files below *roots* from the box; return the newest pull.
 
-        A file that keeps changing stays as in the last pull, or is left out. If the
-        box has no files, the last pull of the same run is returned, else None.
+        A file that keeps changing is kept as it was in the last pull of the same run,
+        or is left out. If the box has no files, no new pull is made. Then the last pull
+        is returned if it is of the same run, else None.
 
         Args:
-            wait: How many seconds to wait for another pull to end.
+            wait: How many seconds to wait if another pull is under way.
 
         Raises:
             Busy: Another pull is under way.
 
             OutputsHeld: Not all files could be fetched; earlier pulls are unchanged.
 
-            ConnectionLost: The same; a new call continues the download.
+            ConnectionLost: The connection broke; earlier pulls are unchanged, and a new
+                call continues the download.
         """
         with fetch_outputs.reporting_held(), self._lock(wait):
             pulls = self.all()
@@ -118,7 +122,8 @@ class CheckpointStore:
                 progress,
                 skip_unstable=True,
             )
-            # Only a pull of the same run has an earlier state of the same file.
+            # In a pull of another run, a file with the same path is not an earlier
+            # state of this file, so it is not kept in place of it.
             same_run = last is not None and last.run == run
             as_before = fetched.unstable if same_run else []
             _tidy(draft / "files", fetched.entries, as_before)
@@ -137,7 +142,8 @@ class CheckpointStore:
                 self._remove(DRAFT)
                 return last if same_run else None
             if last is not None and _are_equal(pull, last):
-                # An equal pull must not push out the one before: update the last one.
+                # The last pull has the same files, so only its description is updated.
+                # A second equal pull would displace the pull before it.
                 pull = Pull(**{**asdict(pull), "number": last.number})
                 _write(self.directory / str(last.number), pull)
                 self._remove(DRAFT)
@@ -150,7 +156,7 @@ class CheckpointStore:
             return pull
 
     def _link_files(self, last: Pull, into: Path) -> None:
-        """Create the files of the last pull in another folder, as hard links."""
+        """Fill a folder with hard links to the files of the last pull."""
         base, index = self.folder(last), self._index()
         for path in sorted(manifest.below(os.fsencode(base), b"")):
             old, new = base / os.fsdecode(path), into / os.fsdecode(path)
@@ -208,7 +214,7 @@ class CheckpointStore:
 
 
 def _tidy(base: Path, entries: Sequence[Entry], as_before: Sequence[bytes]) -> None:
-    """Remove what is not on the box, except *as_before*; set the modes of folders."""
+    """Remove files in neither *entries* nor *as_before*; set the modes of folders."""
     paths = {entry.path for entry in entries}.union(as_before)
     root = os.fsencode(base)
     writer = folder_writer.FolderWriter(root)
@@ -240,7 +246,7 @@ def _write(folder: Path, pull: Pull) -> None:
 
 
 def _read(folder: Path) -> Pull | None:
-    """Return the pull in a folder, None if it has no valid description."""
+    """Return the pull in a folder; None if the folder has no valid description."""
     try:
         values = json.loads((folder / DESCRIPTION).read_bytes())
         return Pull(**{**values, "unstable": tuple(values["unstable"])})

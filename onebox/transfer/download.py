@@ -1,4 +1,4 @@
-"""Download the outputs that differ from the files here into a staging directory."""
+"""Download into a staging directory the outputs that differ from the local files."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from onebox.transfer.progress import Meter, Progress
 @dataclass(frozen=True)
 class Downloaded:
     """
-    The downloaded files, by path: hashes, names in the staging directory, block hashes.
+    What a download has brought; the keys of each dictionary are paths.
 
-    *hashes* also has the files here that the box has confirmed as equal. *bad* are
-    files that changed on the box before they were sent.
+    *hashes* holds the hash of each downloaded file, and of each local file that the box
+    has confirmed as equal. *staged* holds the names of the downloaded files in the
+    staging directory, *blocks* the block hashes of the big ones. *bad* lists the files
+    that did not arrive, because they had changed on the box before they were sent.
     """
 
     hashes: dict[bytes, bytes] = field(default_factory=dict)
@@ -47,15 +49,16 @@ def download(
     progress: Progress,
 ) -> Downloaded:
     """
-    Download the files among *entries* that are not here.
+    Download the files among *entries* that are missing here or differ.
 
     Args:
-        here: Files that were scanned here a moment ago.
+        here: Local entries that were scanned a moment ago and are not scanned again.
 
-        into: The folder of the files here; *index* has their hashes.
+        into: The folder of the local files; *index* holds their hashes.
 
     Raises:
-        OutputsHeld: The disk is too small, or the box cannot send a file.
+        OutputsHeld: The disk has too little space, or the box cannot send a file or
+            sends invalid data.
     """
     offers = _offers(entries, here, into, index, receiver)
     need = sum(o.entry.size - o.offset for o in offers.values())
@@ -97,7 +100,7 @@ def _offers(
     index: Index,
     receiver: Receiver,
 ) -> dict[bytes, FileOffer]:
-    """Return the files whose contents or hashes are needed, by path."""
+    """Return, by path, an offer for each file whose content or hash is needed."""
     base = os.fsencode(into)
     local = {entry.path: entry for entry in here}
     other_paths = (entry.path for entry in entries if entry.path not in local)
@@ -106,7 +109,8 @@ def _offers(
     offers: dict[bytes, FileOffer] = {}
     for entry in entries:
         mine = local.get(entry.path)
-        # An unchanged file has the very entry that was scanned here.
+        # For an unchanged file, `request_manifest` returns the same object that is in
+        # *here*, so nothing has to be compared.
         if entry.kind != "f" or entry is mine:
             continue
         offer = receiver.needed(entry, mine, index)
@@ -146,7 +150,7 @@ def _transfer(
     except AgentError as error:
         raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
     except OSError:
-        # The rest of the stream will not be read, so the channel cannot be used again.
+        # The remaining frames stay unread, so the channel cannot be used again.
         channel.close()
         raise
     finally:
@@ -159,7 +163,12 @@ def _striped_frames(
     connections: ParallelConnections,
     meter: Meter,
 ) -> Callable[[], Frame]:
-    """Return a function that waits for the next frame, over all connections."""
+    """
+    Return a function that waits for the next frame and returns it.
+
+    The function reads from all connections in turn, and adds further ones that are
+    ready.
+    """
     stripes = Stripes(first)
     announced: dict[bytes, Iterator[Frame]] = {}
 

@@ -1,5 +1,5 @@
 """
-Fetch the outputs: install all of them verified, or none.
+Fetch the outputs, and install them only if all of them are complete and verified.
 
 Files are downloaded into a staging directory that survives broken connections and
 crashes. They are installed when every file is there and has the hash that the box
@@ -46,9 +46,11 @@ from onebox.transfer.remote_manifest import (
     without,
 )
 
-# A path or a link's target. In `Fetched`, the field *bytes* hides the built-in type.
+# The type of a path or of a link's target. It has a name of its own because in
+# `Fetched` the field *bytes* hides the built-in type.
 Name = bytes
-# How often files that change during the download are downloaded again.
+# How many times at most the outputs are scanned and downloaded. Files that change
+# during a download need another pass.
 PASSES = 3
 INDEX = "fetched.index"
 
@@ -63,23 +65,28 @@ class Fetched:
 
         kept_aside: Files that the user had changed here, each with its new name.
 
-        refused: Links that lead out of the outputs, with their targets; left out.
+        refused: Links that lead out of the folder that is fetched into, each with its
+            target; they were left out.
 
         missing: Roots that are not on the box.
 
         digest: The digest of the manifest of the outputs.
 
-        repositories: Folders such as `.git` that were left out and differ from here.
+        repositories: Folders such as `.git` that were left out and that differ from
+            the local ones.
 
-        skipped: Paths that are no files, or that outputs may not have.
+        skipped: Paths that were left out because they are pipes, sockets or devices,
+            or because outputs may not have such a path.
 
         unstable: Files that were left out because they kept changing.
 
         entries: The outputs that are here now.
 
-        owners_of_kept: Outputs of another box that were kept, with that box's name.
+        owners_of_kept: The paths in *kept_aside* whose files are outputs of another
+            box, each with the name of that box.
 
-        dangling: Links that lead out, to no file or folder of the box; left out.
+        dangling: Links that lead out of the folder to a place where the box has no
+            file or folder; they were left out.
 
         changes_outside: New and changed files outside of the outputs; None if there
             are none, or if they were not searched.
@@ -115,7 +122,7 @@ def fetch(
     """
     Fetch everything below *roots* on the box to the same paths below *into*.
 
-    A link to a path that is no output is replaced by what it leads to.
+    A link to a path that is no output is replaced by the file or folder it leads to.
 
     Args:
         memory: The folder for the index, the ledger and partial downloads.
@@ -130,13 +137,13 @@ def fetch(
         into_project, search_outside: See `request_manifest`.
 
     Raises:
-        OutputsHeld: The outputs cannot be fetched or installed completely. In the
-            middle of a transfer, the channel is closed.
+        OutputsHeld: The outputs cannot be fetched or installed completely. If this
+            happens in the middle of a transfer, the channel is closed.
 
         ConnectionLost: A call with a new channel continues the download.
     """
     with reporting_held(), _lock(into, memory):
-        # Loaded when it is needed, while the box scans its files.
+        # The index is loaded at its first use, which is while the box scans its files.
         index = functools.cache(functools.partial(Index, os.fsencode(memory / INDEX)))
         staging = _staging(into, memory)
         last_fetch = LastFetch(memory)
@@ -180,7 +187,8 @@ def fetch(
             kept, owners = [], {}
             if not remote.same:
                 last_fetch.save(remote.entries)
-                # An unchanged file has the very entry that was scanned here.
+                # The entry of an unchanged file is the same object as the one that was
+                # scanned here, so all other entries are new or changed.
                 before = set(map(id, remote.here))
                 fresh = [entry for entry in entries if id(entry) not in before]
                 remote.entries.clear()
@@ -214,10 +222,11 @@ def fetch(
 @dataclass(frozen=True)
 class Verified:
     """
-    The outputs on the box compared with the files here.
+    The result of comparing the outputs on the box with the local files.
 
-    *missing* names the outputs that are not here byte for byte, None if all are.
-    *changes_outside* are changed files elsewhere, searched if no output has changed.
+    *missing* is a phrase that names the outputs without an equal local copy; None if
+    every output has one. *changes_outside* are the new and changed files outside of the
+    outputs; the box searches for them only if no output is new or changed.
     """
 
     missing: str | None
@@ -240,10 +249,12 @@ def verify(
         hashing=True,
         into_project=into_project,
         search_outside="if-empty",
-        # Repositories that a fetch leaves out by default count as missing.
+        # Repositories are included, so that those that a fetch has left out count as
+        # missing.
         with_repositories=True,
     )
-    # A fetch of another box may be moving our outputs out of its way right now.
+    # The lock is needed because a fetch from another box may be moving our outputs out
+    # of its way right now.
     with _lock(into, memory) if into.is_dir() else contextlib.nullcontext():
         return Verified(_missing(remote, into, memory), remote.changes_outside)
 
@@ -279,7 +290,11 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
 
 
 def changed_here(into: Path, memory: Path) -> str | None:
-    """Return the files of the last fetch that have changed here since, or None."""
+    """
+    Return a phrase that names the fetched files that have changed here, or None.
+
+    Only the files of the last fetch are checked.
+    """
     ledger = Ledger(memory)
     index = Index(os.fsencode(memory / INDEX))
     # If the last fetch is unknown, check every file ever fetched.
@@ -312,7 +327,11 @@ def _is_here(entry: Entry, local: dict[bytes, Entry]) -> bool:
 
 
 def _differing_repositories(into: Path, entries: list[Entry]) -> list[Name]:
-    """Return the repositories that differ from the ones here, judged by mtime."""
+    """
+    Return the folders of the repositories that differ from the local ones.
+
+    File contents are not read; kind, size, mtime and link target are compared.
+    """
     paths = [entry.path for entry in entries]
     scanned = manifest.scan(os.fsencode(into), paths, Index(), hashing=False)
     here = {_without_content(entry) for entry in scanned.entries}
@@ -332,7 +351,7 @@ def _without_content(entry: Entry) -> tuple[Name, str, int, int, Name]:
 
 
 def _staging(into: Path, memory: Path) -> Path:
-    """Return the staging directory; it must be on the same disk as *into*."""
+    """Return a staging directory on the disk of *into*, so that files can be moved."""
     if into.stat().st_dev == memory.stat().st_dev:
         return memory / "incoming"
     return into / STAGING
@@ -340,7 +359,7 @@ def _staging(into: Path, memory: Path) -> Path:
 
 @contextlib.contextmanager
 def _lock(into: Path, memory: Path) -> Iterator[None]:
-    """Wait for other fetches from this box, and for others into the same folder."""
+    """Wait for, and then keep out, other fetches from this box or into this folder."""
     into.mkdir(parents=True, exist_ok=True)
     private_dir(memory)
     with (memory / "fetch.lock").open("ab") as lock:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Parallel calls share the disk's waits.
+# fsync calls in parallel wait for the disk at the same time instead of one after
+# another.
 THREADS = 8
-# From this many files on, one syncfs call is faster, although it also waits for the
-# data of other processes. On ext4, 1,000 files of 10 KiB take 0.04 s instead of 0.2 s.
+# From this many files on, one syncfs call is faster than an fsync call for each file,
+# although it also waits for the data of other processes. On ext4, 1,000 files of 10 KiB
+# take 0.04 s instead of 0.2 s.
 MANY = 64
-# File systems of local disks. For a network file system syncfs may return before the
-# data is on the server's disk.
+# syncfs is used only for these file systems, which are those of local disks. On a
+# network file system, syncfs may return before the data is on the server's disk.
 LOCAL = frozenset([b"btrfs", b"ext4", b"f2fs", b"overlay", b"tmpfs", b"xfs"])
 MOUNTS = Path("/proc/self/mountinfo")
 # syncfs reports write errors since this version of Linux.
@@ -46,7 +48,8 @@ def sync_file_system(folder: int, count: int) -> bool:
     Bring the whole file system of a folder to the disk with one call.
 
     Return False without doing anything if the system cannot do that reliably, or if
-    *count* files and folders are too few: then the caller calls fsync for each.
+    *count*, the number of files and folders, is below `MANY`. In both cases the caller
+    calls fsync for each of them instead.
     """
     if count < MANY or sys.platform != "linux" or not _is_local(folder):
         return False
@@ -66,7 +69,7 @@ def sync_file_system(folder: int, count: int) -> bool:
 
 
 def _is_local(folder: int) -> bool:
-    """Return whether a folder is on a file system for which syncfs is as good."""
+    """Return whether syncfs is as reliable as fsync on the file system of a folder."""
     device = os.fstat(folder).st_dev
     number = b"%d:%d" % (os.major(device), os.minor(device))
     try:

@@ -10,9 +10,10 @@ from onebox import subprocess_env
 from onebox.errors import InputError
 
 GITLINK = b"160000"
-# Git's messages, in the C locale, for a folder that is no work tree.
+# The messages of git, in the C locale, for a folder that is no work tree.
 NO_REPOSITORY = (b"not a git repository", b"must be run in a work tree")
-# In a git hook these variables name another repository.
+# These variables are hidden from git. They can name another repository, for example in
+# a git hook, or change how paths are matched.
 OTHER_REPOSITORY = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -23,9 +24,10 @@ OTHER_REPOSITORY = (
     "GIT_NOGLOB_PATHSPECS",
     "GIT_ICASE_PATHSPECS",
 )
-# A repository's configuration can name programs: a file monitor, hooks, and the
-# remote helper that fetches a missing object of a partial clone. (A listing applies no
-# filter and no external diff.)
+# A repository's configuration can name programs that git runs: a file monitor, hooks,
+# and the remote helper that fetches a missing object of a partial clone. These settings
+# and variables turn them off. (Filters and external diffs need no setting, because a
+# listing applies none.)
 SETTINGS = ("core.fsmonitor=", "core.hooksPath=/dev/null")
 RUN_NOTHING = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
 
@@ -41,7 +43,7 @@ def list_files(
 
     Returns:
         The tracked files, the files that `git add` would add, and the skipped inner
-        repositories. None outside a repository and without git.
+        repositories. None if *base* is in no repository, or if git is not installed.
 
     Raises:
         InputError: Git cannot read the repository.
@@ -64,7 +66,8 @@ def list_files(
     skipped = {folder for folder in inner if skip(folder)}
     for folder in inner - skipped:
         within = os.path.join(base, folder)
-        # A link could lead to a folder that must be skipped.
+        # A repository behind a link is not entered, because the link could lead to a
+        # folder that must be skipped.
         real = os.path.join(os.path.realpath(base), folder)
         if os.path.realpath(within) != real:
             continue

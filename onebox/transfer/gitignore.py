@@ -1,9 +1,9 @@
 """
 List the files that git would track, on a machine without git.
 
-The `pathspec` library was compared with git on 400 random rule sets: it differed in 108
-of them, mostly in character classes, and raises for patterns that git ignores. This
-matcher differed in none.
+The `pathspec` library is not used: on 400 random rule sets it differed from git in 108,
+mostly in character classes, and it raises for patterns that git ignores. This matcher
+differed from git in none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# The character classes of git's matcher, for bytes that are decoded as Latin-1.
+# The character classes of git's matcher, as regular expressions. They match text that
+# was decoded as Latin-1, so that each byte is one character.
 CLASSES = {
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
@@ -34,8 +35,9 @@ class Rule(NamedTuple):
     """
     A line of a `.gitignore` file.
 
-    *include* is set for a line with "!", *folders_only* for one with a slash at its
-    end. A *whole_path* rule is matched with the path, any other with the name.
+    *include* is set for a line that starts with "!", *folders_only* for a line that
+    ends with a slash. If *whole_path* is set, the pattern is matched with the path
+    below the folder of the `.gitignore` file, otherwise with the last name of the path.
     """
 
     pattern: re.Pattern[str]
@@ -48,7 +50,7 @@ def tracked_without_git(base: bytes, tops: Iterable[bytes]) -> set[bytes]:
     """
     Return the files below these paths that no `.gitignore` file excludes.
 
-    As in git, a file below an excluded folder cannot be included.
+    As in git, no later rule can include a file below an excluded folder again.
     """
     files: set[bytes] = set()
     for top in tops:
@@ -85,7 +87,7 @@ def read_rules(folder: bytes) -> list[Rule]:
 
 
 def parse_rule(line: str) -> Rule | None:
-    """Return the rule of a line; None for a comment or an invalid pattern."""
+    """Return a line's rule; None for a comment, an empty line or an invalid pattern."""
     if line.startswith("#"):
         return None
     line = _without_spaces(line)
@@ -152,9 +154,10 @@ def _walk(
     """
     Add the files below a folder to *files*.
 
-    Each list of rules is paired with the length of the path of its folder.
+    *rules* are the rules of the folders above. Each list of rules is paired with the
+    length of its folder's path.
     """
-    # No recursion, because folders can be nested deeper than Python's stack.
+    # This is a loop, because folders can be nested too deep for a recursion in Python.
     todo = [(top, rules)]
     while todo:
         folder, above = todo.pop()
@@ -202,9 +205,10 @@ def _without_spaces(line: str) -> str:
 
 def _bracket(glob: str, at: int) -> tuple[str, int] | None:
     """
-    Translate a bracket expression that begins before *at*.
+    Translate a bracket expression whose "[" is just before the index *at*.
 
-    Return its regular expression and where it ends; None if it is invalid.
+    Return a regular expression and the index after the "]"; None if the bracket
+    expression is invalid.
     """
     negated = glob[at : at + 1] in ("!", "^") and glob[at : at + 1] != ""
     at += negated
@@ -247,5 +251,5 @@ def _bracket(glob: str, at: int) -> tuple[str, int] | None:
             parts.append(re.escape(char))
             previous = char
     inside = "".join(parts)
-    # Git's classes never match a slash, not even the negated ones.
+    # In git, a bracket expression never matches a slash, not even if it is negated.
     return f"(?!/)[{'^' if negated else ''}{inside}]", at + 1

@@ -34,10 +34,15 @@ def install(
     receiver: Receiver,
     downloaded: Downloaded,
 ) -> list[tuple[bytes, bytes]]:
-    """Install the entries, of which *fresh* are new; return the files kept aside."""
+    """
+    Install the entries; return the path and new name of each file that is kept aside.
+
+    *fresh* are those of the entries that are new or changed.
+    """
     sync_files(receiver.fd, sorted(downloaded.staged.values()))
     ledger = Ledger(memory)
-    # First the ledger: after a crash the installed files must be known as ours.
+    # The ledger is saved before any file is installed, so that after a crash it lists
+    # all installed files.
     ledger.add(fresh)
     ledger.save()
     with contextlib.closing(
@@ -54,13 +59,14 @@ class Installer:
     """
     Moves files from the staging directory to their paths below *into*.
 
-    A file that the user has changed gets another name first; *kept* lists its path and
-    its new name.
+    If the user has changed the file at a path, that file gets another name first;
+    *kept* lists its path and its new name.
 
     Args:
         staging: The open staging directory.
 
-        staged: The names in it, by path; mode and times are set already.
+        staged: The names of the files in the staging directory, by the paths where they
+            are to be installed. Their modes and times are set already.
     """
 
     def __init__(
@@ -82,7 +88,7 @@ class Installer:
 
     def install(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
         """
-        Install all entries; they are on the disk on return.
+        Install all entries. When this returns, they are safely on the disk.
 
         Args:
             blocks: Block hashes to add to the index, by path.
@@ -106,7 +112,7 @@ class Installer:
         self._sync(entries)
 
     def close(self) -> None:
-        """Close the folder."""
+        """Close the folders that are open."""
         self._writer.close()
 
     def _create_folder(self, entry: Entry) -> bool:
@@ -117,19 +123,26 @@ class Installer:
         return True
 
     def _make_writable(self, entry: Entry) -> bool:
-        """Make a folder writable until the end, if its mode on the box is read-only."""
+        """
+        Make a folder writable if its mode on the box is read-only.
+
+        Return whether it was made writable: then its own mode must be restored at the
+        end.
+        """
         if entry.mode & 0o700 == 0o700 or entry.path in self._new_folders:
             return False
         mode = stat.S_IMODE(self._writer.stat(entry.path).st_mode)
-        # The second mode is left by a crash before the folder's own mode was restored.
+        # The folder has the second mode if an earlier call crashed before it restored
+        # the folder's own mode. A folder with any other mode is left as it is.
         if mode not in (entry.mode, entry.mode | 0o700):
             return False
         self._writer.chmod(entry.path, entry.mode | 0o700)
         return True
 
     def _install_file(self, entry: Entry, staged: bytes) -> None:
-        # Scan again, because the user may have changed the file during the download.
-        # A folder that was just created has no file of the user.
+        # The path is scanned again, because the user may have changed the file during
+        # the download. A folder that was just created needs no scan, because it has no
+        # file of the user.
         new = entry.path.rpartition(b"/")[0] in self._new_folders
         here = None if new else self._scan(entry.path)
         if here is not None and not (
@@ -139,12 +152,13 @@ class Installer:
         try:
             self._writer.place(entry.path, self._staging, staged)
         except OSError as error:
-            # The message names the output, not its name in the staging directory.
+            # The error must name the path of the output. The original error names the
+            # file in the staging directory.
             raise OSError(error.errno, error.strerror, entry.path) from error
 
     def _check_unchanged(self, entry: Entry) -> None:
         """
-        Set mode and times of a file that was not downloaded because it is equal.
+        Check a file that was not downloaded because it was equal; set mode and times.
 
         Raises:
             OSError: The file was changed or removed meanwhile.
@@ -181,7 +195,7 @@ class Installer:
         self._writer.link(entry.path, entry.target, self._staging)
 
     def _clear(self, folder: int, name: bytes, path: bytes) -> None:
-        """Remove what a fetch installed at a path; rename what the user has there."""
+        """Free a path: remove what a fetch installed there, rename anything else."""
         if self._all_ours(path):
             remove(folder, name)
             return
@@ -206,7 +220,11 @@ class Installer:
         )
 
     def _scan(self, path: bytes) -> Entry | None:
-        """Return the entry at a path, hashed; its kind is "?" if it is unreadable."""
+        """
+        Return the entry at a path with its hash; None if nothing is there.
+
+        Its kind is "?" if it is a pipe, socket or device, or cannot be read.
+        """
         try:
             self._writer.stat(path)
         except FileNotFoundError:
@@ -229,7 +247,7 @@ class Installer:
 
 
 def check_names(entries: list[Entry], staging: Path) -> None:
-    """Raise OutputsHeld if this disk ignores case and names differ only by that."""
+    """Raise OutputsHeld if names differ only in case and this disk ignores case."""
     if not folds_case(staging):
         return
     clashes = collisions([entry.path for entry in entries])
@@ -241,7 +259,7 @@ def check_names(entries: list[Entry], staging: Path) -> None:
 
 
 def collisions(paths: Iterable[bytes]) -> list[list[bytes]]:
-    """Return the groups of paths that are equal on a disk that ignores case."""
+    """Return the groups of paths that are equal for a disk that ignores case."""
     groups: dict[str, set[bytes]] = {}
     for path in paths:
         for name in [path, *_ancestors(path)]:

@@ -1,8 +1,8 @@
 """
-The ledger of fetches: what they installed here, and where it is now.
+Record which files the fetches installed here, and where those files are now.
 
-It tells files that a fetch installed from files of the user. A fetch from one box may
-have moved outputs of another box out of its way: these are called displaced.
+The ledger distinguishes files that a fetch installed from files of the user. Outputs of
+one box are called displaced if a fetch from another box has moved them out of its way.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Ledger:
     The paths that fetches installed, each with the mark of its contents.
 
     A mark is the hash of a file or the target of a link. While files are being
-    installed a path has two marks, the one before and the one after: a crash leaves
-    either, and both are ours.
+    installed, a path has two marks: one of the old contents and one of the new
+    contents. After a crash either of them may be at the path, and a fetch installed
+    both.
     """
 
     MAGIC = b"onebox ledger 1\n"
@@ -72,7 +73,7 @@ class Ledger:
 
 
 class LastFetch:
-    """The paths of the last fetch, folders included, in `fetched.paths`."""
+    """The paths of the last fetch, including folders; `fetched.paths` stores them."""
 
     def __init__(self, memory: Path) -> None:
         self._file = memory / "fetched.paths"
@@ -85,12 +86,16 @@ class LastFetch:
         return frozenset(self._saved.split(b"\0")[:-1])
 
     def entries(self, into: Path, index: Index) -> list[Entry]:
-        """Return what is at these paths now, without reading files."""
+        """Return the entries that are at these paths now, without reading contents."""
         scanned = manifest.scan(os.fsencode(into), self.paths(), index, hashing=False)
         return scanned.entries
 
     def save(self, entries: Iterable[Entry]) -> None:
-        """Store the paths; a loss only makes the next fetch a little slower."""
+        """
+        Store the paths, without waiting for the disk.
+
+        If they are lost, the next fetch is only a little slower.
+        """
         data = b"".join(entry.path + b"\0" for entry in entries)
         if data != self._saved:
             draft = self._file.with_suffix(".new")
@@ -108,10 +113,10 @@ def note_displaced(
     Args:
         memory: The memory folder of the box whose outputs were installed.
 
-        kept: The displaced paths, each with its new name.
+        kept: The paths that were moved out of the way, each with its new name.
 
     Returns:
-        The names of the boxes whose outputs were displaced, by path.
+        For each of these paths that held outputs of another box, the name of that box.
     """
     others = [
         (folder, Ledger(folder))
@@ -136,7 +141,8 @@ def note_displaced(
 def displaced_entries(memory: Path, into: Path, index: Index) -> dict[bytes, Entry]:
     """Return the displaced outputs of this box, by their original paths."""
     displaced = {}
-    # A file that is missing or cut off by a crash ends the list.
+    # If the file does not exist, or a crash has cut off a line of it, the entries that
+    # were read before that are returned.
     with contextlib.suppress(OSError, ValueError, TypeError):
         for line in (memory / DISPLACED).read_text("ascii").splitlines():
             folder, path, now = json.loads(line)
@@ -152,19 +158,19 @@ def forget_displaced(memory: Path) -> None:
 
 
 def _mark(entry: Entry) -> bytes:
-    """Return the mark of an entry; the hash is in hex, because a mark has no NUL."""
+    """Return the mark of an entry; a hash is in hex, because NUL separates marks."""
     if entry.kind == "l":
         return LINK + entry.target
     return (entry.sha or b"").hex().encode("ascii")
 
 
 def _relative(into: Path, memory: Path) -> str:
-    """Return a relative path, so that the project can be moved."""
+    """Return *into* relative to *memory*: this stays valid if the project is moved."""
     return os.path.relpath(into, memory)
 
 
 def _moved_entries(into: Path, now: bytes, path: bytes, index: Index) -> list[Entry]:
-    """Return the entries at and below *now*, as if they were at *path*."""
+    """Return the files and links at and below *now*, with *path* in place of *now*."""
     base = os.fsencode(into)
     scanned = manifest.scan(base, manifest.below(base, now), index, hashing=True)
     return [

@@ -1,8 +1,9 @@
 """
 Open further connections to the box for as long as each makes a transfer faster.
 
-What limits a transfer is not known in advance. After one second a second connection is
-opened, and if the transfer is faster with it, another one.
+It is not known in advance whether further connections make a transfer faster. So a
+second connection is opened after one second, and another one each time that the last
+one has made the transfer faster.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from onebox.agent.files.striping import Frame
 from onebox.errors import OneboxError
 from onebox.remote.channel import AgentChannel
 
-# Connections in all.
+# A transfer uses at most this many connections, including the first one.
 MOST = 4
 MEASURE_SECONDS = 1.0
 # How much faster a new connection must make the transfer for another one to be tried.
 GAIN = 1.2
-# At this rate (bytes per second) processors and disks are the limit, not ssh's window.
+# Above this rate (bytes per second) no connection is added, because processors and
+# disks are the limit there, and not ssh's window.
 FAST = 100e6
-# A new connection takes time to open: the rest must take at least this long.
+# A new connection takes time to open. It is opened only if the remaining transfer takes
+# at least this long.
 WORTH_SECONDS = 2.0
 
 
@@ -46,7 +49,8 @@ class ParallelConnections:
         self._open: list[ExtraConnection] = []
         self._ready: ExtraConnection | None = None
         self._opening: threading.Thread | None = None
-        # Protects _closed and _ready: a connection that opens after `close` is closed.
+        # The lock protects _closed and _ready, so that a connection that opens after
+        # `close` was called is closed, too.
         self._lock = threading.Lock()
         self._closed = False
         self._since = time.monotonic()
@@ -86,7 +90,7 @@ class ParallelConnections:
         return None
 
     def close(self) -> None:
-        """Close the further connections; the box has received all their frames."""
+        """Close the further connections at once; their last frames are not awaited."""
         with self._lock:
             if self._closed:
                 return

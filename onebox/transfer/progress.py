@@ -1,4 +1,4 @@
-"""The progress of a transfer."""
+"""Count the files and bytes of a transfer, and report its progress."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 
 from onebox.agent.files.content_stream import FileOffer
 
-# Called with the files and the bytes that are there, each followed by the total:
-# files, all files, bytes, all bytes.
+# A callback with four numbers: the files that are done, all files, the bytes that are
+# done, all bytes.
 Progress = Callable[[int, int, int, int], None]
 INTERVAL = 0.05
 
 
 class Meter:
     """
-    Counts the bytes of a transfer, and calls *progress* about 20 times a second.
+    Counts the bytes of a transfer, and calls *progress* at most 20 times a second.
 
-    *done* is the number of finished files. *carried* and *carried_bytes* count what was
-    really sent.
+    *done* is the number of finished files. *carried* and *carried_bytes* count the
+    files and bytes that were really sent: a finished file may have been there already.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Meter:
         self.done = self.carried = self.carried_bytes = 0
 
     def moved(self, count: int) -> bool:
-        """Count bytes that are there now; return whether *progress* was called."""
+        """Count these bytes as done; return whether *progress* was called."""
         self._moved += count
         now = self._now()
         if now < self._next:
@@ -48,9 +48,9 @@ class Meter:
 
     @property
     def left(self) -> int:
-        """Return how many bytes are missing."""
+        """Return how many bytes are not done yet."""
         return self.bytes - self._moved
 
     def finish(self) -> None:
-        """Report that everything is there."""
+        """Report that all files and bytes are done."""
         self._progress(self.files, self.files, self.bytes, self.bytes)

@@ -1,8 +1,8 @@
 """
-Make the files on the box equal to the local ones, compared by manifest.
+Make the files on the box equal to the local ones; send only files that differ.
 
-A push without changes takes one round trip, any other at most three. A broken
-connection raises `ConnectionLost`; the same call over a new channel continues.
+A push without changes takes one round trip, any other push at most three. A broken
+connection raises `ConnectionLost`; the same call over a new channel continues the push.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from onebox.store.atomic_files import private_dir
 from onebox.transfer.parallel_connections import ParallelConnections
 from onebox.transfer.progress import Meter, Progress
 
-# How often files that change during the push are sent again.
+# How many times at most the manifests are compared and files are sent. Files that
+# change during a push need another pass.
 PASSES = 3
-# Paths, or a function that selects files and returns their entries.
+# The files to push: their paths, or a function that selects them and returns entries.
 Files = Union[Sequence[bytes], Callable[[Index], list[Entry]]]
 
 
@@ -57,7 +58,7 @@ class Pushed:
 def difference(
     channel: AgentChannel, root: Path, files: Files, index: Path
 ) -> str | None:
-    """Return how the box's files differ from the local ones, None if they do not."""
+    """Return a phrase that says how the box's files differ; None if they are equal."""
     conversation = _Conversation(channel, write=False)
     hash_index = _load_index(index)
     entries = _local_entries(root, files, hash_index)
@@ -102,16 +103,17 @@ def push(
     kind: str = "pushed",
 ) -> Pushed:
     """
-    Send these files to the box, and remove other files of an earlier push there.
+    Send these files to the box, and remove other files of an earlier push from it.
 
     Args:
-        files: A function is called while the box scans its files.
+        files: If this is a function, it is called while the box scans its own files.
 
         kind: "pushed" for the project's files, "restored" for checkpoints from an
             earlier box: a push of one kind never removes files of the other.
 
     Raises:
-        InputError: Files kept changing while they were sent; the error names them.
+        InputError: Files kept changing while they were sent; the error names the first
+            few of them.
 
         ConnectionLost: A call with a new channel continues the push.
     """
@@ -139,7 +141,8 @@ def push(
             connections.close()
             hash_index.save()
         deleted += result.deleted
-        # An equal box may report the digest of an older push with the same files.
+        # If the files are equal, the box may report the digest of an older push with
+        # the same files, so the digest is compared only if they were not equal.
         if not changed and (result.equal or result.digest == digest):
             meter.finish()
             hash_index.retain(entry.path for entry in entries)
@@ -175,10 +178,11 @@ class _Conversation:
     """
     One exchange of manifests with the box.
 
-    After `compare`, *equal* is whether the box has the same files. If not, *offers* are
-    files to send, *settle* are entries that the box changes without contents, and
-    *gone* are files of an earlier push that are not selected any more. *digest* is that
-    of the local manifest as far as its hashes are known.
+    After `compare`, *equal* is whether the box has the same files. If it is False,
+    *offers* are files to send, *settle* are entries that the box can create or change
+    without file contents, and *gone* are files of an earlier push that are not selected
+    any more. *digest* is the digest of the local manifest with the hashes that are
+    known; "" if no hash is known.
     """
 
     def __init__(
@@ -191,12 +195,13 @@ class _Conversation:
         self.equal = False
         self.digest = ""
         self._result: PushResult | None = None
-        # The box scans its files while the caller scans the local ones.
+        # The request is sent now, so that the box scans its files while the caller
+        # scans the local ones.
         channel.begin("push", write=write, kind=kind)
         self._frames = channel.frames()
 
     def compare(self, entries: list[Entry]) -> None:
-        """Send the local manifest, and receive what the box lacks of it."""
+        """Send the local manifest, and receive how the files on the box differ."""
         channel = self.channel
         hashes = b""
         if any(entry.sha is not None for entry in entries):
@@ -306,8 +311,9 @@ class _Contents:
         try:
             stripe.send(kind, payload)
         except ConnectionLost:
-            # The box closes further connections when it refuses the push: then its
-            # refusal, on the first one, is the better error.
+            # When the box refuses the push, it closes the further connections and sends
+            # the refusal on the first one. The refusal is the better error, so it is
+            # read, which raises it.
             if stripe is not self._channel and self._has_frame(wait=2):
                 self._conversation.next_frame()
             raise
@@ -317,7 +323,7 @@ class _Contents:
             self._stripes.add(extra.channel)
 
     def _moved(self, count: int) -> None:
-        # A frame that comes now can only be a refusal.
+        # A frame from the box while contents are being sent can only be a refusal.
         if self._meter.moved(count) and self._has_frame(wait=0):
             self._conversation.next_frame()
 

@@ -1,4 +1,4 @@
-"""Request the manifest of the outputs from the box, and check all of it."""
+"""Request the manifest of the outputs from the box, and check every entry."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from onebox.remote.answers import ScanResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.repositories import repositories, repository_of
 
-# The staging folder in the project, if onebox's state is on another disk.
+# The name of the staging folder in the folder that is fetched into. It is used if the
+# memory folder is on another disk (see `fetch_outputs._staging`).
 STAGING = ".onebox-incoming"
-# Outputs from the box may never be written to these.
+# Outputs are never written to top-level files or folders with these names.
 NOT_OUTPUTS = (b".onebox", STAGING.encode())
 # Linux follows this many links before it reports a loop.
 MOST_LINKS = 40
@@ -30,8 +31,8 @@ class ChangesOutside:
     """
     The files outside of the outputs that are new or changed since the push.
 
-    *names* are the first few of *count*. *without_outputs* means that no output is
-    new or changed.
+    *count* is the number of these files, *names* are the first few of them.
+    *without_outputs* means that no output is new or changed.
     """
 
     count: int
@@ -42,28 +43,33 @@ class ChangesOutside:
 @dataclass(frozen=True)
 class RemoteManifest:
     """
-    The outputs on the box.
+    The checked answer of the box to a request for its outputs.
 
     Attributes:
-        entries: All outputs, checked.
+        entries: All outputs, except those in *skipped*, *repositories* and *dangling*.
 
-        missing: Roots that do not exist.
+        missing: Roots that do not exist on the box.
 
-        skipped: Paths that are no files, or that outputs may not have.
+        skipped: Paths that were left out because they are pipes, sockets or devices,
+            or because outputs may not have such a path.
 
-        unstable: Files that were written to while they were hashed.
+        unstable: Files that were written to while the box hashed them.
 
-        here: The files of the last fetch as they are here now.
+        here: The local entries at the paths of the last fetch; empty if
+            `request_manifest` was called without *last_fetch*.
 
-        same: Whether the outputs equal *here*.
+        same: Whether the outputs on the box equal *here*.
 
         digest: The digest of *entries*, "" if it is not known.
 
-        repositories: Entries left out because they are in a `.git` folder or similar.
+        repositories: Entries that were left out because they are in a `.git` folder or
+            similar.
 
-        dangling: Links that lead out of the outputs to no file or folder; left out.
+        dangling: Links that were left out because they lead out of the outputs, to a
+            place where the box has no file or folder.
 
-        changes_outside: None if there are none, or if they were not searched.
+        changes_outside: The changed files outside of the outputs; None if there are
+            none, or if the box did not search for them.
     """
 
     entries: list[Entry]
@@ -95,14 +101,17 @@ def request_manifest(
     Args:
         hashing: Include the hashes of all files.
 
-        into_project: The outputs are fetched into the project, which has the pushed
-            files: links to those need not bring what they lead to.
+        into_project: Whether the outputs are fetched into the project. The project has
+            the pushed files already, so a link to an unchanged pushed file stays a
+            link. Any other link out of the outputs is replaced by what it leads to.
 
-        search_outside: When to search new and changed files outside of the outputs:
-            "always", "if-empty" (if no output is new or changed), or "" for never.
+        search_outside: When the box searches for new and changed files outside of the
+            outputs: "always", "if-empty" (if no output is new or changed), or "" for
+            never.
 
-        last_fetch: Returns the files of the last fetch as they are here now. It is
-            called while the box scans; the box sends only what differs.
+        last_fetch: Returns the local entries at the paths of the last fetch. It is
+            called while the box scans its files. The box then sends only the entries
+            that differ.
 
         with_repositories: Include `.git` folders and similar.
 
@@ -137,7 +146,8 @@ def request_manifest(
     nowhere = frozenset(result.nowhere)
     dangling = [p for p in leads_out(entries) if p in nowhere] if nowhere else []
     entries = without(entries, dangling)
-    # Drop set-user-id bits: a job on the box must not give programs rights here.
+    # Set-user-id and similar bits are dropped, because a job on the box must not give
+    # programs more rights here.
     if any(e.mode & 0o7000 for e in entries):
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
     changes_outside = None
@@ -168,7 +178,11 @@ def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
 
 
 def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
-    """Return the links that lead out of the tree, directly or through other links."""
+    """
+    Return the links that lead out of the tree, each with its target.
+
+    A link may lead out directly or through other links.
+    """
     links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
     return {path: links[path] for path in sorted(links) if not _stays(path, links)}
 
@@ -176,7 +190,11 @@ def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
 def _receive(
     channel: AgentChannel, roots: Sequence[str], here: list[Entry], hashes: bytes
 ) -> tuple[list[Entry], ScanResult]:
-    """Receive the manifest: *here* itself if all its bucket hashes are equal."""
+    """
+    Receive the manifest and the box's answer.
+
+    If all bucket hashes are equal, the returned manifest is the list *here* itself.
+    """
     frames = channel.frames()
     try:
         rows = manifest_exchange.receive_rows(lambda: next(frames))
@@ -201,7 +219,11 @@ def _receive(
 def _excluded(
     entries: list[Entry], into: bytes, *, with_repositories: bool
 ) -> tuple[list[bytes], list[Entry]]:
-    """Return the paths that are never outputs, and the entries in repositories."""
+    """
+    Return the paths that are never outputs, and the entries in repositories.
+
+    If *with_repositories* is set, entries in repositories are not returned.
+    """
     excluded: list[bytes] = []
     in_repositories: list[Entry] = []
     find_repository = repositories(
@@ -210,7 +232,8 @@ def _excluded(
     )
     for entry in entries:
         top = entry.path.split(b"/", 1)[0]
-        # A repository at the top is the project's own.
+        # A repository folder at the top is never an output, because it is the one of
+        # the project itself.
         if top.lower() in NOT_OUTPUTS or repository_of(top) is not None:
             excluded.append(entry.path)
         elif not with_repositories and find_repository(entry.path) is not None:
@@ -219,7 +242,11 @@ def _excluded(
 
 
 def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
-    """Follow a link through all others; return False if it leaves the tree."""
+    """
+    Return whether the place to which a link leads is inside the tree.
+
+    Other links on the way are followed, too.
+    """
     here: list[bytes] = []
     ahead = path.split(b"/")[::-1]
     followed = 0
@@ -237,7 +264,7 @@ def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
         if target is None:
             continue
         followed += 1
-        # A loop leads nowhere, so it does not leave the tree either.
+        # This many links form a loop. It leads nowhere, so it does not leave the tree.
         if followed > MOST_LINKS:
             return True
         if target.startswith(b"/"):

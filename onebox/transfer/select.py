@@ -47,7 +47,7 @@ _CREDENTIALS = re.compile(
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An output folder or file that is here; its *files* are not pushed."""
+    """A local output folder or file; *files* counts its files that are not pushed."""
 
     path: bytes
     files: int
@@ -58,8 +58,9 @@ class Selection:
     """
     The selected entries, sorted by path, with warnings for the user.
 
-    Folders are selected only below `data`. A file's entry has a hash only if the index
-    had it. *left_out* are outputs that are here and are not pushed.
+    Folders are selected only at and below the paths of `data`. The entry of a file has
+    a hash only if the index had it. *left_out* are the local outputs that are not
+    pushed.
     """
 
     entries: list[Entry]
@@ -85,17 +86,18 @@ def select(
     Files that hold credentials are left out, unless *code* or *data* names them.
 
     Args:
-        code: Paths of which everything that git would track is selected.
+        code: At and below these paths, everything that git would track is selected.
 
-        data: Paths of which everything is selected.
+        data: At and below these paths, everything is selected.
 
-        outputs: Paths that are no code, unless git tracks them or *code* names them.
+        outputs: Files at and below these paths are not selected as code, unless git
+            tracks them or *code* names a path in the output.
 
         index: The index in which hashes are looked up.
 
     Raises:
-        InputError: A path is missing or leads out of *root*, or files cannot be read;
-            the error names all of them.
+        InputError: A configured path is missing or leads out of *root*, or files cannot
+            be read. The error names the path, or the first few of the files.
     """
     base = os.fsencode(root)
     paths: set[bytes] = set()
@@ -106,7 +108,7 @@ def select(
     for name in data:
         paths.update(_data(base, _top(root, name)))
         tops.append(_inside(name))
-    # Receipts of earlier runs.
+    # The receipts of earlier runs are not pushed (see `RECEIPT`).
     paths.difference_update(output + b"/" + RECEIPT.encode() for output in results)
     allowed, credentials = _without_credentials(paths, tops)
     scanned = manifest.scan(base, allowed, index or Index(), hashing=False)
@@ -122,7 +124,11 @@ def select(
 
 
 def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
-    """Return the files below *tops* that git tracks or would add."""
+    """
+    Return the files below *tops* that git tracks or would add.
+
+    Outputs that git does not track are left out.
+    """
 
     def is_output(path: bytes) -> bool:
         return any(
@@ -149,9 +155,11 @@ def _without_credentials(
     paths: set[bytes], named: list[bytes]
 ) -> tuple[list[bytes], list[bytes]]:
     """
-    Return the paths that may be pushed, and files and folders with credentials.
+    Return the paths that may be pushed, and the credentials that are left out.
 
-    *named* are the paths that the user has configured.
+    Credentials are files or folders. *named* are the paths that the user has
+    configured. If one of them is or lies in a credential file or folder, everything at
+    and below it may be pushed.
     """
     allowed_tops = [top for top in named if _credentials_in(top)]
     allowed: list[bytes] = []
@@ -168,7 +176,7 @@ def _without_credentials(
 
 
 def _credentials_in(path: bytes) -> bytes | None:
-    """Return the part of a path up to a credential file or folder in it, if any."""
+    """Return the credential file or folder that a path is or lies in; None if none."""
     match = _CREDENTIALS.search(path)
     return path[: match.end()] if match else None
 
@@ -176,7 +184,7 @@ def _credentials_in(path: bytes) -> bytes | None:
 def _left_out(
     base: bytes, outputs: list[bytes], selected: set[bytes]
 ) -> Iterator[LeftOut]:
-    """Yield the outputs that are here and not selected; each file counts once."""
+    """Yield the local outputs that are not selected; each file is counted once."""
     seen: set[bytes] = set()
     for output in outputs:
         count = 0
@@ -206,7 +214,7 @@ def _data(base: bytes, top: bytes) -> list[bytes]:
 
 
 def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
-    """Return the selection with its warnings. Raises InputError."""
+    """Return the selection, with warnings. Raises InputError for unreadable files."""
     prefix = os.path.join(base, b"")
     unreadable = scanned.unreadable
     warnings = [
@@ -217,7 +225,7 @@ def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
             if _leaves(entry.path, entry.target):
                 path = show(entry.path)
                 warnings.append(f"{path} is a link that leads out of the project")
-        # Most files are readable for all, and need no system call.
+        # A file that is readable for all users, as most are, needs no system call.
         elif entry.mode & ALL_READ != ALL_READ and not os.access(
             prefix + entry.path, os.R_OK
         ):
@@ -237,7 +245,12 @@ def _top(root: Path, name: str) -> bytes:
 
 
 def _inside(name: str) -> bytes:
-    """Return a configured path in plain form. Raises InputError if it leads out."""
+    """
+    Return a configured path without empty and "." parts.
+
+    Raises:
+        InputError: The path leads out of the project.
+    """
     parts = os.fsencode(name).split(b"/")
     if name.startswith("/") or b".." in parts or "\0" in name:
         raise InputError(f"{name} is no path inside the project")

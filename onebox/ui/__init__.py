@@ -1,1 +1,1 @@
-"""Everything onebox prints: the screen, live progress, and command hints."""
+"""Print everything that onebox shows, including live progress."""

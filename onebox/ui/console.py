@@ -1,4 +1,4 @@
-"""Consoles and writes that survive a reader that closes the pipe."""
+"""Print and write without failing when the reader closes the pipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class PipeSafeConsole(Console):
     def on_broken_pipe(self) -> None:
         """Stop printing; discard what is still buffered."""
         self.quiet = True
-        # Python flushes the buffer when it exits, which would raise again.
+        # Python flushes the buffer when it exits, which would raise again if the
+        # descriptor still led to the closed pipe.
         devnull = os.open(os.devnull, os.O_WRONLY)
         with contextlib.suppress(OSError, ValueError):
             os.dup2(devnull, self.file.fileno())
@@ -27,7 +28,8 @@ class PipeSafeConsole(Console):
 
     def plain(self, text: str) -> None:
         """Print a line without control codes."""
-        # rich would replace the tabs between the cells of a table by spaces.
+        # The line is not printed by rich, which would replace the tabs between the
+        # cells of a table by spaces.
         if self.quiet or self.file is None:
             return
         try:
@@ -38,18 +40,19 @@ class PipeSafeConsole(Console):
 
 
 def read_together() -> bool:
-    """Return whether stdout and stderr may end up in the same text."""
+    """Return whether the same reader may see stdout and stderr mixed in one text."""
     try:
         out, err = os.fstat(1), os.fstat(2)
     except OSError:
         return False
-    # The other end of a pipe may write to the terminal, or to a log of both.
+    # The program that reads stdout from a pipe may write it to the terminal, or to a
+    # log that also gets stderr.
     piped = stat.S_ISFIFO(out.st_mode) or stat.S_ISSOCK(out.st_mode)
     return piped or os.path.samestat(out, err)
 
 
 def write_fully(fd: int, data: bytes) -> bool:
-    """Write all bytes, waiting as needed; return False if the reader has gone."""
+    """Write all bytes, waiting as needed; return False if a write fails."""
     view = memoryview(data)
     while view:
         try:
@@ -68,7 +71,7 @@ def is_tty(stream: TextIO | None) -> bool:
 
 @contextlib.contextmanager
 def broken_pipes_ignored() -> Iterator[None]:
-    """Ignore a closed terminal or pipe: the log file still has all output."""
+    """Ignore a closed terminal or pipe, because the log file still has all output."""
     try:
         yield
     except OSError:

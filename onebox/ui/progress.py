@@ -1,4 +1,4 @@
-"""The live line of the stage that is running, on a terminal."""
+"""Show the stage that is running as a live line on a terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ class _Bar(Progress):
 
 
 class LiveLine:
-    """A line on a console that changes while a stage runs; without a console, none."""
+    """
+    A line on a console that changes while a stage runs.
+
+    Without a console, nothing is shown.
+    """
 
     def __init__(self, console: Console | None) -> None:
         self._console = console
@@ -111,7 +115,12 @@ class LiveLine:
 
 @contextlib.contextmanager
 def _drawing() -> Iterator[None]:
-    """Delay signals while drawing starts or stops: rich hides the cursor in between."""
+    """
+    Delay signals while drawing starts or stops.
+
+    rich hides the cursor when it starts drawing, and shows it again when it stops. An
+    interruption could leave the cursor hidden.
+    """
     with signals_delayed(), broken_pipes_ignored():
         yield
 

@@ -1,10 +1,10 @@
 """
-The screen: the only module that prints.
+Print messages, requested output and the job's output.
 
 Messages go to stderr. Requested output (a plan, a status, a list) and the job's own
-bytes go to stdout, so that `inv run > job.log` contains only the job's output. On a
-terminal one live line shows the progress; elsewhere each event is one line without
-control codes.
+bytes go to stdout, so that after `inv run > job.log` the file contains only the job's
+output. On a terminal one live line shows the progress. Elsewhere each event is one line
+without control codes.
 """
 
 from __future__ import annotations
@@ -41,24 +41,26 @@ STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yell
 
 
 class Screen:
-    """The output to the user; *hints* spells the commands in messages."""
+    """Prints to the user; *hints* spells the commands in messages."""
 
     def __init__(self, environ: Mapping[str, str], hints: Hints | None = None) -> None:
         self.hints = hints or Hints()
         capable = environ.get("TERM") not in ("dumb", "unknown")
-        # Set force_terminal: else FORCE_COLOR would put control codes into a pipe.
+        # force_terminal is set, because otherwise the variable FORCE_COLOR would make
+        # rich write control codes into a pipe.
         err, out = capable and is_tty(sys.stderr), capable and is_tty(sys.stdout)
         self.err = PipeSafeConsole(stderr=True, highlight=False, force_terminal=err)
         self.out = PipeSafeConsole(highlight=False, force_terminal=out)
         self.live = err
         for stream in (sys.stdout, sys.stderr):
-            # A file name that the encoding cannot represent must not raise.
+            # Printing a file name that the encoding cannot represent must not raise.
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
                 stream.reconfigure(errors="backslashreplace")
         self.marks = MARKS if _supports_unicode(self.err) else PLAIN_MARKS
         self.footer_shown = False
         self.line_open = False
-        # If stdout is closed (`>&-`), descriptor 1 may be any file.
+        # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
+        # may belong to any other file.
         self.closed = sys.stdout is None
         self._live = LiveLine(self.err if err else None)
 
@@ -74,7 +76,7 @@ class Screen:
         Print the headline of a box: what it is, and below that what it can cost.
 
         Args:
-            continued: The beginning of the headline is already printed.
+            continued: Whether the beginning of the headline is already printed.
 
             complete: Whether the headline ends here, with an empty line.
         """
@@ -89,7 +91,7 @@ class Screen:
 
     @contextlib.contextmanager
     def about(self, name: str) -> Iterator[None]:
-        """Make the hints in the body, and in errors it raises, name another box."""
+        """Make hints in the body, and in errors that the body raises, name this box."""
         usual, self.hints = self.hints, replace(self.hints, name=name)
         try:
             yield
@@ -218,7 +220,8 @@ class Screen:
             return
         self.clear_footer()
         with broken_pipes_ignored():
-            # A user's task may have printed text that is still buffered.
+            # A user's task may have printed text that is still buffered. It must come
+            # before the job's bytes.
             sys.stdout.flush()
         with self._live.paused() as drawn:
             if not write_fully(1, data):
@@ -235,12 +238,12 @@ class Screen:
         The caller ends an incomplete line before anything else is printed.
         """
         self.clear_footer()
-        # If stderr is closed, descriptor 2 may be any file.
+        # If stderr is closed, descriptor 2 may belong to any other file.
         if sys.stderr is not None and not self.err.quiet:
             self.err.quiet = not write_fully(2, data)
 
     def footer(self, text: str) -> None:
-        """Show the state of the job below its output; on a terminal only."""
+        """Show the state of the job below its output, but only on a terminal."""
         if not self.live or (self.line_open and self.out.is_terminal):
             return
         columns = max(self.err.width - 1, 20)
