@@ -67,7 +67,7 @@ def announce(context: BoxContext) -> None:
     Print what the box is and what it can cost at most, once for each box.
 
     Raises:
-        UsageError: No box is on, and the best offer for a new one exceeds a limit.
+        UsageError: The best offer exceeds a limit. A box that runs is not checked.
     """
     greet(context)
     box = context.box
