@@ -229,7 +229,7 @@ def _post_boot_failed(box: Box, why: str) -> BoxFailed:
 
 
 def _at_most_every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls *check*, at least *seconds* after its last call."""
+    """Return a function that calls *check* at most once in *seconds*."""
     last = time.monotonic()
 
     def throttled() -> None:

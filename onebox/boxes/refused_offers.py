@@ -1,4 +1,4 @@
-"""Collect the offers that one create was refused, and report each cause once."""
+"""Collect the offers that are refused during one create; report each cause once."""
 
 from __future__ import annotations
 

@@ -153,7 +153,8 @@ def _run_attempt(
         return run, _finish(context, run, job_receipt, record)
     except (Lost, Preempted):
         # The job had ended, but its box was lost before the outputs were fetched. The
-        # job is restarted if it succeeded and the cloud has preempted the box.
+        # job is restarted if it had succeeded, the cloud has preempted the box, and a
+        # restart is allowed.
         preempted = preemption.preemption_reason(context, box, ended=True)
         if refusal or record.code or not preempted:
             raise

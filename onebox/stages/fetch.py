@@ -59,8 +59,8 @@ def perform(
 
         rescue: Pay for another machine if only the disk of the box is left.
 
-        ended: The exit record of the job. It is used only if *caller* is "run" or with
-            *partial*; otherwise the record is read from the box.
+        ended: The exit record of the job if *caller* is "run". For other callers it is
+            read from the box.
 
     Raises:
         OutputsHeld: Some outputs could not be fetched and verified: the box is kept.

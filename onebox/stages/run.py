@@ -149,7 +149,8 @@ def _unfetched_job(context: BoxContext, command: str) -> str:
     """
     record = context.store.record
     same = record.job_command == command and not record.discarded
-    # Outputs that the push of this command line has just fetched count as not fetched.
+    # Outputs that the push of this command line has just fetched count as not fetched,
+    # so that the user is still asked whether the command runs again.
     unfetched = not record.fetched or context.chain.fetched_earlier_job == record.job
     return record.job if same and unfetched else ""
 

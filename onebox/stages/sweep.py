@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # A box expires this long after its deadline. By then it should have powered itself
 # off, and its owner has had time to fetch.
 AFTER_DEADLINE_SECONDS = 3600.0
-# A box that is off expires this long after its deadline. Only its disk is paid for:
-# cents a day, where a running box costs dollars an hour.
+# If the provider bills only the disk of a box that is off, such a box expires this long
+# after its deadline: a disk costs cents a day, a running box costs dollars an hour.
 KEPT_DISK_SECONDS = 7 * 86400.0
 # An expired box gets this many seconds to report whether a job still runs on it.
 ANSWER_SECONDS = 15.0
