@@ -1,1 +1,1 @@
-"""Boxes: offers, create, wait, power and delete."""
+"""These modules find offers, and create, prepare, start, stop and delete boxes."""

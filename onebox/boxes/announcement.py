@@ -29,15 +29,16 @@ class Announced:
     What this command has announced so far.
 
     Attributes:
-        greeted: The first line, without prices, is printed.
+        greeted: Whether the first line, which has no prices, has been printed.
 
-        boxes: The number of boxes whose headline is printed.
+        boxes: The number of the box whose headline was printed last (the first box
+            of the command is 1), 0 before the first headline.
 
-        offer: The offer in the latest headline.
+        offer: The offer that was announced last, None before that.
 
-        dearer_accepted: The user has agreed to a dearer offer.
+        dearer_accepted: Whether the user has agreed to a dearer offer.
 
-        clock_warned: The warning about this machine's clock is printed.
+        clock_warned: Whether the warning about this machine's clock has been printed.
     """
 
     greeted: bool = False
@@ -48,7 +49,7 @@ class Announced:
 
 
 def greet(context: BoxContext) -> None:
-    """Print project, provider and size, before the provider's SDK is loaded."""
+    """Print project, provider and size once, before the provider's SDK is loaded."""
     provider_name = context.provider_name
     announced = context.chain.announced
     if announced.greeted or provider_name == "local":
@@ -56,16 +57,17 @@ def greet(context: BoxContext) -> None:
     announced.greeted = True
     title = [context.title, provider_name, context.settings.vm]
     context.screen.headline(title, [], complete=False)
-    # The SDK continues to load in the background while the files are listed.
+    # The provider is loaded now, so that its SDK can continue to load in the
+    # background while the files are listed.
     _ = context.provider
 
 
 def announce(context: BoxContext) -> None:
     """
-    Print once per box what it is and what it can cost at most.
+    Print what the box is and what it can cost at most, once for each box.
 
     Raises:
-        UsageError: The best offer exceeds a limit.
+        UsageError: The best offer exceeds a limit. A box that runs is not checked.
     """
     greet(context)
     box = context.box
@@ -80,7 +82,7 @@ def announce(context: BoxContext) -> None:
 
 
 def announce_obtained(context: BoxContext, offer: Offer) -> None:
-    """Print the offer that a box was created from, unless it was announced."""
+    """Print the offer that a box was created from, unless it is the announced one."""
     announced = context.chain.announced
     before, announced.offer = announced.offer, offer
     if before is not None and (before.type, before.spot, before.hourly) == (
@@ -99,9 +101,12 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
     """
     Ask the user before a box is created that is dearer than the announced one.
 
-    There is no question if a limit bounds the price, if on-demand capacity replaces
-    spot (`spot_fallback` has allowed that), or if there is no terminal: the headline
-    has named the highest price.
+    The user is not asked in these cases:
+
+    - A limit in onebox.toml bounds the price or the cost.
+    - On-demand capacity replaces spot, which `spot_fallback` allows.
+    - The user has already agreed to a dearer offer for this command.
+    - There is no terminal. The headline has named the highest cost.
 
     Raises:
         UsageError: The user declined.
@@ -135,7 +140,7 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
 
 
 def _check_clock(context: BoxContext) -> None:
-    """Warn if this machine's clock is wrong. Deadlines use the provider's clock."""
+    """Warn once if this machine's clock differs from the provider's clock."""
     ahead = context.now() - time.time()
     announced = context.chain.announced
     if abs(ahead) > formatting.CLOCK_SECONDS and not announced.clock_warned:
@@ -197,7 +202,9 @@ def _cost_lines(
     context: BoxContext, offer: Offer, deadline: float, others: Sequence[Offer] = ()
 ) -> list[str]:
     """
-    Return the lines below a headline: highest cost, its parts, unknown prices.
+    Return the lines below a headline.
+
+    They give the highest cost and its parts, and say whether prices are unknown or old.
 
     Args:
         others: The offers that are tried if this one is not available.
@@ -222,7 +229,12 @@ def _cost_lines(
 
 
 def _dearer(offer: Offer, others: Sequence[Offer], hours: float) -> str:
-    """Return the cost of the dearest other offer, "" if none is dearer."""
+    """
+    Return a phrase for what the dearest of the other offers costs.
+
+    The phrase is "" if no other offer is dearer, or if the offer's own price is
+    unknown.
+    """
     rates = [other.hourly for other in others]
     if offer.hourly is None or not rates:
         return ""

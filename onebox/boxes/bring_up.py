@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 POST_BOOT_SECONDS = 60.0
-# How many characters of a line of the box's console are quoted.
+# Error messages quote at most this many characters of a line that the box printed.
 LONGEST_LINE = 400
-# A restarted box reads its new deadline from the provider while it boots.
+# A restarted box may take this many seconds to apply its new deadline, which it reads
+# from the provider while it boots.
 DEADLINE_SECONDS = 60.0
 
 Doing = Callable[[str], None]
@@ -38,13 +39,14 @@ def wait_and_prepare(
     post-boot script runs.
 
     Args:
-        doing: Called with a description of what is waited for.
+        doing: Called with a text that says what this function waits for.
 
     Returns:
         The box with its address.
 
     Raises:
-        BoxFailed: The box did not come up; the message quotes its console.
+        BoxFailed: The box did not come up (the message quotes its console), or the
+            post-boot script failed.
     """
     box = _wait_for_ssh(context, box, doing)
     _check_clock(context, box)
@@ -56,7 +58,7 @@ def wait_and_prepare(
 
 
 def has_booted(context: BoxContext, box: Box) -> bool:
-    """Return whether a box is on and, by its record, has finished booting."""
+    """Return whether a box runs, has an address, and is not recorded as booting."""
     record = context.store.record
     has_address = bool(box.host and box.host_key)
     is_booting = record.box == box.id and not record.booted
@@ -67,12 +69,12 @@ def wait_until_ready(
     context: BoxContext, box: Box | None = None, doing: Doing = lambda text: None
 ) -> Box:
     """
-    Return the box once it accepts connections.
+    Wait until a box accepts connections, and return it.
 
-    The command that created it may have been killed while the box booted.
+    An existing box may still be booting if the command that created it was killed.
 
     Args:
-        box: The box, the current one if None.
+        box: The box to wait for; None means the current box.
 
     Raises:
         UsageError: There is no box, or it is off.
@@ -88,7 +90,7 @@ def wait_until_ready(
 
 
 def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
-    """Wait until the box accepts a connection with the host key it was created with."""
+    """Wait until the box accepts a connection and proves that it has its host key."""
     began, seconds = time.monotonic(), context.settings.limits.boot_minutes * 60
     poll_interval = context.provider.poll_interval
 
@@ -104,7 +106,7 @@ def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
             box = context.boxes.reload(box)
         context.ssh(box).open_when_up(
             seconds,
-            # Each check is an API call.
+            # The checks are spaced out, because each one is an API call.
             _at_most_every(2 * poll_interval, lambda: context.boxes.check_runs(box)),
             lambda: doing(f"waiting for ssh on {box.host}, {waited()}"),
         )
@@ -116,7 +118,7 @@ def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
 
 
 def _check_clock(context: BoxContext, box: Box) -> None:
-    """Warn if the provider's clock and the box's differ: that shifts the deadline."""
+    """Warn if the box's clock differs from the provider's and shifts the deadline."""
     ahead = context.ssh(box).clock_ahead
     difference = time.time() + ahead - context.now()
     if abs(difference) > formatting.CLOCK_SECONDS:
@@ -132,8 +134,9 @@ def check_deadline(context: BoxContext, box: Box) -> Box:
     """
     Return a restarted box with the deadline that it has actually armed.
 
-    The box reads its new deadline from the provider while it boots. If it keeps the
-    old one, that one takes effect, so the user is warned.
+    The box reads its new deadline from the provider while it boots. If it has not
+    taken it over within `DEADLINE_SECONDS`, the old deadline stays in force: the user
+    is warned, and the returned box has the old deadline.
     """
     until = time.monotonic() + DEADLINE_SECONDS
     while True:
@@ -158,20 +161,22 @@ def replace_bootstrap_key(context: BoxContext, box: Box) -> Box:
     """
     Replace the bootstrap host key by one whose private half never leaves the box.
 
-    Others may be able to read the user data that held the first key. The new public
-    key is recorded here before the box uses it: until the box's tags have it too,
-    both keys are accepted, so a crash in between does not lock the user out.
+    The private half of the bootstrap key came with the user data, which others may be
+    able to read. The new public key is recorded on this machine before the box uses
+    it. Until the box's tags hold the new key too, both keys are accepted, so that a
+    crash in between does not lock the user out.
 
     Returns:
-        The box with its new key. If the agent refuses, the user is warned and the box
-        keeps its first key.
+        The box with its new key. If the agent refuses to replace the key, the user is
+        warned and the box keeps its bootstrap key.
     """
     if not box.bootstrap_key:
         return box
     ssh = context.ssh(box)
 
     def ask(operation: str, **arguments: str) -> dict[str, Any]:
-        # Another command that finds no agent yet may close the shared connection.
+        # A call is repeated if the connection breaks: another onebox command that
+        # finds no agent on the box yet may close the ssh connection that both share.
         return ssh.call_resuming(
             lambda channel: channel.request(operation, **arguments),
             lambda error, attempt: context.boxes.check_runs(box),
@@ -196,7 +201,8 @@ def _run_post_boot_script(context: BoxContext, box: Box) -> None:
     script = context.provider.post_boot_script(box)
     if not script:
         return
-    # Not over the shared connection, which another command may close.
+    # The script gets an ssh connection of its own, because another command may close
+    # the shared one.
     ssh = context.ssh(box).argv("-o", "ControlPath=none")
     try:
         process = subprocess.run(
@@ -223,7 +229,7 @@ def _post_boot_failed(box: Box, why: str) -> BoxFailed:
 
 
 def _at_most_every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls *check*, but not more often than that."""
+    """Return a function that calls *check* at most once in *seconds*."""
     last = time.monotonic()
 
     def throttled() -> None:

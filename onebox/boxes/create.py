@@ -36,21 +36,22 @@ def create(
     doing: Callable[[str], None] = lambda text: None,
 ) -> Box:
     """
-    Create a box, trying each offer in turn.
+    Create a box or a builder, trying each offer in turn.
 
-    An intent is journaled before each call. A box, unlike a builder, is recorded
-    before its intent is closed, so that after a crash at any instant the record or
-    the journal names it.
+    An intent is journaled before each create call. A box is recorded before its
+    intent is closed, so that after a crash at any instant the record or the journal
+    names the box. A builder is not recorded.
 
     Args:
-        doing: Called with a description of each attempt.
+        doing: Called with a description of each attempt before it begins.
 
     Raises:
         NoCapacity: No offer is available; the message has each cause once.
 
         QuotaExceeded: The account's quotas refuse every offer.
 
-        UsageError: Every offer exceeds a limit, or the request is invalid.
+        UsageError: Every offer exceeds a limit or cannot be used, the user declined a
+            dearer offer, or the request is invalid.
     """
     is_builder = kind == "builder"
     size = context.settings.builder if is_builder else context.settings.size
@@ -74,7 +75,8 @@ def create(
         if not is_builder:
             announcement.announce_obtained(context, offer)
         return box
-    # Remove what the attempts have in common, such as a firewall.
+    # The failed attempts may have left an object that several boxes can share, such
+    # as a firewall.
     delete.remove_unused(context)
     raise refused.error(size.name, "[image] size" if is_builder else "--vm")
 
@@ -83,7 +85,9 @@ def adopt(
     context: BoxContext, box: Box, *, temporary: bool = False, booted: bool = True
 ) -> None:
     """
-    Record a box as the box of this name; if it is recorded, update its deadline only.
+    Record a box as the box of this name.
+
+    If the box is already recorded, only its deadline is updated.
 
     Args:
         temporary: Whether a chain created the box for itself and must tear it down.
@@ -110,7 +114,11 @@ def adopt(
 
 
 def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) -> Box:
-    """Create a box from one offer; undo the call if it is interrupted or unrecorded."""
+    """
+    Create a box from one offer.
+
+    If the call is interrupted, or if the box cannot be recorded, the box is removed.
+    """
     request = _request(context, kind, image, offer)
     state = state_dir(context.environ)
     note_provider(state, context.provider.name)
@@ -140,11 +148,12 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
                 outcome.undone = True
                 raise
             except OneboxError as error:
-                # Every other error means that the provider created nothing.
+                # Every error except these two means that the provider created nothing.
                 outcome.undone = not isinstance(error, (StateError, Unclear))
                 raise
     except StateError:
-        # The box could not be recorded, for example because the disk is full.
+        # The journal or the record could not be written, for example because this
+        # machine's disk is full.
         _undo(context, request.box, offer.place)
         raise
 

@@ -1,4 +1,4 @@
-"""Delete a box until nothing of it is left, and remove unused free objects."""
+"""Delete a box, wait until nothing of it is left, and remove unused free objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onebox.providers.values import Box, FreeObject, Leftover
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How long the parts of a deleted box may still be listed.
+# The provider may still list parts of a deleted box for this many seconds.
 GONE_SECONDS = 300.0
 
 
@@ -23,8 +23,8 @@ def delete(context: BoxContext, box: Box) -> None:
     """
     Delete a box and wait until nothing billable of it is left.
 
-    The box is forgotten as soon as the delete call returns: no later command looks
-    for it, even if this one is interrupted.
+    The record of the box is emptied as soon as the delete call returns, so that later
+    commands do not look for the box, even if this command is interrupted.
 
     Raises:
         OneboxError: Parts of the box are left; the message has their prices.
@@ -65,7 +65,7 @@ def wait_until_gone(provider: Provider, box_id: str, place: str) -> None:
 
 
 def list_leftovers(left: Sequence[Leftover]) -> str:
-    """Return kind, id and price of what is left of a box."""
+    """Return a text with the kind, id and price of the first few leftovers."""
     return formatting.first_names(
         [f"{part.kind} {part.id} ({formatting.rate(part.price)})" for part in left]
     )
@@ -73,7 +73,7 @@ def list_leftovers(left: Sequence[Leftover]) -> str:
 
 def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
     """
-    Remove the free objects that no box of this owner uses; name those that stay.
+    Remove the free objects that no box of this owner uses; print which ones stay.
 
     Args:
         gone: The ids of boxes that are known not to exist.

@@ -1,4 +1,4 @@
-"""Find this project's boxes at the provider, and check that one still runs."""
+"""Find this project's boxes at the provider, and check whether a box still runs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from onebox.providers.values import Box, BoxState
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A box that shuts down gets this long to be off, so that its reason can be read.
+# A check waits this many seconds until a box that shuts down is off, so that the reason
+# of the shutdown can be read from the provider.
 REASON_SECONDS = 10.0
-# Least time between two checks whether this machine's public address has changed.
+# Two checks whether this machine's public address has changed are at least this many
+# seconds apart.
 IP_CHECK_SECONDS = 30.0
 
 
 class BoxFinder:
     """
-    The boxes of one name of one project, as the provider lists them.
+    Find the boxes that have one name in one project, as the provider lists them.
 
-    The list is cached until `invalidate` or `refresh`.
+    The list is cached until `invalidate` or `refresh` is called.
     """
 
     def __init__(self, context: BoxContext) -> None:
@@ -35,7 +37,8 @@ class BoxFinder:
         self._ip_checked: float | None = None
         self._seen: set[str] = set()
         self._listed: list[Box] | None = None
-        # `_current` is None before `_determined` is set, and if there is no box.
+        # `_current` is valid only if `_determined` is True. None then means that there
+        # is no box.
         self._current: Box | None = None
         self._determined = False
 
@@ -45,7 +48,7 @@ class BoxFinder:
         Return the box of this name, None if there is none.
 
         Raises:
-            OneboxError: More than one box of this name is on.
+            OneboxError: There is more than one box of this name that is not stopped.
         """
         if not self._determined:
             self._current = self._find_current()
@@ -58,7 +61,7 @@ class BoxFinder:
             for box in self._list()
             if box.tags.kind == "box" and box.id not in self._context.chain.superseded
         ]
-        # Preempted boxes can be stopped beside the one that replaced them.
+        # A preempted box may still exist, stopped, beside the box that replaced it.
         live = [box for box in boxes if box.state != "stopped"]
         if len(live) > 1:
             ids = ", ".join(box.id for box in live)
@@ -70,7 +73,7 @@ class BoxFinder:
 
     @property
     def preempted(self) -> list[Box]:
-        """Return the stopped boxes of this name beside the current one."""
+        """Return the stopped boxes of this name other than the current box."""
         current = self.current
         current_id = current.id if current is not None else ""
         return [
@@ -85,7 +88,12 @@ class BoxFinder:
         return [box for box in self._list() if box.tags.kind == "builder"]
 
     def running(self) -> Box:
-        """Return the current box. Raises UsageError unless it is on."""
+        """
+        Return the current box.
+
+        Raises:
+            UsageError: There is no box, or it is neither running nor starting.
+        """
         box = self.current
         if box is None:
             raise UsageError(
@@ -101,9 +109,9 @@ class BoxFinder:
         return box
 
     def siblings(self) -> str:
-        """Return one line for each box of this project with another name."""
+        """Return one line for each box of this project that has another name."""
         context, lines = self._context, {}
-        # The lines are a hint: without an answer of the provider there are none.
+        # The lines are only a hint. If the provider does not answer, they are left out.
         with suppress(OneboxError):
             for box in self._provider.find(context.owner):
                 name, is_on = box.tags.name, box.state in ("running", "starting")
@@ -136,7 +144,12 @@ class BoxFinder:
         return box_id in self._seen
 
     def reload(self, box: Box) -> Box:
-        """Return the present state of a starting box. Raises Lost if it is gone."""
+        """
+        Return a starting box as the provider reports it now.
+
+        Raises:
+            Preempted, Lost: The box is off or gone; see `check_runs`.
+        """
         current = self._provider.get(box.id, box.place)
         if current is not None and current.state in ("starting", "running"):
             self._seen.add(box.id)
@@ -148,7 +161,7 @@ class BoxFinder:
         """
         Check that a box whose connection does not answer still runs.
 
-        The firewall is opened for this machine if its address has changed.
+        If this machine's public address has changed, the firewall is opened for it.
 
         Raises:
             Preempted: The provider took the box back.
@@ -175,7 +188,12 @@ class BoxFinder:
         )
 
     def wait_while(self, box: Box, seconds: float, *states: BoxState) -> Box | None:
-        """Return a box once it has left the given states, or after *seconds*."""
+        """
+        Wait until a box has left the given states, but at most *seconds*.
+
+        Returns:
+            The box as the provider reports it then, None if it does not exist.
+        """
         until = time.monotonic() + seconds
         current = self._provider.get(box.id, box.place)
         while current and current.state in states and time.monotonic() < until:
@@ -188,15 +206,18 @@ class BoxFinder:
         return local_time + self._provider.now() - time.time()
 
     def may_be_unlisted(self, created: float) -> bool:
-        """Return whether a box created then may be missing from the lists."""
+        """Return whether a box created at *created* may still be missing from lists."""
         return may_be_unlisted(self._provider, created, self._opened)
 
     def wait_until_listed(self, box_id: str, place: str, created: float) -> Box | None:
         """
-        Poll for a box; return None once it is too old to be missing from the lists.
+        Poll the provider until it returns a box.
+
+        If the provider still does not return the box when its lists can no longer lag
+        behind the creation, the box does not exist: return None.
 
         Args:
-            created: When it was created (epoch seconds by the provider's clock).
+            created: When the box was created (epoch seconds by the provider's clock).
         """
         box = self._provider.get(box_id, place)
         if box is None and self.may_be_unlisted(created):
@@ -212,7 +233,7 @@ class BoxFinder:
         return box
 
     def _allow_my_ip(self, box: Box) -> None:
-        """Open the firewall for this machine, unless that was done a moment ago."""
+        """Open the firewall for this machine, at most once in `IP_CHECK_SECONDS`."""
         now = time.monotonic()
         if self._ip_checked is not None and now - self._ip_checked < IP_CHECK_SECONDS:
             return
@@ -239,7 +260,8 @@ class BoxFinder:
         ]
         listed = {box.id for box in boxes}
         self._seen |= listed
-        # Read the intents again: the provider's clock is known only after a call.
+        # `_expected` is called again, because its creation times use the provider's
+        # clock, which is known only after a call to the provider.
         for box_id, (place, created) in self._expected().items():
             if box_id not in listed and self.may_be_unlisted(created):
                 box = self.wait_until_listed(box_id, place, created)
@@ -248,10 +270,12 @@ class BoxFinder:
 
     def _expected(self) -> dict[str, tuple[str, float]]:
         """
-        Return the place and the creation time of each box that may exist.
+        Return the place and the creation time of each box that may exist, by its id.
 
-        These are the recorded box and the boxes of open intents. A box whose delete
-        began after it was listed does not lag: if it is missing, it is gone.
+        These are the recorded box, the boxes of open create intents, and the boxes of
+        open delete intents that the provider had listed before the delete. The lists
+        no longer lag for a box that was listed before: if it is missing, it is gone.
+        So its creation time is given as 0, and nobody waits for it.
         """
         provider, record = self._provider.name, self._store.record
         expected = {}
@@ -270,7 +294,7 @@ class BoxFinder:
 
 def may_be_unlisted(provider: Provider, created: float, opened: float) -> bool:
     """
-    Return whether a provider's lists may still lack a box created then.
+    Return whether a provider's lists may still lack a box created at *created*.
 
     Args:
         created: Epoch seconds by the provider's clock.
@@ -279,6 +303,7 @@ def may_be_unlisted(provider: Provider, created: float, opened: float) -> bool:
     """
     age = provider.now() - created
     if age < 0:
-        # The clock was set back, possibly by hours. Count from our own start instead.
+        # The box seems to be created in the future: a clock was set back, possibly by
+        # hours. The age is then counted from the start of this command.
         age = time.monotonic() - opened
     return age < provider.consistency_lag

@@ -58,7 +58,8 @@ def _find(
     offers = price_cache.complete(context, context.provider.offers(requirements))
     if requirements.types or not any(offer.priced for offer in offers):
         return offers
-    # Sort again: the provider did not have the prices that the cache has added.
+    # The offers are sorted again, because the provider sorted them without the prices
+    # that the cache has added.
     return sorted(offers, key=lambda offer: (spot and not offer.spot, rank(offer)))
 
 
@@ -72,7 +73,8 @@ def _of_arch(offers: list[Offer], arch: str, source: str, option: str) -> list[O
     Return the offers of an architecture; an unknown architecture matches any.
 
     Args:
-        source: What requires the architecture, for the error message.
+        source: A text that names what requires the architecture, for the error
+            message.
 
         option: The option that selects other machine types.
     """
@@ -107,7 +109,7 @@ def check_price(context: BoxContext, offer: Offer, size: Size | None = None) -> 
     at the same run counts towards max_cost.
 
     Args:
-        size: The size whose max_price applies; the box's own if None.
+        size: The size whose max_price applies; None means the size of the box.
     """
     limits, size = context.settings.limits, size or context.settings.size
     hourly, spent = offer.hourly, context.chain.spent_before
@@ -139,5 +141,5 @@ def check_price(context: BoxContext, offer: Offer, size: Size | None = None) -> 
 
 
 def why_unpriced(context: BoxContext) -> str:
-    """Return the reason for a missing price."""
+    """Return why a price is unknown."""
     return context.provider.unpriced or "the price list does not contain it"

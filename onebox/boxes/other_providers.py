@@ -41,8 +41,9 @@ def choose(context: BoxContext) -> str:
     """
     Return the name of the provider to use, without loading the configured one.
 
-    It is the configured provider, unless the recorded box exists at another one, or
-    an action there was interrupted.
+    A flag or variable decides if it names a provider. Otherwise the provider at which
+    the recorded box exists, or may exist, is used. If there is no such box, the
+    provider of an interrupted action is used, else the configured one.
     """
     settings, record = context.settings, context.store.record
     if settings.overrides_file("provider"):
@@ -70,7 +71,7 @@ def refuse(context: BoxContext) -> None:
 
 
 def find(context: BoxContext) -> list[BoxAtOtherProvider]:
-    """Return the boxes of this project that exist, or may exist, elsewhere."""
+    """Return this project's boxes that exist, or may exist, at other providers."""
     boxes = []
     for directory in sorted(context.store.directory.parent.glob("*")):
         if not directory.is_dir():
@@ -119,7 +120,7 @@ def _exists(context: BoxContext, record: Record) -> bool:
     """
     Ask the provider of the recorded box whether the box exists.
 
-    A box that may be missing from the provider's lists counts as existing.
+    A box that is so new that the provider's lists may still lack it counts as existing.
 
     Raises:
         OneboxError: The provider did not answer.

@@ -14,7 +14,8 @@ from onebox.providers.values import Box
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# Deadline of a box that is started only to fetch its outputs.
+# A box that is started only to fetch its outputs powers itself off after this many
+# seconds.
 RESCUE_SECONDS = 1800.0
 
 
@@ -41,7 +42,7 @@ def start(context: BoxContext, box: Box, deadline: float | None = None) -> Box:
 
 @contextmanager
 def off_again_if_it_fails(context: BoxContext, box: Box) -> Iterator[None]:
-    """Power the box off if the body fails and the box was stopped before."""
+    """Power the box off if the body fails and *box* was stopped before the body."""
     try:
         yield
     except BaseException:

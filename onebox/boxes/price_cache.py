@@ -1,8 +1,9 @@
 """
-The last known prices, for when a provider's price list cannot be read.
+Store the last known prices, for use when a provider's price list cannot be read.
 
-They are kept in the state directory, one file a provider, each price with the time
-at which it was read. An on-demand price is used for a month, a spot price for a day.
+They are kept in the state directory, in one file for each provider. Each price has
+the time at which it was read. An on-demand price is used for a month, a spot price
+for a day.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 DAY = 86400.0
-# Seconds for which a price is used, by whether it is a spot price.
+# A stored price is used for this many seconds. The key is True for a spot price.
 LIFETIMES = {False: 30 * DAY, True: DAY}
 
 
 def complete(context: BoxContext, offers: Sequence[Offer]) -> list[Offer]:
-    """Return the offers with their missing prices filled in; store known prices."""
+    """Fill in missing prices from the cache, and store the known ones in it."""
     path = _path(context)
     stored, now = _read(path), time.time()
     completed = [_fill_in(offer, stored, now) for offer in offers]
@@ -70,7 +71,7 @@ def _fill_in(offer: Offer, stored: dict[str, Any], now: float) -> Offer:
 
 
 def _rows(offer: Offer, now: float) -> dict[str, Any]:
-    """Return the rows to store for an offer, by key."""
+    """Return the cache rows of an offer's known prices, by `_key`."""
     prices = {
         _key(offer, MACHINE, spot=offer.spot): offer.price,
         _key(offer, MACHINE, spot=False): offer.on_demand,
@@ -92,7 +93,7 @@ def _age(row: dict[str, Any], now: float) -> float:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the valid rows of the file; none if it is missing or damaged."""
+    """Return the valid rows of the file, {} if the file is missing or damaged."""
     with suppress(OSError, ValueError):
         rows = json.loads(path.read_bytes())
         if isinstance(rows, dict):

@@ -1,4 +1,4 @@
-"""Collect the offers refused during one create, and report each cause once."""
+"""Collect the offers that are refused during one create; report each cause once."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _BOX_ID = re.compile(r"\bob-[0-9a-z]+\b")
 @dataclass
 class RefusedOffers:
     """
-    The offers that were refused during one create, in order.
+    The offers that were refused during one create, in the order of the attempts.
 
     Attributes:
-        refused: Each offer with the error of its attempt.
+        refused: Each offer with the error that refused it.
     """
 
     provider: Provider
     refused: list[tuple[Offer, OneboxError]] = field(default_factory=list)
 
     def add(self, offer: Offer, error: OneboxError) -> None:
-        """Add an offer with the error of its attempt."""
+        """Add an offer with the error that refused it."""
         self.refused.append((offer, error))
 
     def skip(self, offer: Offer) -> bool:
         """
         Return whether a quota that refused an earlier offer refuses this one too.
 
-        If so, the offer is added and needs no API call.
+        If so, the offer is added to the refused ones, and needs no API call.
         """
         for earlier, error in self.refused:
             if isinstance(error, QuotaExceeded) and self.provider.also_refused(
@@ -59,7 +59,7 @@ class RefusedOffers:
 
     def error(self, size_name: str, option: str) -> OneboxError:
         """
-        Return the error of a create for which every offer was refused.
+        Return the error to raise if every offer was refused.
 
         Args:
             option: The option that selects another size, such as "--vm".

@@ -1,4 +1,4 @@
-"""Finish or undo the actions that an earlier command was killed in."""
+"""Finish or undo the actions that were under way when a command was killed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ def replay(context: BoxContext) -> None:
     """
     Finish or undo every open intent, and remove builders that were left behind.
 
-    A created box is recorded, so that the next stage uses it or tears it down. A
-    delete is repeated, an image is saved. The caller holds the lock, so no builder is
-    in use: each one is removed, even one that `image --keep` has kept.
+    If a create call has created a box, the box is recorded, so that the next stage
+    uses it or tears it down. A delete is repeated. The save or removal of an image is
+    completed or undone.
+
+    The caller holds the lock, so no other command uses a builder. Every builder is
+    removed, even one that `image --keep` has kept.
     """
     never_created = []
     intents = context.store.open_intents()
@@ -64,8 +67,9 @@ def _replay_delete(context: BoxContext, intent: Intent) -> bool:
     """
     Repeat an interrupted delete; return whether nothing of the box is left.
 
-    A box that was listed before its delete does not lag: if it is missing, it is
-    gone. The delete call is then repeated for the other objects of the box.
+    The provider's lists do not lag for a box that was listed before its delete began:
+    if the box is missing now, it is gone. Even then the delete call is repeated,
+    because other objects that belong to the box may be left.
     """
     created = 0.0 if intent.seen else intent.created
     box = context.boxes.wait_until_listed(intent.box, intent.place, created)
@@ -85,7 +89,7 @@ def _replay_delete(context: BoxContext, intent: Intent) -> bool:
 
 
 def _gone_box(box_id: str, place: str, tags: Tags) -> Box:
-    """Return a box in state "gone", with what a delete call needs."""
+    """Return a box in state "gone", with only the fields that a delete call needs."""
     offer = Offer("", "", cpus=0, memory=0, price=None, on_demand=None, place=place)
     return Box(
         box_id,
@@ -98,7 +102,8 @@ def _gone_box(box_id: str, place: str, tags: Tags) -> Box:
         port=22,
         user="",
         host_key="",
-        # In 1970: no provider waits for a box that old to be listed.
+        # The creation time is in 1970, so that no provider waits for the box to be
+        # listed.
         created=0.0,
         deadline=tags.expires,
         agent="",

@@ -1,4 +1,4 @@
-"""Run a job, and run it again on another box while the cloud preempts its box."""
+"""Run a job, and run it again on another box each time the cloud preempts its box."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 # Python buffers a few kilobytes of output when it writes to a pipe, which would delay
-# the live output. `env = { PYTHONUNBUFFERED = "" }` restores the buffer.
+# the live output. In [run], `env = { PYTHONUNBUFFERED = "" }` restores the buffer.
 LIVE = {"PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True)
 class Command:
     """
-    What to run: words or a line of shell.
+    A command to run, which is either a list of words or a line of shell.
 
     Attributes:
-        argv: The words, None if it is a line of shell.
+        argv: The words, None if the command is a line of shell.
 
-        shell_line: The line of shell, None if it is words.
+        shell_line: The line of shell, None if the command is a list of words.
 
-        secrets: The values of [run] secrets.
+        secrets: The values of [run] secrets, by name.
 
-        configured: Whether it is [run] command.
+        configured: Whether the command is [run] command of onebox.toml.
     """
 
     argv: Sequence[str] | None
@@ -117,8 +117,8 @@ def _run_attempt(
     Run the job once and fetch its outputs.
 
     Returns:
-        The run, and the receipt: None if the cloud preempted the box and the job has
-        to be restarted.
+        The run, and the job's receipt. The receipt is None if the cloud preempted the
+        box and the job has to be restarted.
 
     Raises:
         JobFailed: The job's own exit code is not 0.
@@ -152,7 +152,9 @@ def _run_attempt(
     try:
         return run, _finish(context, run, job_receipt, record)
     except (Lost, Preempted):
-        # The box went before its outputs were fetched. A failed job is not restarted.
+        # The job had ended, but its box was lost before the outputs were fetched. The
+        # job is restarted if it had succeeded, the cloud has preempted the box, and a
+        # restart is allowed.
         preempted = preemption.preemption_reason(context, box, ended=True)
         if refusal or record.code or not preempted:
             raise
@@ -166,7 +168,8 @@ def _make_receipt(
     succeeded = record.cause == "exit" and not record.code
     key = None
     if command.configured and succeeded and context.chain.pushed_digest:
-        # The digest of the push: local files may have been edited since.
+        # The digest is the one of the push, because local files may have been edited
+        # since then.
         key = result_inputs(context, context.chain.pushed_digest, box.image)
     return receipt.make(
         context,
@@ -204,7 +207,11 @@ def _finish(
 def _fetch_before_preemption(
     context: BoxContext, run: Run, box: Box, draft: Receipt
 ) -> None:
-    """Fetch from a box that the cloud is about to stop; it may stop meanwhile."""
+    """
+    Fetch from a box that the cloud is about to stop, and write the job's receipt.
+
+    If the box stops during the fetch, a note says that not all outputs were fetched.
+    """
     context.chain.receipt = draft
     try:
         salvage.last_pull(context, run, box)
@@ -219,12 +226,12 @@ def _fetch_before_preemption(
 
 def result_inputs(context: BoxContext, files: str, image_id: str) -> dict[str, str]:
     """
-    Return hashes of all that a job's result depends on.
+    Return a hash or an id of everything that a job's result depends on, by its name.
 
     Args:
         files: The digest of code and data.
 
-        image_id: The image that the box boots from, "" for the provider's base.
+        image_id: The id of the image that the box boots from, "" for the base image.
     """
     settings = context.settings
     base = settings.image.use or settings.image.base

@@ -51,11 +51,11 @@ def print_policy(context: BoxContext) -> None:
 
 
 def _credentials_check(context: BoxContext) -> Iterator[Check]:
-    """Warn if the credentials expire before a box's deadline."""
+    """Yield a warning if the credentials expire before a new box's deadline."""
     try:
         end = context.provider.credentials_expire()
     except OneboxError:
-        # The provider's own check reports missing credentials.
+        # Missing credentials are reported by the provider's own check.
         return
     if end is None:
         return

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def reason(context: BoxContext) -> str | None:
-    """Return which outputs are not fetched yet, None if all are."""
+    """
+    Return which outputs are not fetched yet, None if there is nothing to fetch.
+
+    If the box does not run, its outputs are unknown: its state is returned.
+    """
     box = context.box
     if box is None:
         return None
@@ -41,7 +45,7 @@ def perform(
     ended: ExitRecord | None = None,
 ) -> Fetched:
     """
-    Fetch the outputs, or report that they are fetched.
+    Fetch the outputs. If there is no box, report that `run` has fetched them.
 
     Args:
         caller: The stage that needs the outputs: "fetch", "run" after the job has
@@ -55,8 +59,8 @@ def perform(
 
         rescue: Pay for another machine if only the disk of the box is left.
 
-        ended: The exit record of the job. It is read from the box unless *caller*
-            is "run".
+        ended: The exit record of the job if *caller* is "run". For other callers it is
+            read from the box.
 
     Raises:
         OutputsHeld: Some outputs could not be fetched and verified: the box is kept.
@@ -111,12 +115,14 @@ def fetch_previous(
         only: Leave the outputs of a failed job on the box (`--only`).
 
     Returns:
-        The status of that job, None if no job has run on this box.
+        The status of that job, None if no job has run on this box. The set-up of an
+        image does not count as a job.
 
     Raises:
         UsageError: The job still runs.
 
-        OutputsHeld: Its outputs, or files beside them, cannot all be fetched.
+        OutputsHeld: Its outputs cannot all be fetched, or the job seems to have written
+            its result to other files.
     """
     record = context.store.record
     last_job = client.latest(context)
@@ -151,7 +157,9 @@ def _bring_up(context: BoxContext, box: Box, line: StageLine, *, rescue: bool) -
 
 def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
     """
-    Fetch the log of the last job and return its exit record, None if none is known.
+    Fetch the log of the last job and return the job's exit record.
+
+    The result is None if no job has run on the box, or if its outcome is unknown.
 
     Raises:
         UsageError: The job still runs.
@@ -224,7 +232,7 @@ def _check_complete(
 
 
 def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
-    """Name the files of the job that were not fetched."""
+    """Warn about files of the job that the fetch has left on the box."""
     left = fetched.changes_outside
     if left is not None:
         context.screen.warn(
@@ -239,7 +247,7 @@ def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
 
 
 def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
-    """Name the local files that were renamed to make room for outputs."""
+    """Warn about local files that were renamed to make room for outputs."""
     of_other_boxes: dict[str, list[str]] = {}
     for path, new_path in fetched.kept_aside:
         other_box = fetched.owners_of_kept.get(path)
@@ -260,7 +268,12 @@ def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
 
 
 def _fetched_by_run(context: BoxContext) -> Fetched:
-    """Return what `run` fetched before its chain removed the box."""
+    """
+    Return what `run` has fetched in this chain, which has removed the box since.
+
+    Raises:
+        UsageError: `run` has fetched nothing, or its files are not in the folder now.
+    """
     fetched = context.chain.fetched
     if fetched is None:
         raise UsageError(

@@ -1,7 +1,8 @@
 """
 Check that a job's outputs are on this machine; if not, keep the box.
 
-A fetch checks the files that it had to leave, a teardown all outputs on the box.
+A fetch uses these checks for the files that it had to leave on the box. A teardown
+checks all outputs on the box.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from onebox.remote.answers import ExitRecord
     from onebox.transfer.remote_manifest import ChangesOutside
 
-# How many files outside of the outputs a message names.
+# A message names at most this many files outside of the outputs.
 SHOWN = 3
 
 
@@ -55,7 +56,7 @@ def check_box(
     Check that the box can be removed without losing outputs.
 
     Args:
-        doing: Called with what the check is waiting for.
+        doing: Called with a text that says what the check waits for.
 
     Raises:
         OutputsHeld: Outputs are not on this machine, or the box does not answer.
@@ -70,7 +71,8 @@ def check_box(
     try:
         _check_running_box(context, box, doing)
     except OneboxError:
-        # A box that powers itself off during the check is judged by the record.
+        # If the box powers itself off during the check, its outputs can no longer be
+        # read, and the record decides.
         with suppress(OneboxError):
             current = preemption.wait_until_at_rest(context, box)
             if current is not None and current.state == "stopped":
@@ -131,11 +133,11 @@ def unnamed_outputs(
     context: BoxContext, left: ChangesOutside | None, ended: ExitRecord | None
 ) -> OutputsHeld | None:
     """
-    Return an error if the job wrote its result outside of the configured outputs.
+    Return an error if the job seems to have put its result outside of the outputs.
 
-    That is likely if the job succeeded, its outputs have nothing new, and other
-    files are new or changed since the push. Return None if onebox.toml configures no
-    outputs.
+    That is likely if the job succeeded, the configured outputs have nothing new, and
+    other files are new or changed since the push. Otherwise, and if onebox.toml
+    configures no outputs, the result is None.
     """
     if ended is None or ended.code or not configured_outputs(context):
         return None
@@ -151,7 +153,7 @@ def unnamed_outputs(
 
 
 def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
-    """Return an error if outputs are links that point out of the project."""
+    """Return an error if the fetch left out links that point out of the project."""
     if not fetched.refused:
         return None
     links = [
@@ -166,7 +168,7 @@ def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
 
 
 def refused_repositories(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
-    """Return an error if outputs are in a repository such as `.git`."""
+    """Return an error if the fetch left out repositories such as `.git`."""
     if not fetched.repositories:
         return None
     names = formatting.first_names(

@@ -23,14 +23,17 @@ from onebox.signals import Interrupted
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# Ids of images that onebox did not create: Amazon's and Google's.
+# This matches the id of an image that onebox did not create, at Amazon or at Google.
 _FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 def find(context: BoxContext) -> Image | None:
     """
-    Return the image of the current recipe, None if it is not built or not needed.
+    Return the image that `use` or the recipe in onebox.toml selects.
+
+    None means that the image is not built yet, or that none of this owner's images is
+    needed.
 
     Raises:
         ConfigError: `use` names an image that does not exist.
@@ -39,7 +42,8 @@ def find(context: BoxContext) -> Image | None:
     """
     image = _find(context)
     if image is not None and image.arch not in ("", recipe.arch(context)):
-        # Another offer may boot the image. If none can, this raises.
+        # An offer other than the best one may boot the image. If no offer can, this
+        # call raises UsageError.
         offers.find(context, image)
     return image
 
@@ -64,7 +68,7 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 
 def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
-    """Bring the image up to date; return it, None for the provider's base image."""
+    """Build the image if necessary; return it, None if the box boots a base image."""
     announcement.greet(context)
     if context.store.open_intents() or context.boxes.builders:
         context.lock()
@@ -117,7 +121,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     )
     if builder.warn_of_secrets(context, box) and not yes:
         _confirm_secrets(context, name)
-    # A box boots from one of the owner's images or from the provider's base image.
+    # `box.image` is "" if the box booted from the provider's base image.
     base = box.image or recipe.base(context)
     image = snapshot.new_image(
         context, box.tags, name, hello.arch, recipe="", base=base
@@ -174,7 +178,8 @@ def _find(context: BoxContext) -> Image | None:
             if settings.use in (image.id, image.name):
                 return image
         if _FOREIGN.fullmatch(settings.use):
-            # Not our image but the provider's: this raises if it does not exist.
+            # The image belongs to the provider, not to this owner. `recipe.base` raises
+            # an error if the image does not exist.
             recipe.base(context)
             return None
         names = (

@@ -39,7 +39,7 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
     Write onebox.toml, and add the folder of logs and receipts to .gitignore.
 
     Raises:
-        UsageError: onebox.toml exists already.
+        UsageError: onebox.toml exists already, and *force* is not set.
     """
     path = context.root / "onebox.toml"
     if path.exists() and not force:

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 def show(context: BoxContext, stage: str, command: str = "") -> None:
     """
-    Print one stage's line of the plan; after `run`, also its fetch and teardown.
+    Print the line of one stage in the plan.
+
+    For `run`, the lines of the fetch and the teardown that follow the job are printed
+    too.
 
     Args:
-        command: The command that `run` would run, if it is not [run] command.
+        command: The command that `run` would run; "" means [run] command.
 
     Raises:
         OneboxError: The stage itself would fail with this error.

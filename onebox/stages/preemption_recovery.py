@@ -38,10 +38,10 @@ def resume_or_begin(
     context: BoxContext, command: str, last_job: JobStatus | None
 ) -> tuple[Run, bool]:
     """
-    Return the run that a new job belongs to, and whether it resumes on a new box.
+    Return the run that a new job belongs to, and whether that run moves to a new box.
 
-    An earlier run of the same command is resumed if the cloud preempted its last
-    attempt. Otherwise a new run begins.
+    An earlier run of the same command is resumed if its last attempt was cut off, for
+    example because the cloud preempted the box. Otherwise a new run begins.
 
     Args:
         last_job: The status of the latest job on this box, None if there is none.
@@ -58,7 +58,7 @@ def resume_or_begin(
 
 
 def describe_resume(context: BoxContext, command: str) -> str:
-    """Return where a job would resume from, "" if it starts from the beginning."""
+    """Return how a job would continue an interrupted run, "" if it begins a new one."""
     box, last_job = context.box, None
     if box is not None and box.state == "running":
         last_job = client.latest(context)
@@ -75,7 +75,7 @@ def describe_resume(context: BoxContext, command: str) -> str:
 
 
 def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> str:
-    """Return why a preempted job is not restarted, "" if it is."""
+    """Return why a preempted job is not restarted, "" if it can be restarted."""
     limits = context.settings.limits
     if not box.offer.spot:
         return "only jobs on spot capacity are restarted"
@@ -99,11 +99,11 @@ def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> s
 
 def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Box, int]:
     """
-    Save what is on the preempted box, then create the box for the next attempt.
+    Fetch what is on the preempted box, then create the box for the next attempt.
 
     Returns:
-        The new box, and the number of the attempt: a box that is preempted before
-        its job has started counts as one.
+        The new box, and the number of the attempt that runs on it. A box that is
+        preempted before its job has started counts as an attempt too.
 
     Raises:
         Preempted: The limit of attempts or cost is reached.
@@ -114,7 +114,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
     _leave(context, run, box)
     while True:
         attempts += 1
-        # The limit of cost holds for all attempts together.
+        # `max_cost` limits all attempts together, so the cost so far is counted.
         context.chain.spent_before = run_history.account(run, box).cost
         try:
             provision.perform(context)
@@ -132,7 +132,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
                 if not preemption.preemption_reason(context, lost_box):
                     raise
                 box = lost_box
-                # No job has started on this box: its disk holds nothing.
+                # No job has started on this box, so its disk holds nothing to keep.
                 _remove(context, box)
             refusal = restart_refusal(context, run, box, attempts)
             if refusal:
@@ -141,7 +141,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
 
 
 def restore(context: BoxContext, run: Run, box: Box) -> None:
-    """Copy the run's newest checkpoints to a new box; note if there are none."""
+    """Copy the run's newest checkpoints to a new box, or print that there are none."""
     with context.chain.timed("restore"):
         pull = checkpoints.restore(context, box, run.id)
     if pull is None:
@@ -178,11 +178,16 @@ def given_up(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted
 
 
 def is_superseded(context: BoxContext, box: Box) -> bool:
-    """Return whether a disk is of an earlier attempt at a job that has ended."""
+    """
+    Return whether a box has only what an earlier attempt at a job left.
+
+    That is so if the job has ended in a later attempt, on another box.
+    """
     run = run_history.read(context)
     if run is None or not run.ended:
         return False
-    # The box of the last attempt may hold the only copy of the outputs.
+    # The box of the last attempt is not superseded, because it may hold the only copy
+    # of the outputs.
     boxes = [attempt.box for attempt in run.attempts]
     return box.id in boxes and box.id != boxes[-1]
 
@@ -197,7 +202,7 @@ def remove_kept_outputs(context: BoxContext, run: Run) -> None:
 
 def _leave(context: BoxContext, run: Run, box: Box) -> None:
     """
-    Save what is on the preempted box, then remove it, or keep its disk.
+    Fetch what is on the preempted box, then remove the box or keep its disk.
 
     Raises:
         OutputsHeld: The box still runs, and not all outputs could be fetched.
@@ -220,8 +225,8 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
         if current is not None and stopped and current.offer.price == 0:
             saved = _read_free_disk(context, run, current, line)
         if current is not None and not saved:
-            # The record keeps this box until the next one exists. If this command is
-            # killed before, the next one recognizes the box and removes it.
+            # The record names this box until the next box is created. If this command
+            # is killed before that, the next command recognizes the box by the record.
             context.chain.superseded.add(box.id)
             _expect_new_box(context)
             line.end("", f"the disk of {box.id} is kept until the job has ended")
@@ -234,7 +239,12 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
 
 
 def _read_free_disk(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
-    """Start a box that costs nothing to read its disk; return whether it was read."""
+    """
+    Start a stopped box that is free of charge, and fetch what its disk holds.
+
+    Returns:
+        Whether everything was fetched.
+    """
     line.doing(f"starting {box.id} to read its disk")
     try:
         box = power.start(context, box)
@@ -243,7 +253,7 @@ def _read_free_disk(context: BoxContext, run: Run, box: Box, line: StageLine) ->
     saved = salvage.save_all(context, run, box, line)
     current = context.provider.get(box.id, box.place)
     if not saved and current is not None and current.state == "running":
-        # Stop it: the next attempt has a box of its own.
+        # The box is stopped again, because the next attempt gets a box of its own.
         context.forget_connection()
         context.provider.stop(current)
     return saved

@@ -30,8 +30,8 @@ def reason(context: BoxContext) -> str | None:
     Return why a box has to be created or started, None if one is up.
 
     Raises:
-        UsageError: The existing box contradicts the request. onebox never creates a
-            second box for it silently.
+        UsageError: The existing box is not the requested one. onebox never creates a
+            second box silently.
     """
     box = context.box
     if box is None:
@@ -68,7 +68,7 @@ def perform(context: BoxContext) -> Box:
 
 def _reuse(context: BoxContext, box: Box) -> Box:
     if not bring_up.has_booted(context, box):
-        # The command that created it was killed before the box was reachable.
+        # The command that created the box was killed before the box was prepared.
         box = bring_up.wait_and_prepare(context, box)
         context.boxes.set_current(box)
     context.screen.line("provision", "done", "up to date", describe_up_to_date(context))
@@ -117,7 +117,12 @@ def _print_notes(context: BoxContext, box: Box) -> None:
 
 
 def _adopt(context: BoxContext, box: Box) -> None:
-    """Record the box as this project's, also one that only its tags identify."""
+    """
+    Record the existing box, and replace its bootstrap key if it still has one.
+
+    The record may lack the box, which was then found by its tags. If the user asks for
+    the box itself or for `--keep`, the box is recorded as not temporary.
+    """
     create.adopt(context, box)
     if box.bootstrap_key:
         context.boxes.set_current(bring_up.replace_bootstrap_key(context, box))
@@ -145,7 +150,7 @@ def _check_size(context: BoxContext, box: Box) -> None:
 
 def _check_spot(context: BoxContext, box: Box) -> None:
     spot = context.settings.spot
-    # A rescue machine reads a disk only: whether it is spot does not matter.
+    # A rescue machine only reads a disk, so it does not matter whether it is spot.
     requested = context.settings.overrides_file("spot") and not box.rescue
     if requested and spot is not None and spot != box.offer.spot:
         kind = "spot" if box.offer.spot else "on-demand"

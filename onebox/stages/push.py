@@ -1,4 +1,4 @@
-"""Copy code and data to the box; delete there what was deleted here."""
+"""Copy code and data to the box, and delete on the box what was deleted locally."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def perform(context: BoxContext) -> None:
     """Push code and data; the box confirms them by a digest."""
     context.lock()
     # A push must not change the files of a running job, nor overwrite outputs that
-    # are not fetched.
+    # are not fetched. So a running job is an error, and the last job's outputs are
+    # fetched first.
     fetch.fetch_previous(context, bring_up.wait_until_ready(context))
     with context.chain.timed("push"), context.screen.stage("push") as line:
         line.doing("reading the project's files")

@@ -43,7 +43,7 @@ def reason(context: BoxContext) -> str | None:
 
 
 def check(context: BoxContext) -> None:
-    """Raise OneboxError if the job cannot start, for a reason known on this machine."""
+    """Raise OneboxError if this machine can tell that the job will not start."""
     if not context.invocation.own_command:
         configured_command(context)
     secret_values(context)
@@ -58,11 +58,11 @@ def perform(
     yes: bool = False,
 ) -> Receipt | None:
     """
-    Run the job and fetch its outputs; return the receipt.
+    Run the job and fetch its outputs.
 
-    If the same command has succeeded on this box and its outputs are not fetched,
-    they are fetched first. Then the user confirms that it runs again; without a
-    terminal it runs.
+    If the same command has already succeeded on this box and its outputs were not
+    fetched, they are fetched first. Then the user is asked whether the command runs
+    again. Without a terminal, the command runs again without a question.
 
     If the cloud preempts a spot box, the job is restarted on another box, from its
     last checkpoints.
@@ -70,11 +70,15 @@ def perform(
     Args:
         argv: The command as words.
 
-        line: The command as a shell line. Without both, [run] command runs.
+        line: The command as a shell line. If *argv* and *line* are both None, [run]
+            command runs.
 
         detach: Return once the job has started.
 
         yes: Run a finished command again without asking.
+
+    Returns:
+        The receipt, None if the job is detached or does not run.
 
     Raises:
         JobFailed: The job's own exit code is not 0. Log and outputs are fetched.
@@ -138,10 +142,15 @@ def secret_values(context: BoxContext) -> dict[str, str]:
 
 
 def _unfetched_job(context: BoxContext, command: str) -> str:
-    """Return the last job, if it ran this command and its outputs were not fetched."""
+    """
+    Return the last job if it ran this command and its outputs were not fetched.
+
+    The result is "" if there is no such job.
+    """
     record = context.store.record
     same = record.job_command == command and not record.discarded
-    # The push of this line may just have fetched them.
+    # Outputs that the push of this command line has just fetched count as not fetched,
+    # so that the user is still asked whether the command runs again.
     unfetched = not record.fetched or context.chain.fetched_earlier_job == record.job
     return record.job if same and unfetched else ""
 
@@ -154,7 +163,11 @@ def _has_succeeded(last_job: JobStatus | None, job_id: str) -> bool:
 
 
 def _confirm_rerun(context: BoxContext, job_id: str, yes: bool) -> bool:
-    """Ask whether to run a finished command again; without a terminal, run it."""
+    """
+    Return whether to run a command again that has succeeded.
+
+    The user is asked, unless *yes* is set or there is no terminal: then it runs.
+    """
     screen = context.screen
     ended = f"job {job_id} has succeeded; its outputs are fetched now"
     if yes or not screen.can_ask:

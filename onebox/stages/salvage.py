@@ -1,4 +1,4 @@
-"""Save what is on a preempted box, while it still answers or from its disk."""
+"""Fetch what a preempted box holds, while it still answers or from its disk."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.ui.progress import StageLine
 
-# How long the last pull of checkpoints waits for one of another terminal to end.
+# The last pull of checkpoints waits at most this many seconds for a pull that runs in
+# another terminal.
 OTHERS_SECONDS = 10.0
 
 
 def is_disk(box: Box) -> bool:
-    """Return whether only the disk of a box is left, or a machine that reads it."""
+    """Return whether a box is only a disk, or a temporary machine that reads it."""
     return box.disk_only or box.rescue
 
 
@@ -30,8 +31,8 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
     """
     Fetch what the disk of a box holds, then remove the box.
 
-    The machine that reads the disk is smaller than the requested size, so no job
-    runs on it.
+    The machine that reads the disk is smaller than the requested size. No job can run
+    on it, so it is removed too.
 
     Raises:
         OutputsHeld: Some outputs could not be fetched: the disk stays.
@@ -51,10 +52,11 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
     Pull the checkpoints a last time, while the box still answers.
 
     Args:
-        job_id: The job whose checkpoints to pull; the run's last one if "".
+        job_id: The job whose checkpoints to pull; "" means the last job of the run.
 
     Returns:
-        Whether they were pulled; False if a pull of another terminal is running.
+        True if the checkpoints were pulled, or if onebox.toml configures none. False
+        if a pull in another terminal did not end in time.
     """
     if not context.settings.fetch.checkpoints:
         return True
@@ -77,7 +79,12 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
 
 
 def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
-    """Fetch all that the last attempt left; return whether all of it came."""
+    """
+    Fetch the checkpoints, log and outputs of the run's last attempt.
+
+    Returns:
+        Whether everything was fetched.
+    """
     line.doing(f"fetching from {box.id}")
     screen = context.screen
     try:
@@ -93,7 +100,11 @@ def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
 
 
 def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
-    """Start a machine that reads the disk, and fetch; stop the machine on failure."""
+    """
+    Start a machine that reads the disk of a box, and fetch from it.
+
+    If the fetch fails, the machine is stopped and the disk stays.
+    """
     if box.state != "running":
         line.doing(f"starting a machine to read the disk of {box.id}")
         box = power.start(context, box)
@@ -113,7 +124,7 @@ def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
 
 
 def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
-    """Fetch what the last job left on a disk; return whether all of it came."""
+    """Fetch what the last job left on a disk; return whether all was fetched."""
     latest = client.latest(context)
     if latest is None or latest.job.startswith("image-"):
         return True
@@ -134,7 +145,14 @@ def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
 
 
 def _pull_checkpoints(context: BoxContext, run: Run, box: Box, job_id: str) -> bool:
-    """Pull a job's checkpoints, unless those of a later attempt were pulled."""
+    """
+    Pull the checkpoints of one job of a run, if they are needed.
+
+    They are not needed if the run has a later job and checkpoints were pulled before.
+
+    Returns:
+        Whether the checkpoints are pulled or not needed.
+    """
     if job_id != run.job and checkpoints.pulls(context).latest(run.id) is not None:
         return True
     return last_pull(context, run, box, job_id)
@@ -144,7 +162,10 @@ def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -
     """
     Fetch the outputs of an interrupted attempt to a folder of their own.
 
-    The usual folder is for the outputs of a finished job.
+    They do not go to the usual folder, which is for the outputs of a finished job.
+
+    Returns:
+        Whether all outputs were fetched.
     """
     folder = context.job_dir(job_id)
     fetched: fetch_outputs.Fetched = context.call_resuming(

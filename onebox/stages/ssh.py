@@ -23,11 +23,11 @@ def perform(context: BoxContext, argv: Sequence[str]) -> int:
     """
     box = bring_up.wait_until_ready(context)
     ssh = context.ssh(box)
-    # The thread of an open agent channel renews the lease.
+    # While the agent channel is open, its thread renews the lease.
     ssh.channel()
     options = ["-t"] if os.isatty(0) and os.isatty(1) else []
-    # As with ssh itself, one word is a line for the box's shell; several words are
-    # one command, quoted.
+    # A single word is a line for the box's shell, as with ssh itself. Several words are
+    # the parts of one command, so each is quoted for the shell.
     command = [argv[0] if len(argv) == 1 else shlex.join(argv)] if argv else []
     return subprocess.call(
         [*ssh.argv(*options), *command], env=subprocess_env.environment()

@@ -19,9 +19,9 @@ def perform(context: BoxContext) -> None:
     """
     Print each box of this project with its cost, deadline and job.
 
-    With `--name`, only the box of that name. A box at another provider is printed
-    with the command that removes it. Without a box, the outcome of the last job is
-    printed.
+    With `--name`, only the box of that name is printed. A box at another provider is
+    printed with the command that removes it. If there is no box, the outcome of the
+    last job is printed.
     """
     one_name = context.settings.source("name") == "--name"
     boxes = [

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 # A box expires this long after its deadline. By then it should have powered itself
 # off, and its owner has had time to fetch.
 AFTER_DEADLINE_SECONDS = 3600.0
-# A box that is off expires this long after its deadline. Only its disk is paid for:
-# cents a day, where a running box costs dollars an hour.
+# If the provider bills only the disk of a box that is off, such a box expires this long
+# after its deadline: a disk costs cents a day, a running box costs dollars an hour.
 KEPT_DISK_SECONDS = 7 * 86400.0
-# How long an expired box may take to report whether a job still runs.
+# An expired box gets this many seconds to report whether a job still runs on it.
 ANSWER_SECONDS = 15.0
 
 
@@ -47,10 +47,10 @@ class _Verdict:
 
 def perform(context: BoxContext, *, yes: bool) -> None:
     """
-    Print all boxes with age, cost and verdict; with *yes*, remove the expired.
+    Print all boxes with age, cost and verdict; with *yes*, remove the expired ones.
 
-    Resources that cost nothing, such as firewall rules, are printed too, and removed
-    if no box uses them.
+    Resources that cost nothing, such as firewall rules, are printed too. With *yes*,
+    those that no box uses are removed.
 
     The sweep covers every region of every provider that this machine has used. A box
     that has not expired is removed only by `inv teardown` in its project. A box on
@@ -77,7 +77,8 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.say("  next: inv sweep --yes removes them")
     failed = _remove(context, expired) if yes else []
     if yes:
-        # Queried again: the boxes that used these may be gone now.
+        # The free resources are listed again, because the boxes that used them may be
+        # gone now.
         _remove_free(context, _find_free(context, []))
     elif any(not resource.why for _, resource in free_resources):
         context.screen.say("some resources cost nothing and are no longer used")
@@ -105,7 +106,7 @@ def print_cron(context: BoxContext) -> None:
 
 
 def _judge_boxes(context: BoxContext) -> tuple[list[_Verdict], list[str]]:
-    """Return a verdict for each box, and the providers and regions without answer."""
+    """Return a verdict for each box, and which providers or regions did not answer."""
     verdicts: list[_Verdict] = []
     unreachable: list[str] = []
     for name in _used_providers(context):
@@ -124,9 +125,10 @@ def _find_free(
     context: BoxContext, unreachable: list[str]
 ) -> list[tuple[Provider, FreeObject]]:
     """
-    Return the resources that cost nothing, at every provider ever used.
+    Return the resources that cost nothing, at every provider this machine has used.
 
-    A provider that does not answer is added to *unreachable*.
+    A provider that is in *unreachable* is skipped. A provider that does not answer is
+    added to *unreachable*.
     """
     found: list[tuple[Provider, FreeObject]] = []
     for name in _used_providers(context):
@@ -174,7 +176,7 @@ def _remove_free(
 
 
 def _used_providers(context: BoxContext) -> list[str]:
-    """Return the configured provider and all at which a box was ever created."""
+    """Return "local", the configured provider, and those used on this machine."""
     before = providers_used(state_dir(context.environ))
     used = {"local", context.settings.provider, *before}
     return [name for name in providers.PROVIDERS if name in used]
@@ -196,15 +198,16 @@ def _judge(context: BoxContext, provider: Provider, box: Box) -> _Verdict:
 
 def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
     """
-    Ask a running box why it must stay: a job runs, or its clock shows an earlier time.
+    Ask an expired box that still runs whether it must stay, and return the reason.
 
-    Return "" if it must not, or does not answer: a box that is silent this long after
-    its deadline has no live job.
+    It must stay if a job runs on it, or if it has not expired by its own clock. The
+    result is "" if neither is true. It is also "" if the box does not answer, because a
+    box that is silent this long after its deadline has no live job.
     """
     folder = private_dir(state_dir(context.environ) / "sweep")
     clear_drafts(folder, ".*")
-    # A separate ssh connection: the project's may be in use by another command, and
-    # another sweep may run at the same time.
+    # The box is asked over an ssh connection of its own, with its own folder: another
+    # command may be using the project's connection, and another sweep may run.
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as own_folder:
         identity = keys.identity(config_dir(context.environ))
         ssh = connection.SSHConnection(box, Path(own_folder), identity)
@@ -244,7 +247,12 @@ def _print(context: BoxContext, verdicts: list[_Verdict]) -> None:
 
 
 def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
-    """Remove boxes that are still expired; return the ids and errors of the rest."""
+    """
+    Remove those of the expired boxes that are still expired.
+
+    Returns:
+        The id and the error of each box that could not be removed.
+    """
     failed = []
     for verdict in expired:
         provider, box_id = verdict.provider, verdict.box.id
@@ -252,7 +260,8 @@ def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
             box = provider.get(box_id, verdict.box.place)
             if box is None:
                 continue
-            # The box may have changed since the table was printed.
+            # The box is judged again, because it may have changed since the table was
+            # printed.
             current = _judge(context, provider, box)
             if not current.expired:
                 context.screen.line("sweep", "kept", current.text, box_id)

@@ -1,7 +1,7 @@
 """
 Remove the box after its outputs are fetched, and verify that it is gone.
 
-`settle` is the teardown at the end of a chain, `perform` that of the command.
+`settle` is the teardown at the end of a chain, `perform` the one of `inv teardown`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from onebox.stages import fetch, held_outputs, preemption_recovery
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How long a box may take to report its outputs before they are discarded.
+# Before outputs are discarded, the box is asked for its job and outputs. It gets this
+# many seconds to answer.
 ANSWER_SECONDS = 10.0
 
 
@@ -53,15 +54,15 @@ def perform(
     Args:
         discard: Delete outputs that are not fetched.
 
-        yes: Do not ask before deleting them.
+        yes: Do not ask before deleting outputs that are not fetched.
 
-        after_failure: The chain has failed. Its error is the one to report, so a disk
-            that stays raises no other.
+        after_failure: The chain has failed, and its own error is the one to report. So
+            no error is raised if the disk of a preempted box stays.
 
         unused: No job ran on the box, so its outputs are not checked.
 
-        end_run: Also forget an interrupted run, so that the next one starts from the
-            beginning. Set only if the user requested the teardown.
+        end_run: Also forget an interrupted run, so that the next run starts from the
+            beginning. It is True only if the user requested the teardown.
 
     Raises:
         OutputsHeld: Outputs are not fetched: the box or disk that has them stays.
@@ -126,7 +127,7 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
         error: The error that ended the chain, None if it succeeded.
     """
     invocation, record = context.invocation, context.store.record
-    # Any other error is reported with the box that is still up.
+    # After any other error, the error message already names the box that is still up.
     completed = error is None or isinstance(error, JobFailed)
     invocation.leaves_box = invocation.leaves_box and completed
     if not invocation.owes_teardown(record.temporary):
@@ -139,14 +140,14 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
     if isinstance(error, UsageError) and not invocation.created_box:
-        # A refused command line must not remove the box of an earlier one.
+        # A command line that was refused must not remove the box of an earlier one.
         return
     try:
         _remove_temporary_box(context, failed=error is not None)
     except OneboxError as teardown_error:
         if error is None:
             raise
-        # The chain's own error is the one to report.
+        # The chain's own error is the one to report, so this one is only a note.
         context.screen.note(teardown_error.message)
 
 
@@ -173,7 +174,8 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.choose_provider()
     context.forget_connection()
     context.screen.line("teardown", "done", "up to date", "no box is left")
-    # This is only a hint: it is left out if the provider does not answer.
+    # The project's other boxes are only a hint, which is left out if the provider does
+    # not answer.
     with suppress(OneboxError):
         for box in context.provider.find(context.owner):
             if box.tags.project == context.project:
@@ -185,10 +187,13 @@ def _clean_up_without_box(context: BoxContext) -> None:
 
 def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     """
-    Fetch from a stopped box whose outputs may not be fetched; return the box.
+    Fetch from a stopped box, unless its outputs are known to be fetched already.
 
-    The box has to be started to check its outputs anyway: fetching at once avoids
-    paying for a second start. A box with only a disk left is not started.
+    The box has to be started anyway to check its outputs. Fetching them at once avoids
+    paying for a second start. If only the disk of the box is left, it is not started.
+
+    Returns:
+        The box, in its new state if it was started.
     """
     record = context.store.record
     checked = record.box == box.id and (record.fetched or not record.job)
@@ -228,7 +233,7 @@ def _remove(
 
 
 def _end_run(context: BoxContext) -> None:
-    """Forget the attempts at a job, with a note if the job had not ended."""
+    """Forget the attempts at a job; print a note if the job had not ended."""
     run = run_history.read(context)
     run_history.forget(context)
     if run is not None and run.attempts and not run.ended:
@@ -244,11 +249,13 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
     """Remove the chain's temporary box and print the receipt of its job."""
     box, record = context.boxes.refresh(), context.store.record
     if box is None and context.store.open_intents():
-        # A killed command removed the box before it could record that.
+        # An earlier command removed the box, but was killed before it could record
+        # that. `perform` completes what that command had begun.
         perform(context, end_run=False)
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
-    # If the box was found by its tags only, it is unknown whether a job ran on it.
+    # If the box was found only by its tags, it is unknown whether a job ran on it. Its
+    # outputs are then checked.
     recorded = context.invocation.created_box or record.temporary
     created = record.created or context.now()
     unused = recorded and not record.job
@@ -258,13 +265,13 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
 
 
 def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
-    """Return whether all outputs are known to be fetched; False without an answer."""
+    """Return whether all outputs are fetched; False if the box does not answer."""
     record = context.store.record
     checked = record.box == box.id and (record.fetched or not record.job)
     if not all(preemption_recovery.is_superseded(context, disk) for disk in disks):
         return False
     if box.state == "stopped" and not checked:
-        # Starting the machine for this check would cost money.
+        # The box would have to be started for this check, which would cost money.
         return False
     with suppress(OneboxError):
         if box.state != "stopped":
@@ -291,7 +298,7 @@ def _confirm_discard(context: BoxContext, boxes: list[Box]) -> None:
 
 
 def _running_job(context: BoxContext) -> str:
-    """Return the job that runs on the box, "" if none does or without an answer."""
+    """Return the job that runs on the box, "" if none runs or the box is silent."""
     with suppress(OneboxError):
         if context.box is not None and context.box.state == "running":
             context.ssh(context.box).channel(within=ANSWER_SECONDS)
@@ -301,7 +308,11 @@ def _running_job(context: BoxContext) -> str:
 
 
 def _remove_superseded(context: BoxContext) -> None:
-    """Remove the disks of earlier attempts; the box of the last attempt stays."""
+    """
+    Remove the disks of a job's earlier attempts once the job's outputs are fetched.
+
+    The box of the last attempt stays.
+    """
     run, record = run_history.read(context), context.store.record
     if context.chain.receipt is None or run is None or not run.attempts[1:]:
         return
@@ -316,12 +327,12 @@ def _remove_superseded(context: BoxContext) -> None:
                     line.end("", f"{disk.id}, of an earlier attempt: gone")
         context.boxes.refresh()
     except OneboxError as error:
-        # Not a failure of the job: the next teardown tries again.
+        # The job has not failed, so no error is raised. The next teardown tries again.
         context.screen.note(f"a disk of an earlier attempt stays: {error.message}")
 
 
 def _leaves_box_up(context: BoxContext) -> bool:
-    """Return whether a box used by the line is up without a detached job."""
+    """Return whether the command line used a box that is up, and detached no job."""
     if (
         context.invocation.detached
         or context.invocation.dry
