@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def images(context: BoxContext) -> list[Image]:
-    """Return this owner's images, newest first; the provider is asked only once."""
+    """Return this owner's images, newest first; the provider's answer is cached."""
     if context.cache.images is None:
         context.cache.images = list(context.provider.images(context.owner))
     return context.cache.images
