@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 # A receipt has this name in its job's folder. The copy beside the outputs is RECEIPT.
 FILE = "receipt.json"
-# This file holds the receipt of the latest job of this box name that succeeded and whose
-# outputs were fetched.
+# This file holds the receipt of the latest job of this box name that succeeded and
+# whose outputs were fetched.
 LAST = "last.json"
 
 
