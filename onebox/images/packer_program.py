@@ -44,7 +44,7 @@ def version(context: BoxContext) -> tuple[int, ...]:
     match = re.search(r",version,([0-9]+)\.([0-9]+)\.([0-9]+)", output)
     if match is None:
         # The package cracklib has another program named packer, which waits for a list
-        # of words on its stdin.
+        # of words.
         raise OneboxError(
             "[image] packer: the packer in PATH is not HashiCorp's Packer",
             next=HOW_TO_GET_IT,
