@@ -130,8 +130,8 @@ sudo -n sh -c {script} || exit
 fi
 """
 
-# This script first stops the timers of automatic updates, because the updates take apt's
-# lock and restart services.
+# This script first stops the timers of automatic updates, because the updates take
+# apt's lock and restart services.
 _PREPARE = """\
 for it in apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service; do
 systemctl mask --now $it
