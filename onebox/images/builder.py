@@ -29,7 +29,8 @@ T = TypeVar("T")
 # A set-up script has no terminal: its output must not be buffered, and apt must not
 # ask questions.
 SCRIPT_ENV = {"PYTHONUNBUFFERED": "1", "DEBIAN_FRONTEND": "noninteractive"}
-# How often files are pushed again because they changed during the push.
+# The push is done at most this many times. It is repeated as long as the files change
+# while they are pushed.
 PUSHES = 5
 
 
@@ -56,7 +57,7 @@ class Builder:
 
     @contextmanager
     def step(self, name: str) -> Iterator[StageLine]:
-        """Show a step's line while the block runs, then how long it took."""
+        """Show a line for a step while the block runs, and record how long it took."""
         began = time.monotonic()
         try:
             with self.context.screen.stage(f"  {name}") as line:
@@ -75,7 +76,7 @@ class Builder:
             line.end("", f"{self.box.id}, {offer.type}, {rate}")
 
     def push(self) -> None:
-        """Push the recipe's files; push again if they changed meanwhile."""
+        """Push the recipe's files, again if they have changed during the push."""
         context = self.context
         with self.step("push") as line:
             for _ in range(PUSHES):
@@ -99,10 +100,11 @@ class Builder:
             argv: The command as words.
 
         Raises:
-            BoxFailed: Its exit code was not 0.
+            BoxFailed: The command's exit code was not 0.
         """
         context, began = self.context, time.monotonic()
-        # The output of this command alone; `self.log` has that of all steps.
+        # This file holds the output of this command only; `self.log` holds the output
+        # of all steps.
         own_log = self.log.path.with_suffix(f".{name}")
         job_id = f"image-{name}-{recipe.digest(self.inputs)}"
         own_log.unlink(missing_ok=True)
@@ -174,7 +176,7 @@ class Log:
     def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
         self._screen = context.screen
-        # Whether the last output did not end with a newline.
+        # True if the last output did not end with a newline, so its line is open.
         self._open = False
         self._file: IO[bytes] = path.open("wb")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def images(context: BoxContext) -> list[Image]:
-    """Return this owner's images, newest first; one query for each command line."""
+    """Return this owner's images, newest first; the provider's answer is cached."""
     if context.cache.images is None:
         context.cache.images = list(context.provider.images(context.owner))
     return context.cache.images
@@ -55,7 +55,7 @@ def monthly_price(context: BoxContext, image: Image) -> str:
 
 
 def stored_size(image: Image) -> str:
-    """Return how many bytes of an image are stored; "at most" marks a bound."""
+    """Return an image's stored size as text; "at most" marks an upper bound."""
     text = formatting.byte_count(image.stored)
     return f"at most {text}" if image.at_most else text
 
@@ -75,7 +75,7 @@ def prune(
 
     Args:
         name: Remove only the images of this name or id, including those saved by
-            hand. "" removes the replaced images and all of this recipe.
+            hand. "" removes the replaced images and all images of this recipe.
 
         current: The image that onebox.toml names, which stays.
 
@@ -122,8 +122,8 @@ def replaced(own_images: Sequence[Image]) -> list[Image]:
     """
     Return the images that a newer one replaces.
 
-    The newest image of each recipe and architecture stays, and so does the newest of
-    each name saved by hand: it cannot be built again.
+    The newest image of each recipe and architecture stays. Of the images saved by hand,
+    the newest of each name stays, because it cannot be built again.
     """
     newest, older = set(), []
     for image in sorted(own_images, key=lambda image: image.created, reverse=True):
@@ -165,7 +165,7 @@ def remove_replaced(context: BoxContext, box: Box) -> None:
 
 
 def _series(image: Image) -> tuple[str, ...]:
-    """Return what an image has in common with the newer ones that replace it."""
+    """Return a key that is equal for two images if the newer one replaces the older."""
     name = "" if image.recipe else image.name
     return (image.tags.project, image.tags.name, image.arch, name)
 

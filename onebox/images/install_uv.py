@@ -24,8 +24,9 @@ import zipfile
 from pathlib import Path
 
 VERSION = "0.9.18"
-# The tags and the sha256 of each wheel, from `pip download uv==VERSION --no-deps
-# --platform TAG`. The musllinux builds are static: they run on glibc too.
+# The platform tags and the sha256 of uv's wheel for each system and machine, from
+# `pip download uv==VERSION --no-deps --platform TAG`. The musllinux builds are static,
+# so they also run on a system with glibc.
 WHEELS = {
     ("linux", "x86_64"): (
         "musllinux_1_1_x86_64",
@@ -82,7 +83,8 @@ def get(url: str) -> tuple[bytes, str]:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("https", "http"):
         raise SystemExit(f"onebox: {without_user(url)} is not an http(s) address")
-    # PEP 503: an index answers with HTML. Some would answer JSON without this.
+    # This header asks for the HTML page of PEP 503. Without it, some indexes would
+    # answer with JSON.
     headers = {"Accept": "application/vnd.pypi.simple.v1+html, text/html, */*;q=0.1"}
     if parts.username:
         user = urllib.parse.unquote(f"{parts.username}:{parts.password or ''}")
@@ -94,7 +96,8 @@ def get(url: str) -> tuple[bytes, str]:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 (http or https)
                 return response.read(), response.geturl()
         except (OSError, ValueError) as error:
-            # Retry a server's own errors and "too many requests", not a refusal.
+            # A broken connection, an error of the server (5xx) and "too many requests"
+            # (429) are retried. Another HTTP error is a refusal and is final.
             code = getattr(error, "code", 503)
             if attempt == TRIES - 1 or (code < 500 and code != 429):
                 raise SystemExit(f"onebox: {without_user(url)}: {error}") from error
@@ -111,7 +114,7 @@ def without_user(url: str) -> str:
 
 
 def with_user_of(page_url: str, url: str) -> str:
-    """Return a URL with the user of the index's page, if the server is the same."""
+    """Return *url* with the user and password of *page_url* if both name one server."""
     page, parts = urllib.parse.urlsplit(page_url), urllib.parse.urlsplit(url)
     if page.username and parts.netloc == page.netloc.rpartition("@")[2]:
         parts = parts._replace(netloc=page.netloc)

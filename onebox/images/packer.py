@@ -38,9 +38,10 @@ from onebox.store.paths import config_dir
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A zone is a region and a letter: us-east-1c, us-central1-a.
+# This matches a zone, which is a region and a letter: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
-# The name of a base image as Google, Amazon or DigitalOcean gives it.
+# This finds the name of a base image in the text that Google (project/name), Amazon
+# (ami-…) or DigitalOcean (slug and number) returns.
 _BASE_IMAGE = re.compile(
     r"^(?P<project>[^/ ]+)/(?P<name>[^/ ]+)$"
     r"|(?P<ami>ami-[0-9a-f]{8,})|^(?P<slug>[a-z0-9-]+)(?= [0-9]+$)"
@@ -101,7 +102,8 @@ def _run_on_box(box_builder: Builder) -> None:
     # An open agent channel keeps the box from powering itself off as idle.
     context.ssh(box).channel()
     try:
-        # Packer does not check the host key: the tunnel's connection has checked it.
+        # Packer need not check the host key, because the connection of the tunnel has
+        # already checked it.
         with ssh_tunnel.forward(context.ssh(box), box) as (host, port):
             values = _ssh_values(context, host, port, box.user)
             _run(context, box_builder.inputs, box_builder.log, values)
@@ -146,7 +148,8 @@ def _build_in_cloud(
             try:
                 artifact = _run(context, inputs, log, {"image_name": image.id})
             except (OneboxError, Interrupted):
-                # Packer has ended, and has cleaned up or reported what is left.
+                # Packer has ended. It has removed its resources, or has reported those
+                # that it could not remove, so the next command has nothing to undo.
                 outcome.undone = True
                 raise
             adopted = snapshot.adopt(context, artifact, image, inputs)
@@ -161,7 +164,7 @@ def _build_in_cloud(
 
 
 def _validate(context: BoxContext, inputs: Mapping[str, str], log: Log) -> None:
-    """Run `packer init` and `packer validate`, before a machine costs money."""
+    """Run `packer init` and `packer validate` before any machine is created."""
     template, program = _template(context), packer_program.program(context)
     values = {
         "image_name": "validated",
@@ -181,7 +184,9 @@ def _run(
     context: BoxContext, inputs: Mapping[str, str], log: Log, values: Mapping[str, Any]
 ) -> str:
     """
-    Run `packer build`; return the id of the image in the cloud, "" on a builder box.
+    Run `packer build` and return the image's id in the cloud.
+
+    The id is "" if the template runs on a builder box.
 
     Args:
         values: The variables that only this run has.
@@ -247,7 +252,7 @@ def _write_variables(
         "region": zone[1] if zone else place,
         **base_image_values(inputs["base"]),
         "tags": {f"onebox:{name}": value for name, value in tags.items()},
-        # A label of Google's has no colon.
+        # Google does not allow a colon in a label.
         "labels": {f"onebox-{name}": value for name, value in tags.items()},
     }
     path = _output_file(context, inputs).with_suffix(".pkrvars.json")
@@ -259,7 +264,7 @@ def _write_variables(
 
 def base_image_values(base: str) -> dict[str, Any]:
     """
-    Return the variables that name the base image for the cloud's own builder.
+    Return the variables that tell the cloud's Packer builder which base image to use.
 
     >>> base_image_values("ubuntu-24.04 amd64 ami-0123456789abcdef0")["source_image"]
     'ami-0123456789abcdef0'

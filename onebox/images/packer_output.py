@@ -23,7 +23,7 @@ from onebox.errors import Busy
 MANIFEST = "packer-manifest.json"
 POLL_SECONDS = 0.1
 
-# Packer's messages about resources it could not remove.
+# This matches Packer's messages about resources that it could not remove.
 _LEFT = re.compile(r"manually|could not be (?:deleted|removed)|leftover", re.IGNORECASE)
 # The ids of the `null` and `file` builders, whose artifacts are not images.
 _NO_IMAGES = ("fnoeding.null", "packer.file")
@@ -33,7 +33,12 @@ _ESCAPED = re.compile("|".join(map(re.escape, _ESCAPES)))
 
 @dataclass(frozen=True)
 class PackerLine:
-    """One line: the build it is about ("" if none), its *kind*, and its *data*."""
+    """
+    One line of Packer's machine-readable output.
+
+    *target* is the build that the line is about, "" if it is about no single build.
+    *kind* is the line's type, and *data* holds its further columns.
+    """
 
     target: str
     kind: str
@@ -41,7 +46,7 @@ class PackerLine:
 
     @property
     def text(self) -> str:
-        """Return the part for the user, "" if there is none."""
+        """Return the text for the user, "" if the line has none."""
         return self.data[1] if self.kind == "ui" and len(self.data) > 1 else ""
 
 
@@ -66,7 +71,7 @@ def read(path: Path) -> list[PackerLine]:
 
 
 class Tail:
-    """Follows the output file; after an interrupt it continues where it was."""
+    """A reader of the growing output file; each call continues where it stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -77,7 +82,8 @@ class Tail:
         with self._path.open("rb") as file:
             file.seek(self._offset)
             while True:
-                # Checked before the read, so that the last lines are not missed.
+                # The process is checked before the file is read. If it has ended by
+                # then, this read sees all of its lines.
                 last = not running()
                 for line in file:
                     if not line.endswith(b"\n") and not last:
@@ -91,7 +97,7 @@ class Tail:
 
 
 def artifact(lines: list[PackerLine]) -> str:
-    """Return the id of the last image that was built, "" if none was."""
+    """Return the id of the last image that was built, "" if there is no image."""
     ids: dict[tuple[str, str], str] = {}
     builders: dict[tuple[str, str], str] = {}
     for line in lines:
@@ -111,10 +117,12 @@ def artifact(lines: list[PackerLine]) -> str:
 
 def artifact_of_manifest(path: Path, since: float) -> str:
     """
-    Return the image id in a manifest of Packer's post-processor, or "".
+    Return the image id in the manifest that Packer's post-processor has written.
+
+    The id is "" if there is no usable manifest.
 
     Args:
-        since: An older manifest is ignored (epoch seconds).
+        since: A manifest that was written before this time is ignored (epoch seconds).
     """
     try:
         if path.stat().st_mtime < since:
@@ -167,7 +175,7 @@ def lock(path: Path) -> int:
 
 
 def wait_for_end(path: Path, waiting: Callable[[], None]) -> None:
-    """Wait until no Packer writes to the file; call *waiting* first if one does."""
+    """Wait until no Packer writes to the file; before a wait, call *waiting*."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

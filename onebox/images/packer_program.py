@@ -20,7 +20,7 @@ from onebox.signals import signals_delayed
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# Packer 1.5 introduced HCL2, 1.6 made it usable, 1.7 added `packer init`.
+# Packer 1.5 introduced HCL2, 1.6 made it usable, and 1.7 added `packer init`.
 OLDEST = (1, 6, 0)
 WITH_INIT = (1, 7, 0)
 HOW_TO_GET_IT = "https://developer.hashicorp.com/packer/install, or apt install packer"
@@ -43,7 +43,8 @@ def version(context: BoxContext) -> tuple[int, ...]:
         output = ""
     match = re.search(r",version,([0-9]+)\.([0-9]+)\.([0-9]+)", output)
     if match is None:
-        # Cracklib has a program of this name, which waits for a word list.
+        # The package cracklib has another program named packer, which waits for a list
+        # of words.
         raise OneboxError(
             "[image] packer: the packer in PATH is not HashiCorp's Packer",
             next=HOW_TO_GET_IT,
@@ -95,7 +96,8 @@ def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
         return process is not None and process.poll() is None
 
     try:
-        # An interrupt during the start would leave a Packer that onebox does not know.
+        # Signals are delayed during the start. Otherwise an interrupt could leave a
+        # running Packer whose process id onebox does not know.
         with signals_delayed():
             process = _start(context, argv, output)
         for line in tail.lines(running):
@@ -106,8 +108,8 @@ def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
             raise
         if running():
             context.screen.note("stopping Packer; it cleans up")
-            # To the process group, as a terminal does: Packer's first process, which
-            # supervises the second one, ignores the signal.
+            # The signal goes to the process group, as a terminal sends it, because
+            # Packer's first process ignores it: that one only supervises the second.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
         for line in tail.lines(running):
@@ -163,11 +165,11 @@ def program(context: BoxContext) -> str:
 
 def _environment(context: BoxContext) -> dict[str, str]:
     return {
-        # With the [run] secrets: Packer is the user's own program, and they may hold
-        # its credentials.
+        # This environment includes the [run] secrets. Packer is the user's own program
+        # and may need them as its credentials.
         **context.environ,
         **context.settings.image.env,
-        # Packer would ask HashiCorp's server for a newer version.
+        # Without this, Packer would ask HashiCorp's server for a newer version.
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
     }

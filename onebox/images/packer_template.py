@@ -33,7 +33,8 @@ class Template:
     Attributes:
         name: The file's name.
 
-        hcl: Whether it is HCL2, in native or in JSON syntax; else legacy JSON.
+        hcl: True if the template is HCL2, in native or in JSON syntax; False if it is
+            legacy JSON.
 
         variables: The names of the declared variables.
 
@@ -47,7 +48,7 @@ class Template:
 
     @property
     def on_a_box(self) -> bool:
-        """Return whether it runs on a builder box of onebox."""
+        """Return whether the template runs on a builder box of onebox."""
         return NULL in self.builders
 
 
@@ -114,7 +115,7 @@ def variables_file(
     Args:
         values: The values onebox provides. Only declared variables are written.
 
-        user_values: The values of [image] vars, which win.
+        user_values: The values of [image] vars. They replace those of onebox.
 
     Raises:
         ConfigError: The template does not declare a variable of [image] vars.
@@ -128,7 +129,7 @@ def variables_file(
     declared = {name: values[name] for name in values if name in template.variables}
     declared.update(user_values)
     if not template.hcl:
-        # A legacy template has string variables only.
+        # A legacy template has only string variables, so other values become JSON text.
         declared = {
             name: value if isinstance(value, str) else json.dumps(value)
             for name, value in declared.items()

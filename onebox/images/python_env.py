@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from onebox.settings.schema import Image
 
 PYPI = "https://pypi.org/simple"
-# This file is run on the box, not imported here.
+# install_uv.py runs on the box; onebox only reads its text and never imports it.
 INSTALL_UV = Path(__file__).with_name("install_uv.py")
 
 

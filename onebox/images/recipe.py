@@ -23,7 +23,7 @@ from onebox.project_files import select_files
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# Lines of a requirements file that include another file.
+# This matches the lines of a requirements file that include another file.
 _INCLUDES = re.compile(
     r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*([^\s#]+)", re.MULTILINE
 )
@@ -37,7 +37,7 @@ def title(context: BoxContext) -> str:
 
 
 def base(context: BoxContext) -> str:
-    """Return the provider's base image, which a box without our image boots from."""
+    """Return the provider's base image, from which a box without our image boots."""
     image = context.settings.image
     return context.provider.base(image.use or image.base, arch(context))
 
@@ -124,7 +124,8 @@ def _requirements(context: BoxContext) -> Iterator[str]:
         name = waiting.pop()
         path = context.root / name
         if name in seen or ".." in PurePosixPath(name).parts or not path.is_file():
-            # uv reads or refuses addresses and files outside of the project.
+            # Web addresses and files outside the project are left to uv, which reads or
+            # refuses them.
             continue
         seen.add(name)
         yield name

@@ -19,7 +19,8 @@ from onebox.errors import BoxFailed, ConnectionLost
 from onebox.providers.values import Box
 from onebox.remote.connection import SSHConnection
 
-# How long a script may take. Cloud-init can be busy for minutes after a boot.
+# How long a script may take. The limit is high because cloud-init can be busy for
+# minutes after a boot.
 TIMEOUT_SECONDS = 900.0
 
 
@@ -28,8 +29,8 @@ def prepare(ssh: SSHConnection, *, system: bool) -> None:
     Stop automatic package updates, and wait until the first boot has ended.
 
     Args:
-        system: Whether the box has a system to itself; the same in all functions
-            below.
+        system: Whether the box has an operating system of its own. The argument means
+            the same in all functions below.
     """
     if system:
         _run(ssh, _as_root(ssh.box, _PREPARE))
@@ -96,7 +97,8 @@ def _run(ssh: SSHConnection, script: str) -> str:
             check=False,
             timeout=TIMEOUT_SECONDS,
             env=subprocess_env.environment(),
-            # In a session of its own, Ctrl-C does not reach ssh: we handle it.
+            # ssh runs in a session of its own, so that Ctrl-C does not reach it and
+            # onebox handles the interrupt.
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
@@ -128,7 +130,8 @@ sudo -n sh -c {script} || exit
 fi
 """
 
-# The timers of automatic updates take apt's lock and restart services.
+# This script first stops the timers of automatic updates, because the updates take
+# apt's lock and restart services.
 _PREPARE = """\
 for it in apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service; do
 systemctl mask --now $it
@@ -148,7 +151,8 @@ _HISTORIES = (
     " .sqlite_history .mysql_history .rediscli_history .lesshst .viminfo .wget-hsts"
 )
 
-# Without /tmp: a local box shares it with the machine, and has a TMPDIR of its own.
+# This script does not empty /tmp. A local box shares /tmp with the machine, and has a
+# TMPDIR of its own.
 _HOME = f"""\
 cd || exit
 rm -rf {_HISTORIES} .cache/pip .cache/uv

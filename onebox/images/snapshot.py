@@ -26,8 +26,8 @@ from onebox.store.journal import Intent, Outcome
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How often a save is requested again if its outcome is unclear. The provider decides
-# how long each request waits.
+# A save is requested again at most this many times while its outcome is unclear. The
+# provider decides how long each request waits.
 SAVE_RETRIES = 3
 # The operations of this module in the journal.
 OPERATIONS = ("save", "adopt", "packer", "unsave")
@@ -151,7 +151,7 @@ def remember(context: BoxContext, inputs: Mapping[str, str]) -> None:
 
 
 def remembered(context: BoxContext) -> dict[str, str]:
-    """Return the stored inputs of the latest image, empty if there are none."""
+    """Return the stored inputs of the latest image, {} if none are stored."""
     with suppress(FileNotFoundError, ValueError):
         inputs = json.loads(_inputs_file(context).read_bytes())
         if isinstance(inputs, dict):
@@ -164,7 +164,7 @@ def _inputs_file(context: BoxContext) -> Path:
 
 
 def _save_with_retries(context: BoxContext, box: Box, image: Image) -> Image:
-    """Save a box; without a clear answer, request the same image again."""
+    """Save a box; if the outcome is unclear, request the same image again."""
     for _ in range(SAVE_RETRIES):
         try:
             return context.provider.save(box, image)
@@ -192,7 +192,7 @@ def _complete(context: BoxContext, intent: Intent, image: Image) -> bool:
         return bool(artifact)
     box = provider.get(intent.box, intent.place)
     if box is None or box.state not in ("stopping", "stopped"):
-        # A box that has booted again is not clean.
+        # A box that runs has booted since it was cleaned, so its disk is not clean.
         return False
     provider.stop(box)
     _save_with_retries(context, box, image)
@@ -206,7 +206,7 @@ def _update_local_state(context: BoxContext, inputs: Mapping[str, str] | None) -
 
 
 def _parse_image(fields: Mapping[str, Any]) -> Image:
-    """Return the image whose `asdict` is in the journal."""
+    """Return the image that the journal holds as a dictionary made by `asdict`."""
     return Image(
         **{**fields, "tags": Tags(**fields["tags"]), "places": tuple(fields["places"])}
     )

@@ -37,8 +37,8 @@ def forward(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
         ssh.argv(
             *("-N", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"),
             *("-L", f"127.0.0.1:{port}:127.0.0.1:{box.port}"),
-            # ssh prints this after it has bound the port. Another process may have
-            # taken the port first, and would answer a connection attempt.
+            # ssh prints "open" after it has bound the port. A connection attempt would
+            # prove nothing, because another process may have taken the port and answer.
             *("-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo open"),
         ),
         stdin=subprocess.DEVNULL,

@@ -21,12 +21,12 @@ from onebox.transfer.checkpoint_store import CheckpointStore, Pull
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How long to wait, after the job has ended, for a pull under way to stop.
+# When the job has ended, onebox waits this long for a pull in progress to stop.
 STOP_SECONDS = 3.0
 
 
 def pulls(context: BoxContext) -> CheckpointStore:
-    """Return the store of the checkpoints of this box name's jobs."""
+    """Return the store of the checkpoints that the jobs of this box name have made."""
     name = context.settings.name
     return CheckpointStore(context.local_dir / "checkpoints" / name)
 
@@ -40,7 +40,7 @@ def take(
     box: Box,
     wait: float = 0.0,
 ) -> Pull | None:
-    """Pull the present checkpoints; see `CheckpointStore.take`."""
+    """Pull the checkpoints that the box has now; see `CheckpointStore.pull`."""
     roots = context.settings.fetch.checkpoints
     return pulls(context).pull(
         channel, roots, _no_progress, run=run, job=job, box=box.id, wait=wait
@@ -69,8 +69,8 @@ def restore(context: BoxContext, box: Box, run: str) -> Pull | None:
     Push the newest checkpoints of a run to the box of its next attempt.
 
     Returns:
-        The pull that they are from. None means that there is none: the job starts
-        from its beginning.
+        The pull that fetched these checkpoints. None means that the run has no
+        checkpoints, so the job starts from its beginning.
     """
     store = pulls(context)
     pull = store.latest(run)
@@ -111,7 +111,8 @@ class CheckpointPuller(threading.Thread):
         super().__init__(daemon=True)
         self._context = context
         self._ssh = ssh
-        # Not `_run`: in a thread, `run` is the method that it executes.
+        # The attribute is not named `_run`, because it could be taken for the method
+        # `run`, which the thread executes.
         self._run_id = run
         self._job = job
         self._stopped = threading.Event()
@@ -126,14 +127,16 @@ class CheckpointPuller(threading.Thread):
         while not self._stopped.wait(pause):
             began = time.monotonic()
             try:
-                # If the box is gone, the connection of the log reports it. If the
-                # store is busy, another terminal pulls the same checkpoints.
+                # Both errors are ignored. If the box is gone, the connection that reads
+                # the log reports it. If the store is busy, another terminal pulls the
+                # same checkpoints.
                 with suppress(ConnectionLost, Busy):
                     self._pull()
             except OneboxError as error:
                 self._warnings.append(f"checkpoints are not updated: {error.message}")
-            # Even if a pull takes longer than the interval, leave the job a quarter of
-            # it without competing traffic.
+            # The pause is at least a quarter of the interval, even if a pull takes
+            # longer than the interval, so that the job has some time without competing
+            # traffic.
             pause = max(interval - (time.monotonic() - began), interval / 4)
 
     def stop(self) -> None:
@@ -145,7 +148,7 @@ class CheckpointPuller(threading.Thread):
         self.join(STOP_SECONDS)
 
     def show_warnings(self) -> None:
-        """Print the warnings so far, each one once."""
+        """Print the warnings that have come so far; print equal warnings only once."""
         while self._warnings:
             text = self._warnings.pop(0)
             if text not in self._shown:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 # The longest pause between two attempts to reconnect. A connection can be down for
 # hours while the job runs, for example on a closed laptop.
 LONGEST_PAUSE = 30.0
-# The agent sends a sample each second. Without one for this long it hangs, even if
-# ssh still answers.
+# The agent sends a sample each second. If nothing arrives for this long, the agent
+# hangs, even if ssh still answers.
 SILENCE_SECONDS = 60.0
 # After this many refusals of our key in a row, the box's authorized_keys must have
 # been changed.
@@ -120,10 +120,11 @@ def follow(
 
         sample: Called with each sample of the box's load.
 
-        gone: Called with the number of bytes at each gap: the box has dropped them
-            because the log was too long.
+        gone: Called at each gap, with the number of bytes that the box has dropped
+            there because the log was too long.
 
-        shown: How many bytes have been shown; all bytes of the local copy if None.
+        shown: How many bytes have already been shown. None means all bytes of the
+            local copy.
 
     Raises:
         Lost: The exit code is unknown, the box is gone, or it refuses our key.
@@ -136,12 +137,13 @@ def follow(
                 channel = context.ssh(box).channel()
                 answer = _follow(channel, job_id, copy, output, sample, gone)
                 if context.chain.stage == "run":
-                    # The job has ended: a Ctrl-C from here on interrupts the fetch.
+                    # The job has ended, so a Ctrl-C from here on interrupts the fetch.
                     context.chain.stage = "fetch"
                 break
             except ConnectionLost as error:
                 context.ssh(box).close(force=True)
-                # Without a network, the provider cannot be reached either.
+                # These errors are ignored. Without a network, the provider cannot be
+                # reached either.
                 with suppress(Unclear, Throttled):
                     context.boxes.check_runs(box)
                 refused = refused + 1 if isinstance(error, KeyRefused) else 0
@@ -234,7 +236,8 @@ def _follow(
         if in_a_row > GAPS_IN_A_ROW:
             raise ProtocolError("the box sends gaps of a log, but no log")
         if kind == b"D":
-            # Write before printing: every byte on the screen is in the local copy.
+            # The part is written before it is printed, so that every byte on the screen
+            # is also in the local copy.
             copy.add(payload)
             output(payload)
         elif kind == b"G":

@@ -34,19 +34,20 @@ def watch(
     shown: int = 0,
 ) -> ExitRecord:
     """
-    Show a job's output until it ends, and return its exit record.
+    Show a job's output until the job ends, and return its exit record.
 
-    Meanwhile its checkpoints are pulled.
+    Meanwhile the job's checkpoints are pulled.
 
     Args:
-        run: The id of the run that the job is an attempt of; the job's own if "".
+        run: The id of the run to which this attempt belongs. "" means that it is the
+            same as the job's id.
 
         attempt: The number of the attempt.
 
         shown: How many bytes of the output have been shown already.
     """
     screen = context.screen
-    # Used in the footer until the start time of the job is recorded.
+    # The footer counts from this time until the start time of the job is recorded.
     began = time.time()
     attempt_text = f"attempt {attempt}" if attempt > 1 else ""
     log = client.log_path(context, job_id)
@@ -96,7 +97,8 @@ def describe(record: ExitRecord) -> str:
     elif cause == "signal":
         text += f", killed by {_signal_name(record.signal or code - 128)}"
     elif cause == "exit" and 128 < code < 128 + signal.NSIG:
-        # A shell returns 128 + the signal that killed its last command.
+        # A shell exits with 128 plus the number of the signal that killed its last
+        # command.
         text += f" ({_signal_name(code - 128)})"
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
@@ -114,7 +116,7 @@ def _signal_name(number: int) -> str:
 
 
 def _peak(record: ExitRecord) -> str:
-    """Return the memory that a job used at most, and the process that used most."""
+    """Return the job's peak memory, and the process that used the most memory."""
     text = (
         f" at {formatting.byte_count(record.memory_peak)}" if record.memory_peak else ""
     )

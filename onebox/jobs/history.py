@@ -16,7 +16,7 @@ from onebox.store.box_store import BoxStore
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# Ids begin with the date and time, so they sort by age.
+# This matches a job's id. An id begins with the date and time, so ids sort by age.
 JOB = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 

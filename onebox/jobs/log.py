@@ -23,7 +23,8 @@ from onebox.store.atomic_files import (
 
 GAPS = "gaps.json"
 PIECE = 1 << 20
-# A log is never longer, and ext4 with 4 KiB blocks holds files up to 1 << 44.
+# A log of the box is never longer than this. ext4 with 4 KiB blocks can hold it: its
+# files may have up to 1 << 44 bytes.
 LONGEST = 1 << 43
 MOST_GAPS = 1000
 # How far a copy may exceed its limit on a file system that cannot punch holes.
@@ -34,14 +35,15 @@ class JobLog:
     """
     A local copy of a log that is still growing.
 
-    Offsets in the copy are those of the log. Bytes that the box has dropped are a
-    hole in the file, listed in `GAPS` beside it.
+    A byte has the same offset in the copy as in the log. Where the box has dropped
+    bytes, the copy has a hole, which is listed in the file `GAPS` beside it.
 
     Args:
-        begin: The offset at which to continue; the end of the copy if None.
+        begin: The offset at which to continue. None means the end of the copy.
 
-        limit: How many bytes to keep: the beginning and the latest part, as on the
-            box. 0 means no limit. A box can send more than it keeps.
+        limit: How many bytes to keep. As on the box, the beginning and the latest part
+            of the log are kept. 0 means no limit. The copy needs its own limit because
+            a box can send more bytes than it keeps.
     """
 
     def __init__(self, path: Path, begin: int | None = None, limit: int = 0) -> None:
@@ -50,8 +52,9 @@ class JobLog:
             # The folder is named after the job id, which comes from the box, so it
             # must not be a link to another folder.
             self._folder = opened.enter_context(open_folder(path.parent))
-            # No O_APPEND: another terminal that follows the same job writes the same
-            # bytes at the same offsets, and either may be ahead.
+            # The file is not opened with O_APPEND. Another terminal that follows the
+            # same job writes the same bytes at the same offsets, and either terminal
+            # may be ahead of the other.
             self._file = open_in(self._folder, path, os.O_RDWR | os.O_CREAT)
             opened.callback(os.close, self._file)
             self._opened = opened.pop_all()
@@ -85,7 +88,8 @@ class JobLog:
         if self._at <= size < end:
             if self._limit and self._kept > self._limit:
                 self._trim()
-            # If the file system cannot punch holes, the rest is shown but not kept.
+            # If the file system cannot punch holes, a copy above its limit does not
+            # grow: further output is shown but not kept.
             if not self._limit or self._kept <= self._limit + MARGIN:
                 os.lseek(self._file, size, os.SEEK_SET)
                 write_all(self._file, data[size - self._at :])
@@ -108,9 +112,11 @@ class JobLog:
     def _make_hole(self) -> None:
         """Extend the file by a hole up to the present offset."""
         begin = self._file_size
-        # List the gap first: zeros without an entry would look like output.
+        # The gap is listed before the hole is made, because the zeros of a hole that is
+        # not listed would look like output.
         self._add_gap(begin, begin, self._at)
-        # Write one byte instead of truncating: another terminal may be ahead.
+        # One byte is written at the end of the hole. Setting the file's length could
+        # cut off what another terminal, which is ahead, has written.
         os.pwrite(self._file, b"\0", self._at - 1)
 
     def _trim(self) -> None:
@@ -127,7 +133,7 @@ class JobLog:
         return size - sum(end - begin for begin, end in _gaps(self._path, size))
 
     def _add_gap(self, size: int, begin: int, end: int) -> None:
-        """Add a gap to those in the first *size* bytes, and store the list."""
+        """Add a gap to the list of the gaps in the first *size* bytes, and store it."""
         gaps: list[tuple[int, int]] = []
         for first, last in sorted([*_gaps(self._path, size), (begin, end)]):
             if gaps and first <= gaps[-1][1]:
@@ -146,9 +152,9 @@ def replay(
     Print the local copy of a log, and return its size.
 
     Args:
-        output: Called with each part.
+        output: Called with each part of the log.
 
-        gone: Called with the number of bytes at each gap.
+        gone: Called at each gap, with the number of bytes that are missing there.
     """
     with os.fdopen(_open(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -163,10 +169,12 @@ def replay(
 
 def _gaps(path: Path, size: int) -> list[tuple[int, int]]:
     """Return the gaps in the first *size* bytes of a log."""
-    # Without the list, the log is still readable; its gaps are zeros.
+    # A missing or damaged list is ignored: the log is still readable, but its gaps are
+    # read as zeros.
     with suppress(FileNotFoundError, ValueError, TypeError):
         gaps = json.loads(path.with_name(GAPS).read_bytes())
-        # After a crash, a listed gap may not have been made: it ends with the file.
+        # After a crash, the list may have a gap whose hole was not made. Such a gap is
+        # cut at the end of the file or left out.
         return [(begin, min(end, size)) for begin, end in gaps if begin < size]
     return []
 

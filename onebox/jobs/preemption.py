@@ -11,7 +11,7 @@ from onebox.remote.answers import ExitRecord
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How long a box that shuts down may take to be off.
+# How long to wait until a box that shuts down is off.
 STOPPING_SECONDS = 180.0
 
 
@@ -28,9 +28,10 @@ def preemption_reason(
     operating system crashed.
 
     Args:
-        passing: The states to wait out; "stopping" if none is named.
+        passing: The states that the box has to leave first; "stopping" if no state is
+            given.
 
-        ended: The job's exit record has been received.
+        ended: Whether the job's exit record has been received.
     """
     if not box.offer.spot or context.now() >= box.deadline:
         return ""
@@ -53,8 +54,8 @@ def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     """
     Return whether a job exited by itself or was ended by its user.
 
-    A preemption without notice looks like any other shutdown on the box, so for
-    cause "poweroff" the provider's reason decides.
+    On the box, a preemption without notice looks like any other shutdown. If the cause
+    is "poweroff", the provider's reason for the shutdown therefore decides.
     """
     if record.cause == "poweroff":
         return not preemption_reason(context, box, "running", "stopping", ended=True)
@@ -62,7 +63,11 @@ def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
 
 
 def wait_until_at_rest(context: BoxContext, box: Box, *passing: BoxState) -> Box | None:
-    """Return a box once it has left the given states, or after `STOPPING_SECONDS`."""
+    """
+    Return a box once it has left the given states, or after `STOPPING_SECONDS`.
+
+    None means that the box is gone.
+    """
     states = passing or ("stopping",)
     current = context.boxes.wait_while(box, STOPPING_SECONDS, *states)
     return None if current is None or current.state == "gone" else current

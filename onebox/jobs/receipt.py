@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 FORMAT = 1
-# The file name of a receipt in its job's folder; beside the outputs it is RECEIPT.
+# A receipt has this name in its job's folder. The copy beside the outputs is RECEIPT.
 FILE = "receipt.json"
-# The receipt of the latest job of this box name that succeeded and was fetched.
+# This file holds the receipt of the latest job of this box name that succeeded and
+# whose outputs were fetched.
 LAST = "last.json"
 
 
@@ -42,8 +43,8 @@ class ReceiptBox:
     """
     The box that a job ran on; prices in USD.
 
-    *name* is the `--name` of the box, *extras_per_hour* the hourly price of each part
-    beside the machine.
+    *name* is the `--name` of the box. *extras_per_hour* holds the hourly price of each
+    billed part except the machine, by the part's label.
     """
 
     id: str
@@ -88,8 +89,8 @@ class Receipt:
 
         attempts: All attempts of the run, None if no client waited for the job.
 
-        key: What the result depends on. It is set if [run] command has succeeded,
-            and a later run with the same key can be skipped.
+        key: What the result depends on. The key is set only if [run] command has
+            succeeded. A later run with the same key can be skipped.
 
         outputs: The fetched outputs, None if they were not fetched.
 
@@ -209,7 +210,8 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     with open_folder(folder) as opened:
         write_in(opened, FILE, data, mode=0o644)
     _write_beside(context, folder, data)
-    # Only a job whose outputs were fetched can be skipped the next time.
+    # The receipt is stored as LAST only if the outputs were fetched, because without
+    # its outputs a later run cannot be skipped.
     if receipt.key is not None and receipt.outputs is not None:
         private_dir(context.fetch_memory)
         write_atomically(context.fetch_memory / LAST, data, mode=0o644)
@@ -226,14 +228,18 @@ def copy_beside(context: BoxContext, job_id: str) -> None:
 
 
 def outdate(context: BoxContext, job_id: str) -> None:
-    """Forget the last good job: a fetch replaces its outputs by those of *job_id*."""
+    """
+    Forget the last good job if it is not *job_id*.
+
+    A fetch replaces the outputs of the last good job by those of *job_id*.
+    """
     receipt = last_good(context)
     if receipt is not None and receipt.job != job_id:
         (context.fetch_memory / LAST).unlink(missing_ok=True)
 
 
 def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None:
-    """Write a receipt for a job that no client has waited for, if it has none."""
+    """Write the receipt of a job that no client waited for, unless it exists."""
     folder = context.job_dir(job_id)
     if (folder / FILE).exists():
         return
@@ -258,7 +264,7 @@ def last_good(context: BoxContext) -> Receipt | None:
 
 
 def show(context: BoxContext, receipt: Receipt, created: float) -> None:
-    """Print what a chain took and cost; *created* is when its box was created."""
+    """Print the time and cost of a run; *created* is when its box was created."""
     lifetime = context.now() - created
     limit = context.settings.limits.max_cost
     spent = total(costs_of(receipt, lifetime).values())
@@ -287,7 +293,8 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     """
     Return the cost of each part of a run in USD.
 
-    Outputs are charged at the list price: an account's free allowance is unknown.
+    Outputs are counted at the list price, because the free allowance that the account
+    still has is unknown.
 
     Args:
         lifetime: The age of the last box in seconds.
@@ -307,7 +314,7 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
 
 
 def bill(receipt: Receipt, lifetime: float) -> str:
-    """Return one line with the cost of a run; *lifetime* as in `costs_of`."""
+    """Return the cost of a run in one line; `costs_of` explains *lifetime*."""
     box, earlier = receipt.box, _earlier_boxes(receipt)
     seconds = lifetime + sum(each.seconds for each in earlier)
     costs = costs_of(receipt, lifetime)
@@ -339,7 +346,8 @@ def _write_beside(context: BoxContext, folder: Path, data: bytes) -> None:
     try:
         write_atomically(beside / RECEIPT, data, mode=0o644)
     except PermissionError:
-        # The folder has the mode that it has on the box, which may be read-only.
+        # The output folder has the same mode here as on the box, so it may be
+        # read-only.
         kept = formatting.path(str(folder.relative_to(context.root)))
         context.screen.warn(
             f"{formatting.path(beside.name)} is read-only: the receipt is in {kept}"
@@ -348,7 +356,12 @@ def _write_beside(context: BoxContext, folder: Path, data: bytes) -> None:
 
 
 def _output_folder(context: BoxContext) -> Path | None:
-    """Return the first output folder with fetched files, None if it has a receipt."""
+    """
+    Return the first output folder with fetched files.
+
+    None means that there is no such folder, or that one of the job's outputs has the
+    receipt's name.
+    """
     fetched = context.chain.fetched
     entries = fetched.entries if fetched is not None else []
     for path in context.settings.fetch.outputs:
@@ -360,7 +373,7 @@ def _output_folder(context: BoxContext) -> Path | None:
 
 
 def _is_free(context: BoxContext, top: bytes, entries: list[Entry]) -> bool:
-    """Return whether no output has the receipt's name; warn if one has."""
+    """Return True if no output has the receipt's name; otherwise warn."""
     name = top + os.fsencode(RECEIPT)
     if any(entry.path == name for entry in entries):
         context.screen.warn(

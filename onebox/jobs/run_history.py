@@ -1,8 +1,8 @@
 """
 The attempts of one run: a command, and every job that was started for it.
 
-They are stored beside the box's record, not in it: the record is emptied with its
-box, and the attempts are needed after the cloud has preempted that box.
+The attempts are stored beside the box's record and not in it. The record is emptied
+when the box is removed, but the attempts are still needed after a preemption.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 NAME = "attempts.json"
-# Causes after which a job has not ended by itself and was not ended by its user.
+# With these causes, the job did not end by itself and its user did not end it.
 NOT_BY_ITSELF = ("preempted", "poweroff")
-# Clouds bill at least this long.
+# Clouds bill a box for at least this time.
 LEAST_SECONDS = 60.0
 
 
@@ -57,7 +57,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class EarlierBox:
-    """An earlier box of a run: hourly costs in USD and lifetime in seconds."""
+    """
+    A box of a run that is not its present box.
+
+    *price* and *on_demand* are hourly costs in USD; *seconds* is the box's lifetime.
+    """
 
     price: float | None
     on_demand: float | None
@@ -120,12 +124,12 @@ class Run:
         return replace(self, attempts=(*self.attempts, attempt), ended=False)
 
     def with_end(self, seconds: float, *, ended: bool) -> Run:
-        """Return the run with its last attempt ended, after *seconds* of the job."""
+        """Return the run with its last attempt ended; the job ran for *seconds*."""
         last = replace(self.attempts[-1], until=time.time(), seconds=seconds)
         return replace(self, attempts=(*self.attempts[:-1], last), ended=ended)
 
     def earlier(self, box_id: str) -> tuple[EarlierBox, ...]:
-        """Return the boxes of this run other than *box_id*."""
+        """Return all boxes of this run except *box_id*."""
         boxes = {}
         for attempt in self.attempts:
             if attempt.box != box_id:
@@ -154,7 +158,7 @@ def write(context: BoxContext, run: Run) -> Run:
 
 
 def record_end(context: BoxContext, job: str, record: ExitRecord | None) -> None:
-    """Store that a job has ended while no client was connected."""
+    """Store the end of a run whose job ended while no client was connected."""
     run = read(context)
     if run is None or run.ended or record is None:
         return
@@ -176,7 +180,7 @@ def withdraw(context: BoxContext, run: Run) -> None:
 
 
 def account(run: Run, box: Box) -> Account:
-    """Return what all attempts took and cost together; *box* is the present one."""
+    """Return the total time and cost of all attempts; *box* is the present box."""
     earlier = run.earlier(box.id)
     current = EarlierBox(box.offer.hourly, None, time.time() - box.created)
     costs = [cost(each.price, each.seconds) for each in (*earlier, current)]
@@ -191,7 +195,7 @@ def account(run: Run, box: Box) -> Account:
 
 
 def cost(hourly: float | None, seconds: float) -> float | None:
-    """Return the cost of a time in USD; at least a minute is billed."""
+    """Return the cost of *seconds* of a box in USD; at least a minute is billed."""
     return None if hourly is None else hourly * max(seconds, LEAST_SECONDS) / 3600
 
 

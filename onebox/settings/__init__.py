@@ -1,9 +1,9 @@
 """
-The settings of a project: onebox.toml, ONEBOX_* variables and flags over defaults.
+Load the settings of a project from onebox.toml, ONEBOX_* variables and flags.
 
-`schema` declares every setting, on the fields of plain frozen dataclasses. msgspec and
-attrs with cattrs would add 25 to 60 ms of import (measured with -X importtime), and
-their errors lack the line, the example and the nearest name.
+`schema` declares every setting on a field of a plain frozen dataclass. msgspec, or
+attrs with cattrs, would add 25 to 60 ms of import (measured with -X importtime), and
+their errors name neither the line nor an example nor the nearest name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
-The checks of single values: what a setting accepts beyond its kind.
+Check single values against what a setting accepts, beyond the setting's kind.
 
-A check raises `InvalidValue` with the rest of a sentence that begins with the key.
+A check raises `InvalidValue`. Its text completes a sentence that begins with the
+setting's key.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _PACKER_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 class InvalidValue(ValueError):
-    """A value cannot be used; the text is the reason."""
+    """A value cannot be used; the text of the error is the reason."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Between:
 
 
 def bytes_from(low: int) -> Between:
-    """Return a check for *low* bytes or more; above 64 TB is taken as a mistake."""
+    """Return a check for *low* bytes or more, up to 64 TB; more must be a mistake."""
     return Between(low, 64 << 40, lambda value: format_bytes(int(value)))
 
 
@@ -181,7 +182,11 @@ def job_output(value: object) -> None:
 
 
 def outputs_folder(value: object) -> None:
-    """Refuse a folder for outputs that is not below one that `.gitignore` can name."""
+    """
+    Refuse a folder for outputs whose first part is not fixed.
+
+    `.gitignore` has to name the first part, so only later parts may contain {name}.
+    """
     job_output(value)
     text = str(value)
     if set(text.replace("{name}", "")) & set("{}"):
@@ -193,7 +198,7 @@ def outputs_folder(value: object) -> None:
 
 
 def environment(value: object) -> None:
-    """Refuse names that cannot be variables, and those that onebox uses itself."""
+    """Refuse names that cannot be variables, and names that begin with ONEBOX_."""
     assert isinstance(value, dict)
     for name in value:
         is_variable(name)
@@ -220,7 +225,7 @@ def is_cidr(value: object) -> None:
 
 
 def is_endpoint(value: object) -> None:
-    """Refuse a URL that is not https; http is accepted for this machine only."""
+    """Refuse a URL that is not https; only a URL of this machine may be http."""
     try:
         parts = urlsplit(str(value))
         host, _ = parts.hostname, parts.port

@@ -20,14 +20,14 @@ _KEY = "onebox"
 
 
 class Table:
-    """Base class of the tables of onebox.toml: a frozen dataclass of settings."""
+    """Base class of onebox.toml's tables; each is a frozen dataclass of settings."""
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Conflict for settings that are valid one by one, but not together."""
+        """Raise Conflict if settings are each valid alone, but not together."""
 
 
 class Conflict(ValueError):
-    """The value of *key* does not go with another setting of its table."""
+    """The value of *key* is in conflict with another setting of its table."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(problem)
@@ -41,11 +41,12 @@ class Key:
     One setting: its place in onebox.toml, and what its field declares.
 
     Attributes:
-        table: The table it is in, "" at the top, "size.*" for every size.
+        table: The table that holds the setting. "" means the top of the file, "size.*"
+            the table of any size.
 
-        default: The value if it is not set.
+        default: The value if the setting is not given.
 
-        example: A value as TOML writes it.
+        example: An example of a value, as TOML writes it.
 
         help: One sentence for onebox.toml.example.
 
@@ -68,7 +69,7 @@ class Key:
 
     @property
     def variable(self) -> str:
-        """Return the ONEBOX_* variable that sets it, "" if there is none."""
+        """Return the ONEBOX_* variable of the setting, "" if it has no variable."""
         if not self.kind.scalar or self.table == "size.*":
             return ""
         return "ONEBOX_" + self.path.replace(".", "_").upper()
@@ -90,12 +91,12 @@ def setting(
 
 
 def subtable(table: type[Table]) -> Any:
-    """Return a dataclass field that holds a table of its own."""
+    """Return a dataclass field that holds a table inside a table."""
     return dataclasses.field(default_factory=table, metadata={_KEY: table})
 
 
 def keys_of(table: type, name: str = "") -> Iterator[Key]:
-    """Yield the settings of a table and of the tables in it, in their order."""
+    """Yield the settings of a table, then those of the tables inside it."""
     inner = []
     for field in dataclasses.fields(table):
         declared = field.metadata.get(_KEY)
@@ -114,11 +115,12 @@ def build(
     Return an instance of a table.
 
     Args:
-        values: The settings by full name; the others have their defaults.
+        values: The settings that are given, by full name. All other settings get their
+            defaults.
 
         name: The table's own full name.
 
-        more: Fields that are not settings.
+        more: The values of fields that are not settings.
     """
     found: dict[str, Any] = dict(more)
     for field in dataclasses.fields(table):

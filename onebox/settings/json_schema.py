@@ -1,5 +1,7 @@
 """
-The JSON Schema of onebox.toml, for editors: `python -m onebox.settings.json_schema`.
+Make the JSON Schema of onebox.toml for editors.
+
+`python -m onebox.settings.json_schema` prints it.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def _as_written(key: Key) -> object:
 def _with_items(
     schema: Mapping[str, Any], items: dict[str, Any], whole: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return a kind's schema with the conditions for each string, and for the whole."""
+    """Add conditions to a kind's schema: *items* for each string, *whole* for all."""
     if "anyOf" in schema:
         return {"anyOf": [_with_items(one, items, whole) for one in schema["anyOf"]]}
     if schema["type"] == "array":

@@ -23,13 +23,14 @@ class Kind:
     Attributes:
         expected: Completes "expected …" in an error.
 
-        read: Converts a value; returns None for a value of another kind.
+        read: Converts a value; returns None if the value is not of this kind.
 
-        json_schema: The values that onebox.toml may hold, as JSON Schema.
+        json_schema: A JSON Schema of the values that onebox.toml may hold.
 
-        scalar: Whether a variable can set it: its text holds one value.
+        scalar: Whether an ONEBOX_* variable can set a value of this kind. A variable's
+            text holds only one value.
 
-        quoted: Whether onebox.toml may write it in quotes.
+        quoted: Whether onebox.toml may write the value in quotes.
     """
 
     expected: str

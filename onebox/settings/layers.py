@@ -1,8 +1,8 @@
 """
-The three layers above the defaults: onebox.toml, ONEBOX_* variables, and flags.
+Read the three layers above the defaults: onebox.toml, ONEBOX_* variables, and flags.
 
-Each value is checked in its own layer, so that a mistake in one is an error even if a
-higher layer overrides the value.
+Each value is checked in its own layer, so that a wrong value is an error even if a
+higher layer overrides it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class Value:
     Attributes:
         path: The full name ("size.large.cpus").
 
-        source: Its place ("onebox.toml:3", "ONEBOX_VM", "--vm").
+        source: Where the value comes from ("onebox.toml:3", "ONEBOX_VM", "--vm").
 
-        label: The setting as messages name it, "" if the source names it.
+        label: The setting's name in messages. It is "" if the source already names the
+            setting.
     """
 
     path: str
@@ -58,7 +59,8 @@ def from_file(root: Path, environ: Mapping[str, str]) -> dict[str, Value]:
             continue
         before = values.get(value.path)
         if before is not None and isinstance(before.value, dict):
-            # Another variable of the same table.
+            # An earlier entry of the same table of strings was read already, so this
+            # entry is added to it.
             assert isinstance(value.value, dict)
             value = replace(before, value={**before.value, **value.value})
         values[value.path] = value
@@ -85,7 +87,7 @@ def from_variables(environ: Mapping[str, str]) -> dict[str, Value]:
 
 
 def from_flags(flags: Mapping[str, object]) -> dict[str, Value]:
-    """Return the settings in flags, by full name; None is a flag that is not set."""
+    """Return the settings in flags; a value of None means a flag that was not given."""
     values = {}
     for path, value in flags.items():
         key = keys().get(path)
@@ -107,7 +109,8 @@ def read_value(
     Return a value as `Settings` holds it.
 
     Args:
-        file: Whether the value is from onebox.toml, where numbers have no quotes.
+        file: Whether the value is from onebox.toml. There, a number or a boolean must
+            not be in quotes.
 
     Raises:
         ConfigError: The value is of another kind, or a check refuses it.
@@ -138,7 +141,7 @@ def _expected(key: Key, raw: object, file: bool) -> str:
 
 
 def _key_and_value(entry: Entry, source: str) -> Value:
-    """Return the setting of an entry. Raises ConfigError if there is none."""
+    """Return the setting of an entry. Raises ConfigError if it is not a setting."""
     path, value = entry.path, entry.value
     label = show_path(path)
     full, table = _full_name(path), _full_name(path[:-1])
@@ -156,7 +159,12 @@ def _key_and_value(entry: Entry, source: str) -> Value:
 
 
 def _table(path: TomlPath, source: str) -> Value | None:
-    """Return the start of a size, None for another known table."""
+    """
+    Return a value without content that declares a size, None for another table.
+
+    Raises:
+        ConfigError: There is no such table.
+    """
     full, label = _full_name(path), f"[{dotted(path)}]"
     if full in tables() or full == "size":
         return None
@@ -176,7 +184,7 @@ def _table(path: TomlPath, source: str) -> Value | None:
 
 
 def _full_name(path: TomlPath) -> str:
-    """Return a path with dots; "" if a part has a dot itself, which no setting has."""
+    """Join a path with dots; return "" if a part has a dot, as no setting does."""
     return "" if any("." in part for part in path) else ".".join(path)
 
 

@@ -28,10 +28,12 @@ def load(
         environ: The environment. ONEBOX_* variables are settings; an unknown one is
             an error.
 
-        flags: Values by full name ("vm", "limits.max_hours"), None if not set.
+        flags: Values by full name ("vm", "limits.max_hours"). None means that the flag
+            was not given.
 
     Raises:
-        ConfigError: The first mistake, in one line.
+        ConfigError: A setting is wrong. The message describes the first mistake in one
+            line.
     """
     values = {
         **from_file(root, environ),
@@ -41,8 +43,8 @@ def load(
     sources = {path: value.source for path, value in values.items()}
     for path in ("provider", "vm", "image.size"):
         values.setdefault(path, Value(path, keys()[path].default, "default"))
-    # A key that is set to "" has its default.
     found = {path: value.value for path, value in values.items()}
+    # If the project's name is missing or "", it is made from the folder's name.
     found["project"] = found.get("project") or project_name(root)
     provider = str(found["provider"])
     sizes = all_sizes(values)
@@ -82,7 +84,11 @@ def _check_tables(
 
 
 def project_name(root: Path) -> str:
-    """Return the folder's name as a valid project name, "project" if none is left."""
+    """
+    Return a valid project name that is made from the folder's name.
+
+    If no part of the folder's name is valid, return "project".
+    """
     name = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower())
     return re.sub(r"^[^a-z]+", "", name)[:31].rstrip("-") or "project"
 
@@ -92,7 +98,8 @@ def check_files(settings: Settings, root: Path) -> None:
     Check that the files and folders that the settings name exist.
 
     Raises:
-        InputError: One is missing, or is a folder where a file is expected.
+        InputError: A path does not exist or cannot be read, or it is not a file where
+            a file is expected.
     """
     for path, name, is_file in _files(settings):
         source = settings.source(path)
@@ -109,7 +116,7 @@ def check_files(settings: Settings, root: Path) -> None:
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:
-    """Yield the setting of each path, the path, and whether it must be a file."""
+    """For each path, yield its setting, the path, and whether it must be a file."""
     image, push = settings.image, settings.push
     for key, name in (
         ("image.setup", image.setup),

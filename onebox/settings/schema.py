@@ -1,5 +1,5 @@
 """
-The settings: one frozen class for each table of onebox.toml.
+Declare the settings: one frozen class for each table of onebox.toml.
 
 Each field declares its setting (see `fields`). The tables of the providers are in
 their own packages; `onebox.providers.PROVIDERS` names them.
@@ -51,7 +51,7 @@ from onebox.settings.kinds import (
 )
 from onebox.settings.units import GB
 
-# The variables that other parts of onebox read; they are not settings.
+# These variables are read by other parts of onebox and are not settings.
 RESERVED = (
     "ONEBOX_STATE",
     "ONEBOX_IDENTITY",
@@ -66,7 +66,8 @@ _MINUTES_OF_A_DAY = Between(1, 1440)
 _HOURS = Between(
     10 / 60, 14 * 24, expected='0.17 (10 minutes) to 336 (14 days); there is no "off"'
 )
-# A version, a range of versions, or another implementation, as uv accepts them.
+# This matches the Python that uv is asked for: a version, a range of versions, or
+# another implementation with its version.
 _PYTHON = r"(?:[a-z]+@?)?[<>=~!]*[0-9][0-9A-Za-z.,<>=~!*]*"
 _BASES = ("ubuntu-22.04", "ubuntu-24.04", "debian-12", "debian-13")
 
@@ -76,10 +77,11 @@ class Size(Table):
     """
     A size: one [size.NAME] of onebox.toml, or a built-in one.
 
-    *cpus* and *memory* (bytes) are requirements, 0 if the size only lists machine
-    types. *types* maps a provider to its machine types, first available wins; a
-    provider without an entry offers the cheapest type that meets the requirements.
-    *disk* is in bytes, *max_price* in USD an hour; None if not set.
+    *cpus* and *memory* (bytes) are requirements; they are 0 if the size only lists
+    machine types. *types* maps a provider to its machine types, of which the first
+    available one is used. A provider without an entry offers the cheapest type that
+    meets the requirements. *disk* is in bytes and *max_price* in USD an hour; None
+    means that the setting is not given.
     """
 
     name: str
@@ -123,9 +125,9 @@ class Image(Table):
     """
     The environment of the job.
 
-    It is built by *packer*, or it exists already (*use*), or it is built by *setup*,
-    *python* and *requirements*. *size* names the size of the box it is built on;
-    `Settings.builder` is that size. *vars* are variables of the Packer template.
+    *packer* builds it, or *setup*, *python* and *requirements* build it, or *use* names
+    an image that exists already. *size* names the size of the box that builds the
+    image; `Settings.builder` is that size. *vars* are the Packer template's variables.
     """
 
     base: str = setting(
@@ -207,7 +209,7 @@ class Image(Table):
     )
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Conflict for two ways to build one image."""
+        """Raise Conflict for two sources of the image, or *vars* without *packer*."""
         built = [
             key for key in ("setup", "python", "requirements") if getattr(self, key)
         ]
@@ -289,8 +291,8 @@ class Fetch(Table):
     """
     The files that are copied back; *every* is in seconds.
 
-    *outputs_to* is the folder for outputs, with `{name}` for the box's name; None for
-    the project itself.
+    *outputs_to* is the folder that receives the outputs, in which `{name}` stands for
+    the box's name. None means the project itself.
     """
 
     outputs: tuple[str, ...] = setting(
@@ -327,7 +329,7 @@ class Fetch(Table):
 
 @dataclass(frozen=True)
 class Limits(Table):
-    """The limits at which onebox stops; money is in USD, None is no limit."""
+    """The limits at which onebox stops. Money is in USD; None means no limit."""
 
     max_hours: float = setting(
         NUMBER, 8.0, "8", "The deadline: the box powers itself off.", _HOURS
@@ -375,9 +377,10 @@ class Settings(Table):
     """
     The settings of a project: flags, variables and onebox.toml over the defaults.
 
-    *vm* is the size as the user wrote it, *size* its meaning, *builder* the size of
-    boxes that build images. *providers* holds each provider's own table. *sources*
-    maps the full names of settings that are not defaults to the places they are from.
+    *vm* is the text by which the user chose the size, and *size* is that size.
+    *builder* is the size of the boxes that build images. *providers* holds each
+    provider's own table. *sources* maps the full name of each setting that was given to
+    the place where it was given.
     """
 
     root: Path
@@ -448,8 +451,8 @@ def keys() -> Mapping[str, Key]:
     """
     Return every setting by its full name, as in onebox.toml.example.
 
-    Those of a size are "size.*.cpus" and so on. This imports the settings (not the
-    SDKs) of all providers.
+    The settings of a size have names such as "size.*.cpus". This function imports the
+    settings (not the SDKs) of all providers.
     """
     top = list(keys_of(Settings))
     declared = [key for key in top if not key.table]
@@ -478,5 +481,5 @@ def size_keys() -> Mapping[str, Key]:
 
 
 def tables() -> set[str]:
-    """Return the names of all tables of onebox.toml but [size.NAME]."""
+    """Return the names of all tables of onebox.toml except [size.NAME]."""
     return {key.table for key in keys().values()} - {"", "size.*"}

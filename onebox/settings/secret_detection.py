@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Formats that issuers publish so that scanners can find leaked keys; one per line.
+# These are formats of keys, one per line. The issuers publish them so that scanners can
+# find leaked keys.
 _SECRETS = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"(?:AKIA|ASIA)[A-Z0-9]{12,}"
@@ -32,16 +33,19 @@ _SECRETS = re.compile(
     r"|glpat-[A-Za-z0-9_-]{16,}"
     r"|hf_[A-Za-z0-9]{16,}"
     r"|xox[abprs]-[A-Za-z0-9-]{16,}"
-    # Keys mix cases and digits; words joined with dashes (sk-learn-…) do not.
+    # A key with dashes must have capital letters and digits, unlike words that are
+    # joined with dashes (sk-learn-…).
     r"|sk-(?:[A-Za-z0-9]{20,}|(?=[\w-]{0,99}[A-Z])(?=[\w-]{0,99}[0-9])[\w-]{20})"
     r")"
     r"|-----BEGIN"
-    # A password in a URL; $TOKEN there is a variable's name, not its value.
+    # This matches a password in a URL, but not $TOKEN, which is a variable's name and
+    # not its value.
     r"|://[^/\s:@]{1,99}:[^/\s@$]{1,999}@"
 )
 
 
-# An AWS secret key has 40 characters and no fixed prefix: see _is_random.
+# An AWS secret key has 40 characters and no fixed prefix, so `_is_random` decides
+# whether 40 characters are a key.
 _FORTY = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _MOST_SLASHES, _LONGEST_WORD = 4, re.compile(r"[a-z]{7}")
 
@@ -51,8 +55,8 @@ _PASSWORDS = re.compile(
     r"SECRET_ACCESS_KEY|PRIVATE_KEY)",
     re.IGNORECASE,
 )
-# Variables with these names hold one only if the value looks random: PAD_TOKEN and
-# SORT_KEY do not.
+# Variables with these names hold a secret only if the value looks random. The names
+# PAD_TOKEN and SORT_KEY match too, but the values of such variables are no secrets.
 _TOKENS = re.compile(r"(?:.*_)?(?:TOKEN|[A-Z]*KEY|CREDENTIALS?|PAT)", re.IGNORECASE)
 _RANDOM = re.compile(
     r"(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16}"
@@ -79,7 +83,7 @@ def looks_secret(text: str) -> bool:
 def names_secret(name: str, value: str) -> bool:
     """Return whether a variable or option with this name and value holds a secret."""
     name = name.replace("-", "_")
-    # The name of another variable, or the path of a file.
+    # Such a value is the name of another variable or the path of a file, not a secret.
     if not value or value.startswith(("$", "/", "~", "./", "%", "{")):
         return False
     if value.lower() in _SWITCHES:
@@ -90,7 +94,7 @@ def names_secret(name: str, value: str) -> bool:
 
 
 def _is_random(text: str) -> bool:
-    """Return whether forty characters are random, and not a path or a hash."""
+    """Return whether forty characters look random and not like a path or a hash."""
     classes = ("[A-Z]", "[a-z]", "[0-9]")
     return (
         all(re.search(characters, text) for characters in classes)

@@ -14,9 +14,10 @@ from onebox.settings.schema import SIZES, Size, size_keys
 
 def all_sizes(values: Mapping[str, Value]) -> dict[str, Size]:
     """
-    Return all sizes by name: the built-in ones, changed and extended by *values*.
+    Return all sizes by name: the built-in sizes, with the changes in *values*.
 
-    A [size.large] with only `spot = true` keeps the rest of the built-in size.
+    If [size.large] has only `spot = true`, all other settings of the built-in size
+    large stay.
 
     Raises:
         ConfigError: A size has neither requirements nor machine types.
@@ -43,8 +44,8 @@ def choose(
     Return the size that the setting *path* stands for on *provider*.
 
     The setting is the name of a size, requirements ("cpus=64,memory=256 GB"), or a
-    machine type of the provider. A provider without machine types accepts those of
-    all clouds: it rehearses a run there.
+    machine type of the provider. A provider without machine types accepts the machine
+    types of all clouds, because it is used to rehearse a run on a cloud.
 
     Raises:
         ConfigError: There is no such size on this provider.

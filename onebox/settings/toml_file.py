@@ -1,8 +1,9 @@
 """
-Read onebox.toml: its values, and the line of each.
+Read the values of onebox.toml and the line of each value.
 
-The `toml` package parses the file. It names no lines for values, so that a scan of the
-text finds them. The scan also refuses what toml 0.10.2 accepts and reads wrongly.
+The `toml` package parses the file. It does not say in which line a value is, so a scan
+of the text finds the lines. The scan also refuses text that toml 0.10.2 accepts but
+reads wrongly.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from onebox.errors import ConfigError
 from onebox.settings.quoting import dotted, show, show_path
 
 FILE = "onebox.toml"
-# The parse time of toml grows with the square of some files' length.
+# The size is limited because the parse time of toml grows, for some files, with the
+# square of the length.
 _MAX_BYTES = 1 << 16
 _MOST_PARTS = 6
 
@@ -34,26 +36,28 @@ _KEY = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
 _GAP = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _STATEMENT = re.compile(rf"\[[ \t]*(?P<table>{_KEY})[ \t]*\]|(?P<key>{_KEY})[ \t]*=")
 _PIECE = re.compile(rf"{_STRING}|#[^\n]*|[\[\]{{}}]|\n|[^\s\"'#\[\]{{}}]+|[ \t\r]+")
-# toml decodes \u005c to the start of another escape, and removes two quotes that a
-# string begins with, the closing one included.
+# This matches strings in double quotes that toml reads wrongly. toml takes a decoded
+# \u005c (a backslash) as the start of another escape. It also removes two quotes at the
+# start of a string's content, even if the second is the closing quote.
 _QUOTE = r'\\(?:"|u0022|U00000022)'
 _MISREAD = re.compile(
     rf'"(?!"")(?:{_QUOTE}(?:{_QUOTE}|"$)|[\s\S]*\\(?:u|U0000)005[cC])'
 )
 
-# Between brackets, toml ends a string at such a comma.
+# Between brackets, toml wrongly ends a string at a comma that is the first character of
+# the string or follows an escaped quote.
 _MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
 _VALUE = re.compile(rf"[ \t]*({_STRING})")
 
 
 def error(source: str, label: str, problem: str) -> ConfigError:
-    """Return the one-line error for a place; *label* is the setting there."""
+    """Return the one-line error for a place; *label* names the setting there."""
     return ConfigError(": ".join(part for part in (source, label, problem) if part))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A value of the file, or (None) the start of a table."""
+    """A value of the file. If *value* is None, the entry is the start of a table."""
 
     path: TomlPath
     value: object
@@ -61,7 +65,7 @@ class Entry:
 
 
 class Malformed(ValueError):
-    """The file is not TOML, or not TOML that toml reads correctly."""
+    """The file is not TOML, or it is TOML that the `toml` package reads wrongly."""
 
     def __init__(self, line: int, label: str, problem: str) -> None:
         super().__init__(problem)
@@ -74,10 +78,12 @@ def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[Entry]]:
     """
     Return the name and the entries of onebox.toml, in the order of its lines.
 
-    ONEBOX_CONFIG names another file. Without a file there are no entries.
+    ONEBOX_CONFIG names another file to read instead. If onebox.toml does not exist,
+    there are no entries.
 
     Raises:
-        ConfigError: The file cannot be read, or is not TOML.
+        ConfigError: The file cannot be read, is not TOML, or is named by ONEBOX_CONFIG
+            and does not exist.
     """
     named = environ.get("ONEBOX_CONFIG", "")
     name = show(named)[1:-1] if named else FILE
@@ -93,18 +99,19 @@ def parse(text: str) -> list[Entry]:
     Return the entries of a TOML text, in the order of its lines.
 
     Raises:
-        Malformed: It is not TOML, or not TOML that toml reads correctly.
+        Malformed: The text is not TOML, or it is TOML that `toml` reads wrongly.
     """
     lines, labels = _scan(text)
     if not lines:
         return []
-    # Imported only if there is something to parse.
+    # The package is imported only if there is something to parse.
     import toml
 
     try:
         tree = toml.loads(text)
     except Exception as problem:
-        # toml reports some mistakes by IndexError, TypeError or RecursionError.
+        # Every exception is caught, because toml reports some mistakes in a file by an
+        # IndexError, TypeError or RecursionError.
         line = getattr(problem, "lineno", 1)
         before = [at for at in labels if at <= line]
         raise Malformed(
@@ -132,7 +139,7 @@ def _flat(
 
 
 def _line(path: TomlPath, lines: Mapping[TomlPath, int]) -> int:
-    """Return the line of a key; keys of an inline table are on the table's line."""
+    """Return the line of a key; a key in an inline table gets the table's line."""
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 1)
@@ -140,9 +147,11 @@ def _line(path: TomlPath, lines: Mapping[TomlPath, int]) -> int:
 
 def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
     """
-    Return the first line of every table and key outside of inline tables.
+    Find the lines of all tables and keys outside of inline tables.
 
-    Returns also how messages name the statement that begins in a line.
+    Returns:
+        The first line of each table and key, and for each line in which a statement
+        begins, the statement's name in messages.
     """
     lines: dict[TomlPath, int] = {}
     labels: dict[int, str] = {}
@@ -163,7 +172,8 @@ def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
             path = table + parts
             label, seen = show_path(path), keys
             string = _VALUE.match(text, match.end())
-            # toml would put such a string into the parent of its table.
+            # toml would put a string of several lines that has a dotted key into the
+            # parent of the string's table.
             if len(parts) > 1 and string and "\n" in string[1]:
                 raise Malformed(
                     line,
@@ -191,7 +201,7 @@ def _end_of_gap(text: str, at: int) -> int:
 
 
 def _end_of_statement(text: str, at: int, line: int, label: str) -> int:
-    """Return where the line ends, or where the brackets that it opens are closed."""
+    """Return the end of a statement: the first line end outside of all brackets."""
     depth = 0
     while at < len(text):
         match = _PIECE.match(text, at)
@@ -240,7 +250,7 @@ def _refuse_old_sizes(path: TomlPath, line: int) -> None:
 
 
 def _text(path: Path, name: str, *, required: bool) -> str:
-    """Return the file's text, "" if there is no file and none is required."""
+    """Return the file's text, "" if the file does not exist and is not required."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):

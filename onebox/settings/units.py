@@ -1,8 +1,8 @@
 """
 Parse amounts of bytes and durations in the units that people write.
 
-GB means 1024^3 bytes, as in the clouds' tables of machine types ("16 vCPU, 64 GB"),
-and so does GiB; KB, MB and TB are powers of 1024 too.
+GB and GiB both mean 1024^3 bytes, as in the clouds' tables of machine types ("16 vCPU,
+64 GB"). KB, MB and TB are powers of 1024 too.
 """
 
 from __future__ import annotations
