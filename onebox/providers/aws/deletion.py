@@ -20,7 +20,7 @@ def delete(ec2: EC2, box: Box, lag: float) -> None:
     Delete the instances, volumes and alarm of a box; wait until they are gone.
 
     Raises:
-        NotAllowed: A resource carries the tags of another owner; nothing was changed.
+        NotAllowed: A resource carries other ownership tags; nothing was changed.
     """
     resources = _resources(ec2, box, lag)
     for resource in (*resources.instances, *resources.volumes):

@@ -26,7 +26,7 @@ _NO_INSTANCE = "i-0123456789abcdef0"
 
 
 def checks(cloud: Cloud, network: Network, bases: Bases) -> list[Check]:
-    """Return one line for each check; the last ones run in parallel."""
+    """Return one line for each check; the checks of the second group are parallel."""
     return doctor.run(
         [
             ("credentials", partial(_credentials, cloud)),

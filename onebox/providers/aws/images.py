@@ -1,4 +1,4 @@
-"""Saved images in AWS: AMIs, and the snapshots that hold their disks."""
+"""Saved images are AMIs in AWS, with snapshots that hold their disks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AMIs(ImageStore[Answer]):
         return newest_first(self._image(one, stored) for one in ready)
 
     def base(self, image: Image) -> base_images.Base:
-        """Return an image as the base of a new instance. Raises Gone."""
+        """Return an image as the base of a new instance, or raise Gone."""
         return base_images.of_image(self.usable(image, self.ec2.region), image.id)
 
     def find(self, image_id: str) -> Sequence[Answer]:

@@ -101,7 +101,7 @@ def find_resources(ec2: EC2, box: str) -> BoxResources:
 
 
 def find_resources_of_owner(ec2: EC2, owner: str) -> list[BoxResources]:
-    """Return the instances and volumes of one owner in a region, by box."""
+    """Return an owner's instances and volumes in a region, one item for each box."""
     filters = metadata.owner_filters(owner)
     instances, volumes = ec2.cloud.together(
         [

@@ -76,7 +76,7 @@ def offers(
 def in_zone(
     network: Network, ec2: EC2, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    """Return the offers for a size in one zone, best first. Raises UsageError."""
+    """Return the offers for a size in one zone, best first, as `offers` does."""
     subnets = [network.subnet(ec2, zone)]
     found = _in_subnets(ec2, subnets, network.settings, requirements, [])
     return ranking.ranked(found, requirements)

@@ -264,7 +264,7 @@ class Network:
         expected = {(("tcp", SSH, SSH), cidr) for cidr in networks}
         new = [_rule(key, cidr) for key, cidr in sorted(expected - present)]
         old = [_rule(key, cidr) for key, cidr in sorted(present - expected)]
-        # Rules that admit anything else than IPv4 networks are removed too.
+        # Rules that admit anything other than IPv4 networks are removed too.
         old += [
             {**_ports(_key(rule)), kind: rule[kind]}
             for rule in rules

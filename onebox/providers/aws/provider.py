@@ -71,8 +71,8 @@ class AWS(CloudProvider):
     name = "aws"
     consistency_lag = creation.LAG_SECONDS
     poll_interval = 2.0
-    # A saved image is a snapshot. This is the price of a snapshot, which is billed for
-    # the blocks that it stores.
+    # A saved image is stored as snapshots. This is the price of a snapshot, which is
+    # billed for the blocks that it stores.
     image_rate = 0.05
     egress_rates = prices.EGRESS
     adopts = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot")
@@ -117,7 +117,7 @@ class AWS(CloudProvider):
         return offers
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
-        """Return whether *other* counts against the same vCPU limit of a region."""
+        """Return whether *other* needs as many vCPUs or more of the same vCPU limit."""
         return other.cpus >= offer.cpus and _quota(other) == _quota(offer)
 
     def base(self, name: str = "", arch: str = "") -> str:
@@ -199,7 +199,7 @@ class AWS(CloudProvider):
         return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Start a stopped box; a small instance is started if only its disk is left."""
+        """Start a stopped box; a small instance if only its disk is left."""
         ec2 = self._at(box)
         power.start(ec2, box, deadline, self._rescuer.instance_with_disk)
 

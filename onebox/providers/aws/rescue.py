@@ -89,8 +89,8 @@ class Rescuer:
         refusal: OneboxError | None = None
         for offer in machine_types.in_zone(self.network, ec2, zone, requirements):
             plan = creation.Plan(
-                # Repeated calls with this token make only one instance. After that has
-                # ended, *ended* is higher, which makes a new token.
+                # Repeated calls with this token make only one instance. After that
+                # instance has ended, *ended* is higher, which makes a new token.
                 token=f"{meta.box}-{ended}-{offer.type}"[:64],
                 type=offer.type,
                 base=base,
