@@ -168,10 +168,10 @@ def _sshd(host_key: str) -> str:
     return _SSHD.format(line=line)
 
 
-# The script starts the timer before everything else, and the timer needs only systemd.
-# So the box powers itself off even if a later step of the script fails.
-# `armed` in box.json is the time of this boot. The watchdog measures the remaining time
-# from it, so that a reboot does not give the box more time.
+# Of all units the script starts the timer first, and the timer needs only systemd. So
+# the box powers itself off even if a later step of the script fails.
+# `armed` in box.json is the time of this boot. The watchdog lets the box run for the
+# seconds from `armed` to the deadline, so a reboot does not give the box more time.
 _ARM = """\
 # onebox: arm this box, at every boot.
 umask 022
