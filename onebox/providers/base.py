@@ -1,5 +1,5 @@
 """
-A provider creates, finds and deletes boxes and images, as this class prescribes.
+The class `Provider` defines how boxes and images are created, found and deleted.
 
 A provider stores nothing outside its cloud, prints nothing, and does not use
 stages, ssh or Invoke. A call that creates an object can be repeated: the id in its

@@ -1,4 +1,4 @@
-"""The price of a box consists of parts, each with a label and USD an hour."""
+"""The cost of a box has parts, each with a label and a price in USD an hour."""
 
 from __future__ import annotations
 
