@@ -1,4 +1,4 @@
-"""The providers of all clouds inherit from this class."""
+"""The providers of all clouds inherit from the class `CloudProvider`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from onebox.errors import OneboxError, ProviderError, QuotaExceeded
 
 
 class Unanswered(ProviderError):
-    """The API was not reached, or a call that changes nothing failed in it."""
+    """The API was not reached, or it failed at a call that changes nothing."""
 
 
 class Exists(ProviderError):

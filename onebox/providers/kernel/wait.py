@@ -1,4 +1,4 @@
-"""This loop repeats a question or an action until it succeeds or time is up."""
+"""Repeat a question or an action until it succeeds or the time is up."""
 
 from __future__ import annotations
 
