@@ -1,9 +1,9 @@
 """
-The table of providers, and the import of each one's code.
+This module holds the table of providers, and imports a provider's code when needed.
 
 Outside a provider's own package only this table names the clouds: flags, settings,
-onebox.toml.example, error messages and tests read it. The provider `local` is the
-default, and is named in a few places more.
+onebox.toml.example, error messages and tests read the names from it. A few other
+modules name `local` too, because that is the default provider.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 class ProviderRow(NamedTuple):
     """
-    What the rest of onebox knows of a provider.
+    The facts about one provider that onebox knows without importing its code.
 
     Attributes:
         name: Its name in onebox.toml, and the name of its table there.
 
-        title: Its name in sentences.
+        title: Its name in messages and in other sentences.
 
-        provider: The module (below this package) and class of the provider.
+        provider: The module (below this package) and the class of the provider.
 
-        settings: The module and class of its table in onebox.toml.
+        settings: The module and the class for its table in onebox.toml.
 
         machine_type: A regular expression for the names of its machine types, "" if
             it has none. Every match contains a digit or a dot, so that a mistyped
@@ -55,7 +55,7 @@ class ProviderRow(NamedTuple):
     missing_sdk: str
 
     def settings_class(self) -> type[Table]:
-        """Import and return the class of its table in onebox.toml."""
+        """Import and return the class for the provider's table in onebox.toml."""
         table: type[Table] = _import(self.settings)
         return table
 
@@ -104,7 +104,7 @@ _ROWS = (
     ),
 )
 PROVIDERS = {row.name: row for row in _ROWS}
-# The providers that rent machines.
+# These providers rent machines. Only their rows have a pattern for machine types.
 CLOUDS = tuple(row.name for row in _ROWS if row.machine_type)
 
 
@@ -142,9 +142,10 @@ def load(name: str, settings: Table, root: Path) -> Provider:
 
 
 def row_of(name: str) -> ProviderRow:
-    """Return the row of this name. Raises UsageError if there is none."""
+    """Return the provider's row. Raises UsageError if no provider has this name."""
     if name not in PROVIDERS:
-        # A newer version of onebox may have recorded a box of a newer provider.
+        # The name can come from the record of a box. A newer version of onebox, which
+        # has more providers, may have written that record.
         raise UsageError(
             f"provider {name!r} is not part of this version of onebox",
             next=f"use one of {', '.join(PROVIDERS)}",
@@ -153,7 +154,7 @@ def row_of(name: str) -> ProviderRow:
 
 
 def _import(place: str) -> Any:
-    """Import "module:name" of this package and return what has the name."""
+    """Import the module in "module:name" and return the object of this name."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(f".{module}", __name__), attribute)
 
@@ -163,8 +164,9 @@ def with_bytecode() -> Iterator[None]:
     """
     Write bytecode files for the modules that are imported inside the block.
 
-    Invoke switches bytecode off, and compiling an SDK at each start takes seconds.
-    It stays off if the user has switched it off (PYTHONDONTWRITEBYTECODE, -B).
+    Invoke switches bytecode files off. Without them Python compiles an SDK again at
+    each start, which takes seconds. If the user has switched the files off
+    (PYTHONDONTWRITEBYTECODE, -B), they stay off inside the block too.
     """
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)

@@ -1,10 +1,11 @@
 """
-The contract of a provider: create, find and delete boxes and images.
+The class `Provider` defines how boxes and images are created, found and deleted.
 
 A provider stores nothing outside its cloud, prints nothing, and does not use
-stages, ssh or Invoke. A call that creates something is idempotent by the id in its
-arguments. A call that deletes something succeeds if that is gone already. Errors are
-`ProviderError`, `UsageError` or `ConfigError`.
+stages, ssh or Invoke. A call that creates an object can be repeated: the id in its
+arguments makes sure that only one object is created. A call that deletes an object
+succeeds if the object is gone already. A call raises `ProviderError`, `UsageError` or
+`ConfigError`.
 """
 
 from __future__ import annotations
@@ -31,25 +32,27 @@ class Provider(abc.ABC):
     One cloud, or this machine.
 
     Attributes:
-        consistency_lag: For how many seconds after a create `get` and `find` may miss
-            the box, because the cloud's lists lag.
+        consistency_lag: For how many seconds after a create call `get` and `find` may
+            not show the new box, because the cloud updates its lists late.
 
         poll_interval: The least number of seconds between two calls about one box.
 
         own_system: Whether a box has an operating system of its own, which is cleaned
-            before it is saved. Otherwise only the home directory is its own.
+            before it is saved. Otherwise the box has only a home directory of its own.
 
         adopts: The Packer builders whose images `adopt_image` accepts.
 
-        image_rate: The highest price of a GB of a saved image a month in USD, None if
-            it is unknown.
+        image_rate: The highest price, in USD, for one GB of a saved image for one
+            month; None if it is unknown.
 
         stopped_is_free: Whether a box that has powered itself off is billed only for
             its disk.
 
-        unreachable_regions: The regions that the last `find` could not read, and why.
+        unreachable_regions: The regions that the last call of `find` could not read,
+            each with the reason.
 
-        unpriced: Why the last `offers` has unknown prices, "" if it has none.
+        unpriced: The reason why the last call of `offers` returned unknown prices, ""
+            if it returned none.
     """
 
     name: str
@@ -67,31 +70,33 @@ class Provider(abc.ABC):
         """
         Return the offers for a size, best first; at least one.
 
-        An offer is a type in one place, so a type may occur several times.
+        An offer is one machine type in one place, so the same type may occur several
+        times.
 
         Raises:
-            UsageError: No type fits; the message names the nearest.
+            UsageError: No machine type fits; the message names the nearest ones.
         """
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """
-        Return whether the limit that refused one offer refuses another one too.
+        Return whether a limit that refused *offer* refuses the offer *other* too.
 
         Args:
-            limit: The name of the account's limit, as in `QuotaExceeded`.
+            limit: The name of the account's limit, as `QuotaExceeded` reports it.
         """
         return False
 
     def egress_rate(self, place: str) -> float | None:
-        """Return the highest price of a GB from a place to the internet, in USD."""
+        """Return the highest price (USD) of a GB sent from a place to the internet."""
         return None
 
     @abc.abstractmethod
     def base(self, name: str = "", arch: str = "") -> str:
         """
-        Return the exact base image of a box without an image.
+        Return the exact base image from which a box without a saved image starts.
 
-        It is part of the hash of every recipe: a new base makes a new image.
+        The result is part of the hash of every recipe, so that a new base image leads
+        to a new saved image.
 
         Args:
             name: The base's name, such as "ubuntu-24.04".
@@ -107,12 +112,14 @@ class Provider(abc.ABC):
         """
         Create the box, or return the one that this request has already created.
 
-        The box may still be starting, and have no address: `get` shows both later.
+        The returned box may still be starting and have no address yet. `get` returns
+        its state and its address later.
 
         Raises:
-            ProviderError: It was not created; nothing of it is left.
+            ProviderError: The box was not created, and no part of it is left.
 
-            Unclear: It may have been created: `get` shows it within `consistency_lag`.
+            Unclear: The box may have been created. If so, `get` shows it within
+                `consistency_lag` seconds.
         """
 
     @abc.abstractmethod
@@ -123,7 +130,7 @@ class Provider(abc.ABC):
         Return every box and builder of this owner, stopped ones included.
 
         Args:
-            also: Places to search, beside those of the settings.
+            also: Places to search in addition to those in the settings.
 
             everywhere: Search every region that the account can use.
         """
@@ -134,7 +141,7 @@ class Provider(abc.ABC):
         Return the current state of a box, None if it does not exist.
 
         Args:
-            place: Where it was created, if that is known.
+            place: The place where the box was created, "" if that is unknown.
         """
 
     @abc.abstractmethod
@@ -143,30 +150,31 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def stop(self, box: Box) -> None:
-        """Stop the box and wait until it has stopped; its disk stays."""
+        """Stop the box and wait until it has stopped; its disk is kept."""
 
     @abc.abstractmethod
     def delete(self, box: Box) -> None:
         """
-        Delete this box and all that was created with it.
+        Delete this box and every object that was created with it.
 
         Raises:
-            NotAllowed: The object of this id has other tags; it was not touched.
+            NotAllowed: The object with this id has the tags of another owner or box;
+                it was not changed.
         """
 
     @abc.abstractmethod
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return every billed object that still belongs to this box id."""
+        """Return every billed object that still exists with the id of this box."""
 
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
     ) -> Sequence[FreeObject]:
         """
-        Return the free objects of this owner, other than boxes.
+        Return the objects of this owner that cost nothing and are not boxes.
 
         Args:
-            gone: Boxes that are certainly deleted or were never created. The objects
-                of a box that is only missing may still be needed.
+            gone: The ids of boxes that are certainly deleted or were never created.
+                A box that is not listed may still exist and need its objects.
 
             everywhere: Search every region that the account can use.
         """
@@ -177,9 +185,9 @@ class Provider(abc.ABC):
         Delete one of the owner's free objects; an object that is gone is no error.
 
         Raises:
-            ProviderError: A box of the owner needs it.
+            ProviderError: A box of the owner needs the object.
 
-            NotAllowed: It belongs to another owner; it was not touched.
+            NotAllowed: The object belongs to another owner; it was not changed.
         """
         raise NotAllowed(f"{self.name} has no {resource.kind} that onebox can delete")
 
@@ -189,7 +197,7 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def save(self, box: Box, image: Image) -> Image:
-        """Save a stopped box's disk as *image* (its id, recipe and tags)."""
+        """Save a stopped box's disk under the id, recipe and tags of *image*."""
 
     @abc.abstractmethod
     def delete_image(self, image: Image) -> None:
@@ -197,12 +205,12 @@ class Provider(abc.ABC):
 
     def adopt_image(self, id: str, image: Image) -> Image:
         """
-        Tag an existing image as the owner's; idempotent.
+        Tag an existing image as one of the owner's; the call can be repeated.
 
         Args:
-            id: The artifact as Packer names it.
+            id: The name that Packer gives to the image that it has built.
 
-            image: The id, name, recipe and tags that it gets.
+            image: The id, name, recipe and tags that the existing image gets.
 
         Raises:
             UsageError: This provider cannot adopt images.
@@ -215,7 +223,7 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def checks(self) -> Sequence[Check]:
-        """Return the doctor's checks of all that a create call needs."""
+        """Check what a create call needs, and return the lines for `inv doctor`."""
 
     def set_host_key(self, box: Box, host_key: str) -> Box:
         """
@@ -229,16 +237,16 @@ class Provider(abc.ABC):
         """
         Return a Python program for root, to run once after the box is up.
 
-        It is sent over the verified connection, so it may hold a secret. b"" means
-        that there is nothing to run.
+        The program is sent over the verified connection, so it may hold a secret. The
+        result b"" means that there is nothing to run.
         """
         return b""
 
     def allow_my_ip(self, box: Box) -> bool:
         """
-        Open ssh to this machine's current address instead of the former one.
+        Open the ssh port to this machine's current address instead of its former one.
 
-        Returns whether anything changed.
+        The result tells whether a rule was changed.
         """
         return False
 
@@ -247,7 +255,7 @@ class Provider(abc.ABC):
         return time.time()
 
     def credentials_expire(self) -> float | None:
-        """Return when (epoch seconds) the credentials expire, None if never."""
+        """Return when (epoch seconds) the credentials expire, None if they do not."""
         return None
 
     def policy(self) -> str:

@@ -1,4 +1,4 @@
-"""The parts of what a box costs, each with a label and its price in USD an hour."""
+"""The cost of a box has parts, each with a label and a price in USD an hour."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 MACHINE = "machine"
 ADDRESS = "public IPv4"
 
-# Clouds convert monthly prices with this number of hours a month.
+# Clouds convert a monthly price to an hourly one with this number of hours.
 HOURS_A_MONTH = 730
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One part of what a box costs; *hourly* is None if it is unknown."""
+    """One part of the price of a box; *hourly* (USD) is None if it is unknown."""
 
     label: str
     hourly: float | None
@@ -31,13 +31,13 @@ def disk(gib: float, hourly: float | None) -> Cost:
 
 
 def is_disk(cost: Cost) -> bool:
-    """Return whether a cost is billed also while the box is stopped."""
+    """Return whether a cost is for a disk, which is billed also for a stopped box."""
     return cost.label.endswith(" disk")
 
 
 def total(parts: Iterable[float | None]) -> float | None:
     """
-    Return a sum, None if a part of it is unknown.
+    Return the sum of the parts, None if one of them is None.
 
     >>> total([1.0, 0.5]), total([1.0, None]), total([])
     (1.5, None, 0.0)
@@ -48,7 +48,7 @@ def total(parts: Iterable[float | None]) -> float | None:
 
 def to_text(costs: Iterable[Cost]) -> str:
     """
-    Return costs as the value of one tag.
+    Return costs as one text, which fits into a tag.
 
     >>> to_text([disk(100, 0.01), Cost("public IPv4", None)])
     '100 GB disk=0.01/public IPv4='
@@ -61,7 +61,7 @@ def to_text(costs: Iterable[Cost]) -> str:
 
 def from_text(text: str) -> tuple[Cost, ...]:
     """
-    Return the costs in the value of a tag; an unreadable part is unknown.
+    Return the costs that `to_text` wrote; a price that is not valid becomes None.
 
     >>> from_text("8 GB disk=0.01/public IPv4=")
     (Cost(label='8 GB disk', hourly=0.01), Cost(label='public IPv4', hourly=None))
@@ -74,7 +74,7 @@ def from_text(text: str) -> tuple[Cost, ...]:
 
 def from_json(value: object) -> tuple[Cost, ...]:
     """
-    Return the costs in parsed JSON.
+    Return the costs in a list of parsed JSON; an item that is no object is left out.
 
     >>> from_json([{"label": "disk", "hourly": 0.01}, "x"])
     (Cost(label='disk', hourly=0.01),)

@@ -1,4 +1,4 @@
-"""Turn a provider's unexpected exceptions into errors that name the call."""
+"""Turn the unexpected exceptions of a provider into errors that name the call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def unforeseen(provider: str, call: str, error: Exception) -> ProviderError:
 
 
 class _Guard:
-    """The provider itself, apart from the exceptions of its calls."""
+    """A wrapper of a provider that converts the unexpected exceptions of its calls."""
 
     def __init__(self, provider: Provider) -> None:
         self._guarded = provider
@@ -41,7 +41,8 @@ class _Guard:
             try:
                 return call(*args, **kwargs)
             except (OneboxError, OSError):
-                # The caller reports an error of the system, such as a full disk.
+                # The caller reports these. An OSError is an error of the operating
+                # system, such as a full disk.
                 raise
             except Exception as error:
                 raise unforeseen(self._guarded.name, name, error) from error

@@ -1,4 +1,4 @@
-"""The values that a provider takes and returns."""
+"""These data classes are the arguments and results of the calls of a provider."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ BoxState = Literal["starting", "running", "stopping", "stopped", "gone"]
 @dataclass(frozen=True)
 class Tags:
     """
-    Who owns a cloud object; set atomically by the create call.
+    The tags that record who owns a cloud object.
 
-    *owner* is a random id for each user and machine. *project* and *name* identify
-    the box among those of the owner, *kind* is its purpose. *expires* is in seconds
-    since the epoch.
+    The call that creates the object sets them, so the object never exists without
+    them. *owner* is a random id for each user and machine. *project* and *name*
+    identify the box among those of the owner. *kind* is the purpose of the object.
+    *expires* is in seconds since the epoch.
     """
 
     owner: str
@@ -33,13 +34,14 @@ class Tags:
 @dataclass(frozen=True)
 class Requirements:
     """
-    What a size requires.
+    The requirements of a size, which an offer must meet.
 
-    *cpus* and *memory* (bytes) are minimums. If *types* are named (this provider's
-    own names, best first), only these are offered. With *spot* and *fallback*,
-    on-demand offers follow those for spot. Only types that can boot *image* are
-    offered, and only in places that hold it or can receive it. *disk* is the size of
-    the disk in bytes; None means the one in the provider's settings.
+    *cpus* and *memory* (bytes) are minimums. If *types* (this provider's own names,
+    best first) is not empty, only these types are offered. If both *spot* and
+    *fallback* are true, on-demand offers follow the spot offers. Only types that can
+    boot *image* are offered, and only in places that hold the image or can receive it.
+    *disk* is the size of the disk in bytes; None means the size in the provider's
+    settings.
     """
 
     name: str
@@ -58,11 +60,11 @@ class Offer:
     A machine type in one place, with its price in USD an hour.
 
     An unknown price is None, never 0 (0 is the price of the local box). *memory* is
-    in bytes. *place* is the provider's name of a zone or a region, *cores* the number
-    of physical cores if it is known, *arch* what `uname -m` prints. *price* and
-    *on_demand* are for the machine alone; *extras* are billed beside it while it
-    runs. *priced* is when (epoch seconds) the price was current, if it could not be
-    read now, else 0.
+    in bytes. *place* is the provider's name of a zone or a region. *cores* is the
+    number of physical cores, None if it is unknown. *arch* is what `uname -m` prints.
+    *price* and *on_demand* are for the machine alone; *extras* are billed in addition
+    while it runs. *priced* is 0 if the price was read now. Otherwise the price is an
+    older one, and *priced* is the time (epoch seconds) at which it was current.
     """
 
     name: str
@@ -80,7 +82,7 @@ class Offer:
 
     @property
     def parts(self) -> tuple[Cost, ...]:
-        """Return all hourly costs, the machine first."""
+        """Return all parts of the hourly cost, the machine first."""
         return (Cost(costs.MACHINE, self.price), *self.extras)
 
     @property
@@ -95,16 +97,16 @@ class Offer:
 
     @property
     def hourly_stopped(self) -> float | None:
-        """Return the hourly cost of a stopped box: that of its disk."""
+        """Return the hourly cost of a stopped box, which is the cost of its disk."""
         return costs.total(cost.hourly for cost in self.extras if costs.is_disk(cost))
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Offer:
         """
-        Return the offer that `dataclasses.asdict` wrote.
+        Return the offer from the fields that `dataclasses.asdict` returned for it.
 
         Raises:
-            TypeError: Another version of onebox wrote it.
+            TypeError: The fields are those of another version of onebox.
         """
         return cls(**{**record, "extras": costs.from_json(record.get("extras"))})
 
@@ -115,10 +117,11 @@ class Image:
     A saved environment.
 
     *recipe* is the hash of its recipe, "" for an image saved by hand. *stored* is the
-    number of bytes that are billed; with *at_most* it is an upper bound. *disk* is
-    the size in bytes of the smallest disk for it, 0 if that is unknown. *places* are
-    the regions that hold it, empty if all do. *base* is the base image it was built
-    on, "" if that was not recorded.
+    number of bytes that are billed; if *at_most* is true, it is an upper bound. *disk*
+    is the size in bytes of the smallest disk that can hold the image, 0 if that is
+    unknown. *places* are the regions that hold the image; an empty tuple means all
+    regions. *base* is the base image that the image was built on, "" if that was not
+    recorded.
     """
 
     id: str
@@ -136,7 +139,7 @@ class Image:
 
 @dataclass(frozen=True)
 class HostKey:
-    """An ed25519 host key in OpenSSH's own formats."""
+    """An ed25519 host key: both halves are texts in OpenSSH's own formats."""
 
     private: str
     public: str
@@ -145,14 +148,15 @@ class HostKey:
 @dataclass(frozen=True)
 class BootConfig:
     """
-    What a box needs at its first boot, before any client connects.
+    The configuration that a box needs at its first boot, before any client connects.
 
     Times are in seconds. At *deadline* (epoch) the box powers itself off.
-    *setup_grace* is how long it waits for its first job, *idle_grace* how long it
+    *setup_grace* is how long it waits for its first job. *idle_grace* is how long it
     stays up without a job or a connected client.
 
-    *agent* is the complete agent. *seed* is the part of it that enforces the deadline
-    and can receive the rest; it fits into the user data of every cloud.
+    *agent* is the complete agent. *seed* is a small part of the agent, which fits into
+    the user data of every cloud: it enforces the deadline, and can receive the
+    complete agent.
     """
 
     deadline: float
@@ -165,10 +169,11 @@ class BootConfig:
 @dataclass(frozen=True)
 class Request:
     """
-    The arguments of a create call; *box* is also the idempotency token.
+    The arguments of a create call.
 
-    *base* is the base image if there is no *image*. *disk* is the size of the disk in
-    bytes; None means the one in the provider's settings.
+    *box* is the id of the box, and also the token that makes the call idempotent.
+    *base* is the base image, used only if *image* is None. *disk* is the size of the
+    disk in bytes; None means the size in the provider's settings.
     """
 
     box: str
@@ -189,17 +194,17 @@ class Box:
 
     *host* is empty until a starting box has an address. *jump* is the ssh host to
     connect through, by the name in the user's ssh configuration. *host_key* is the
-    public key that the box must present. With *bootstrap_key* its private half went
-    through user data, so the first connection replaces it.
+    public key that the box must present. If *bootstrap_key* is true, the private half
+    of that key was sent in user data, so the first connection replaces the key.
 
-    *agent* is the absolute path of the agent on the box, *work* the directory of code
-    and data, relative to the home directory.
+    *agent* is the absolute path of the agent on the box. *work* is the directory of
+    code and data, relative to the home directory.
 
-    *why* is the reason of a stop, if it is known: "preempted", "deadline",
-    "poweroff" or another. With *disk_only* only the disk of a stopped box is left: it
-    can be started in another machine, which then costs again. A *rescue* is smaller
-    than requested, and only reads that disk: no job runs on it. *notes* are sentences
-    for the user.
+    *why* is the reason of a stop, "" if it is unknown: "preempted", "deadline",
+    "poweroff" or another. If *disk_only* is true, only the disk of a stopped box is
+    left; the disk can be started in another machine, which is then billed. If *rescue*
+    is true, the machine is smaller than requested and serves only to read such a disk:
+    no job runs on it. *notes* are sentences for the user.
     """
 
     id: str
@@ -236,9 +241,9 @@ class Leftover:
 @dataclass(frozen=True)
 class FreeObject:
     """
-    A free object that belongs to an owner, but not to a single box.
+    An object that costs nothing and belongs to an owner, but not to a single box.
 
-    *why* is the reason why it must stay, "" if it can be removed.
+    *why* is the reason why the object must stay, "" if it can be removed.
     """
 
     kind: str
@@ -249,7 +254,7 @@ class FreeObject:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `inv doctor`; *ok* is None for information that is no problem."""
+    """One line of `inv doctor`; *ok* is None if the line only informs the user."""
 
     name: str
     ok: bool | None

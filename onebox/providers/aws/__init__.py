@@ -7,9 +7,9 @@ The provider `aws`: boxes that are EC2 instances.
 * errors         the meaning of AWS's error codes
 * metadata       ownership tags, and the description of a box in them
 * instances      find instances and volumes, and read them as a box
-* base_images    the AMI that a name such as "ubuntu-24.04" stands for
+* base_images    find the AMI for a name such as "ubuntu-24.04"
 * network        subnets, the security group, ssh access
-* machine_types  the offers for some requirements
+* machine_types  the offers that meet the requirements of a size
 * prices         on-demand and spot prices
 * creation       the RunInstances call
 * alarm          the deadline that AWS itself enforces

@@ -1,9 +1,9 @@
 """
-The deadline that AWS itself enforces: a CloudWatch alarm that ends an instance.
+AWS itself enforces the deadline with a CloudWatch alarm that ends an instance.
 
-The alarm fires when the instance has reported a CPU use of 0 % or more, that is, when
-it has run, for more hours than it was granted. It works even if the instance hangs,
-and needs no software on it.
+A running instance reports its CPU use. The alarm fires when the instance has reported
+0 % or more, which is any use, for more hours than it was granted. The alarm works even
+if the instance hangs, and needs no software on the instance.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from onebox.providers.aws.client import EC2
 from onebox.providers.kernel.metadata import BoxMetadata
 
 _HOUR = 3600
-# CloudWatch evaluates at most a week, in periods of an hour.
+# With periods of an hour, an alarm of CloudWatch can cover at most a week.
 _LONGEST_HOURS = 7 * 24
 
 
 def put(ec2: EC2, meta: BoxMetadata, instance: str, *, spot: bool) -> bool:
     """
-    Set the alarm for an hour after the deadline; return whether it is set.
+    Set the alarm for one to two hours after the deadline; return whether it is set.
 
-    It may be missing: the box enforces its deadline as well, and its metadata records
-    that the alarm is not there.
+    A failure raises no error, because the box enforces its deadline as well. The
+    caller records in the box's metadata that the alarm is missing.
     """
     hours = max(math.ceil((meta.deadline - ec2.clock()) / _HOUR), 1) + 1
     if hours > _LONGEST_HOURS:
         return False
-    # A spot instance cannot be stopped. Its disk outlives it.
+    # The alarm must terminate a spot instance, which cannot be stopped. The disk of the
+    # instance is kept.
     action = "terminate" if spot else "stop"
     try:
         ec2.call(
@@ -65,7 +66,8 @@ def remove(ec2: EC2, box: str) -> None:
     except Gone:
         return
     except NotAllowed as error:
-        # Without the permission for alarms onebox has not set one either.
+        # If these credentials lack the permission for alarms, onebox could not set an
+        # alarm either.
         if not errors.denied(error):
             raise
 

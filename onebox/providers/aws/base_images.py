@@ -1,4 +1,4 @@
-"""The AMI that a base name stands for now, in a region and for an architecture."""
+"""Find the AMI to which a base name now leads, by region and architecture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from onebox.providers.kernel.ranking import DEFAULT_ARCH, uname
 
 DEFAULT = "ubuntu-24.04"
 
-# The accounts of the publishers: anyone may publish an image of any name.
+# Images are searched only in these accounts of their publishers, because anyone may
+# publish an image under any name.
 _CANONICAL = "099720109477"
 _DEBIAN = "136693071363"
 _CODE_NAMES = {
@@ -21,7 +22,8 @@ _CODE_NAMES = {
     "24.04": "noble",
     "26.04": "resolute",
 }
-# The names of AWS and of the publishers for what `uname -m` prints.
+# The keys are what `uname -m` prints. The values are the names that AWS uses, and those
+# that the publishers use.
 _AWS_ARCH = {"x86_64": "x86_64", "aarch64": "arm64"}
 _VENDOR_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -31,10 +33,10 @@ _AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 @dataclass(frozen=True)
 class Base:
     """
-    An AMI that a box starts from.
+    An AMI from which a box starts.
 
-    *arch* is what `uname -m` prints, *root* the name of the root device, *size* the
-    size of its disk in bytes.
+    *arch* is what `uname -m` prints. *root* is the name of the root device. *size* is
+    the size of the root disk in bytes.
     """
 
     ami: str
@@ -50,7 +52,7 @@ def aws_arch(arch: str) -> str:
 
 
 class Bases:
-    """The AMIs that boxes start from; each is looked up once."""
+    """The AMIs from which boxes start; each is looked up only once."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], Base] = {}
@@ -60,8 +62,9 @@ class Bases:
         Return the AMI for a distribution's name or an AMI's id.
 
         Args:
-            name: Such as "ubuntu-24.04", "debian-12" or "ami-…", or a result of
-                `text`, which names the same AMI in the first region.
+            name: A name such as "ubuntu-24.04", "debian-12" or "ami-…", or a result
+                of `text`. In the first region such a result leads to the AMI that it
+                contains.
 
         Raises:
             UsageError: There is no such image in this region.
@@ -104,7 +107,8 @@ class Bases:
             if image.get("OwnerId") == owner
         ]
         if not found:
-            # Unsuitable, not UsageError: another region may have the image.
+            # The error is Unsuitable instead of a plain UsageError, because another
+            # region may have the image.
             raise Unsuitable(
                 f"there is no image {name} for {arch} in {ec2.region}",
                 next="another [image] base, such as ubuntu-24.04 or debian-12",
@@ -117,7 +121,7 @@ class Bases:
         try:
             answer = ec2.call("get_parameters", service="ssm", Names=names)
         except ProviderError:
-            # Not every user may call ssm; DescribeImages finds the same images.
+            # Some users may not call ssm. DescribeImages then finds the same images.
             return ""
         values = {one["Name"]: one["Value"] for one in answer.get("Parameters", ())}
         return next((str(values[name]) for name in names if name in values), "")
@@ -144,7 +148,8 @@ class Bases:
 
     def _missing(self, ec2: EC2, text: str) -> UsageError | NoCapacity:
         if ec2.region != ec2.cloud.region:
-            # An AMI exists in one region, so try the next offer.
+            # An AMI exists in only one region. NoCapacity makes onebox try the next
+            # offer, which may be in that region.
             return NoCapacity(text)
         return UsageError(text, next="see [image] in onebox.toml; ids differ by region")
 
@@ -158,7 +163,7 @@ def text(base: Base) -> str:
 
 
 def of_image(image: Answer, name: str) -> Base:
-    """Return an image in the form of EC2 as a base."""
+    """Return an image, as EC2 describes it, as a base."""
     root = str(image.get("RootDeviceName") or "/dev/sda1")
     sizes = [
         int(mapping.get("Ebs", {}).get("VolumeSize") or 0)

@@ -1,10 +1,10 @@
 """
-The AWS API client: credentials, region, retries and parallel calls.
+This client calls AWS's API: credentials, region, retries and parallel calls.
 
-The SDK's own retries are off: it repeats "no capacity" as if it were a server error,
-which delays the next offer by seconds. `kernel.retry` decides instead. Every call of
-onebox may be repeated: a call that creates something carries a token, or a name that
-can exist only once.
+The SDK's own retries are off, because the SDK repeats "no capacity" as if it were a
+server error, which delays the next offer by seconds. `kernel.retry` decides instead.
+Every call of onebox may be repeated: a call that creates something carries a token, or
+a name that can exist only once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ Answer = Mapping[str, Any]
 S = TypeVar("S")
 T = TypeVar("T")
 
-# How many calls are made in parallel.
+# At most this many calls run in parallel.
 AT_ONCE = 8
 
-# AWS's own tools read both variables; boto3 alone reads only the second.
+# AWS's own tools read both of these environment variables. Without this setting, boto3
+# reads only AWS_DEFAULT_REGION.
 _VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 
@@ -49,11 +50,11 @@ class Cloud:
     Args:
         region: The region in the settings, "" if they name none.
 
-        clock: Returns the time of this machine.
+        clock: Returns the time (epoch seconds) of this machine.
 
         sleep: Pauses for a number of seconds.
 
-        timeout: The longest silence during a call, in seconds.
+        timeout: A call fails after AWS has sent nothing for this many seconds.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Cloud:
         self._lock = threading.RLock()
         self.clock = ServerClock(clock)
         self.retry = Retry(sleep=sleep)
-        # The pauses are the time: tests pass a sleep that is 40 times faster.
+        # With None instead of a clock, the poller counts its pauses as the time. Tests
+        # need that, because they pass a sleep that is 40 times faster.
         self.poller = Poller(sleep, None)
 
     @property
@@ -126,11 +128,11 @@ class Cloud:
         return self.retry.call(lambda: self.once(service, operation, region, **words))
 
     def ec2(self, region: str = "") -> EC2:
-        """Return EC2 in a region; in the first one of the settings for ""."""
+        """Return EC2 in this region; "" means the account's `region`."""
         return EC2(self, region or self.region)
 
     def together(self, questions: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Run several functions in parallel; return the results or raise an error."""
+        """Run functions in parallel; return their results or raise the first error."""
         return self.each(questions, _call)
 
     def each(self, items: Sequence[S], do: Callable[[S], T]) -> list[T]:
@@ -140,12 +142,18 @@ class Cloud:
     def answers(
         self, items: Sequence[S], do: Callable[[S], T]
     ) -> list[Callable[[], T]]:
-        """Apply a function to several items; return a callable for each result."""
+        """
+        Apply a function to several items in parallel, and wait until all are done.
+
+        For each item, a callable is returned: it returns the result or raises the
+        error.
+        """
         with ThreadPoolExecutor(min(AT_ONCE, max(len(items), 1))) as pool:
             return [pool.submit(do, item).result for item in items]
 
     def _client(self, service: str, region: str) -> Any:
-        # Threads may share a client, but botocore must not create two at once.
+        # Several threads may use one client, but only one thread at a time may create
+        # a client with botocore.
         with self._lock:
             client = self._clients.get((service, region))
             if client is None:

@@ -1,4 +1,4 @@
-"""The call that launches an instance, repeated with its token until it is clear."""
+"""Launch an instance, and repeat the call with its token until the outcome is clear."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onebox.providers.kernel.retry import leave_unclear
 
 # EC2's limit for user data, before it is encoded in base64.
 USER_DATA_BYTES = 16384
-# The longest time that a new instance may be missing in EC2's lists.
+# For at most this many seconds EC2's lists may not show a new instance.
 LAG_SECONDS = 120.0
 
 _TAGGED = ("instance", "volume", "network-interface")
@@ -27,8 +27,9 @@ class Plan:
     """
     The parameters of an instance, without its ownership tags.
 
-    *token* makes one instance at most. *disk* is in bytes. The disk of a spot
-    instance outlives it, because the cloud may end the instance at any time.
+    Calls with the same *token* launch one instance at most. *disk* is in bytes. The
+    disk of a spot instance is kept when the instance ends, because the cloud may end
+    the instance at any time.
     """
 
     token: str
@@ -64,7 +65,8 @@ class Plan:
             ],
             "BlockDeviceMappings": [
                 {
-                    # With any other name EC2 adds a second disk.
+                    # This is the name of the AMI's root device. With any other name EC2
+                    # adds a second disk.
                     "DeviceName": self.base.root,
                     "Ebs": {
                         "VolumeSize": gib,
@@ -84,7 +86,7 @@ class Plan:
             ],
         }
         if self.spot:
-            # A one-time spot instance can only terminate when it is interrupted.
+            # When EC2 interrupts a one-time spot instance, it can only terminate it.
             parameters["InstanceMarketOptions"] = {
                 "MarketType": "spot",
                 "SpotOptions": {
@@ -112,9 +114,9 @@ def run(ec2: EC2, plan: Plan, meta: BoxMetadata) -> Answer:
     Launch an instance, or return the one that this token has launched before.
 
     Raises:
-        NoCapacity, QuotaExceeded, NotAllowed, ProviderError: It was not launched.
+        NoCapacity, QuotaExceeded, NotAllowed, ProviderError: No instance was launched.
 
-        Unclear: It may have been launched.
+        Unclear: An instance may have been launched.
     """
     if len(plan.user_data) > USER_DATA_BYTES:
         raise ProviderError(
@@ -143,7 +145,11 @@ def run(ec2: EC2, plan: Plan, meta: BoxMetadata) -> Answer:
 
 
 def _find_launched(ec2: EC2, meta: BoxMetadata, error: OneboxError) -> Answer:
-    """Return the instance of a call whose response was lost; else raise *error*."""
+    """
+    Return the instance that a call launched before its response was lost.
+
+    If no instance is found, raise *error*, or Unclear if one may exist nevertheless.
+    """
     if not errors.code(error).startswith("Idempotent"):
         try:
             instance = instances.find_resources(ec2, meta.box).instance
@@ -156,10 +162,11 @@ def _find_launched(ec2: EC2, meta: BoxMetadata, error: OneboxError) -> Answer:
 
 def _launched_before(ec2: EC2, meta: BoxMetadata, error: ProviderError) -> Answer:
     """
-    Return the instance that the token launched with other parameters.
+    Return the instance that an earlier call with the same token launched.
 
-    They differ when the base image was updated or the price has changed. For any
-    other refusal *error* is raised.
+    EC2 refuses a token that comes again with other parameters. The parameters differ
+    if the base image was updated or the price has changed. If *error* is any other
+    refusal, it is raised.
     """
     code = errors.code(error)
     if code == "IdempotentInstanceTerminated":
@@ -182,7 +189,7 @@ def _terminated(meta: BoxMetadata) -> Gone:
 
 
 def _raise_for_settings(error: ProviderError) -> NoReturn:
-    """Raise the error for a refusal, which a name in the settings may have caused."""
+    """Raise *error*; if a name in the settings caused it, explain which setting."""
     code = errors.code(error)
     if code in ("InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"):
         raise GroupGone(

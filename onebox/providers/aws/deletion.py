@@ -11,7 +11,7 @@ from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.instances import BoxResources
 from onebox.providers.values import Box, Leftover
 
-# The longest time that EC2 may need to terminate an instance.
+# EC2 may need at most this many seconds to terminate an instance.
 _TERMINATION_SECONDS = 300.0
 
 
@@ -20,7 +20,7 @@ def delete(ec2: EC2, box: Box, lag: float) -> None:
     Delete the instances, volumes and alarm of a box; wait until they are gone.
 
     Raises:
-        NotAllowed: One carries the tags of another box; nothing was touched.
+        NotAllowed: A resource carries other ownership tags; nothing was changed.
     """
     resources = _resources(ec2, box, lag)
     for resource in (*resources.instances, *resources.volumes):
@@ -30,7 +30,8 @@ def delete(ec2: EC2, box: Box, lag: float) -> None:
     for instance in alive:
         _delete_volumes_with(ec2, instance)
     ids = [str(one["InstanceId"]) for one in alive]
-    # The alarm first: after a crash without an instance no command would look for it.
+    # The alarm is removed before the instance. If onebox crashed after it had removed
+    # the instance, no later command would look for the alarm.
     alarm.remove(ec2, box.id)
     if ids:
         try:
@@ -81,7 +82,12 @@ def leftovers(ec2: EC2, box: str, disk_type: str) -> list[Leftover]:
 
 
 def _resources(ec2: EC2, box: Box, lag: float) -> BoxResources:
-    """Return the resources of a box, once EC2's lists can be expected to be right."""
+    """
+    Return the resources of a box.
+
+    If no instance shows, but one may have been launched less than *lag* seconds ago,
+    wait for it, because EC2's lists show a new instance late.
+    """
 
     def look() -> BoxResources:
         return BoxResources(
@@ -112,7 +118,11 @@ def _volumes(ec2: EC2, box: str) -> list[Answer]:
 
 
 def _delete_volumes_with(ec2: EC2, instance: Answer) -> None:
-    """Make EC2 delete an instance's volumes with it, even if onebox is killed now."""
+    """
+    Make EC2 delete an instance's volumes when the instance is terminated.
+
+    They are then deleted even if onebox is killed in between.
+    """
     kept = [
         mapping["DeviceName"]
         for mapping in instance.get("BlockDeviceMappings", ())
@@ -130,7 +140,8 @@ def _delete_volumes_with(ec2: EC2, instance: Answer) -> None:
             ],
         )
     except ProviderError:
-        # The instance is terminating already; its volumes are deleted after it.
+        # The instance is terminating already. `_delete_volumes` deletes its volumes
+        # later.
         return
 
 
@@ -143,7 +154,7 @@ def _are_terminated(ec2: EC2, ids: Sequence[str]) -> bool:
 
 
 def _delete_volumes(ec2: EC2, box: str) -> None:
-    """Delete each volume of a box once it is detached."""
+    """Delete each volume of a box as soon as it is detached; wait for all."""
 
     def are_deleted() -> bool:
         left = [one for one in _volumes(ec2, box) if _exists(one)]

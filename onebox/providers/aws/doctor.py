@@ -1,4 +1,4 @@
-"""The checks of `inv doctor` for AWS."""
+"""Make the checks of `inv doctor` for AWS."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from onebox.providers.kernel import doctor, ranking
 from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Check, Offer, Tags
 
-# Service Quotas' codes for the vCPUs of the families that boxes belong to.
+# The codes by which Service Quotas names the vCPU limits of the families of boxes.
 _QUOTAS = {"on demand": "L-1216C47A", "spot": "L-34B43A08"}
 _QUOTA_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
-# The vCPUs of the built-in size `large`.
+# The number of vCPUs of the built-in size `large`. A quota below it is reported.
 _FEW_CPUS = 64
 _TYPE = "m7i.large"
-# No instance has this id: for a dry run of its termination.
+# No instance has this id. It is used for a dry run of a termination.
 _NO_INSTANCE = "i-0123456789abcdef0"
 
 
 def checks(cloud: Cloud, network: Network, bases: Bases) -> list[Check]:
-    """Return one line for each check; the last ones run in parallel."""
+    """Return one line for each check; the checks of the second group are parallel."""
     return doctor.run(
         [
             ("credentials", partial(_credentials, cloud)),
@@ -55,7 +55,7 @@ def expiry(cloud: Cloud) -> float | None:
 
 
 def _credentials(cloud: Cloud) -> Check:
-    # STS answers in every region, also if none is set.
+    # STS answers in every region, so any region can be used if none is set.
     region = cloud.session.get_config_variable("region") or "us-east-1"
     answer = cloud.call("sts", "get_caller_identity", region)
     found = cloud.session.get_credentials()
@@ -160,7 +160,8 @@ def _quota(cloud: Cloud, market: str) -> Check:
     detail = f"{cpus:g} vCPU at a time, {market}"
     if cpus >= _FEW_CPUS:
         return Check(name, True, detail)
-    # A box can be on demand, so only that quota is necessary.
+    # Without a spot quota a box can still be on demand. So only a missing quota for on
+    # demand is reported as an error.
     ok = False if cpus < 1 and market == "on demand" else None
     return Check(name, ok, detail, f"request an increase: {_QUOTA_PAGE}/{quota}")
 

@@ -1,4 +1,4 @@
-"""The meaning of AWS's errors: a table of its codes, and what its SDK raises itself."""
+"""Turn AWS's error codes, and the exceptions of its SDK, into errors of onebox."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _RULES = (
         code="SpotMaxPriceTooLow",
         cause="spot costs more than the maximum price",
     ),
-    # RunInstances refuses a type that the zone does not offer with this code.
+    # RunInstances answers with this code if the zone does not offer the type.
     Rule(NoCapacity, _OWN, code="Unsupported", cause="not offered there"),
     Rule(
         Throttled,
@@ -159,11 +159,11 @@ _NOT_REACHED = (
     "ProxyConnectionError",
     "SSLError",
 )
-# Operations with these prefixes change nothing.
+# Operations whose names begin with one of these prefixes change nothing.
 _READS = ("describe_", "get_", "list_")
 
-# AWS refuses signatures that are five minutes off. Its error then names the
-# credentials, though the cause is the clock of this machine.
+# AWS refuses a signature whose time is wrong by five minutes. Its error then blames the
+# credentials, although the cause is the clock of this machine.
 _SKEW_SECONDS = 240
 
 
@@ -183,7 +183,8 @@ def explained(
     operation: str, region: str = "", cloud: Cloud | None = None
 ) -> Iterator[None]:
     """Replace the SDK's exceptions by errors of `onebox.errors`."""
-    # A caller has imported the SDK by now; importing it takes half a second.
+    # The import is here because it takes half a second, which a command without calls
+    # to AWS should not spend. The caller has imported the SDK already.
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
@@ -197,7 +198,7 @@ def explained(
 
 
 def _refused(response: Mapping[str, Any], call: str, operation: str) -> OneboxError:
-    """Return the error for an error response."""
+    """Return the error of onebox for an error response of AWS."""
     name = _code(response)
     skew = _skew(response)
     if abs(skew) > _SKEW_SECONDS and re.fullmatch(_CREDENTIALS, name):
@@ -220,7 +221,7 @@ def _refused(response: Mapping[str, Any], call: str, operation: str) -> OneboxEr
 def _without_response(
     error: Exception, operation: str, region: str, cloud: Cloud | None
 ) -> OneboxError:
-    """Return the error for an exception of the SDK's own."""
+    """Return the error for an exception without a usable response from AWS."""
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
@@ -236,7 +237,8 @@ def _without_response(
             next="see ~/.aws/config, AWS_PROFILE and AWS_REGION",
         )
     if isinstance(error, _classes(exceptions, _NOT_REACHED)):
-        # The host name contains the region, so a wrong one cannot be reached either.
+        # The host name of the API contains the region. With a wrong region, that host
+        # does not exist and cannot be reached.
         if cloud is not None and region not in cloud.known_regions():
             return _no_region(region, cloud.known_regions())
         return Unanswered(
@@ -256,7 +258,7 @@ def _no_region(region: str, known: list[str]) -> UsageError:
 
 
 def _classes(module: ModuleType, names: tuple[str, ...]) -> tuple[type[Exception], ...]:
-    # The set of exception classes depends on the version of the SDK.
+    # Some versions of the SDK do not have all of these exception classes.
     return tuple(getattr(module, name) for name in names if hasattr(module, name))
 
 

@@ -1,4 +1,4 @@
-"""Saved images in AWS: AMIs, and the snapshots that hold their disks."""
+"""Saved images are AMIs in AWS, with snapshots that hold their disks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
 from onebox.providers.values import Box, Image
 
-# A large disk takes long to copy. Saving goes on as long as the copy makes progress;
-# this is the longest time without any.
+# A large disk takes long to copy. onebox waits as long as the copy makes progress, and
+# gives up after this many seconds without progress.
 _STILL_SECONDS = 1800.0
 
 
@@ -32,18 +32,19 @@ class AMIs(ImageStore[Answer]):
         return newest_first(self._image(one, stored) for one in ready)
 
     def base(self, image: Image) -> base_images.Base:
-        """Return an image as the base of a new instance. Raises Gone."""
+        """Return an image as the base of a new instance, or raise Gone."""
         return base_images.of_image(self.usable(image, self.ec2.region), image.id)
 
     def find(self, image_id: str) -> Sequence[Answer]:
         """Return the AMIs with this image id."""
         by_name = metadata.filters({"name": [image_id]})
-        # The name of an adopted image is Packer's, so only its tags have the id.
+        # The AMI of an adopted image has the name that Packer gave it, so only its tags
+        # contain the image id.
         by_tag = metadata.filters({f"tag:{metadata.IMAGE}": [image_id]})
         return self._described(by_name) or self._described(by_tag)
 
     def check_owner(self, resource: Answer, image: Image) -> None:
-        """Raise NotAllowed unless an AMI is this image of this owner."""
+        """Raise NotAllowed unless an AMI has the id and the owner of *image*."""
         metadata.check_owner(f"image {image.id}", resource, image.tags)
         present = metadata.tags_by_name(resource).get(metadata.IMAGE, image.id)
         if present != image.id:
@@ -51,7 +52,7 @@ class AMIs(ImageStore[Answer]):
             raise NotAllowed(f"{ami} is already {present}: it was not touched")
 
     def read(self, resource: Answer) -> Image | None:
-        """Return an AMI as an image, None if it is not one of onebox's."""
+        """Return an AMI as an image, None if it is not an image of onebox."""
         return self._image(resource, self._stored_bytes([resource]))
 
     def is_ready(self, resource: Answer) -> bool:
@@ -59,7 +60,7 @@ class AMIs(ImageStore[Answer]):
         return bool(resource.get("State") == "available")
 
     def create(self, box: Box, image: Image) -> None:
-        """Save the disk of a stopped box, unless that has begun already."""
+        """Begin to save the disk of a stopped box, unless an earlier call has begun."""
         self._remove_failed(image)
         instance = instances.find_resources(self.ec2, box.id).instance
         if instance is None:
@@ -83,18 +84,19 @@ class AMIs(ImageStore[Answer]):
                 ],
             )
         except ProviderError as error:
-            # The call takes no token, but a name can exist only once.
+            # CreateImage takes no token, but an AMI's name can exist only once. So this
+            # code means that an earlier call has begun to save the image.
             if errors.code(error) != "InvalidAMIName.Duplicate":
                 raise
 
     def wait(self, image: Image) -> Answer:
         """
-        Return the AMI once it is ready.
+        Wait until the AMI is ready, and return it.
 
         Raises:
-            ProviderError: It failed, and was removed.
+            ProviderError: Saving failed, and the failed AMI was removed.
 
-            Unclear: It has made no progress for long.
+            Unclear: Saving has made no progress for half an hour.
         """
 
         def look() -> Answer | None:
@@ -141,13 +143,14 @@ class AMIs(ImageStore[Answer]):
         return found[0]
 
     def mark(self, resource: Answer, image: Image) -> Answer:
-        """Tag an AMI and its snapshots as this image."""
+        """Tag an AMI and its snapshots as *image*; return the AMI with these tags."""
         tags = metadata.image_tags(image)
         if metadata.read_tags(resource) is not None:
             metadata.check_owner(str(resource["ImageId"]), resource, image.tags)
         ids = [str(resource["ImageId"]), *_snapshot_ids(resource)]
         self.ec2.call("create_tags", Resources=ids, Tags=tags)
-        # EC2's lists lag behind, so the tags are added here.
+        # EC2's lists may not show the new tags yet, so the tags are added to the result
+        # here.
         return {**resource, "Tags": tags}
 
     def _remove_failed(self, image: Image) -> str:
@@ -180,10 +183,10 @@ class AMIs(ImageStore[Answer]):
 
     def _stored_bytes(self, resources: Sequence[Answer]) -> dict[str, int | None]:
         """
-        Return the bytes that each snapshot of these AMIs stores, None if unknown.
+        Return the bytes that each snapshot of these AMIs stores, by the snapshot's id.
 
-        EC2 reports the size of all blocks that were ever written to the disk, which
-        is an upper bound of what is billed.
+        A size is None or missing if it is unknown. EC2 reports the size of all blocks
+        that were ever written to the disk, which is an upper bound of what is billed.
         """
         ids = sorted({one for each in resources for one in _snapshot_ids(each)})
         if not ids:
@@ -191,7 +194,7 @@ class AMIs(ImageStore[Answer]):
         try:
             found = self._described_snapshots(metadata.filters({"snapshot-id": ids}))
         except NotAllowed:
-            # The permission is only needed for the sizes.
+            # Without the permission to list snapshots only their sizes are unknown.
             return {}
         return {
             str(one["SnapshotId"]): one.get("FullSnapshotSizeInBytes") for one in found
@@ -223,7 +226,7 @@ class AMIs(ImageStore[Answer]):
 
 def adopt(cloud: Cloud, artifact: str, image: Image) -> Image:
     """
-    Turn the AMIs that Packer built into one image.
+    Tag the AMIs that Packer built as one image.
 
     Args:
         artifact: "ami-1" in the first region of the settings, or
@@ -246,7 +249,11 @@ def _snapshot_ids(resource: Answer) -> list[str]:
 def _billed_bytes(
     resource: Answer, stored: Mapping[str, int | None]
 ) -> tuple[int, bool]:
-    """Return how many bytes of an AMI are billed, and whether that is a bound."""
+    """
+    Return how many bytes of an AMI are billed, and whether that is an upper bound.
+
+    If the size of a snapshot is unknown, the size of its disk is the upper bound.
+    """
     size, at_most = 0, False
     for mapping in resource.get("BlockDeviceMappings", ()):
         disk = mapping.get("Ebs", {})

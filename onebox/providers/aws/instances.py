@@ -1,4 +1,4 @@
-"""EC2 instances and volumes, read as boxes."""
+"""Find EC2 instances and volumes, and read them as boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _STATES: dict[str, BoxState] = {
     "stopped": "stopped",
     "terminated": "gone",
 }
-# EC2's code for what ended an instance, and the reason that onebox reports.
+# The keys are EC2's codes for the reason why an instance ended. The values are what
+# onebox reports.
 _REASONS = {
     "Server.InsufficientInstanceCapacity": "no capacity",
     "Server.ScheduledStop": "scheduled retirement",
@@ -32,7 +33,7 @@ _STOPPED = ("Client.UserInitiatedShutdown",)
 
 @dataclass(frozen=True)
 class Addressing:
-    """How ssh reaches the boxes; from the settings."""
+    """The settings that decide how ssh reaches the boxes."""
 
     private: bool
     jump: str
@@ -41,30 +42,35 @@ class Addressing:
 
 @dataclass(frozen=True)
 class BoxResources:
-    """The instances of one box and, if it has no live instance, its volumes."""
+    """
+    The instances and volumes of one box.
+
+    `find_resources` leaves the volumes out if an instance of the box is alive.
+    """
 
     instances: Sequence[Answer]
     volumes: Sequence[Answer] = ()
 
     @property
     def instance(self) -> Answer | None:
-        """Return the live instance, None if only a disk is left."""
+        """Return the live instance that is the box, None if there is none."""
         return _latest(
             one for one in self.instances if is_alive(one) and not swapping(one)
         )
 
     @property
     def helper(self) -> Answer | None:
-        """Return the live instance that waits for the kept disk."""
+        """Return the live instance that waits for the kept disk, None without one."""
         return _latest(one for one in self.instances if is_alive(one) and swapping(one))
 
     @property
     def kept(self) -> Answer | None:
-        """Return the disk that outlived its instance."""
+        """Return the disk that outlived its instance, None if there is none."""
         known = {one["InstanceId"] for one in self.instances}
         for volume in self.volumes:
             if swapping(volume):
-                # The helper's own disk, which is deleted once the kept one replaces it.
+                # This is the helper's own disk, which is deleted before the kept disk
+                # is attached.
                 continue
             held = [
                 attached
@@ -78,7 +84,7 @@ class BoxResources:
 
     @property
     def last(self) -> Answer | None:
-        """Return the instance that was terminated last."""
+        """Return the terminated instance that was launched last, None without one."""
         return _latest(one for one in self.instances if not is_alive(one))
 
 
@@ -95,7 +101,7 @@ def find_resources(ec2: EC2, box: str) -> BoxResources:
 
 
 def find_resources_of_owner(ec2: EC2, owner: str) -> list[BoxResources]:
-    """Return the instances and volumes of one owner in a region, by box."""
+    """Return an owner's instances and volumes in a region, one item for each box."""
     filters = metadata.owner_filters(owner)
     instances, volumes = ec2.cloud.together(
         [
@@ -124,8 +130,9 @@ def read_resources(
     """
     Return these resources as a box, None if nothing of the box is left.
 
-    A terminated instance without a disk is None too, unless EC2 terminated it for a
-    reason of its own: then the box is "gone", with that reason.
+    The result is also None if only a terminated instance is left, without a disk. But
+    if EC2 terminated the instance for a reason of its own, the result is a box in the
+    state "gone", with that reason.
     """
     if resources.instance is not None:
         return read_box(resources.instance, addressing, now)
@@ -139,7 +146,7 @@ def read_resources(
 
 
 def read_box(instance: Answer, addressing: Addressing, now: float) -> Box | None:
-    """Return an instance as a box, None if it is not onebox's."""
+    """Return an instance as a box, None if its tags are not those of onebox."""
     stored = metadata.read(instance)
     if stored is None:
         return None
@@ -171,7 +178,7 @@ def is_spot(instance: Answer) -> bool:
 
 
 def swapping(resource: Answer) -> bool:
-    """Return whether an instance waits for a kept disk, or a disk for its removal."""
+    """Return whether this is an instance that waits for a kept disk, or its volume."""
     return bool(metadata.tags_by_name(resource).get(metadata.SWAPPING))
 
 
@@ -187,7 +194,7 @@ def state(instance: Answer) -> str:
 
 def region_of(place: str) -> str:
     """
-    Return the region of a zone; the region of a region is itself.
+    Return the region of a zone; the name of a region is returned as it is.
 
     >>> region_of("us-east-1c"), region_of("eu-west-3"), region_of("")
     ('us-east-1', 'eu-west-3', '')
@@ -226,7 +233,8 @@ def _host(instance: Answer, state: BoxState, addressing: Addressing) -> str:
     public = str(instance.get("PublicIpAddress") or "")
     if addressing.private:
         return private
-    # An instance that runs without a public address is in a private subnet.
+    # An instance that runs without a public address is in a private subnet, so its
+    # private address is used.
     return public or (private if state == "running" else "")
 
 
@@ -256,7 +264,8 @@ def _notes(stored: BoxMetadata, addressing: Addressing) -> tuple[str, ...]:
 
 
 def _created(instance: Answer) -> float:
-    # LaunchTime changes with every start, but the first interface stays attached.
+    # LaunchTime changes with every start. But the first network interface stays
+    # attached, so the time at which it was attached is the time of the creation.
     times = [
         _seconds(card.get("Attachment", {}).get("AttachTime"))
         for card in instance.get("NetworkInterfaces", ())

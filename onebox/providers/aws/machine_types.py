@@ -1,4 +1,4 @@
-"""The EC2 instance types that fit a size, as offers."""
+"""Find the EC2 instance types that fit a size, and return them as offers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from onebox.providers.costs import Cost
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
 
-# General, compute and memory types since the sixth generation, with processors of
-# Intel, AMD or AWS: no burstable, flexible or metal types, and no local disks.
+# These families are offered if the user names no type: general, compute and memory
+# types of the sixth or a later generation, with processors of Intel, AMD or AWS. They
+# have no local disks, and are not burstable or flexible. `_listed` excludes their metal
+# types.
 _FAMILY = re.compile(r"[cmr]([6-9]|[1-9][0-9])[aig]")
-# The suffix of a type by its vCPUs, in all of these families.
+# The suffix in the name of a type, by its number of vCPUs. All of these families use
+# the same suffixes.
 _SUFFIXES = {
     2: "large",
     4: "xlarge",
@@ -35,7 +38,8 @@ _SUFFIXES = {
 }
 # Bytes of memory for each vCPU, by the letter of the family.
 _RATIOS = {"c": 2 << 30, "m": 4 << 30, "r": 8 << 30}
-# Prices are requested for at most so many types: beyond, they differ little.
+# If the user names no type, prices are requested for at most this many types, and only
+# these are offered. Further types would differ little from them.
 _AT_MOST = 20
 
 
@@ -49,10 +53,10 @@ def offers(
     Return the offers for a size, best first.
 
     Args:
-        why: Receives the reasons why prices are unknown.
+        why: The reasons why prices are unknown are appended to this list.
 
     Raises:
-        UsageError: No type fits; the message names the nearest.
+        UsageError: No type fits; the message names the nearest ones.
     """
     parts = regions[0].cloud.each(
         regions,
@@ -72,7 +76,7 @@ def offers(
 def in_zone(
     network: Network, ec2: EC2, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    """Return the offers for a size in one zone, best first. Raises UsageError."""
+    """Return the offers for a size in one zone, best first, as `offers` does."""
     subnets = [network.subnet(ec2, zone)]
     found = _in_subnets(ec2, subnets, network.settings, requirements, [])
     return ranking.ranked(found, requirements)
@@ -128,7 +132,8 @@ def _offer(described: Answer, requirements: Requirements) -> Offer:
         price=None,
         on_demand=None,
         cores=int(cpu.get("DefaultCores") or 0) or None,
-        # An old type has two architectures, i386 first.
+        # An old type supports two architectures and lists i386 first, so the first one
+        # is used only if the required one is not listed.
         arch=arch if arch in archs else next(iter(archs), arch),
     )
 
@@ -148,7 +153,8 @@ def _types(ec2: EC2, requirements: Requirements) -> list[Answer]:
     ]
     if not fitting:
         raise ranking.no_fit(ec2.region, requirements, [offer for offer, _ in by_size])
-    # Smaller types first: prices are not known yet, and small types are cheap.
+    # The smallest types are kept, because prices are not known yet, and small types are
+    # cheap.
     fitting.sort(key=lambda pair: (pair[0].cpus, pair[0].memory, pair[0].type))
     return [one for _, one in fitting[:_AT_MOST]]
 
@@ -179,13 +185,14 @@ def _named(ec2: EC2, requirements: Requirements) -> list[Answer]:
 
 
 def _described(ec2: EC2, names: Sequence[str]) -> list[Answer]:
-    # A filter, not a list: EC2 refuses a list that holds one unknown name.
+    # The names are passed as a filter. EC2 refuses a list of names if it does not know
+    # one of them.
     filters = metadata.filters({"instance-type": names})
     return ec2.pages("describe_instance_types", "InstanceTypes", Filters=filters)
 
 
 def _offered(ec2: EC2, names: Sequence[str]) -> set[tuple[str, str]]:
-    """Return which of these types each zone has."""
+    """Return the pairs of a type and a zone that offers it."""
     rows = ec2.pages(
         "describe_instance_type_offerings",
         "InstanceTypeOfferings",
@@ -196,7 +203,12 @@ def _offered(ec2: EC2, names: Sequence[str]) -> set[tuple[str, str]]:
 
 
 def _patterns(requirements: Requirements) -> list[str]:
-    """Return the names to describe: in each family, the smallest that is enough."""
+    """
+    Return patterns for the names of the types to ask EC2 for.
+
+    For each letter of a family this is the smallest size that meets the requirements.
+    If no size does, it is the largest size, so that the error can name near types.
+    """
     makers = "g" if aws_arch(ranking.arch_of(requirements)) == "arm64" else "ai"
     found = []
     for letter, ratio in _RATIOS.items():
@@ -208,7 +220,7 @@ def _patterns(requirements: Requirements) -> list[str]:
 
 
 def _listed(described: Answer) -> bool:
-    """Return whether a type may be offered without being named."""
+    """Return whether a type may be offered although the user did not name it."""
     family = str(described["InstanceType"]).partition(".")[0]
     return bool(
         _FAMILY.fullmatch(family)

@@ -1,7 +1,7 @@
 """
-The tags of EC2 objects: ownership, and what EC2 does not record about a box.
+The tags of EC2 objects record the owner, and what EC2 does not record about a box.
 
-The create call writes them, so an instance or volume of onebox is never untagged.
+The create call writes the tags, so an instance or volume of onebox is never untagged.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ EXPIRES = f"{PREFIX}expires"
 HOST_KEY = f"{PREFIX}hostkey"
 BOOTSTRAP_KEY = f"{PREFIX}bootstrap-key"
 NO_ALARM = f"{PREFIX}no-alarm"
-# On an instance that waits for a kept disk, until it has that disk.
+# This tag marks an instance that waits for a kept disk, until it has that disk.
 SWAPPING = f"{PREFIX}swapping"
-# On a kept disk: the time at which an instance for it was requested.
+# This tag of a kept disk holds the time at which an instance for it was requested.
 RESCUED = f"{PREFIX}rescued"
 
 # The characters that the tags of every AWS service accept; `=` escapes the others.
@@ -113,7 +113,7 @@ def escape(text: str) -> str:
 
 
 def groups(resources: Iterable[Answer]) -> dict[str, list[Answer]]:
-    """Return objects by the box that they belong to, without those of no box."""
+    """Return the objects by the id of their box; objects without a box are left out."""
     by_box: dict[str, list[Answer]] = {}
     for resource in resources:
         box = tags_by_name(resource).get(BOX)

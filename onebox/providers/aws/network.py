@@ -1,4 +1,4 @@
-"""The subnets of boxes, and the security group that opens ssh to this machine."""
+"""Find the subnets of boxes, and maintain the security group that opens ssh to them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class GroupGone(UsageError):
-    """The security group for a new instance does not exist (any more)."""
+    """The security group for a new instance does not exist, or no longer exists."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,21 @@ class Network:
 
     def subnets(self, ec2: EC2) -> list[Subnet]:
         """
-        Return the subnets that boxes of a region may be in; cached.
+        Return the subnets in which boxes of a region may be; the result is cached.
 
         Raises:
-            UsageError: There are none, or the subnet of the settings does not exist.
+            UsageError: There is no subnet, or the one in the settings does not exist.
         """
         if ec2.region not in self._known:
             self._known[ec2.region] = self._describe_subnets(ec2)
         return self._known[ec2.region]
 
     def usable_subnets(self, ec2: EC2) -> list[Subnet]:
-        """Return the subnets of the zones in the settings; all if they name none."""
+        """
+        Return the subnets of this region's zones in the settings, in that order.
+
+        If the settings name no zone of this region, return all its subnets.
+        """
         subnets = self.subnets(ec2)
         zones = [one for one in self.settings.zones if region_of(one) == ec2.region]
         if not zones:
@@ -76,7 +80,7 @@ class Network:
         return [one for zone in zones for one in subnets if one.zone == zone]
 
     def subnet(self, ec2: EC2, zone: str) -> Subnet:
-        """Return the subnet of a zone. Raises NoCapacity if it has none."""
+        """Return the subnet of a zone. Raises NoCapacity if the zone has no subnet."""
         for one in self.subnets(ec2):
             if one.zone == zone:
                 return one
@@ -84,10 +88,11 @@ class Network:
 
     def groups(self, ec2: EC2, subnet: Subnet, owner: str) -> list[str]:
         """
-        Return the security groups of a box: the settings', or the owner's own.
+        Return the ids of a box's security groups.
 
-        onebox creates one group for each owner and VPC. It is free, and is deleted
-        with the owner's last box.
+        This is the group that the settings name. If they name none, it is a group that
+        onebox creates for each owner and VPC. Such a group is free, and is deleted with
+        the owner's last box.
         """
         if self.group:
             return [self.group]
@@ -101,10 +106,11 @@ class Network:
         self, ec2: EC2, subnet: Subnet, owner: str, create: Callable[[Sequence[str]], T]
     ) -> T:
         """
-        Return what *create* returns in the groups of a box.
+        Call *create* with the security groups of a box, and return its result.
 
-        Another command of the same owner may delete the group in between, together
-        with the last box until then. In that case, create both again.
+        After the group was found, another command of the same owner may delete it
+        together with the owner's last box. In that case the group is created again, and
+        *create* is called again.
         """
         try:
             return create(self.groups(ec2, subnet, owner))
@@ -114,7 +120,7 @@ class Network:
         return create(self.groups(ec2, subnet, owner))
 
     def free_objects(self, ec2: EC2, owner: str) -> list[FreeObject]:
-        """Return the owner's groups in a region, each with its user if it has one."""
+        """Return the owner's groups in a region, each with what still uses it."""
         found = _groups(ec2, metadata.owner_filters(owner))
         return [
             FreeObject("security group", id, ec2.region, self._used_by(ec2, id))
@@ -126,9 +132,9 @@ class Network:
         Delete one of the owner's groups; a group that is gone is no error.
 
         Raises:
-            NotAllowed: It belongs to another owner; it was not touched.
+            NotAllowed: The group belongs to another owner; it was not changed.
 
-            ProviderError: An instance uses it.
+            ProviderError: An instance still uses the group.
         """
         found = _groups(ec2, metadata.filters({"group-id": [group]}))
         for one in found:
@@ -143,7 +149,7 @@ class Network:
                 raise ProviderError("an instance still uses it") from error
 
     def _used_by(self, ec2: EC2, group: str) -> str:
-        """Return which instance uses a group, "" if none does."""
+        """Return a text that names what uses a group, "" if nothing uses it."""
         cards = ec2.pages(
             "describe_network_interfaces",
             "NetworkInterfaces",
@@ -162,7 +168,7 @@ class Network:
         found = _groups(
             ec2, metadata.filters({"group-id": attached, "group-name": [_name(owner)]})
         )
-        # Refresh: this machine's address may have changed.
+        # The address of this machine is looked up again, because it may have changed.
         changes = [
             self._admit_only(ec2, one, self._networks(ec2, one["VpcId"], refresh=True))
             for one in found
@@ -209,7 +215,7 @@ class Network:
         return sorted(map(self._read, found), key=lambda one: one.zone)
 
     def _read(self, subnet: Answer) -> Subnet:
-        # A subnet of the settings may assign no public addresses.
+        # A subnet that the settings name may be one that assigns no public addresses.
         assigns = bool(subnet.get("MapPublicIpOnLaunch")) or not self.settings.subnet
         return Subnet(
             vpc=str(subnet["VpcId"]),
@@ -239,7 +245,8 @@ class Network:
                 ],
             )
         except ProviderError as error:
-            # Created by another command, or by a call whose response was lost.
+            # Another command, or a call whose response was lost, may have created the
+            # group.
             present = self._ours(ec2, vpc, owner)
             if errors.code(error) != "InvalidGroup.Duplicate" or present is None:
                 raise
@@ -257,14 +264,15 @@ class Network:
         expected = {(("tcp", SSH, SSH), cidr) for cidr in networks}
         new = [_rule(key, cidr) for key, cidr in sorted(expected - present)]
         old = [_rule(key, cidr) for key, cidr in sorted(present - expected)]
-        # Rules of every other kind are removed too.
+        # Rules that admit anything other than IPv4 networks are removed too.
         old += [
             {**_ports(_key(rule)), kind: rule[kind]}
             for rule in rules
             for kind in ("Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
             if rule.get(kind)
         ]
-        # The new rules come first, so this machine is never locked out.
+        # The new rules are added before the old ones are removed, so that this machine
+        # is never locked out.
         self._change(ec2, group, "authorize", new, "Duplicate")
         self._change(ec2, group, "revoke", old, "NotFound")
         return bool(new or old)

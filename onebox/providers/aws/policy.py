@@ -1,5 +1,5 @@
 """
-The least permissions that onebox needs on AWS, as an IAM policy.
+This IAM policy holds the least permissions that onebox needs on AWS.
 
 Reading is allowed everywhere. Creating requires onebox's tag in the request, and
 changing or deleting requires it on the resource.
@@ -46,7 +46,7 @@ _CHANGING = (
 )
 _RUN = ("ec2:RunInstances",)
 _EC2 = "arn:aws:ec2:*:*:"
-# The names of images and of snapshots can lack the account.
+# The ARN of an image or of a snapshot can lack the account.
 _PUBLIC = ("arn:aws:ec2:*::image/*", "arn:aws:ec2:*::snapshot/*")
 _IMAGES = (*_PUBLIC, f"{_EC2}image/*", f"{_EC2}snapshot/*")
 
@@ -55,7 +55,7 @@ _OWNED = {"StringEquals": {"aws:ResourceTag/onebox:managed": "1"}}
 _CREATING = ["RunInstances", "CreateImage", "CreateSecurityGroup"]
 _SERVICES = ["spot.amazonaws.com", "events.amazonaws.com"]
 
-# The name of each statement, its actions, resources and conditions.
+# Each row holds the name of a statement, its actions, its resources and its conditions.
 _STATEMENTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], object], ...] = (
     ("Read", _READING, ("*",), None),
     (

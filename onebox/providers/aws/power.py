@@ -13,15 +13,15 @@ from onebox.providers.kernel import user_data
 from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import BootConfig, Box, HostKey, Request
 
-# The longest time that EC2 may need for one change of state.
+# EC2 may need at most this many seconds for one change of state.
 STEP_SECONDS = 300.0
 
-# Returns a stopped instance that has the kept disk of a box.
+# A function of this type returns a stopped instance that has the kept disk of a box.
 MakeInstance = Callable[[EC2, instances.BoxResources, BoxMetadata], Answer]
 
 
 def stop(ec2: EC2, box: Box) -> None:
-    """Stop a box and wait until it is off. A spot instance ends, its disk stays."""
+    """Stop a box and wait. A spot instance is terminated, but its disk is kept."""
     instance = instances.find_resources(ec2, box.id).instance
     if instance is None:
         return
@@ -34,7 +34,7 @@ def stop(ec2: EC2, box: Box) -> None:
             ec2.poller.until_free(
                 lambda: ec2.call(operation, InstanceIds=ids),
                 STEP_SECONDS,
-                # An instance that is only starting cannot be stopped yet.
+                # EC2 answers with this code while the instance is still starting.
                 lambda error: errors.code(error) == "IncorrectInstanceState",
             )
 
@@ -53,7 +53,7 @@ def start(ec2: EC2, box: Box, deadline: float, make_instance: MakeInstance) -> N
         make_instance: Called if only the disk of the box is left.
 
     Raises:
-        NoCapacity: There is no room for it now; its disk stays.
+        NoCapacity: AWS has no capacity for the box now; its disk is kept.
     """
     resources = instances.find_resources(ec2, box.id)
     instance = resources.instance
@@ -62,7 +62,7 @@ def start(ec2: EC2, box: Box, deadline: float, make_instance: MakeInstance) -> N
         raise Gone(f"nothing is left of {box.id}")
     metadata.check_owner(box.id, present, box.tags)
     stored = metadata.read(present)
-    assert stored is not None  # its tags name the box
+    assert stored is not None  # found by its box tag, and the owner was checked
     meta = stored.with_deadline(deadline)
     if instance is None:
         instance = make_instance(ec2, resources, meta)
@@ -74,26 +74,26 @@ def start(ec2: EC2, box: Box, deadline: float, make_instance: MakeInstance) -> N
 
 
 def tag(ec2: EC2, resources: Sequence[str], tags: dict[str, str]) -> None:
-    """Set tags of resources of onebox; the value "" cancels a tag."""
+    """Set tags of onebox's resources; a tag with the value "" counts as not set."""
     pairs = [{"Key": k, "Value": metadata.escape(v)} for k, v in tags.items()]
     ec2.call("create_tags", Resources=list(resources), Tags=pairs)
 
 
 def resource_ids(resource: Answer) -> list[str]:
-    """Return the ids of an instance and its volumes, or that of a volume."""
+    """Return an instance's id and those of its volumes, or the id of a volume."""
     if "VolumeId" in resource:
         return [str(resource["VolumeId"])]
     return [str(resource["InstanceId"]), *volume_ids(resource)]
 
 
 def volume_ids(instance: Answer) -> list[str]:
-    """Return the ids of the volumes that an instance has."""
+    """Return the ids of the volumes that are attached to an instance."""
     mappings = instance.get("BlockDeviceMappings", ())
     return [str(one["Ebs"]["VolumeId"]) for one in mappings if "Ebs" in one]
 
 
 def wait_for_state(ec2: EC2, box: str, instance: str, *states: str) -> Answer:
-    """Return an instance of a box once it is in one of these states."""
+    """Wait until an instance of a box is in one of *states*, and return it."""
 
     def look() -> Answer | None:
         found = described(ec2, box, instance)
@@ -105,7 +105,7 @@ def wait_for_state(ec2: EC2, box: str, instance: str, *states: str) -> Answer:
 
 
 def described(ec2: EC2, box: str, instance: str) -> Answer:
-    """Return an instance of a box, once it shows in EC2's lists."""
+    """Wait until an instance of a box shows in EC2's lists, and return it."""
 
     def look() -> Answer | None:
         found = instances.describe_instances(ec2, metadata.box_filters(box))
@@ -137,7 +137,11 @@ def _renew_and_start(ec2: EC2, instance: str, meta: BoxMetadata) -> None:
 
 
 def _user_data(meta: BoxMetadata) -> bytes:
-    """Return the user data of a restart: agent and host key are on the disk already."""
+    """
+    Return the user data for a restart.
+
+    It holds no agent and no private host key, because both are on the disk already.
+    """
     request = Request(
         box=meta.box,
         tags=meta.tags,

@@ -1,15 +1,15 @@
 """
-The prices of instances, disks and addresses. An unknown price is None, never 0.
+Get the prices of instances, disks, addresses and traffic; an unknown price is None.
 
-The prices of instances and disks come from AWS's price list. These prices are in no
-API that onebox may call, so they are constants, with their source:
+The prices of instances and disks come from AWS's price list. The following prices are
+in no API that onebox may call, so they are constants, with their source:
 
 * a public IPv4 address: $0.005 an hour in every region, in use or not, since
   2024-02-01 (AWS News Blog, "AWS Public IPv4 Address Charge", 2023-07-28)
-* to the internet: $0.09 a GB for the first 10 TB a month, from regions of the
-  United States, Canada and Europe (EC2 on-demand pricing, "Data Transfer", as of
-  2026). The account's first 100 GB a month are free, and are not deducted here.
-  Prices of other regions are higher, and unknown here.
+* data that is sent to the internet: $0.09 a GB for the first 10 TB a month, from
+  regions of the United States, Canada and Europe (EC2 on-demand pricing, "Data
+  Transfer", as of 2026). The account's first 100 GB a month are free, and are not
+  deducted here. The prices of other regions are higher, and onebox does not know them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from onebox.errors import OneboxError
 from onebox.providers import costs
 from onebox.providers.aws.client import EC2
 
-# The price list service runs in few regions, and covers all of them.
+# The price list service runs in few regions, and holds the prices of all regions.
 _LIST_REGION = "us-east-1"
-# The limits of one request: types in its filter, and rows in its answer.
+# One request can filter by at most _AT_MOST types. Its answer has at most _ROWS rows.
 _AT_MOST = 20
 _ROWS = 100
 ADDRESS = 0.005
@@ -37,7 +37,7 @@ def on_demand(ec2: EC2, types: Sequence[str], why: list[str]) -> dict[str, float
     Return the hourly prices of Linux instances, by type; an unknown one is left out.
 
     Args:
-        why: Receives the reason if the price list cannot be read.
+        why: If the price list cannot be read, the reason is appended to this list.
     """
     chunks = [types[i : i + _AT_MOST] for i in range(0, len(types), _AT_MOST)]
     found = ec2.cloud.each(chunks, lambda chunk: _asked(ec2, chunk, why))
@@ -54,7 +54,8 @@ def spot(
             "SpotPriceHistory",
             InstanceTypes=list(types),
             ProductDescriptions=["Linux/UNIX"],
-            # From now on: so the answer has only the current price of each zone.
+            # The history starts now, so that the answer has only the current price of
+            # each zone.
             StartTime=datetime.fromtimestamp(ec2.clock(), timezone.utc),
         )
     except OneboxError as error:
@@ -138,14 +139,14 @@ def _rows(ec2: EC2, why: list[str], fields: dict[str, Sequence[str]]) -> list[st
             MaxResults=_ROWS,
         )
     except OneboxError as error:
-        # An unknown price is no reason to fail.
+        # The call does not fail, because onebox can work with unknown prices.
         why.append(error.message)
         return []
     return list(answer.get("PriceList", ()))
 
 
 def _prices(rows: Sequence[str], unit: str, attribute: str) -> dict[str, float]:
-    """Return the prices in rows; a name with two different prices has none."""
+    """Return the prices by name; a name with two different prices is left out."""
     found: dict[str, set[float]] = {}
     for row in rows:
         for name, price in _of_row(row, unit, attribute):

@@ -43,18 +43,19 @@ from onebox.providers.values import (
     Requirements,
 )
 
-# The SDK itself is imported at the first call: it takes half a second.
+# This only checks that the SDK is installed. The SDK is imported at the first call,
+# because the import takes half a second.
 if importlib.util.find_spec("boto3") is None:
     raise ImportError("there is no boto3", name="boto3")
 
-# Families of one letter share a vCPU limit (EC2's quota L-1216C47A, for spot
-# L-34B43A08). Each other family has a limit of its own.
+# The families whose name is one of these letters share one vCPU limit (EC2's quota
+# L-1216C47A, for spot L-34B43A08). Each other family has a limit of its own.
 _STANDARD = "acdhimrtz"
 
 
 class AWS(CloudProvider):
     """
-    Boxes on EC2.
+    The provider whose boxes are EC2 instances.
 
     Credentials, profile, region and endpoints come from the user's own AWS
     configuration and environment variables.
@@ -70,7 +71,8 @@ class AWS(CloudProvider):
     name = "aws"
     consistency_lag = creation.LAG_SECONDS
     poll_interval = 2.0
-    # The price of a snapshot, which is billed for the blocks that it stores.
+    # A saved image is stored as snapshots. This is the price of a snapshot, which is
+    # billed for the blocks that it stores.
     image_rate = 0.05
     egress_rates = prices.EGRESS
     adopts = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot")
@@ -94,7 +96,7 @@ class AWS(CloudProvider):
         self._rescuer = rescue.Rescuer(self._network, self._bases)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the offers for the requirements, cheapest first."""
+        """Return the offers for the requirements, best first."""
         regions = self._regions()
         image = requirements.image
         if image is not None and image.places:
@@ -105,7 +107,7 @@ class AWS(CloudProvider):
                     next="inv image builds it here, or set that region under [aws]",
                 )
         if self._settings.subnet:
-            # A subnet belongs to one region.
+            # The subnet in the settings belongs to one region, the first.
             regions = regions[:1]
         why: list[str] = []
         offers = machine_types.offers(
@@ -115,15 +117,15 @@ class AWS(CloudProvider):
         return offers
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
-        """Return whether *other* counts against the same vCPU limit of a region."""
+        """Return whether *other* needs as many vCPUs or more of the same vCPU limit."""
         return other.cpus >= offer.cpus and _quota(other) == _quota(offer)
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the AMI that a name stands for, in the first region."""
+        """Return the AMI to which a base name leads in the first region."""
         return base_images.text(self._bases.find(self._cloud.ec2(), name, arch))
 
     def create(self, request: Request) -> Box:
-        """Create the box, or return it; its address follows a little later."""
+        """Create the box, or return the existing one; it may have no address yet."""
         ec2 = self._cloud.ec2(instances.region_of(request.offer.place))
         meta = BoxMetadata.of_request(request)
         base = self._base_of(request, ec2)
@@ -155,8 +157,8 @@ class AWS(CloudProvider):
         """
         Return this owner's boxes, also those of which only the disk is left.
 
-        With *everywhere*, a region that does not answer is skipped, and named in
-        `unreachable_regions`.
+        If *everywhere* is true, a region that does not answer is skipped, and
+        `unreachable_regions` names it.
         """
         near = list(dict.fromkeys([*self._regions(), *map(instances.region_of, also)]))
         regions = list(dict.fromkeys([*near, *self._enabled()])) if everywhere else near
@@ -197,7 +199,7 @@ class AWS(CloudProvider):
         return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Start a stopped box; if only its disk is left, on a small instance."""
+        """Start a stopped box; a small instance if only its disk is left."""
         ec2 = self._at(box)
         power.start(ec2, box, deadline, self._rescuer.instance_with_disk)
 
@@ -210,7 +212,7 @@ class AWS(CloudProvider):
         )
 
     def stop(self, box: Box) -> None:
-        """Stop the box and wait; a spot instance ends, and its disk stays."""
+        """Stop the box and wait; a spot instance is terminated, its disk is kept."""
         power.stop(self._at(box), box)
 
     def delete(self, box: Box) -> None:
@@ -230,7 +232,7 @@ class AWS(CloudProvider):
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
     ) -> Sequence[FreeObject]:
-        """Return the owner's security groups; one with an instance must stay."""
+        """Return the owner's security groups; a group that is in use must stay."""
         regions = [*self._regions(), *(self._enabled() if everywhere else [])]
         found = self._cloud.each(
             list(dict.fromkeys(regions)),
@@ -262,7 +264,7 @@ class AWS(CloudProvider):
             AMIs(self._cloud.ec2(region)).delete(image)
 
     def adopt_image(self, id: str, image: Image) -> Image:
-        """Turn an AMI that Packer built in this account into *image*."""
+        """Tag an AMI that Packer built in this account as *image*."""
         return adopt(self._cloud, id, image)
 
     def console(self, box: Box) -> str:
@@ -317,13 +319,13 @@ class AWS(CloudProvider):
     def _with_alarm(
         self, ec2: EC2, launched: Answer, meta: BoxMetadata, spot: bool
     ) -> Answer:
-        """Set the alarm of a new instance; if that fails, record it in the tags."""
+        """Set the alarm of a new instance; if that fails, its tags record that."""
         instance = str(launched["InstanceId"])
         if alarm.put(ec2, meta, instance, spot=spot):
             return launched
         mark = {metadata.NO_ALARM: "1"}
-        # Without this tag only the present command reports the missing alarm. The box
-        # enforces its deadline in any case.
+        # If the tag cannot be set, only this command reports the missing alarm. That is
+        # no error, because the box enforces its deadline in any case.
         with contextlib.suppress(OneboxError):
             power.tag(ec2, [instance], mark)
         return {
@@ -352,7 +354,7 @@ class AWS(CloudProvider):
 
 
 def _quota(offer: Offer) -> tuple[str, bool, str]:
-    """Return the region, market and families that share a vCPU limit with an offer."""
+    """Return a key that is equal for the offers that share a vCPU limit."""
     letters = re.match("[a-z]+", offer.type)
     family = letters[0] if letters else ""
     standard = len(family) == 1 and family in _STANDARD

@@ -1,10 +1,11 @@
 """
 Give the kept disk of a preempted box to a small instance, so that it can be read.
 
-The instance is of the disk's architecture, in the disk's zone. It boots a common
-image, powers itself off, exchanges its own disk for the kept one, and starts again.
-Until then its tags mark it as such: another command sees a box of which only the disk
-is left, and a start that is repeated after a crash continues where it was.
+The instance has the disk's architecture and is in the disk's zone. It boots a common
+image and powers itself off. Then onebox replaces its own disk by the kept one, and
+starts it again. Until that start, a tag marks the instance as one that waits for a
+disk. Because of the tag, another command sees a box of which only the disk is left, and
+a start that is repeated after a crash continues where the crashed one ended.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ from onebox.providers.kernel import ranking
 from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Requirements
 
-# The first boot is from a disk that is not the box's: there is nothing to do on it.
+# The instance first boots from a disk that is not the box's. It has nothing to do
+# there, so it powers itself off.
 _POWER_OFF = b"#cloud-config\nbootcmd: [poweroff]\n"
-# Large enough to read a disk and send it.
+# This size is large enough to read a disk and send its files.
 _CPUS, _MEMORY = 2, 4 << 30
 
 
 @dataclass(frozen=True)
 class Rescuer:
-    """Creates instances for kept disks."""
+    """Creates the small instances that read kept disks."""
 
     network: Network
     bases: base_images.Bases
@@ -47,7 +49,7 @@ class Rescuer:
         Return a stopped instance whose only disk is the kept one.
 
         Raises:
-            NoCapacity: There is no room for one; the disk stays.
+            NoCapacity: AWS has no capacity for an instance; the disk is kept.
         """
         helper = resources.helper or self._launch(ec2, resources, meta)
         instance = str(helper["InstanceId"])
@@ -80,14 +82,15 @@ class Rescuer:
         subnet = self.network.subnet(ec2, zone)
         ended = sum(1 for one in resources.instances if swapping(one))
         requirements = Requirements(meta.offer.name, _CPUS, _MEMORY)
-        # The instance may not show in the lists yet. The tag makes a concurrent
-        # delete of the disk wait for it.
+        # EC2's lists may show a new instance late. So the disk is tagged first: the tag
+        # makes another command that deletes the box wait until the instance can show.
         disk = [str(kept["VolumeId"])]
         tag(ec2, disk, {metadata.RESCUED: repr(ec2.clock())})
         refusal: OneboxError | None = None
         for offer in machine_types.in_zone(self.network, ec2, zone, requirements):
             plan = creation.Plan(
-                # The token makes one instance, until that has ended.
+                # Repeated calls with this token make only one instance. After that
+                # instance has ended, *ended* is higher, which makes a new token.
                 token=f"{meta.box}-{ended}-{offer.type}"[:64],
                 type=offer.type,
                 base=base,
@@ -107,7 +110,7 @@ class Rescuer:
         raise refusal or NoCapacity(f"no instance for a disk fits in {zone}")
 
     def _delete_own_disk(self, ec2: EC2, volume: str) -> None:
-        """Detach and delete a disk that the instance was launched with."""
+        """Detach and delete a disk with which the small instance was launched."""
         for operation in ("detach_volume", "delete_volume"):
             try:
                 ec2.call(operation, VolumeId=volume)
@@ -120,7 +123,11 @@ class Rescuer:
                 self._holder(ec2, volume, "available")
 
     def _holder(self, ec2: EC2, volume: str, *states: str) -> str:
-        """Return the instance that holds a volume, once it is in one of the states."""
+        """
+        Wait until a volume is in one of *states*; return the instance that holds it.
+
+        The result is "" if the volume is attached to no instance.
+        """
 
         def look() -> Answer | None:
             found = ec2.pages("describe_volumes", "Volumes", VolumeIds=[volume])

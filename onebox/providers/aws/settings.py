@@ -1,4 +1,4 @@
-"""The table [aws] of onebox.toml."""
+"""These settings are the table [aws] of onebox.toml."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class AWSSettings(cloud_settings.CloudSettings):
 
     @property
     def hides_address(self) -> str:
-        """Return the key that hides the source of ssh connections, "" if none does."""
-        # The rules of a security group of the user's own are not changed.
+        """Return the setting that hides where ssh comes from, "" if none does."""
+        # onebox does not change the rules of a security group that the user names, so
+        # it does not need to know where ssh connections come from.
         return "" if self.security_group else super().hides_address

@@ -1,5 +1,5 @@
 """
-The mechanisms that all clouds share.
+This package holds the mechanisms that all clouds share.
 
 * cloud_provider  the base class of their providers
 * cloud_settings  the base class of their tables in onebox.toml
@@ -7,7 +7,7 @@ The mechanisms that all clouds share.
 * wait            the loop that waits for a change of state
 * errors          a table that maps error responses to error classes
 * clock           the time by the cloud's clock
-* metadata        ownership, and the description of a box, as pairs of text
+* metadata        the pairs of text that record the owner and the facts of a box
 * alphabet        the characters that tags may hold
 * user_data       the program that arms a box at every boot
 * ssh_access      the networks that may reach ssh

@@ -1,4 +1,4 @@
-"""The characters that a cloud's tags may hold, and texts written in them."""
+"""Write any text with the characters that a cloud allows in its tags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from onebox.errors import ProviderError
 
-# The length that a cut text keeps, in front of its hash.
+# A text that is too long keeps this many characters, which its hash follows.
 _SHORT = 40
 
 
@@ -17,9 +17,9 @@ class Alphabet:
     """
     The characters that a cloud's tags may hold.
 
-    A byte that is not in *plain* becomes *escape* and two hex digits. If the result
-    is longer than *longest*, the text is refused; with *shorten* it is cut instead,
-    and a hash keeps different texts different.
+    A byte that is not in *plain* becomes *escape* and two hex digits. A result that is
+    longer than *longest* is refused. If *shorten* is true, it is cut instead, and a
+    hash of the whole text is appended, so that different texts stay different.
     """
 
     plain: str
@@ -50,7 +50,7 @@ class Alphabet:
 
     def decode(self, coded: str) -> str:
         """
-        Return the text that was encoded; only its beginning if that was cut.
+        Return the text that was encoded; if it was cut, return only its beginning.
 
         >>> Alphabet("abc-", "_", 63).decode("a_2eb")
         'a.b'

@@ -1,4 +1,4 @@
-"""The time by a cloud's own clock, and the times that its API reports."""
+"""Tell the time by a cloud's own clock, and read the times that its API reports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-# Smaller differences are ignored: a Date is in whole seconds, and the answer takes
-# time to arrive.
+# ServerClock ignores a difference up to this: a Date header is in whole seconds, and
+# the answer needs time to arrive.
 CLOSE_SECONDS = 5.0
 
 
 class ServerClock:
     """
-    This machine's clock, corrected by the Date of a server's latest answer.
+    This machine's clock, corrected by the Date header of a server's latest answer.
 
     Args:
         clock: Returns the time of this machine (epoch seconds).
@@ -29,7 +29,7 @@ class ServerClock:
         return self._clock() + self._ahead
 
     def correct(self, date: str | None) -> None:
-        """Correct the clock by an answer's Date; a malformed one is ignored."""
+        """Correct the clock by a Date header; a missing or malformed one is ignored."""
         there = server_time(date)
         if there is None:
             return
@@ -38,7 +38,7 @@ class ServerClock:
 
 
 def server_time(date: str | None) -> float | None:
-    """Return the Date of an answer in epoch seconds, None if it is malformed."""
+    """Return a Date header in epoch seconds, None if it is missing or malformed."""
     try:
         return email.utils.parsedate_to_datetime(date or "").timestamp()
     except (TypeError, ValueError, OverflowError):
@@ -47,13 +47,13 @@ def server_time(date: str | None) -> float | None:
 
 def epoch_seconds(timestamp: object) -> float:
     """
-    Return an ISO 8601 time as seconds since the epoch, 0 if it is not one.
+    Return an ISO 8601 time as seconds since the epoch, 0 if it is not a valid time.
 
     >>> epoch_seconds("1970-01-01T00:01:00.5Z"), epoch_seconds(None)
     (60.5, 0.0)
     """
     try:
-        # Python before 3.11 does not read a Z.
+        # Python before 3.11 does not accept a Z as the time zone.
         return datetime.fromisoformat(str(timestamp).replace("Z", "+00:00")).timestamp()
     except ValueError:
         return 0.0

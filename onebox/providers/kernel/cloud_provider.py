@@ -1,4 +1,4 @@
-"""What the providers of all clouds have in common."""
+"""The providers of all clouds inherit from the class `CloudProvider`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ class CloudProvider(Provider):
     """
     A provider with the egress prices, images and clock of a cloud.
 
-    The constructor of a subclass sets the last two attributes.
+    The constructor of a subclass sets *clock*. It also sets *image_store*, unless the
+    subclass overrides the methods for images.
 
     Attributes:
-        egress_rates: The highest price of a GB to the internet in USD, by the first
-            word of a region's name; "" is any region. Others are unknown.
+        egress_rates: The highest price, in USD, of a GB sent to the internet, by the
+            first word of a region's name. The key "" stands for every region. The
+            price of a region that matches no key is unknown.
 
-        clock: Returns the time (epoch seconds) by the cloud's clock; this machine's
-            before the first call.
+        clock: Returns the time (epoch seconds) by the cloud's clock. Before the first
+            answer of the cloud it is the time of this machine.
 
-        image_store: The saved images.
+        image_store: The saved images of the cloud.
     """
 
     egress_rates: Mapping[str, float] = {}
@@ -33,7 +35,7 @@ class CloudProvider(Provider):
     image_store: ImageStore[Any]
 
     def egress_rate(self, place: str) -> float | None:
-        """Return the highest price of a GB from a place to the internet, in USD."""
+        """Return the highest price (USD) of a GB sent from a place to the internet."""
         word = "" if "" in self.egress_rates else place.partition("-")[0]
         return self.egress_rates.get(word)
 
@@ -54,10 +56,10 @@ class CloudProvider(Provider):
         self.image_store.delete(image)
 
     def adopt_image(self, id: str, image: Image) -> Image:
-        """Turn an image that Packer built into *image*."""
+        """Give an image that Packer built the id, name, recipe and tags of *image*."""
         return self.image_store.adopt(id, image)
 
 
 def last_lines(console: str) -> str:
-    """Return the last lines of a console."""
+    """Return the last CONSOLE_LINES lines of a console's text."""
     return "\n".join(console.splitlines()[-CONSOLE_LINES:])

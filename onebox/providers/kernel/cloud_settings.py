@@ -1,4 +1,4 @@
-"""The settings that every cloud has: where boxes are, and who may reach their ssh."""
+"""Every cloud has these settings: where its boxes are, and who may reach their ssh."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PLACE = Matching(r"[a-z]+[a-z0-9-]*", "a place such as us-east-1")
 
 
 def region(default: str, example: str, help: str) -> Any:
-    """Return the field for a cloud's region; its default differs in each."""
+    """Return the field for a cloud's region; each cloud has its own default."""
     return setting(STRING, default, example, help, PLACE, blank=not default)
 
 
 def regions(example: str) -> Any:
-    """Return the field for the regions that a cloud tries after the first."""
+    """Return the field for the regions that onebox tries after the first region."""
     help = "More regions to try if the first has no capacity."
     return setting(STRINGS, (), example, help, PLACE, distinct)
 
@@ -33,7 +33,7 @@ def zones(example: str) -> Any:
 
 
 def disk() -> Any:
-    """Return the field for the size of the disk, in clouds where it is chosen."""
+    """Return the field for the disk's size, in clouds where the user chooses it."""
     check = bytes_from(8 * GB)
     return setting(
         BYTES, 100 * GB, '"100 GB"', "The disk of a box; it is billed too.", check
@@ -41,7 +41,7 @@ def disk() -> Any:
 
 
 def disk_type(*types: str) -> Any:
-    """Return the field for the type of the disk; the first is the default."""
+    """Return the field for the disk's type; the first of *types* is the default."""
     help = "The type of the disk."
     return setting(STRING, types[0], f'"{types[0]}"', help, OneOf(types))
 
@@ -49,12 +49,12 @@ def disk_type(*types: str) -> Any:
 @dataclass(frozen=True)
 class CloudSettings(Table):
     """
-    The settings that all clouds share; strings that are not set are "".
+    The settings that all clouds share; a string that is not set is "".
 
-    A cloud declares *region* and *regions* again, with a default and an example.
-
-    Boxes are created in *region*, or in *regions* if it has no capacity. Their ssh
-    port accepts connections from *ssh_cidr* only, this machine's address if not set.
+    The class of each cloud declares *region* and *regions* again, with its own default
+    and example. Boxes are created in *region*, or in one of *regions* if *region* has
+    no capacity. The ssh port of a box accepts connections only from *ssh_cidr*. If
+    *ssh_cidr* is not set, `SSHAccess` chooses the networks.
     """
 
     region: str = ""
@@ -94,11 +94,16 @@ class CloudSettings(Table):
 
     @property
     def hides_address(self) -> str:
-        """Return the key that hides the source of ssh connections, "" if none does."""
+        """Return the setting that hides where ssh comes from, "" if none does."""
         return "jump" if self.jump and not self.private else ""
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Conflict if ssh is open to the internet, or its source is unknown."""
+        """
+        Raise Conflict if *ssh_cidr* does not fit the other settings.
+
+        It is wrong if it is the whole internet without *allow_world_ssh*, or if it is
+        missing although a jump host hides the address that ssh connections come from.
+        """
         if self.open_to_world and not self.allow_world_ssh:
             raise Conflict(
                 "ssh_cidr",

@@ -1,4 +1,4 @@
-"""Run the checks of `inv doctor`: each becomes a line, and none raises."""
+"""Run the checks of `inv doctor`; a check that fails becomes a line, not an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from onebox.providers.values import Check
 Step = tuple[str, Callable[[], Check]]
 
 _AGAIN = "inv doctor"
-# Shorter than a long job: the line is then marked.
+# Credentials that expire sooner than this are not reported as good, because a long job
+# may still run when they expire.
 _SOON_SECONDS = 12 * 3600.0
 
 
@@ -29,14 +30,16 @@ def run(
     | None = None,
 ) -> list[Check]:
     """
-    Return one line for each check.
+    Run all checks, and return one line for each.
 
     Args:
-        groups: Each group needs what the ones before it have checked, such as the
-            credentials: a check that fails ends the run after its group.
+        groups: The checks of a group can succeed only if those of the earlier groups
+            did, such as the check of the credentials. If a check fails, the groups
+            after its own group are left out.
 
-        each: Applies a function to the checks of the last group, in parallel if the
-            cloud's client can do that.
+        each: Applies a function to each check of the last group. A cloud whose client
+            can make calls in parallel passes its own function. None means that the
+            checks run one after another.
     """
     *required, last = groups
     lines: list[Check] = []
@@ -51,10 +54,10 @@ def credentials_line(
     name: str, holder: str, expires: float | None, now: float, renew: str
 ) -> Check:
     """
-    Return the line about credentials that have been accepted.
+    Return the line about credentials that the cloud has accepted.
 
     Args:
-        expires: When they expire (epoch seconds), None if they do not.
+        expires: When the credentials expire (epoch seconds), None if they do not.
 
         renew: The command that renews them.
     """
@@ -95,7 +98,8 @@ def _line(step: Step) -> Check:
         refused = type(error) is ProviderError or isinstance(
             error, (NotAllowed, QuotaExceeded, UsageError, ConfigError)
         )
-        # No response, or a throttled call: that proves nothing about a box.
+        # Any other error, such as a missing response or a throttled call, does not
+        # show whether a box can be created.
         ok = False if refused else None
         detail = error.message if refused else f"not known: {error.message}"
         return Check(name, ok, detail, error.next or _AGAIN)

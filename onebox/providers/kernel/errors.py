@@ -1,8 +1,9 @@
 """
-The error classes that every cloud's client needs, and a table that maps responses.
+Each cloud maps the error responses of its API to error classes with these rules.
 
-Each cloud describes its error responses in a table of `Rule`s. `explain` finds the
-first rule that matches and builds the error, with its sentence and its next command.
+A cloud describes its error responses in a table of `Rule`s. `explain` finds the first
+rule that matches a response, and builds the error with the rule's sentence and next
+command.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from onebox.errors import OneboxError, ProviderError, QuotaExceeded
 
 
 class Unanswered(ProviderError):
-    """The API was not reached, or failed at a call that changes nothing."""
+    """The API was not reached, or it failed at a call that changes nothing."""
 
 
 class Exists(ProviderError):
@@ -23,7 +24,7 @@ class Exists(ProviderError):
 
 
 class RetryAfter(Exception):
-    """An error, together with the pause in seconds that the server demands."""
+    """An error, and the pause (seconds) that the server demands before a repetition."""
 
     def __init__(self, error: OneboxError, seconds: float) -> None:
         super().__init__(error.message)
@@ -37,12 +38,12 @@ class Refusal:
     An error response of an API.
 
     Attributes:
-        call: The call, as in "RunInstances in us-east-1".
+        call: The name of the call, such as "RunInstances in us-east-1".
 
         code: The API's own code for the error, "" if it has none.
 
-        details: The text that the patterns of the rules search; by default the code
-            and the message.
+        details: The text in which the rules search their *pattern*. If it is "", they
+            search the code and the message.
 
         changes: Whether the call could have changed anything.
     """
@@ -67,20 +68,22 @@ class Rule:
     """
     One kind of error response, and the error to raise for it.
 
-    A rule matches if each of its conditions does; an empty condition always does.
-    *text*, *next* and *limit* are templates: their fields are those of `Refusal`,
-    `{text}`, and the named groups of the patterns.
+    The conditions are *status*, *code*, *pattern* and *changes*. A rule matches if all
+    its conditions match; an empty condition matches every response. *text*, *next* and
+    *limit* are templates. They can use the fields of `Refusal`, its sentence as
+    `{text}`, and the named groups of *code* and *pattern*.
 
     Attributes:
-        error: The class of the error.
+        error: The class of the error to raise.
 
-        status: The HTTP status codes.
+        status: The HTTP status codes that match.
 
-        code: A pattern for the whole code.
+        code: A regular expression that must match the whole code of the API.
 
-        pattern: A pattern that is searched in the details, in any case.
+        pattern: A regular expression that is searched in the details; upper and lower
+            case are equal.
 
-        changes: Whether the call could have changed anything (None: either way).
+        changes: Whether the call could have changed anything; None matches both.
     """
 
     error: type[OneboxError]
@@ -94,7 +97,7 @@ class Rule:
     limit: str = ""
 
     def match(self, refusal: Refusal) -> OneboxError | None:
-        """Return the error for a response, None if this rule does not match it."""
+        """Return the error for a response, None if this rule does not match."""
         if self.changes not in (None, refusal.changes):
             return None
         if self.status != () and refusal.status not in self.status:

@@ -1,9 +1,9 @@
 """
-How every cloud saves, adopts and deletes an image, so that each can be repeated.
+Every cloud saves, adopts and deletes images with these steps, which can be repeated.
 
-An image carries its id and its owner from the call on that creates it. After a crash
-the same command therefore finds the image that an earlier one began, and goes on with
-it. Nothing is changed or deleted before the owner has been checked.
+The call that creates an image also writes its id and its owner. If a command crashes,
+the same command therefore finds the image that the crashed one began, and continues
+with it. No image is changed or deleted before its owner has been checked.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ R = TypeVar("R")
 
 
 def newest_first(images: Iterable[Image | None]) -> list[Image]:
-    """Return images by their age, the newest first; None is left out."""
+    """Return the images, newest first; each None is left out."""
     present = [image for image in images if image is not None]
     return sorted(present, key=lambda image: (image.created, image.id), reverse=True)
 
 
 def check_stopped(box: Box, stopped: bool) -> None:
-    """Raise ProviderError unless a box that will be saved has stopped."""
+    """Raise ProviderError if *stopped* is False: a running box cannot be saved."""
     if not stopped:
         raise ProviderError(f"box {box.id} must be stopped before it is saved")
 
 
 class ImageStore(abc.ABC, Generic[R]):
     """
-    The images of one cloud. *R* is the cloud's own description of an image.
+    The images of one cloud.
 
-    A cloud implements the abstract methods; its provider calls `save`, `adopt` and
-    `delete`.
+    A *resource*, of type *R*, is the cloud's own description of an image. Each cloud
+    implements the abstract methods; its provider calls `save`, `adopt` and `delete`.
     """
 
     @abc.abstractmethod
@@ -44,27 +44,27 @@ class ImageStore(abc.ABC, Generic[R]):
 
     @abc.abstractmethod
     def find(self, image_id: str) -> Sequence[R]:
-        """Return the resources with this image id, in any state."""
+        """Return the resources that have this image id, in whatever state they are."""
 
     @abc.abstractmethod
     def check_owner(self, resource: R, image: Image) -> None:
-        """Raise NotAllowed unless a resource is this image of this owner."""
+        """Raise NotAllowed unless a resource has the id and the owner of *image*."""
 
     @abc.abstractmethod
     def read(self, resource: R) -> Image | None:
-        """Return a resource as an image, None if it is not one of onebox's."""
+        """Return a resource as an image, None if it is not an image of onebox."""
 
     @abc.abstractmethod
     def is_ready(self, resource: R) -> bool:
-        """Return whether a box can start from a resource."""
+        """Return whether a box can start from a resource now."""
 
     @abc.abstractmethod
     def create(self, box: Box, image: Image) -> None:
-        """Save the disk of a stopped box, unless that has begun already."""
+        """Begin to save the disk of a stopped box, unless an earlier call has begun."""
 
     @abc.abstractmethod
     def wait(self, image: Image) -> R | None:
-        """Return the resource once it is ready, None if it does not become so."""
+        """Return the resource once it is ready, None if it does not become ready."""
 
     @abc.abstractmethod
     def remove(self, resource: R) -> None:
@@ -72,18 +72,18 @@ class ImageStore(abc.ABC, Generic[R]):
 
     @abc.abstractmethod
     def artifact(self, name: str) -> R:
-        """Return the image that Packer built. Raises Gone or UsageError."""
+        """Return the image that Packer built, by its id. Raises Gone or UsageError."""
 
     @abc.abstractmethod
     def mark(self, resource: R, image: Image) -> R:
-        """Write the id and the owner of an image to a resource; return it as it is."""
+        """Tag a resource with the id and owner of *image*; return it with its tags."""
 
     def own(self, image: Image) -> list[R]:
         """
-        Return the resources of an image, in any state.
+        Return the resources of an image, in whatever state they are.
 
         Raises:
-            NotAllowed: One belongs to another owner.
+            NotAllowed: One of the resources belongs to another owner.
         """
         resources = list(self.find(image.id))
         for resource in resources:
@@ -91,11 +91,11 @@ class ImageStore(abc.ABC, Generic[R]):
         return resources
 
     def ready(self, image: Image) -> R | None:
-        """Return a resource of an image that a box can start from, None without one."""
+        """Return a resource of *image* that a box can start from, or None."""
         return next(filter(self.is_ready, self.own(image)), None)
 
     def usable(self, image: Image, where: str) -> R:
-        """Return a resource of an image that a box can start from. Raises Gone."""
+        """Return a resource of *image* that a box can start from, or raise Gone."""
         resource = self.ready(image)
         if resource is None:
             raise Gone(
@@ -109,7 +109,7 @@ class ImageStore(abc.ABC, Generic[R]):
         Save the disk of a stopped box, and wait until a box can start from it.
 
         Raises:
-            Unclear: It may still become an image.
+            Unclear: The image is not ready yet, but may still become ready.
         """
         resource = self.ready(image)
         if resource is None:
@@ -125,15 +125,16 @@ class ImageStore(abc.ABC, Generic[R]):
 
     def adopt(self, artifact: str, image: Image) -> Image:
         """
-        Turn an image that Packer built into *image*.
+        Give an image that Packer built the id, name, recipe and tags of *image*.
 
         Raises:
-            NotAllowed: It is another image of onebox's already.
+            NotAllowed: Packer's image is already another image of onebox.
         """
         resource = self.artifact(artifact)
         if self.read(resource) is not None:
             self.check_owner(resource, image)
-        # Repeated for an adopted image too: a crash may have left only some tags.
+        # An image that is adopted already is marked again, because an earlier command
+        # may have crashed before it had set all tags.
         return self.read(self.mark(resource, image)) or image
 
     def delete(self, image: Image) -> None:

@@ -1,10 +1,10 @@
 """
-The text pairs that a cloud object carries, and the check of who owns it.
+Each cloud object of onebox carries pairs of text, which tell its owner and its facts.
 
 The create call of a box writes these pairs, so no object of onebox ever exists
-without an owner, and a box can be read back completely from the cloud alone.
-Each cloud stores them in its own form (tags, labels, a metadata item), in its own
-`Alphabet`.
+without an owner, and a box can be read back completely from the cloud alone. Each
+cloud stores the pairs in its own form (tags, labels, a metadata item), and writes them
+in its own `Alphabet`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from onebox.providers.kernel.user_data import AGENT, USER, WORK
 from onebox.providers.values import Box, BoxState, Image, Offer, Request, Tags
 
 KINDS = ("box", "builder", "image")
-# An object that lacks one of these has no provable owner, so onebox ignores it.
+# onebox ignores an object that lacks one of these pairs, because nothing proves who
+# owns it.
 _IDENTITY = ("owner", "project", "name", "kind")
 
 
 @dataclass(frozen=True)
 class BoxMetadata:
     """
-    What the cloud objects of one box record about it.
+    The facts that the cloud objects of one box record about the box.
 
-    Times are in seconds, *deadline* since the epoch. With *bootstrap_key* the
-    private half of *host_key* went through user data, so the first connection
-    replaces the key. *system* names the base image that the disk began with.
+    Times are in seconds, *deadline* since the epoch. If *bootstrap_key* is true, the
+    private half of *host_key* was sent in user data, so the first connection replaces
+    the key. *system* names the base image that the disk began with.
 
-    *no_alarm* (AWS): the cloud does not enforce the deadline. *swapping* (AWS): the
-    machine waits for a kept disk. *rescue*: the machine is smaller than requested
-    and only reads a disk.
+    *no_alarm* (AWS) means that the cloud does not enforce the deadline. *swapping*
+    (AWS) means that the machine waits for a kept disk. *rescue* means that the machine
+    is smaller than requested and serves only to read a disk.
     """
 
     box: str
@@ -88,7 +89,7 @@ class BoxMetadata:
         jump: str = "",
         disk_only: bool = False,
     ) -> Box:
-        """Return the box of this metadata, with what the cloud reports about it now."""
+        """Return the box from this metadata and from what the cloud reports now."""
         return Box(
             id=self.box,
             tags=self.tags,
@@ -113,7 +114,7 @@ class BoxMetadata:
         )
 
     def to_pairs(self) -> dict[str, str]:
-        """Return the pairs to store; a value that is unset has no pair."""
+        """Return the pairs to store; a value that is empty or unknown gets no pair."""
         offer = self.offer
         pairs = {
             **tag_pairs(self.tags, self.box),
@@ -143,7 +144,7 @@ class BoxMetadata:
 
     @classmethod
     def from_pairs(cls, pairs: Mapping[str, str]) -> BoxMetadata | None:
-        """Return the metadata in these pairs, None if they are not of a box."""
+        """Return the metadata in these pairs, None if they do not describe a box."""
         tags, box = read_tags(pairs), pairs.get("box", "")
         if tags is None or not box:
             return None
@@ -169,13 +170,13 @@ class BoxMetadata:
 
 
 def identity(tags: Tags, box: str = "") -> dict[str, str]:
-    """Return the pairs that prove whose object it is, and with *box* of which box."""
+    """Return the pairs that prove an object's owner and, if *box* is given, its box."""
     pairs = {"managed": "1", **{key: getattr(tags, key) for key in _IDENTITY}}
     return {**pairs, "box": box} if box else pairs
 
 
 def tag_pairs(tags: Tags, box: str = "") -> dict[str, str]:
-    """Return all pairs for *tags*: the identity, version and expiry."""
+    """Return all pairs for *tags*: those of `identity`, the version and the expiry."""
     times = {"version": tags.version, "expires": _real(tags.expires)}
     return {**identity(tags, box), **times}
 
@@ -207,7 +208,7 @@ def image_pairs(image: Image) -> dict[str, str]:
 
 
 def is_owned(found: Mapping[str, str] | None, expected: Mapping[str, str]) -> bool:
-    """Return whether an object's pairs hold all those of the expected identity."""
+    """Return whether an object's pairs include all pairs of the expected identity."""
     return found is not None and all(
         found.get(key) == value for key, value in expected.items()
     )
@@ -219,7 +220,7 @@ def check_owner(
     """
     Raise NotAllowed unless an object has the expected `identity`.
 
-    Every call that changes or deletes an object makes this check first.
+    A call that changes or deletes an object makes this check first.
     """
     if is_owned(found, expected):
         return
@@ -234,18 +235,18 @@ def check_owner(
 
 
 def check_same_owner(what: str, found: str, owner: str) -> None:
-    """Raise NotAllowed if an object that all boxes of an owner share is another's."""
+    """Raise NotAllowed unless *owner* owns an object that the owner's boxes share."""
     if found != owner:
         raise NotAllowed(f"{what} belongs to another owner: it was not touched")
 
 
 def without_comment(key: str) -> str:
-    """Return an OpenSSH public key as its type and its bytes."""
+    """Return an OpenSSH public key without its comment: only its type and its bytes."""
     return " ".join(key.split()[:2])
 
 
 def number(text: str | None) -> float | None:
-    """Return a text as a finite number, None if it is not one."""
+    """Return a text as a number, None if it is not a finite number."""
     try:
         value = float(text or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The public IPv4 address of this machine."""
+"""Find out the public IPv4 address of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from queue import SimpleQueue
 
 from onebox.errors import UsageError
 
-# Each answers a TLS request with the client's address as text, and nothing else.
+# Each service answers an HTTPS request with the client's address as text, and nothing
+# else.
 SERVICES = (
     "https://checkip.amazonaws.com/",
     "https://api.ipify.org/",
@@ -23,14 +24,15 @@ SECONDS = 5.0
 
 def my_ip(services: Sequence[str] = SERVICES, seconds: float = SECONDS) -> str:
     """
-    Return this machine's public IPv4 address, once two services agree on it.
+    Return this machine's public IPv4 address as soon as two services agree on it.
 
     Raises:
         UsageError: No two services agree, so the user must set `ssh_cidr`.
     """
     answers: SimpleQueue[str] = SimpleQueue()
     for service in services:
-        # A daemon thread: neither this call nor the exit waits for a slow service.
+        # The threads are daemons, so neither this call nor the exit of onebox waits for
+        # a slow service.
         threading.Thread(
             target=lambda service=service: answers.put(_ask(service, seconds)),
             daemon=True,
@@ -52,7 +54,8 @@ def my_ip(services: Sequence[str] = SERVICES, seconds: float = SECONDS) -> str:
 
 def _ask(service: str, seconds: float) -> str:
     """Return the address in a service's answer, "" if there is none."""
-    # S310 warns of file: addresses; these are constants of this module.
+    # Ruff's rule S310 warns that an address may be a file: URL. These addresses are
+    # constants.
     head = {"User-Agent": "onebox"}
     request = urllib.request.Request(service, headers=head)  # noqa: S310 - constants
     try:

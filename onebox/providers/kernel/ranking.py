@@ -1,4 +1,4 @@
-"""The order of offers, and the message when no offer fits."""
+"""Sort offers, and build the error for a size that no offer fits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from onebox.providers.values import Offer, Requirements
 DEFAULT_ARCH = "x86_64"
 _UNAME = {"arm64": "aarch64"}
 _NEAREST = 3
-# Two names are similar if difflib rates them so high (1: equal).
+# Two names are similar if difflib rates them at least this high (1 means equal).
 _ALIKE = 0.6
 
 
 def uname(arch: str) -> str:
     """
-    Return an architecture of a cloud by the name that `uname -m` prints.
+    Return the name that `uname -m` prints for an architecture that a cloud names.
 
     >>> uname("arm64"), uname("ARM64"), uname("X86_64")
     ('aarch64', 'aarch64', 'x86_64')
@@ -28,17 +28,17 @@ def uname(arch: str) -> str:
 
 
 def arch_of(requirements: Requirements) -> str:
-    """Return the architecture that a box must have: its image's, or the default."""
+    """Return the architecture of the image of a box, the default without an image."""
     image = requirements.image
     return image.arch if image and image.arch else DEFAULT_ARCH
 
 
 def disk_gib(requirements: Requirements, default: int) -> int:
     """
-    Return the size in GiB of the disk of a box: large enough for its image too.
+    Return the size in GiB of a box's disk; it is never too small for the image.
 
     Args:
-        default: The size in bytes of the provider's settings.
+        default: The size in bytes that the provider's settings name.
     """
     least = requirements.image.disk if requirements.image else 0
     return math.ceil(max(requirements.disk or default, least) / (1 << 30))
@@ -67,10 +67,11 @@ def price(offer: Offer) -> float:
 
 def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
     """
-    Return offers, best first: spot, the order of named types, price, size.
+    Return the offers, best first.
 
-    Offers that are equal in all of these keep their order, which is that of the
-    user's regions and zones.
+    Spot offers come first, then the order of the types that the user named decides,
+    then the price, then the size. Offers that are equal in all of these stay in the
+    order of the user's regions and zones.
     """
     named = {name: place for place, name in enumerate(requirements.types)}
     return sorted(
@@ -99,7 +100,8 @@ def no_fit(
     Return the error for a size that no offer fits; it names the nearest offers.
 
     Args:
-        offers: All that could be offered; the nearest lack least.
+        offers: All offers that could be made. The nearest ones are those that lack
+            the least CPUs and memory.
     """
 
     def lack(offer: Offer) -> tuple[float, ...]:
@@ -118,7 +120,7 @@ def no_fit(
 
 
 def no_such_type(where: str, name: str, known: Iterable[str]) -> UsageError:
-    """Return the error for a type that a cloud does not have; it names similar ones."""
+    """Return the error for a type that a cloud lacks; it names similar types."""
     near = difflib.get_close_matches(name, sorted(known), _NEAREST, _ALIKE)
     return UsageError(
         f"{where} has no machine type {name}",
@@ -129,7 +131,7 @@ def no_such_type(where: str, name: str, known: Iterable[str]) -> UsageError:
 def wrong_arch(
     types: Sequence[str], arch: str, requirements: Requirements
 ) -> UsageError:
-    """Return the error for types of the user that cannot boot the image."""
+    """Return the error for types that the user named but that cannot boot the image."""
     image = requirements.image
     name = image.name if image else "the image"
     return UsageError(

@@ -1,13 +1,13 @@
 """
-When to repeat an API call, for every cloud.
+Every cloud decides with these rules when to repeat an API call.
 
 The class of an attempt's error decides:
 
-* refused (any other class): the answer is final; never repeated
-* `Throttled`: repeated after a pause, until a budget of seconds is spent
+* `Throttled`: the call is repeated after a pause, until a budget of seconds is spent
 * `Unanswered`: nothing changed, so the call is repeated a few times
-* `Unclear`: the response was lost, so the call may have taken effect; repeated if it
-  carries a token or a name that makes a repetition harmless
+* `Unclear`: the response was lost, so the call may have taken effect; it is repeated
+  if it carries a token or a name that makes a repetition harmless
+* any other class: the API refused the call; this is final, and it is not repeated
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ T = TypeVar("T")
 
 def leave_unclear(error: OneboxError) -> NoReturn:
     """
-    Raise the error of a call that failed after an attempt without a response.
+    Raise the error of an attempt that followed an attempt without a response.
 
     Expired credentials, throttling and a broken network do not show whether the earlier
-    attempt has taken effect. Any other refusal is final.
+    attempt has taken effect, so they become Unclear. Any other refusal is raised as it
+    is.
     """
     if isinstance(error, (NotAllowed, Throttled, Unanswered)):
         raise Unclear(error.message, next=error.next) from error
@@ -41,14 +42,15 @@ class Retry:
     """
     How often, and after which pauses, one API call is repeated.
 
-    The pauses are random, so that many clients do not come back at the same moment,
-    and twice as long on average each time. All times are in seconds.
+    The pauses are random, so that many clients do not call again at the same moment.
+    On average each pause is twice as long as the one before it. All times are in
+    seconds.
 
     Attributes:
         attempts: How many attempts may end without a response.
 
         throttled_seconds: How long to wait in total while the API throttles. A pause
-            that would exceed it is not begun.
+            that would exceed this time is not begun.
 
         longest_demanded: The longest pause that the server can demand; a longer one is
             shortened to it.
@@ -74,13 +76,14 @@ class Retry:
         Args:
             attempt: Makes the call once. Raises OneboxError, or RetryAfter.
 
-            repeatable: A second attempt after a lost response changes nothing.
+            repeatable: Whether a second attempt is harmless if the first one has
+                taken effect but its response was lost.
 
-            after_loss: Called with the error that follows a lost response. Returns
-                the result of the lost call, or raises.
+            after_loss: Called with the final error if the response of an earlier
+                attempt was lost. Returns the result of that attempt, or raises.
 
         Raises:
-            Unclear: No attempt had a response, and one may have taken effect.
+            Unclear: The response of an attempt was lost, so it may have taken effect.
         """
         tries = unanswered = 0
         lost = False

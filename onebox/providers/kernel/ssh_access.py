@@ -1,4 +1,4 @@
-"""The networks that may reach the ssh port of a box."""
+"""Decide which networks may reach the ssh port of a box."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import ipaddress
 import time
 from collections.abc import Callable
 
-# The widest prefix that can be one person's own network: 10.0.0.0/8 is one, and the
-# largest public allocations are as wide.
+# A network with a shorter prefix than this (by IP version) cannot be one person's own.
+# 10.0.0.0/8 can be, and the largest public allocations are as wide.
 _WIDEST = {4: 8, 6: 16}
 _UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
-# A client that reaches a box's private address has one of these itself.
+# A client that can reach a box's private address has an address in one of these
+# networks itself.
 PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-# All candidates of one create are tried within this time; after a run of hours, this
-# machine may have another address.
+# This machine's address is looked up again after this time, because the address may
+# change during a run of hours. All candidates of one create are tried within the time.
 ADDRESS_SECONDS = 300.0
 WORLD_NOTE = "its ssh port is open to the whole world (allow_world_ssh)"
 
 
 def is_world(cidr: str) -> bool:
     """
-    Return whether a network in CIDR notation is too wide to be anyone's own.
+    Return whether a network in CIDR notation is too wide to be one person's own.
 
     >>> is_world("0.0.0.0/1"), is_world("10.0.0.0/8"), is_world("2000::/3")
     (True, False, True)
@@ -29,7 +30,7 @@ def is_world(cidr: str) -> bool:
     network = ipaddress.ip_network(cidr, strict=False)
     if isinstance(network, ipaddress.IPv6Network):
         if network.subnet_of(_MAPPED):
-            # IPv4 addresses in IPv6 notation.
+            # These are IPv4 addresses in IPv6 notation, so the IPv4 limit applies.
             return network.prefixlen - _MAPPED.prefixlen < _WIDEST[4]
         if network.subnet_of(_UNIQUE_LOCAL):
             return False
@@ -40,8 +41,9 @@ class SSHAccess:
     """
     The networks that may reach ssh, from the settings of one provider.
 
-    `ssh_cidr` decides if it is set. Otherwise a box with only a private address is
-    open to private networks, and every other box only to this machine.
+    If `ssh_cidr` is set, only that network may reach ssh. Otherwise a box with only a
+    private address is open to private networks, and every other box only to this
+    machine.
 
     Args:
         my_ip: Returns this machine's public address.
@@ -51,7 +53,7 @@ class SSHAccess:
     Attributes:
         is_private: Whether only private networks may reach ssh.
 
-        is_world: Whether everyone may.
+        is_world: Whether `ssh_cidr` is so wide that everyone may reach ssh.
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class SSHAccess:
         Return the networks that may reach ssh.
 
         Args:
-            refresh: Look this machine's address up again: it may have changed.
+            refresh: Whether to look this machine's address up again, because it may
+                have changed.
 
         Raises:
-            UsageError: This machine's address is not certain.
+            UsageError: This machine's address cannot be found out with certainty.
         """
         if self._fixed:
             return self._fixed

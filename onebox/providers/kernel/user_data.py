@@ -1,11 +1,12 @@
 """
-The user data of a box: it enforces the deadline from the first boot on.
+The user data of a box holds a script, which enforces the deadline from the first boot.
 
 At every boot, before sshd starts, the script writes the box's id and deadline, and
 starts two mechanisms that power the box off: the watchdog (`onebox.agent.watchdog`),
 and a systemd timer in case the watchdog or its Python is broken. Their units are
-below /run, so an image that is saved from a box does not contain them. The script
-also removes the other traces of the box that an image was saved from.
+below /run, so an image that is saved from a box does not contain them. If the box was
+created from a saved image, the script also removes what else the image holds of the
+box that it was saved from.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ WORK = "work"
 ROOT = "/var/lib/onebox"
 AGENT = f"{ROOT}/agent.pyz"
 HOST_KEY = "/etc/ssh/onebox_host_key"
-# How many seconds the systemd timer is later than the deadline: the longest time that
-# the watchdog needs to let a job save its state and to flush the disks.
+# The systemd timer fires this many seconds after the deadline. It is the longest time
+# that the watchdog needs to let a job save its state and to flush the disks.
 LATE = 100.0
-# No deadline is further away than this (see `limits.max_hours`), so a clock that is
-# years behind cannot keep a box on for years.
+# No deadline is more than this many seconds away (see `limits.max_hours`). If the box's
+# clock is further behind, the script limits the time that is left to this, so that the
+# box does not stay on for years.
 LONGEST = 14 * 86400
 
 
@@ -45,36 +47,37 @@ def user_data(
     until: str = "",
 ) -> bytes:
     """
-    Return the user data for cloud-init; the same bytes for the same request.
+    Return the user data for cloud-init; the same request leads to the same bytes.
 
-    The limits are 16,384 bytes on EC2 (the packed form is far below), 64 KiB on
+    The clouds accept 16,384 bytes on EC2 (the packed form is far smaller), 64 KiB on
     DigitalOcean and 256 KiB on Google Cloud.
 
     Args:
-        notice: The metadata service that announces a preemption.
+        notice: The metadata service that announces a preemption, "" if there is none.
 
-        host_key: Make the request's key the only host key of sshd. Otherwise the box
-            generates its own, and cloud-init publishes it where the cloud supports
-            that (Google's guest attributes).
+        host_key: Whether the request's key becomes the only host key of sshd. If
+            False, the box generates its own key, and cloud-init publishes it where
+            the cloud supports that (Google's guest attributes).
 
-        packed: Compress the result; only EC2 accepts bytes that are not text.
+        packed: Whether the result is compressed. Only EC2 accepts compressed bytes.
 
-        late: How many seconds the systemd timer is later than the deadline.
+        late: The systemd timer fires this many seconds after the deadline.
 
-        until: Shell that sets the variable `deadline` (whole seconds) at every
-            boot, for clouds where user data never changes.
+        until: Shell code that sets the variable `deadline` (whole seconds) at every
+            boot, for clouds where user data cannot change. "" means that the
+            deadline of the request is written into the script.
     """
     script = until + _arming(request, notice, host_key, late, until != "")
     script += _user(request)
     script += _host_key(request) if host_key else ""
     script += _sshd(HOST_KEY if host_key else "/etc/ssh/ssh_host_ed25519_key")
     config = {
-        # bootcmd is the first module, and runs at every boot.
+        # bootcmd is cloud-init's first module, and cloud-init runs it at every boot.
         "bootcmd": [_without_comments(script)],
         "ssh_deletekeys": True,
         "ssh_genkeytypes": ["ed25519"],
     }
-    # JSON is valid YAML, and needs no second escaping.
+    # cloud-init expects YAML. JSON is valid YAML, and json.dumps escapes the script.
     text = f"#cloud-config\n{json.dumps(config, indent=0)}\n".encode("ascii")
     return gzip.compress(text, 9, mtime=0) if packed else text
 
@@ -89,7 +92,8 @@ def startup_script(request: Request, *, notice: Notice, late: float = LATE) -> s
     """
     Return the startup script for a Google image without cloud-init.
 
-    The image generates its host keys itself, and publishes them as guest attributes.
+    Such an image generates its host keys itself, and publishes them as guest
+    attributes.
     """
     return (
         "#!/bin/sh\n"
@@ -115,14 +119,16 @@ def _arming(
         **({} if reads_deadline else {"deadline": config.deadline}),
         "setup_grace": config.setup_grace,
         "idle_grace": config.idle_grace,
-        # Not halt: a halted EC2 instance stays running, and is billed.
+        # The command is not halt: for EC2 a halted instance is still running, so EC2
+        # goes on billing it.
         "poweroff": ["systemctl", "poweroff"],
         "poweroff_force": ["systemctl", "poweroff", "-ff"],
         "sudo": ["sudo", "-n"],
         "notice": notice,
         "host_key": HOST_KEY if host_key else "",
     }
-    # Without a seed: a disk that starts in another machine holds its agent already.
+    # There is no seed if an existing disk starts again, because that disk holds the
+    # agent already.
     seed = gzip.compress(config.seed, 9, mtime=0) if config.seed else b""
     return _ARM.format(
         deadline=deadline,
@@ -132,7 +138,8 @@ def _arming(
         home=HOME,
         work=WORK,
         box=shlex.quote(request.box),
-        # Its opening brace is cut off: the script prints another, and the boot's time.
+        # The opening brace of the JSON is cut off: the script prints a brace itself,
+        # and the time of the boot after it.
         config=shlex.quote(json.dumps(box)[1:]),
         armed='\'{"armed": %s, "deadline": %s, %s\\n\' $now $deadline'
         if reads_deadline
@@ -161,9 +168,10 @@ def _sshd(host_key: str) -> str:
     return _SSHD.format(line=line)
 
 
-# The timer comes first and needs only systemd, so the box ends even if a later step
-# fails.
-# `armed` is the time of this boot, so that a reboot does not prolong anything.
+# Of all units the script starts the timer first, and the timer needs only systemd. So
+# the box powers itself off even if a later step of the script fails.
+# `armed` in box.json is the time of this boot. The watchdog lets the box run for the
+# seconds from `armed` to the deadline, so a reboot does not give the box more time.
 _ARM = """\
 # onebox: arm this box, at every boot.
 umask 022
@@ -252,7 +260,8 @@ mv -f {root}/box.new {root}/box.json
 systemctl restart --no-block onebox-watch.service onebox-off.service
 """
 
-# No password can match *, and unlike ! it does not lock the account.
+# The user's password entry is *, which no password matches. The entry ! would also lock
+# the account.
 _USER = """\
 id -u {user} >/dev/null 2>&1 || useradd -m -d {home} -U -s /bin/bash -p '*' {user}
 mkdir -p {home}/.ssh {home}/{work}
@@ -269,8 +278,8 @@ echo '{user} ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-{user}
 chmod 440 /etc/sudoers.d/90-{user}
 """
 
-# Written once for each box, because the client rotates the key later. The name is
-# one that neither cloud-init nor the image uses.
+# The script writes the host key only once for each box, because the client replaces the
+# key later. Neither cloud-init nor the image uses a host key file of this name.
 _HOST_KEY = """\
 if [ ! -s {file} ] || [ "$(cat {file}.box 2>/dev/null)" != {box} ]; then
 rm -f {file}*
@@ -280,7 +289,9 @@ echo {box} >{file}.box
 fi
 """
 
-# sshd uses the first value that it reads for an option, but every HostKey.
+# For most options sshd uses the first value that it reads, so the script makes sshd
+# read onebox's file first. But sshd uses every HostKey line that it reads, so the
+# script turns the other HostKey lines into comments.
 _SSHD = """\
 conf=/etc/ssh/sshd_config
 every="Include $conf.d/*.conf"

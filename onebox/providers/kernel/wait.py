@@ -1,4 +1,4 @@
-"""The one loop that repeats a question or an action until it has succeeded."""
+"""Repeat a question or an action until it succeeds or the time is up."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Poller:
     Attributes:
         sleep: Pauses for a number of seconds.
 
-        clock: Returns the time in seconds. None: the sum of the pauses is the time,
-            for callers whose *sleep* is faster than a real one.
+        clock: Returns the time in seconds. None means that the sum of the pauses
+            counts as the time, for callers whose *sleep* is faster than a real one.
 
         first: The first pause, in seconds; each further one is half as long again.
 
@@ -37,7 +37,7 @@ class Poller:
         """
         Return the first true result of *look*, None if there is none in *seconds*.
 
-        The last look is after the deadline, so no event before it is missed.
+        The last look is after the deadline, so no event before the deadline is missed.
         """
         began = self.clock() if self.clock else 0.0
         pause, paused = self.first, 0.0
@@ -58,7 +58,7 @@ class Poller:
             what: The activity, as in "stopping ob-1".
 
         Raises:
-            Unclear: There was none in *seconds*.
+            Unclear: There was no true result in *seconds*.
         """
         found = self.until(look, seconds)
         if found is None:
@@ -77,11 +77,11 @@ class Poller:
         Return the result of *act*, repeated while its object is busy.
 
         Args:
-            is_busy: Returns whether an error only means that it is too early.
+            is_busy: Returns whether an error only means that the object is still busy.
 
         Raises:
-            ProviderError: The object is still busy after so many seconds, or the
-                error is another one.
+            ProviderError: The object is still busy after *seconds*, or *act* raised an
+                error that does not mean "busy".
         """
         busy: list[ProviderError] = []
 
