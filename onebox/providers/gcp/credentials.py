@@ -74,7 +74,7 @@ def project(account: Account, configured: str) -> str:
     Return the project that onebox.toml names, else the one of the credentials.
 
     Raises:
-        UsageError: Neither onebox.toml nor the credentials name a project.
+        UsageError: No project is named in onebox.toml or in the credentials.
     """
     if configured or account.project:
         return configured or account.project
