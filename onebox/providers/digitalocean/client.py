@@ -135,8 +135,8 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
                 nothing.
 
         Raises:
-            Unclear: The call may have taken effect, or may still do so. If the error is
-                a `Failed`, the call does not take effect any more.
+            Unclear: The call may have taken effect, or may still do so. A `Failed`
+                error means that it takes no effect later, if it has not already.
         """
         return self._ask("POST", path, {}, body, again=again)
 

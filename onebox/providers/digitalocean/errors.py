@@ -37,7 +37,9 @@ _VERBS = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 class Failed(Unclear):
     """
-    The API itself reported a failure: the call has taken effect by now, or never will.
+    The API answered with a failure of its own: the call takes no effect later.
+
+    It may have taken effect already.
     """
 
 

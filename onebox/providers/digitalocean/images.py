@@ -53,7 +53,7 @@ class Snapshots(ImageStore[Answer]):
         check_owner(f"image {image.id}", identity(present.tags), identity(image.tags))
 
     def read(self, resource: Answer) -> Image | None:
-        """Return a snapshot as an image, None if it is not one of onebox's."""
+        """Return a snapshot as an image, None if it does not belong to onebox."""
         image = metadata.read_image(resource.get("tags") or [])
         if image is None:
             return None

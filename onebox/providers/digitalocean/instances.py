@@ -109,7 +109,7 @@ def read_box(
     notes: tuple[str, ...],
     now: float,
 ) -> Box | None:
-    """Return a droplet as a box, None if it is not onebox's."""
+    """Return a droplet as a box, None if it does not belong to onebox."""
     stored = metadata.read(droplet.get("tags") or [])
     if stored is None:
         return None

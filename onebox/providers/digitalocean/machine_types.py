@@ -53,7 +53,7 @@ def offers(
     least_disk: int,
 ) -> list[Offer]:
     """
-    Return the offers for a size, cheapest first, then in the order of the regions.
+    Return at most MOST offers for a size, sorted by price and then by region.
 
     Args:
         least_disk: The smallest disk in GB that the image fits on.

@@ -48,7 +48,7 @@ def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
 
 def start(cloud: Cloud, droplets: Droplets, number: int) -> Answer:
     """
-    Power a droplet on; return it when it is active and has its address.
+    Power a droplet on; return it once it is active.
 
     Raises:
         Unclear: The droplet is still off after the time limit.

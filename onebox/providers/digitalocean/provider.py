@@ -107,7 +107,7 @@ class DigitalOcean(CloudProvider):
         self.poll_interval = self._timeouts.poll_interval
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the offers for the requirements, by price and then by region."""
+        """Return the offers that fit the requirements, by price and then by region."""
         if requirements.spot:
             raise machine_types.no_spot(
                 self._catalogue, requirements, self._settings.all_regions
@@ -277,7 +277,9 @@ class DigitalOcean(CloudProvider):
         return self._box(now)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address instead of the former one."""
+        """
+        Open ssh to this machine's current address only; return whether a rule changed.
+        """
         self._droplets.owned(box)
         networks = self._access.networks(refresh=True)
         return network.ensure(self._cloud, box.tags.owner, box.id, networks)

@@ -24,9 +24,9 @@ class Timeouts:
 
     *consistency_lag* is how long the API's lists may lag behind. *poll_interval* is the
     time between two polls. *shutdown* is how long a droplet may take to shut down
-    before its power is cut. *action* limits the wait for a stop or a start, *image* for
-    a snapshot or its copy, and *deletion* for a deletion. Prices are requested again
-    after *price_cache*.
+    before its power is cut. *action* limits the wait for a stop or a start, *image* the
+    wait for a snapshot or its copy, and *deletion* the wait for a deletion. Prices are
+    requested again after *price_cache*.
     """
 
     connect: float = 10.0

@@ -43,7 +43,7 @@ _GIB = 1 << 30
 
 def launch(cloud: Cloud, rules: network.Rules, request: Request) -> Any:
     """
-    Return the instance of this request; create it unless it exists already.
+    Return the instance of this request, and create it unless it exists already.
 
     Raises:
         ProviderError: The instance was not created, and nothing of it is left.
@@ -151,7 +151,7 @@ def _created(cloud: Cloud, request: Request, doing: str) -> Any:
 def body(
     cloud: Cloud, rules: network.Rules, request: Request, source: base_images.Source
 ) -> dict[str, Any]:
-    """Return the instance that the call `instances.insert` is to create."""
+    """Return the description of the new instance, for the call `instances.insert`."""
     zone, settings = request.offer.place, cloud.settings
     owned = metadata.labels(request.box, request.tags)
     gigabytes = math.ceil((request.disk or settings.disk) / _GIB)
@@ -236,7 +236,8 @@ def _items(
         "enable-guest-attributes": "TRUE",
         "serial-port-enable": "FALSE",
     }
-    # The box generates its own host key, and publishes the public half.
+    # The request's host key is removed, because the box generates its own host key and
+    # publishes the public half.
     request = dataclasses.replace(request, host_key=HostKey("", ""))
     if source.cloud_init:
         text = user_data.user_data(request, notice="gce", host_key=False)

@@ -16,7 +16,7 @@ from onebox.providers.values import Check
 # No instance has this name. It serves to ask which permissions the user would have on
 # an instance.
 _NO_INSTANCE = "onebox-doctor"
-# Google's names of the quotas that a box of any size needs.
+# These are Google's names for the quotas that boxes of all sizes count against.
 _QUOTAS = ("CPUS", "PREEMPTIBLE_CPUS", "INSTANCES", "SSD_TOTAL_GB", "IN_USE_ADDRESSES")
 _QUOTA_PAGE = "https://console.cloud.google.com/iam-admin/quotas"
 _BILLING_API = (

@@ -200,7 +200,7 @@ def retry_after(error: Exception) -> float | None:
 
 
 def no_credentials(detail: str) -> NotAllowed:
-    """Return the error for a machine without credentials for Google."""
+    """Return the error for missing or unusable credentials for Google."""
     return NotAllowed(
         f"there are no usable credentials for Google Cloud: {_short(detail)}",
         next=f"{LOGIN}, or set GOOGLE_APPLICATION_CREDENTIALS",

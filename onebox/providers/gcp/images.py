@@ -32,7 +32,7 @@ _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 def get(cloud: Cloud, image: str) -> Any:
     """
-    Return the resource of an image.
+    Return the API's resource for an image.
 
     Args:
         image: The name of an image in the project, or the address of an image or of an
@@ -79,7 +79,7 @@ def project_of(cloud: Cloud, image: str) -> str:
 
 @dataclass(frozen=True)
 class ProjectImages(ImageStore[Any]):
-    """The saved images of the project. The id of an image is its name."""
+    """The saved images of the project; the id of an image is its name there."""
 
     cloud: Cloud
 
@@ -112,7 +112,7 @@ class ProjectImages(ImageStore[Any]):
             )
 
     def read(self, resource: Any) -> Image | None:
-        """Return a resource as an image, None if it is not one of onebox's."""
+        """Return a resource as an image, None if it does not belong to onebox."""
         record = metadata.read_record(resource.description)
         tags = metadata.read_tags(resource.labels, record)
         if tags is None:

@@ -99,7 +99,7 @@ def state(instance: Any) -> BoxState:
 
 def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     """
-    Return an instance as a box, None if it is not onebox's.
+    Return an instance as a box, None if it does not belong to onebox.
 
     A running instance whose host key is unknown counts as starting, because a client
     could not verify its ssh server yet.
@@ -128,7 +128,7 @@ def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
 
 
 def read_metadata(instance: Any) -> BoxMetadata | None:
-    """Return the metadata of an instance, None if it is not onebox's."""
+    """Return the metadata of an instance, None if it does not belong to onebox."""
     return metadata.read(instance.labels, read_record(instance))
 
 

@@ -216,7 +216,7 @@ def used_by(cloud: Cloud, owner: str) -> str:
 
 
 def _owner(rule: Any) -> str:
-    """Return the owner in a rule's description, "" if the rule is not onebox's."""
+    """Return the owner in a rule's description, "" if the rule is not from onebox."""
     with contextlib.suppress(ValueError):
         record = json.loads(rule.description)
         if isinstance(record, dict) and record.get("onebox"):

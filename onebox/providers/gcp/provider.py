@@ -121,7 +121,7 @@ class GCP(CloudProvider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes; one call lists those of all zones."""
+        """Return this owner's boxes in all zones, which one call lists."""
         found = self._cloud.everywhere(
             "instances", "looking for boxes", filter=metadata.owner_filter(owner)
         )
@@ -129,7 +129,7 @@ class GCP(CloudProvider):
         return sorted(mine, key=lambda box: (box.created, box.id))
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return this box, None if it does not exist."""
+        """Return this box, None if it does not exist or does not belong to onebox."""
         _check_id(box)
         instance = instances.find(self._cloud, box, place)
         if instance is None or metadata.read_tags(instance.labels, {}) is None:
@@ -216,7 +216,9 @@ class GCP(CloudProvider):
         return doctor.checks(self._cloud, self._prices, self._rules.access)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address instead of the former one."""
+        """
+        Open ssh to this machine's current address only; return whether rules changed.
+        """
         changes = self._rules.open(box.tags.owner, refresh=True)
         self._rules.wait(changes)
         return bool(changes)

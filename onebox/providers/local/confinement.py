@@ -49,7 +49,7 @@ def confine(layout: Layout, boot: BootConfig) -> Sequence[str]:
     note = Protection(abi, no_view).note
     notes = [note] if note else []
     if abi and no_view and mounts.holds(mounts.SCRATCH[0], layout.path):
-        # A sentence for the user, not a path that is used.
+        # The text is a sentence for the user. It does not use the path /tmp.
         notes.append("/tmp is out of reach, because the boxes themselves lie in it")  # noqa: S108
     return notes
 
@@ -119,7 +119,7 @@ class Protection:
 
     @property
     def note(self) -> str:
-        """A note for a new box, "" if its confinement is complete."""
+        """A note for the user of a new box, "" if its confinement is complete."""
         if self.complete:
             return ""
         return "a job is confined only in part here: inv doctor lists what it reaches"

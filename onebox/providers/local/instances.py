@@ -16,7 +16,7 @@ from .layout import BootConfig, Layout, read_json
 # A box's directory has the prefix NEW while the box is being created, and DELETED while
 # it is being deleted.
 NEW, DELETED = ".new-", ".gone-"
-# The folder in the box's home that holds the project.
+# This folder in the box's home holds the project.
 WORK = "work"
 
 

@@ -33,17 +33,17 @@ class Layout:
 
     @property
     def record(self) -> Path:
-        """The client's data about the box: tags, offer, image, host key."""
+        """A file with the client's data about the box: tags, offer, image, host key."""
         return self.path / "record.json"
 
     @property
     def boot(self) -> Path:
-        """The supervisor's configuration: keys, deadline, faults to inject."""
+        """A file with the boot configuration: keys, deadline, faults to inject."""
         return self.path / "boot.json"
 
     @property
     def state(self) -> Path:
-        """The supervisor's report: state, port, and why the box stopped."""
+        """A file with the supervisor's report: state, port, and why the box stopped."""
         return self.path / "state.json"
 
     @property
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def log(self) -> Path:
-        """The output of both processes: the box's console."""
+        """The box's console, which is the output of the supervisor and the machine."""
         return self.path / "supervisor.log"
 
     @property

@@ -35,7 +35,8 @@ _SSH_INCLUDES = Path("/etc/ssh/ssh_config.d")
 
 _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE = 1 << 1, 1 << 2, 1 << 3, 1 << 12, 1 << 14
-_FROM_HOST_ONLY = 1 << 19  # MS_SLAVE: unmounted here too if the host does
+# With MS_SLAVE, mounts and unmounts of the host happen here too, but not the reverse.
+_FROM_HOST_ONLY = 1 << 19
 
 # This system call exists since Linux 5.12, with the same number on every architecture.
 _MOUNT_SETATTR = 442

@@ -79,7 +79,11 @@ ask() {{
 
 
 def write(into: Path, power: Path) -> None:
-    """Write the commands of a box; they send their orders through the pipe *power*."""
+    """
+    Write the commands of a box, which send orders to the supervisor by a pipe.
+
+    *power* is the path of the pipe.
+    """
     into.mkdir(mode=0o700, exist_ok=True)
     head = _HEAD.format(power=shlex.quote(str(power)))
     for name, body in _SCRIPTS.items():

@@ -92,7 +92,12 @@ class Local(Provider):
         return host.base()
 
     def now(self) -> float:
-        """Return the kernel's time, which programs such as faketime do not change."""
+        """
+        Return the time (epoch seconds).
+
+        If this process's clock is far from the kernel's, return the kernel's, which
+        programs such as faketime do not change.
+        """
         ours, kernel = self._clock(), host.clock()
         return kernel if abs(kernel - ours) > CLOSE_SECONDS else ours
 
@@ -158,7 +163,9 @@ class Local(Provider):
             return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Start a stopped box again; its home directory is unchanged."""
+        """
+        Start a stopped box again, with a new deadline and the home directory it had.
+        """
         layout = self._layout(box.id)
         instances.check_owner(layout, box.tags)
         power.wait_while_stopping(layout)
@@ -184,7 +191,7 @@ class Local(Provider):
         deletion.remove(layout)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return the directories and processes that exist of this box."""
+        """Return the directories and processes of this box that still exist."""
         return deletion.leftovers(self._layout(box))
 
     def images(self, owner: str) -> Sequence[Image]:

@@ -26,17 +26,20 @@ from .mounts import SCRATCH, holds
 _NO_NEW_PRIVS = 38
 _CAPBSET_DROP = 24
 
-# These numbers are the same on every architecture.
+# These are the numbers of Landlock's system calls, the same on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_QUESTION = 1
 _RULE_PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE = 1 << 4 | 1 << 5
-_MAKE = 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12  # all but device files
+# This is the right to create files of all kinds, except device files.
+_MAKE = 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12
 _MAKE_DEVICE = 1 << 6 | 1 << 11
-_REFER = 1 << 13  # rename across directories: ABI 2
-_TRUNCATE = 1 << 14  # ABI 3
+# The right to rename files across directories exists since ABI 2.
+_REFER = 1 << 13
+# The right to truncate files exists since ABI 3.
+_TRUNCATE = 1 << 14
 
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _WRITE_FILE | _REMOVE | _MAKE | _REFER | _TRUNCATE
@@ -190,11 +193,11 @@ def _device_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
 
 def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
     """
-    Yield *path*, or the entries below it that are not hidden.
+    Yield *path* if nothing in it is hidden, else the visible paths in it.
 
-    If *path* contains a hidden path, it gets no rule itself, because a rule of Landlock
-    cannot take back a right that the rule of a parent directory gives. Its other
-    entries get rules instead.
+    A directory that contains a hidden path gets no rule itself, because a rule of
+    Landlock cannot take back a right that the rule of a parent directory gives. The
+    other entries of the directory get rules instead.
     """
     if path in hidden:
         return
@@ -241,8 +244,8 @@ def _power_programs() -> tuple[Path, ...]:
     for name in _POWER_PROGRAMS:
         for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
             program = shutil.which(name, path=folder)
-            # A busybox is left out, because this one file is all commands, so the box
-            # needs it.
+            # The file of busybox stays executable, because this one file contains all
+            # commands.
             if program and "busybox" not in os.path.realpath(program):
                 found.add(Path(program).resolve())
     return tuple(found)
