@@ -1,11 +1,11 @@
-"""The DigitalOcean images that base names such as "ubuntu-24.04" stand for."""
+"""Find the DigitalOcean images that base names such as "ubuntu-24.04" stand for."""
 
 from __future__ import annotations
 
 from onebox.errors import Gone, ProviderError, UsageError
 from onebox.providers.digitalocean.client import Cloud
 
-# DigitalOcean's names for the environments of onebox.toml.
+# This maps each base name that onebox.toml may use to DigitalOcean's name of the image.
 _BASES = {
     "ubuntu-24.04": "ubuntu-24-04-x64",
     "ubuntu-22.04": "ubuntu-22-04-x64",
@@ -17,15 +17,17 @@ DEFAULT = "ubuntu-24.04"
 
 def slug(name: str) -> str:
     """
-    Return DigitalOcean's name for an environment.
+    Return DigitalOcean's name for the image that a base name stands for.
 
     Args:
-        name: The environment's name, or what `Provider.base` has returned for it.
+        name: The base name, or what `Provider.base` has returned for it, or "" for the
+            default.
 
     Raises:
-        UsageError: There is no such environment.
+        UsageError: The base name is unknown.
     """
-    # `Provider.base` adds the number of the image.
+    # `Provider.base` returns DigitalOcean's name, a space and the image's number. The
+    # number is ignored here.
     name = name.split(" ")[0] or DEFAULT
     if name in _BASES.values():
         return name

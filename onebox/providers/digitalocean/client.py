@@ -1,10 +1,10 @@
 """
-The DigitalOcean API client: every request goes through this file.
+The DigitalOcean API client: every request of onebox goes through this file.
 
-python-digitalocean supplies the API's address, the token and the HTTP session, from
-the environment variables that its users know. Its own requests are replaced here: they
-have no time limit, raise errors without the status and the headers of the response,
-follow redirects with the token, and are never repeated.
+python-digitalocean supplies the API's address and the token, from the environment
+variables that its users know, and the HTTP session. Its functions for requests are not
+used, because they have no time limit, raise errors without the status and the headers
+of the response, send the token to redirected addresses, and never repeat a request.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _LATER = "inv status, in a minute"
 
 class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     """
-    The API, with the address and the token in the SDK's environment variables.
+    The API, at the address and with the token in the SDK's environment variables.
 
     Attributes:
         clock: Returns the time (epoch seconds) by DigitalOcean's clock.
 
-        timeouts: The time limits.
+        timeouts: The time limits of requests and waits.
 
         poller: The loop that waits for a change of state.
 
@@ -111,7 +111,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
 
     @property
     def secret(self) -> str:
-        """Return the token, for comparisons only."""
+        """Return the token, only for comparison with another token."""
         return self._token
 
     def get(self, path: str, **query: str) -> Answer:
@@ -119,7 +119,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         return self._ask("GET", path, query, None, again=True)
 
     def all(self, path: str, key: str, **query: str) -> list[Answer]:
-        """Return the items of all pages of a list, each once."""
+        """Return the items of a list from all its pages, each item once."""
         found: dict[str, Answer] = {}
         for page in self._pages(path, query):
             for item in page.get(key) or []:
@@ -131,11 +131,12 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         Create a resource, or begin an action.
 
         Args:
-            again: A second call changes nothing, so the call may be repeated.
+            again: Whether the call may be repeated, because a second call changes
+                nothing.
 
         Raises:
-            Unclear: The call may have taken effect. If the error is `Failed`, it does
-                not take effect any later.
+            Unclear: The call may have taken effect, or may still do so. A `Failed`
+                error means that it takes no effect later, if it has not already.
         """
         return self._ask("POST", path, {}, body, again=again)
 
@@ -159,7 +160,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     def _ask(
         self, method: str, path: str, query: Query, body: Any, *, again: bool
     ) -> Answer:
-        """Make a request, repeated as `kernel.retry` describes."""
+        """Make a request, and repeat it by the rules in `kernel.retry`."""
         if self.trouble is not None:
             raise self.trouble
         path = path.strip("/")
@@ -197,14 +198,16 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
             f"DigitalOcean accepts no more calls from this account{duration}",
             next="the same command, later",
         )
-        # The server rounds down to a whole second.
+        # A tenth of a second is added, because the server rounds down to a whole
+        # second.
         return error if seconds is None else RetryAfter(error, seconds + 0.1)
 
     def _exchange(
         self, method: str, path: str, query: Query, body: Any
     ) -> tuple[int, Mapping[str, str], bytes]:
-        # The server may close a kept connection during a request, whose outcome is
-        # unclear then. So each request that changes something has a new connection.
+        # The server may close a reused connection while a request is sent, and then the
+        # outcome of the request is unclear. So each request that changes something uses
+        # a new connection.
         session = self._session if method == "GET" else requests.Session()
         end = time.monotonic() + self.timeouts.request
         try:
@@ -252,7 +255,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
 
 @dataclass(frozen=True)
 class _Bearer(AuthBase):
-    """The token. As an `auth` object it takes precedence over ~/.netrc."""
+    """Sends the token with a request; as an `auth` object it overrides ~/.netrc."""
 
     token: str
 
@@ -262,7 +265,7 @@ class _Bearer(AuthBase):
 
 
 class _NotSentError(Exception):
-    """The request was not sent."""
+    """The request was not sent, so it had no effect."""
 
 
 class _CutError(Exception):
@@ -270,7 +273,7 @@ class _CutError(Exception):
 
 
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that the API asks to wait, None if it does not."""
+    """Return the seconds that the API asks to wait, None if it names no time."""
     after = headers.get("Retry-After", "").strip()
     if after.isdigit():
         return float(after)
@@ -281,7 +284,11 @@ def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _read(data: bytes) -> Answer | None:
-    """Return the JSON object in a response: {} if it is empty, None if it is none."""
+    """
+    Return the JSON object in a response.
+
+    Return {} for an empty response, None for one that is not a JSON object.
+    """
     if not data.strip():
         return {}
     try:
@@ -306,7 +313,9 @@ def _without_response(
 
 
 def _is_safe(address: str) -> bool:
-    """Return whether a token may be sent there: encrypted, or within this machine."""
+    """
+    Return whether the address is encrypted or on this machine: safe for the token.
+    """
     parts = urlsplit(address)
     if parts.scheme == "https" or parts.hostname == "localhost":
         return True

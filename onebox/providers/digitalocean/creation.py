@@ -1,4 +1,4 @@
-"""Create a droplet once, also if the response of the call is lost."""
+"""Create exactly one droplet, even if the response to the create call is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def body(
     request: Request, settings: DigitalOceanSettings, image: str | int, key: str
 ) -> Answer:
     """
-    Return the body of the create call, with the deadline in its user data.
+    Return the body of the create call, with the boot program in its user data.
 
     Args:
         key: The fingerprint of an ssh key in the account.
@@ -37,12 +37,12 @@ def body(
         "image": image,
         "tags": metadata.of_box(request),
         "user_data": script.decode("ascii"),
-        # Without a key DigitalOcean sends a root password by mail.
+        # Without a key, DigitalOcean would mail a root password to the user.
         "ssh_keys": [key],
         "backups": False,
         "ipv6": False,
         "monitoring": False,
-        # The agent behind DigitalOcean's web console.
+        # This would install the agent of DigitalOcean's web console.
         "with_droplet_agent": False,
     }
     if settings.private:
@@ -54,15 +54,15 @@ def body(
 
 def post(cloud: Cloud, droplets: Droplets, request: Request, body: Answer) -> Answer:
     """
-    Return the droplet of the create call, which creates one droplet at most.
+    Create the droplet of this request, at most once, and return it.
 
-    DigitalOcean has no idempotency token. After a call without a response the lists
-    are searched for the tag of the box, until the droplet would show if it existed.
-    The call is repeated only if the API itself reported a failure: a call whose
-    response was lost may still take effect later.
+    DigitalOcean has no idempotency tokens. If a call gets no response, the lists are
+    searched for the tag of the box, for as long as they may lag behind. If no droplet
+    shows, the call is repeated only if the API itself reported a failure. If the
+    response was lost, it is not repeated, because the call may still take effect later.
 
     Raises:
-        Unclear: The droplet does not show so far.
+        Unclear: The lists do not show the droplet, but it may appear later.
     """
     unclear: Exception | None = None
     for _ in range(cloud.timeouts.create_attempts):
@@ -71,7 +71,8 @@ def post(cloud: Cloud, droplets: Droplets, request: Request, body: Answer) -> An
             droplets.remember(request.box, droplet)
             if unclear is None:
                 return droplet
-            # The earlier call may have created one too, which is the older then.
+            # The earlier call may have created a droplet too. The older droplet stays,
+            # and the other one is deleted.
             return only_one(cloud, request, droplets.of_box(request.box))
         except (KeyError, Unclear) as error:
             unclear = error
@@ -95,7 +96,11 @@ def post(cloud: Cloud, droplets: Droplets, request: Request, body: Answer) -> An
 def _look_for(
     cloud: Cloud, droplets: Droplets, request: Request
 ) -> list[Answer] | None:
-    """Return the droplets of a box, None if none shows within the lag of the lists."""
+    """
+    Return the droplets of a box as soon as the lists show one.
+
+    Return None if the lists show none for as long as they may lag behind.
+    """
 
     def look() -> list[Answer] | None:
         with suppress(ProviderError):
@@ -115,15 +120,16 @@ def only_one(cloud: Cloud, request: Request, found: list[Answer]) -> Answer:
 
 def check_disk(request: Request, disk: int | None, least: int) -> None:
     """
-    Check that the disk of a size is large enough.
+    Check that the disk of the offered size is large enough for the box.
 
     Args:
         disk: The disk of the size in GB, None if the size does not exist any more.
 
-        least: The size of the image's disk in GB.
+        least: The smallest disk in GB that the image fits on.
 
     Raises:
-        NoCapacity: It is too small; another size may fit.
+        NoCapacity: The disk is too small, or the size does not exist any more. Another
+            size may fit.
     """
     if disk is None:
         raise NoCapacity(f"the size {request.offer.type} does not exist any more")

@@ -1,13 +1,14 @@
 """
-The deadline of a droplet: what enforces it, and how the box reads it at every boot.
+Choose what enforces a box's deadline, and let the box read it at every boot.
 
 DigitalOcean bills a droplet that is powered off, so powering off at the deadline is
 not enough. Either the box deletes itself (see `self_destroy`), or the user accepts
 that only a teardown or `inv sweep` ends the billing.
 
-User data never changes, so the deadline is in a tag of the droplet, which the
-metadata service shows. A start with a new deadline changes the tag first. If the
-service does not answer, the deadline at creation applies.
+The user data of a droplet cannot be changed, so the deadline is in a tag of the
+droplet. The box reads the tag from the metadata service at every boot. A start with a
+new deadline changes the tag before it powers the droplet on. If the metadata service
+does not answer, the deadline from the creation of the box applies.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ end
 
 
 def deadline_at_boot(request: Request) -> str:
-    """Return shell that sets `deadline`, for `user_data.user_data`."""
+    """
+    Return shell code that sets the variable `deadline`, for `user_data.user_data`.
+    """
     return _ASK.format(deadline=math.ceil(request.boot_config.deadline))
 
 
@@ -52,13 +55,14 @@ def destroy_token(
     settings: DigitalOceanSettings, environ: Mapping[str, str], api_token: str
 ) -> str:
     """
-    Return the token by which boxes delete themselves, "" if the user does without.
+    Return the token by which boxes delete themselves, "" if the user chose none.
 
     Args:
-        api_token: The token for all other calls.
+        api_token: The token that onebox itself uses, which must be another one.
 
     Raises:
-        ConfigError: Nothing would end the billing, or the token cannot be used.
+        ConfigError: Nothing would end the billing of a box, or the token is missing or
+            the same as *api_token*.
     """
     name = settings.destroy_token
     if not name:
@@ -87,7 +91,7 @@ def destroy_token(
 
 
 def note(settings: DigitalOceanSettings) -> str:
-    """Return the note that each box gets about its deadline."""
+    """Return the note for the user about what happens at a box's deadline."""
     if settings.destroy_token:
         return "at its deadline the box deletes itself, with everything on its disk"
     return (

@@ -15,15 +15,17 @@ from onebox.providers.values import Box, Leftover
 
 def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
     """
-    Delete the droplets of a box, duplicates too, and everything that belongs to them.
+    Delete all droplets of a box, and everything that belongs to the box.
 
-    A box is found by its droplet. So the snapshots go first and the droplet second:
-    a crash after that leaves nothing that is billed.
+    Snapshots without an image tag are deleted before the droplets, because a later
+    command finds the box only by its droplet. A crash after both leaves nothing that is
+    billed.
 
     Raises:
-        NotAllowed: One droplet carries other tags; nothing was touched.
+        NotAllowed: A droplet with this box id carries the tags of another box; nothing
+            was touched.
 
-        Unclear: The droplets still exist.
+        Unclear: The droplets still exist after the time limit.
     """
     found = _found(cloud, droplets, box)
     check_all(found, box.id, box.tags)
@@ -45,7 +47,7 @@ def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
 
 
 def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
-    """Return what still exists of a box, each with its price an hour."""
+    """Return everything of a box that still exists, with its price in USD an hour."""
     rows = [
         *(
             ("droplet", one, read_offer(one.get("size") or {}, one, "").price)
@@ -62,7 +64,7 @@ def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
 
 
 def destroy(cloud: Cloud, number: int) -> None:
-    """Delete a droplet once it is not busy; a droplet that is gone is no error."""
+    """Delete a droplet as soon as it is not busy; it is no error if it is gone."""
     with suppress(Gone):
         cloud.poller.until_free(
             lambda: cloud.delete(f"droplets/{number}"),
@@ -72,9 +74,14 @@ def destroy(cloud: Cloud, number: int) -> None:
 
 
 def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
-    """Return the droplets of a box; a new one may not show in the lists at once."""
+    """
+    Return the droplets of a box.
+
+    If the box is new and no droplet shows, wait for as long as the lists may lag
+    behind.
+    """
     found = droplets.of_box(box.id)
-    # Times are in whole seconds, and small errors of this machine's clock are ignored.
+    # The margin allows for times in whole seconds, and for small errors of the clock.
     limit = cloud.timeouts.consistency_lag + CLOSE_SECONDS + 1
     fresh = cloud.clock() - box.created < limit
     if found or not fresh or droplets.has_seen(box.id):
@@ -86,7 +93,12 @@ def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
 
 
 def _wait_until_saved(cloud: Cloud, number: int) -> None:
-    """Wait for a snapshot that a killed command has begun: it would stay, and cost."""
+    """
+    Wait until no snapshot of the droplet is being created.
+
+    A command that was killed may have begun one. If it completed after the deletion, it
+    would stay and be billed.
+    """
 
     def is_idle() -> bool:
         actions = cloud.all(f"droplets/{number}/actions", "actions")
@@ -111,7 +123,8 @@ def _volumes(cloud: Cloud, box: str) -> list[Answer]:
     try:
         volumes = cloud.all("volumes", "volumes")
     except NotAllowed:
-        # onebox creates none itself, so a token without that scope hides nothing.
+        # The token lacks the scope to list volumes. onebox itself creates no volumes,
+        # so none are missed.
         return []
     return [
         volume

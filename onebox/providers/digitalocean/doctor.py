@@ -1,4 +1,4 @@
-"""The checks of `inv doctor` for DigitalOcean."""
+"""Check what onebox needs on DigitalOcean, for `inv doctor`."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def checks(
     destroy_token: Callable[[], str],
 ) -> list[Check]:
     """
-    Return one line for each check.
+    Run all checks, and return one line for each.
 
     Args:
-        destroy_token: Returns the token for boxes, see `deadline.destroy_token`.
+        destroy_token: Returns the token by which boxes delete themselves, see
+            `deadline.destroy_token`.
     """
     return doctor.run(
         [("token", partial(_token, cloud))],
@@ -85,10 +86,11 @@ def _scopes(cloud: Cloud) -> Check:
     missing += [
         errors.scope("POST", path)
         for path in _WRITES
-        # An empty request creates nothing: with the scope it is refused as invalid.
+        # An empty request creates nothing. If the token has the scope, the API refuses
+        # the request as invalid, and otherwise as not permitted.
         if not _may(partial(cloud.post, path, {}))
     ]
-    # No droplet has this number.
+    # No droplet has the number 0, so this call deletes nothing.
     if not _may(lambda: cloud.delete("droplets/0")):
         missing.append(errors.scope("DELETE", "droplets/0"))
     if missing:

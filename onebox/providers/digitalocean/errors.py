@@ -1,4 +1,4 @@
-"""The meaning of DigitalOcean's error responses: a table of codes and sentences."""
+"""Turn DigitalOcean's error responses into errors of onebox, by a table of rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from onebox.providers.kernel.errors import Exists, Refusal, Rule, explain
 
 TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105, the name of the variable
 
-# The name of the limit that droplets of all sizes count against.
+# This is the `limit` of a QuotaExceeded error for the account's limit of droplets,
+# which covers all sizes.
 ACCOUNT = "droplets"
 
 _KINDS = {
@@ -35,7 +36,11 @@ _VERBS = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
 class Failed(Unclear):
-    """The API reported a failure of its own: the call does not take effect later."""
+    """
+    The API answered with a failure of its own: the call takes no effect later.
+
+    It may have taken effect already.
+    """
 
 
 class UnknownKey(ProviderError):
@@ -89,7 +94,8 @@ _RULES = (
         pattern="reserved",
         next="another --name, or [project] name",
     ),
-    # "The image is not available in this region" is no lack of capacity.
+    # This rule comes before the rule for NoCapacity, because "The image is not
+    # available in this region" is no lack of capacity.
     Rule(ProviderError, _OWN, pattern="image"),
     Rule(NoCapacity, _OWN, pattern="available|capacity", cause="no capacity"),
     Rule(ProviderError, _OWN),
@@ -100,7 +106,7 @@ def refusal(
     method: str, path: str, status: int, code: str, message: str
 ) -> OneboxError:
     """
-    Return the error for an error response.
+    Return the error of onebox for an error response of the API.
 
     Args:
         code: The API's own code, such as "unprocessable_entity".
@@ -122,7 +128,7 @@ def refusal(
 
 
 def scope(method: str, path: str) -> str:
-    """Return the scope that a token needs for a call."""
+    """Return the token's scope that a call needs, such as "droplet:create"."""
     parts = path.split("/")
     kind, verb = _KINDS.get(parts[0], parts[0]), _VERBS.get(method, "read")
     if parts[:2] == ["account", "keys"]:

@@ -1,8 +1,9 @@
 """
-Saved images on DigitalOcean: snapshots with a tag of onebox.
+Store saved images on DigitalOcean, as snapshots with a tag of onebox.
 
-The name of a snapshot holds its owner, its box and its image, so that one which a
-crash has left without a tag can be found. The tag makes it an image.
+A snapshot becomes an image when it gets the tag. The name of a snapshot holds its
+owner, its box and its image, so that a snapshot without a tag, which a crash has left,
+can be found.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ class Snapshots(ImageStore[Answer]):
         return [one for one, image in found if image and image.id == image_id]
 
     def check_owner(self, resource: Answer, image: Image) -> None:
-        """Raise NotAllowed unless a snapshot is this image of this owner."""
+        """Raise NotAllowed unless the snapshot's tag names this image and owner."""
         present = self.read(resource)
         if present is None or present.id != image.id:
             raise NotAllowed(f"snapshot {resource['id']} is not image {image.id}")
         check_owner(f"image {image.id}", identity(present.tags), identity(image.tags))
 
     def read(self, resource: Answer) -> Image | None:
-        """Return a snapshot as an image, None if it is not one of onebox's."""
+        """Return a snapshot as an image, None if it does not belong to onebox."""
         image = metadata.read_image(resource.get("tags") or [])
         if image is None:
             return None
@@ -64,7 +65,7 @@ class Snapshots(ImageStore[Answer]):
         )
 
     def is_ready(self, resource: Answer) -> bool:
-        """Return True: a snapshot is tagged only when it is complete."""
+        """Return True, because a snapshot gets its tag only when it is complete."""
         return True
 
     def create(self, box: Box, image: Image) -> None:
@@ -72,11 +73,12 @@ class Snapshots(ImageStore[Answer]):
         Save the disk of a droplet that is off, and tag the snapshot.
 
         Raises:
-            Unclear: The snapshot may still be created; deleting the box deletes it.
+            Unclear: The snapshot may still be created. Deleting the box deletes it too.
         """
         droplet = self.droplets.owned(box)
         check_stopped(box, droplet["status"] == "off")
-        # Called first: it raises an error if the tag is too long.
+        # This call comes before the snapshot, because it raises an error if the tag
+        # would be too long.
         metadata.of_image(image)
         parts = (image.tags.owner, box.id, image.id)
         name = ".".join(["onebox", *map(metadata.escape, parts)])
@@ -88,7 +90,9 @@ class Snapshots(ImageStore[Answer]):
         self.mark(snapshots[0], image)
 
     def wait(self, image: Image) -> Answer | None:
-        """Return the snapshot once its tag shows in the lists."""
+        """
+        Return the snapshot once the lists show its tag, None if they do not in time.
+        """
         limits = self.cloud.timeouts
         return self.cloud.poller.until(
             lambda: next(iter(self.own(image)), None),
@@ -100,7 +104,7 @@ class Snapshots(ImageStore[Answer]):
         _remove(self.cloud, resource)
 
     def delete(self, image: Image) -> None:
-        """Delete an image and its tag, and wait until it is gone."""
+        """Delete an image, wait until it is gone, and delete its tag."""
         tags = [metadata.of_image(i) for i in map(self.read, self.own(image)) if i]
         super().delete(image)
         if not tags:
@@ -114,7 +118,7 @@ class Snapshots(ImageStore[Answer]):
         Return the snapshot that Packer created.
 
         Args:
-            name: Regions, a colon, and the number of the snapshot.
+            name: What Packer reports: regions, a colon, and the snapshot's number.
 
         Raises:
             UsageError: The account has no such snapshot.
@@ -129,7 +133,7 @@ class Snapshots(ImageStore[Answer]):
         return found[0]
 
     def mark(self, resource: Answer, image: Image) -> Answer:
-        """Tag a snapshot as this image."""
+        """Tag a snapshot as this image; return it once the lists show the tag."""
         tag = metadata.of_image(image)
         tag_api.add(self.cloud, tag, "image", resource["id"])
         shown = self.wait(image)
@@ -151,7 +155,9 @@ class Snapshots(ImageStore[Answer]):
             return
         path = ""
         with suppress(Pending, Unclear):
-            # If it is busy, or the response was lost, only the regions show the end.
+            # If the image is busy or the response is lost, there is no action to wait
+            # for. Then only the image's list of regions shows when the copy is
+            # complete.
             action = cloud.post(
                 f"images/{number}/actions", {"type": "transfer", "region": region}
             )["action"]
@@ -175,8 +181,8 @@ class Snapshots(ImageStore[Answer]):
             try:
                 action: Answer = cloud.post(path, body)["action"]
             except (Unclear, KeyError) as error:
-                # A second call could make a second snapshot. If the first took
-                # effect, it is among the actions.
+                # The call is not repeated, because that could create a second snapshot.
+                # If the first call took effect, the droplet's actions list it.
                 return self._begun(path, error)
             return action
 
@@ -188,7 +194,9 @@ class Snapshots(ImageStore[Answer]):
         wait_for(cloud, f"{path}/{action['id']}", is_listed, cloud.timeouts.image)
 
     def _begun(self, path: str, error: Exception) -> Answer:
-        """Return the latest snapshot action of a droplet, else raise *error*."""
+        """
+        Return the latest snapshot action of a droplet; raise *error* if there is none.
+        """
 
         def look() -> Answer | None:
             begun = [
@@ -205,7 +213,7 @@ class Snapshots(ImageStore[Answer]):
 
 
 def half_made(cloud: Cloud, box: str) -> list[Answer]:
-    """Return the snapshots of a box that have no tag of an image."""
+    """Return the snapshots of a box that have no image tag."""
     ending = f".{metadata.escape(box)}."
     return [
         one
@@ -217,7 +225,7 @@ def half_made(cloud: Cloud, box: str) -> list[Answer]:
 
 
 def remove_half_made(cloud: Cloud, box: str) -> None:
-    """Delete the snapshots of a box that a crash has left without a tag."""
+    """Delete the snapshots of a box that have no image tag, which a crash has left."""
     for snapshot in half_made(cloud, box):
         _remove(cloud, snapshot)
 

@@ -1,4 +1,4 @@
-"""Droplets, found by their tags and read as boxes."""
+"""Find droplets by their tags, and read them as boxes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class Droplets:
     """
     The droplets of the account that are boxes.
 
-    The API's lists lag behind creates and deletes. A droplet that this process has
-    created or seen is therefore also requested by its number, which never lags.
+    The API's lists lag behind: they may lack a new droplet, or still have a deleted
+    one. So a droplet that this process has created or seen is also requested by its
+    number, because that answer never lags.
     """
 
     def __init__(self, cloud: Cloud) -> None:
@@ -37,7 +38,7 @@ class Droplets:
         self._gone: set[int] = set()
 
     def of_box(self, box: str) -> list[Answer]:
-        """Return every droplet of this box id, oldest first; usually there is one."""
+        """Return all droplets of this box, oldest first; usually there is one."""
         found = self._with(metadata.tag("box", box), self._seen[box])
         self._seen[box].update(int(droplet["id"]) for droplet in found)
         return found
@@ -48,7 +49,11 @@ class Droplets:
         return self._with(metadata.tag("owner", owner), seen)
 
     def _with(self, tag: str, seen: Iterable[int]) -> list[Answer]:
-        """Return the droplets with a tag, listed or *seen* before, by their number."""
+        """
+        Return the droplets with a tag, sorted by their number.
+
+        The droplets in *seen* are requested by number if the list lacks them.
+        """
         found = {int(one["id"]): one for one in self._tagged(tag) if _has(one, tag)}
         for number in self._gone & set(found):
             del found[number]
@@ -62,7 +67,7 @@ class Droplets:
         try:
             return self._cloud.all("droplets", "droplets", tag_name=tag)
         except Gone:
-            # The API answers so for a tag that no object has.
+            # The API answers 404 for a tag that no object has.
             return []
 
     def by_number(self, number: int) -> Answer | None:
@@ -79,9 +84,9 @@ class Droplets:
         Return the droplet of a box.
 
         Raises:
-            Gone: It does not exist any more.
+            Gone: The droplet does not exist any more.
 
-            NotAllowed: One of its droplets carries other tags.
+            NotAllowed: A droplet with this box id carries the tags of another box.
         """
         found = self.of_box(box.id)
         if not found:
@@ -104,7 +109,7 @@ def read_box(
     notes: tuple[str, ...],
     now: float,
 ) -> Box | None:
-    """Return a droplet as a box, None if it is not onebox's."""
+    """Return a droplet as a box, None if it does not belong to onebox."""
     stored = metadata.read(droplet.get("tags") or [])
     if stored is None:
         return None
@@ -132,7 +137,11 @@ def read_box(
 
 
 def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
-    """Return a size of the API as an offer in a region, at its current price."""
+    """
+    Return a size of the API as an offer in the region *place*, at its current price.
+
+    If *droplet* is given, its size, CPUs and memory replace those in *size*.
+    """
     of = {**size, **(droplet or {})}
     hourly = size.get("price_hourly")
     price = float(hourly) if isinstance(hourly, (int, float)) and hourly > 0 else None
@@ -150,7 +159,9 @@ def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
 
 
 def check_all(droplets: Iterable[Answer], box: str, tags: Tags) -> None:
-    """Raise NotAllowed unless every one of these droplets is that box."""
+    """
+    Raise NotAllowed unless the tags of each droplet are those of this box and owner.
+    """
     for droplet in droplets:
         stored = metadata.read(droplet.get("tags") or [])
         found = None if stored is None else identity(stored.tags, stored.box)

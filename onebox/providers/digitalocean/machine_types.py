@@ -1,4 +1,4 @@
-"""The droplet sizes that fit a size of onebox.toml, as offers in each region."""
+"""Offer the droplet sizes that fit a size of onebox.toml, in each region."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
 
 GIGABYTE = 1 << 30
-# An offer at more than twice the cheapest price is not offered for a small size.
+# An offer that costs more than this many times the cheapest fitting one is left out,
+# unless the user has named its type.
 DEAREST = 2.0
 MOST = 12
 
 
 class Catalogue:
-    """The answer of `/v2/sizes`, cached for *lasts* seconds."""
+    """The sizes that the API lists at `/v2/sizes`, cached for *lasts* seconds."""
 
     def __init__(
         self, cloud: Cloud, lasts: float, clock: Callable[[], float] = time.monotonic
@@ -31,14 +32,14 @@ class Catalogue:
         self._asked = 0.0
 
     def all(self) -> list[Answer]:
-        """Return all sizes, those that are sold out included."""
+        """Return all sizes, including those that are sold out."""
         if not self._known or self._clock() - self._asked > self._lasts:
             self._known = self._cloud.all("sizes", "sizes")
             self._asked = self._clock()
         return self._known
 
     def disk(self, slug: str) -> int | None:
-        """Return the disk of a size in GB, None for an unknown size."""
+        """Return the disk of a size in GB, None if the API does not list the size."""
         for one in self.all():
             if one.get("slug") == slug:
                 return int(one.get("disk") or 0)
@@ -52,15 +53,15 @@ def offers(
     least_disk: int,
 ) -> list[Offer]:
     """
-    Return the offers for a size, cheapest first, then in the order of the regions.
+    Return at most MOST offers for a size, sorted by price and then by region.
 
     Args:
-        least_disk: How many GB of disk the image needs.
+        least_disk: The smallest disk in GB that the image fits on.
 
     Raises:
-        UsageError: Nothing fits; the message names the nearest.
+        UsageError: No size fits; the message names the nearest.
 
-        NoCapacity: The named types are sold out in every region.
+        NoCapacity: The types that the user has named are sold out in every region.
     """
     if requirements.types:
         found = _named(catalogue, requirements, regions)
@@ -81,7 +82,7 @@ def offers(
 def no_spot(
     catalogue: Catalogue, requirements: Requirements, regions: Sequence[str]
 ) -> UsageError:
-    """Return the error for a spot size, with the best offer on demand."""
+    """Return the error for a size with spot, which names the best on-demand offer."""
     on_demand = replace(requirements, spot=False)
     best = offers(catalogue, on_demand, regions, 0)[0]
     return UsageError(
@@ -128,7 +129,7 @@ def _fitting(
 
 
 def _available(sizes: Iterable[Answer], regions: Sequence[str]) -> list[Offer]:
-    """Return what each region has now of these sizes."""
+    """Return an offer for each size and region where the size is available now."""
     return [
         read_offer(one, None, region)
         for one in sizes
@@ -138,7 +139,7 @@ def _available(sizes: Iterable[Answer], regions: Sequence[str]) -> list[Offer]:
 
 
 def _dedicated(size: Answer) -> bool:
-    """Return whether a size has CPUs of its own, and no GPU."""
+    """Return whether a size has dedicated CPUs and no GPU."""
     slug = str(size["slug"])
     own = "-" in slug and not slug.startswith(("s-", "gpu-"))
     return own and not size.get("gpu_info")

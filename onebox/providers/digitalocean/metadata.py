@@ -1,8 +1,9 @@
 """
-The tags of droplets and snapshots: ownership, and what DigitalOcean does not record.
+Write and read the tags of droplets and snapshots: ownership and box metadata.
 
-A tag is one word of `a-z 0-9 - _ :`. Its case is that of the first person who used
-it, so values are written in small letters and read in any case.
+A tag is one word of `a-z 0-9 - _ :`. If the same tag was first created with capital
+letters, DigitalOcean shows it with them. So onebox writes tags in small letters, and
+ignores the case when it reads them.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ PREFIX = "onebox-"
 MANAGED = f"{PREFIX}managed"
 IMAGE = f"{PREFIX}image:"
 LONGEST = 255
-# The longest key of a pair takes 21 of a tag's 255 characters.
+# A tag has up to 255 characters. The prefix, the longest key and the colon need 21 of
+# them, and a value gets at most 233.
 ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 233)
 
-# The droplet itself has the other values, and each tag takes a call to delete.
+# Only these pairs become tags. The other values are read from the droplet itself, and
+# each additional tag would take one more call to delete.
 _STORED = (
     *("owner", "project", "name", "kind", "box", "expires", "version"),
     *("size", "bootstrap-key", "hostkey", "price", "on-demand", "image"),
@@ -38,7 +41,7 @@ def tag(key: str, value: str) -> str:
 
 def escape(value: str) -> str:
     """
-    Return a text in the characters of a tag.
+    Return a text encoded with the characters that a tag may have.
 
     >>> escape("0.1"), escape("Ob-1")
     ('0_2e1', '_4fb-1')
@@ -54,14 +57,14 @@ def unescape(text: str) -> str:
 def of_box(request: Request) -> list[str]:
     """Return the tags of the droplet that a request creates."""
     box = BoxMetadata.of_request(request).with_deadline(request.boot_config.deadline)
-    # With its comment, the key could be too long for a tag.
+    # The comment is left out, because with it the key could be too long for a tag.
     host_key = kernel.without_comment(box.host_key)
     stored = replace(box, host_key=host_key).to_pairs()
     return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]
 
 
 def read(words: Iterable[str]) -> BoxMetadata | None:
-    """Return the metadata in a droplet's tags, None if it is not onebox's."""
+    """Return the metadata in a droplet's tags, None if it does not belong to onebox."""
     pairs: dict[str, str] = {}
     for word in words:
         key, _, value = word.lower().partition(":")
@@ -69,7 +72,8 @@ def read(words: Iterable[str]) -> BoxMetadata | None:
             continue
         key, value = key[len(PREFIX) :], unescape(value)
         if key == "expires" and key in pairs:
-            # A start was interrupted after it had set the new deadline.
+            # A droplet has two such tags if a start was interrupted after it had added
+            # the new deadline. The later deadline counts.
             value = max(value, pairs[key], key=lambda text: kernel.number(text) or 0.0)
         elif key in pairs:
             continue
@@ -85,7 +89,8 @@ def of_image(image: Image) -> str:
     """
     Return the one tag that makes a snapshot an image of onebox.
 
-    It is a single tag, so the image is never half marked.
+    All values are in a single tag, so a crash cannot leave an image with only some of
+    them.
     """
     tags = image.tags
     parts = (
@@ -109,7 +114,7 @@ def of_image(image: Image) -> str:
 
 
 def read_image(words: Iterable[str]) -> Image | None:
-    """Return the image that a snapshot's tags describe, None if it is not onebox's."""
+    """Return the image that a snapshot's tags describe, None if they describe none."""
     for word in words:
         parts = word.lower().split(":")
         if parts[0] + ":" == IMAGE and len(parts) == 10:
@@ -123,7 +128,7 @@ def read_image(words: Iterable[str]) -> Image | None:
 
 
 def with_stored_price(stored: BoxMetadata, offer: Offer) -> Offer:
-    """Return a droplet's offer with the name and the prices of its creation."""
+    """Return a droplet's offer with the name and prices stored when it was created."""
     return replace(
         offer,
         name=stored.offer.name or offer.type,

@@ -1,9 +1,9 @@
 """
-The firewall of a box, which opens its ssh port to this machine alone.
+Create and delete the firewall that opens a box's ssh port to this machine only.
 
-Each box has a firewall of its own, which is created before the box and deleted
-after it, so boxes with other settings never share a rule. Its name holds owner and
-box; the API refuses a second firewall of that name.
+Each box has its own firewall, so boxes with different settings never share a rule. It
+is created before the box and deleted after it. Its name holds the owner and the box,
+and the API refuses a second firewall of the same name.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.values import FreeObject
 
 _ANYWHERE = {"addresses": ["0.0.0.0/0", "::/0"]}
-# A create takes less than an hour, so an older firewall without a box is left over
-# from a crash.
+# The creation of a box takes less than an hour. So a firewall that is older and has no
+# box is left over from a crash.
 STALE_SECONDS = 3600.0
 
 
 def ensure(cloud: Cloud, owner: str, box: str, networks: Sequence[str]) -> bool:
-    """Open the box's ssh port to these networks only; return whether it changed."""
+    """Open the box's ssh port to these networks only; return whether a rule changed."""
     found = of_box(cloud, box)
     if not found:
         tag_api.ensure(cloud, metadata.tag("box", box))
@@ -44,7 +44,7 @@ def ensure(cloud: Cloud, owner: str, box: str, networks: Sequence[str]) -> bool:
 
 
 def of_box(cloud: Cloud, box: str) -> list[Answer]:
-    """Return the firewalls of this box; more than one after a lost response."""
+    """Return the firewalls of this box; a lost response can cause more than one."""
     return [
         one
         for one in cloud.all("firewalls", "firewalls")
@@ -53,7 +53,7 @@ def of_box(cloud: Cloud, box: str) -> list[Answer]:
 
 
 def remove(cloud: Cloud, box: str) -> None:
-    """Delete the box's firewall; a firewall that is gone is no error."""
+    """Delete the box's firewall; it is no error if it is gone."""
     for one in of_box(cloud, box):
         _delete(cloud, one)
 
@@ -62,7 +62,7 @@ def remove_stale(
     cloud: Cloud, owner: str, boxes: Callable[[], Collection[str]]
 ) -> None:
     """
-    Delete the firewalls of boxes that a crash kept from being created.
+    Delete the owner's old firewalls without a box, which a crash has left.
 
     Args:
         boxes: Returns the ids of the owner's boxes, whose firewalls stay.
@@ -72,7 +72,8 @@ def remove_stale(
         for one in cloud.all("firewalls", "firewalls")
         if _is_ours(one) and _owner(one) == owner and _age(cloud, one) > STALE_SECONDS
     ]
-    # In the common case this saves an API call.
+    # The boxes are listed only if there is an old firewall. Usually there is none,
+    # which saves an API call.
     live = boxes() if old else ()
     for one in old:
         if _box(one) not in live:
@@ -83,12 +84,12 @@ def of_owner(
     cloud: Cloud, owner: str, live: Collection[str], gone: Collection[str]
 ) -> list[FreeObject]:
     """
-    Return the owner's firewalls, each with the reason why it must stay, if any.
+    Return the owner's firewalls, each with the reason why it must stay, or "".
 
     Args:
         live: The ids of the owner's boxes.
 
-        gone: The ids of boxes that are certainly not being created.
+        gone: The ids of boxes that are certainly not being created now.
     """
     found = []
     for one in cloud.all("firewalls", "firewalls"):
@@ -105,12 +106,13 @@ def of_owner(
 
 def remove_one(cloud: Cloud, owner: str, id: str, live: Collection[str]) -> None:
     """
-    Delete a firewall that no box needs; one that is gone is no error.
+    Delete a firewall that no box needs; it is no error if it is gone.
 
     Raises:
-        NotAllowed: It belongs to another owner, or is not only for a box.
+        NotAllowed: The firewall belongs to another owner, or does not serve exactly one
+            box of onebox.
 
-        ProviderError: A box needs it.
+        ProviderError: A box needs the firewall.
     """
     try:
         found = cloud.get(f"firewalls/{id}")["firewall"]
@@ -133,7 +135,7 @@ def _owner(found: Answer) -> str:
 
 
 def _age(cloud: Cloud, found: Answer) -> float:
-    # Without a known age it counts as new.
+    # A firewall whose time of creation is unknown counts as new, so that it is kept.
     created = epoch_seconds(found.get("created_at"))
     return cloud.clock() - created if created else 0.0
 
@@ -144,7 +146,11 @@ def _delete(cloud: Cloud, found: Answer) -> None:
 
 
 def _is_ours(found: Answer) -> bool:
-    """Return whether a firewall has onebox's name, and only its box's tag."""
+    """
+    Return whether a firewall has a name of onebox, and applies only to its box.
+
+    It must have the tag of that box, no other tag, and name no droplet.
+    """
     parts = str(found.get("name", "")).split(".")
     carried = [str(word).lower() for word in found.get("tags") or []]
     return (

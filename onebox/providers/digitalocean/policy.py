@@ -1,4 +1,4 @@
-"""The least scopes that the token needs on DigitalOcean."""
+"""List the minimal scopes that the token needs on DigitalOcean."""
 
 from __future__ import annotations
 
@@ -30,5 +30,7 @@ SCOPES = (
 
 
 def document() -> str:
-    """Return the scopes, one a line, as DigitalOcean's form lists them."""
+    """
+    Return the scopes, one per line, spelled as in DigitalOcean's form for a token.
+    """
     return "\n".join(SCOPES)

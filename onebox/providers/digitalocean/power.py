@@ -1,4 +1,4 @@
-"""Stop and start droplets, and wait for actions."""
+"""Stop and start droplets, and wait until an action of the API is completed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
     Shut a droplet down, cut its power if it does not react, and wait until it is off.
 
     Raises:
-        Unclear: It is still on.
+        Unclear: The droplet is still on after the time limit.
     """
     limits = cloud.timeouts
     began = time.monotonic()
@@ -31,7 +31,8 @@ def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
         status = str(droplet.get("status"))
         waited = time.monotonic() - began
         kind = "power_off" if waited > limits.shutdown else "shutdown"
-        # The action is sent again if it was lost, or the system ignored it.
+        # The action is sent again after a while, because it may have been lost, or the
+        # system may have ignored it.
         due = kind not in sent or waited - sent[kind] > limits.shutdown
         if status == "active" and due and _begin(cloud, number, kind):
             sent[kind] = waited
@@ -47,10 +48,10 @@ def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
 
 def start(cloud: Cloud, droplets: Droplets, number: int) -> Answer:
     """
-    Power a droplet on; return it when it is active and has its address.
+    Power a droplet on; return it once it is active.
 
     Raises:
-        Unclear: It is still off.
+        Unclear: The droplet is still off after the time limit.
     """
     limits = cloud.timeouts
     sent = -limits.action
@@ -78,15 +79,15 @@ def start(cloud: Cloud, droplets: Droplets, number: int) -> Answer:
 
 def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) -> None:
     """
-    Wait until an action is completed, and then until *done*.
+    Wait until an action is completed and *done* returns true.
 
     Args:
-        path: The path of the action, "" if only *done* shows its end.
+        path: The API path of the action, "" if it is unknown and only *done* counts.
 
     Raises:
         ProviderError: The action failed.
 
-        Unclear: It takes longer than *seconds*.
+        Unclear: The action takes longer than *seconds*.
     """
     status = "" if path else "completed"
 
@@ -105,12 +106,17 @@ def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) 
 
 
 def _begin(cloud: Cloud, number: int, kind: str) -> bool:
-    """Begin an action; return False if the droplet is busy or in that state already."""
+    """
+    Begin an action; return whether it was accepted or may have been.
+
+    Return False if the droplet is busy or in the requested state already.
+    """
     try:
         cloud.post(f"droplets/{number}/actions", {"type": kind})
     except (Pending, Already):
         return False
     except (Gone, Unclear):
-        # The next look at the droplet shows the outcome. A second action is harmless.
+        # The action may have been accepted. The next poll shows the droplet's state,
+        # and to send the action again would be harmless.
         return True
     return True

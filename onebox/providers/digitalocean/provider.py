@@ -61,7 +61,7 @@ class DigitalOcean(CloudProvider):
     Args:
         settings: The table [digitalocean] of onebox.toml.
 
-        timeouts: The time limits.
+        timeouts: The time limits of requests and waits.
 
         my_ip: Returns the public address of this machine.
 
@@ -107,12 +107,12 @@ class DigitalOcean(CloudProvider):
         self.poll_interval = self._timeouts.poll_interval
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the offers for the requirements, by price and then by region."""
+        """Return the offers that fit the requirements, by price and then by region."""
         if requirements.spot:
             raise machine_types.no_spot(
                 self._catalogue, requirements, self._settings.all_regions
             )
-        # Checked here, before any work, and again in `create`.
+        # The token is checked here, before any work is done, and again in `create`.
         self._destroy_token()
         image = requirements.image
         snapshot = self.image_store.usable(image, _ACCOUNT) if image else {}
@@ -122,15 +122,22 @@ class DigitalOcean(CloudProvider):
         )
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
-        """Return whether *other* is refused too: any size, or this one anywhere."""
+        """
+        Return whether *other* would be refused too.
+
+        The limit of the account covers all sizes. Any other limit covers one size, in
+        all regions.
+        """
         return limit == ACCOUNT or other.type == offer.type
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the image that a droplet starts from, and its number."""
+        """
+        Return DigitalOcean's name for the image that a base stands for, and its number.
+        """
         return base_images.exactly(self._cloud, name)
 
     def create(self, request: Request) -> Box:
-        """Create the firewall and then the droplet, or return the box."""
+        """Create the box, its firewall first; return the box if it exists already."""
         found = self._droplets.of_box(request.box)
         if found:
             droplet = creation.only_one(self._cloud, request, found)
@@ -155,7 +162,7 @@ class DigitalOcean(CloudProvider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes; one call lists those of all regions."""
+        """Return this owner's boxes in all regions, which one call lists."""
         found: dict[str, Box] = {}
         for droplet in self._droplets.of_owner(owner):
             box = self._read(droplet)
@@ -164,7 +171,9 @@ class DigitalOcean(CloudProvider):
         return list(found.values())
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return this box, None if it does not exist, or does not show yet."""
+        """
+        Return this box, None if it does not exist or the API does not list it yet.
+        """
         for droplet in self._droplets.of_box(box):
             found = self._read(droplet)
             if found is not None:
@@ -186,17 +195,23 @@ class DigitalOcean(CloudProvider):
             power.stop(self._cloud, self._droplets, int(droplet["id"]))
 
     def delete(self, box: Box) -> None:
-        """Delete this box with everything that belongs to it, and wait."""
+        """
+        Delete this box and everything that belongs to it, and wait until it is gone.
+        """
         deletion.delete(self._cloud, self._droplets, box)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return the droplet, firewall, volumes and snapshots that still exist."""
+        """
+        Return the box's droplets, firewalls, volumes and untagged snapshots that exist.
+        """
         return deletion.leftovers(self._cloud, self._droplets, box)
 
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
     ) -> Sequence[FreeObject]:
-        """Return the owner's firewalls and ssh key, and with *everywhere* its tag."""
+        """
+        Return the owner's firewalls and ssh keys; if *everywhere*, the owner's tag too.
+        """
         live = {box.id for box in self.find(owner)}
         found = network.of_owner(self._cloud, owner, live, gone)
         why = (
@@ -211,7 +226,7 @@ class DigitalOcean(CloudProvider):
         return found
 
     def remove_free(self, owner: str, resource: FreeObject) -> None:
-        """Delete a firewall or the ssh key of the owner, unless a box needs it."""
+        """Delete a firewall or an ssh key of the owner, unless a box may need it."""
         live = {box.id for box in self.find(owner)}
         if resource.kind == "firewall":
             network.remove_one(self._cloud, owner, resource.id, live)
@@ -225,7 +240,11 @@ class DigitalOcean(CloudProvider):
             super().remove_free(owner, resource)
 
     def console(self, box: Box) -> str:
-        """Return the latest actions and the console's URL; the API has no console."""
+        """
+        Return the latest actions of the droplet, and the URL of its web console.
+
+        The API does not give access to the console itself.
+        """
         lines = []
         for droplet in self._droplets.of_box(box.id):
             number = droplet["id"]
@@ -258,7 +277,9 @@ class DigitalOcean(CloudProvider):
         return self._box(now)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address instead of the former one."""
+        """
+        Open ssh to this machine's current address only; return whether a rule changed.
+        """
         self._droplets.owned(box)
         networks = self._access.networks(refresh=True)
         return network.ensure(self._cloud, box.tags.owner, box.id, networks)
@@ -269,10 +290,11 @@ class DigitalOcean(CloudProvider):
 
     def post_boot_script(self, box: Box) -> bytes:
         """
-        Return the Python program that lets a new box delete itself, b"" for none.
+        Return the Python program that enables a new box to delete itself.
 
-        It holds a token, so it goes over stdin of the verified connection. A builder
-        gets none, because its set-up needs root, which the program takes away.
+        The program holds a token, so it is sent over stdin of the verified connection.
+        Return b"" if the user has set no token, and for a box that builds an image: its
+        set-up needs root, which the program takes away.
         """
         if not self._settings.destroy_token or box.tags.kind != "box":
             return b""
@@ -282,16 +304,24 @@ class DigitalOcean(CloudProvider):
         return deadline.destroy_token(self._settings, self._environ, self._cloud.secret)
 
     def _post(self, request: Request, body: Answer) -> Answer:
-        """Send the create call, and repeat it if its ssh key was deleted meanwhile."""
+        """
+        Send the create call; if the ssh key is missing, register it and send again.
+        """
         try:
             return creation.post(self._cloud, self._droplets, request, body)
         except UnknownKey:
-            # Another command of the owner deleted it with the last box.
+            # Another command of the owner has deleted the ssh key together with the
+            # last box.
             ssh_keys.ensure(self._cloud, request.tags.owner, request.user_key)
         return creation.post(self._cloud, self._droplets, request, body)
 
     def _create_firewall(self, request: Request) -> None:
-        """Create the firewall. Raises ProviderError: no droplet exists yet."""
+        """
+        Create the firewall.
+
+        If the response is lost, this raises a ProviderError and not Unclear, because no
+        droplet exists yet.
+        """
         box, networks = request.box, self._access.networks()
         try:
             network.ensure(self._cloud, request.tags.owner, box, networks)
@@ -316,14 +346,20 @@ class DigitalOcean(CloudProvider):
         return int(snapshot["id"])
 
     def _remove_stale(self, owner: str) -> None:
-        # They are free of charge, so a failure can wait for the next command.
+        # A failure is ignored, because old firewalls are free of charge and the next
+        # command tries again.
         with suppress(ProviderError):
             network.remove_stale(
                 self._cloud, owner, lambda: {box.id for box in self.find(owner)}
             )
 
     def _retag(self, droplet: Answer, key: str, value: str) -> None:
-        """Replace the tag with this key; the new tag is added first."""
+        """
+        Replace the droplet's tag for this key.
+
+        The new tag is added before the old one is removed, so that the droplet always
+        has one.
+        """
         new = metadata.tag(key, value)
         present = [str(tag).lower() for tag in droplet.get("tags") or []]
         prefix = f"onebox-{key}:"

@@ -1,10 +1,11 @@
 """
-The program by which a box deletes itself at its deadline, if the user has set a token.
+Write the program by which a box deletes itself at its deadline.
 
-A droplet that is powered off is still billed, so only an API call ends the costs. The
-box needs a token for it. The token comes over the verified connection into memory that
-only root can read, never through user data, and a reboot erases it. From then on the
-box's user cannot become root, because a job with root could read the token.
+A droplet that is powered off is still billed, so only an API call that deletes it ends
+the costs. The box needs a token for this call. If the settings name one, onebox sends
+it over the verified connection, and never in user data. The box keeps it in memory that
+only root can read, until a reboot erases it. The program also takes the right to become
+root from the box's user, because a job with root could read the token.
 
 A box with this token is not powered off before its deadline, unless no job was ever
 started on it: a powered-off box could not delete itself at its deadline.
@@ -18,7 +19,8 @@ from onebox.providers.kernel.user_data import ROOT, USER
 
 WHERE = "/run/onebox-end"
 
-# Runs as root on the box in place of a plain power-off; see agent/watchdog.py.
+# The box runs this program as root, instead of a plain power-off; see
+# agent/watchdog.py.
 END = """\
 import json, os, subprocess, time, urllib.request
 
@@ -71,8 +73,8 @@ def post_boot_script(token: str, api: str) -> bytes:
     """
     Return the Python program that enables a box to delete itself.
 
-    It runs once, as root, over the verified connection. It holds the token, so it is
-    sent on stdin only.
+    onebox runs the program once, as root, over the verified connection. The program
+    holds the token, so it is sent only on stdin.
     """
     end = END % {"where": WHERE, "root": ROOT}
     files = {"end.py": end, "access": json.dumps({"token": token, "api": api})}

@@ -1,4 +1,4 @@
-"""The table [digitalocean] of onebox.toml, and the timeouts of its API."""
+"""Define the settings in the table [digitalocean] of onebox.toml, and time limits."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ class Timeouts:
     """
     How long to wait, in seconds, and how often to try.
 
-    *connect*, *read* and *request* limit one request: its connection, a silence, and
-    the whole of it. A request that may be repeated is tried *attempts* times, after a
-    pause of *first_pause* and then of twice as long, and for *throttled* in total
-    while the API throttles. A create call that the API answers with an error of its
-    own is tried *create_attempts* times.
+    Three limits are for one request: *connect* for the connection, *read* for a time
+    without data, *request* for all of it. A request that may be repeated is tried
+    *attempts* times. The first pause is *first_pause*, and each later one is twice as
+    long on average. While the API throttles, the pauses last *throttled* in total. A
+    create call is tried *create_attempts* times if the API reports a failure of its
+    own.
 
-    *consistency_lag* is how long a list may lag behind, *poll_interval* the time
-    between two polls. *shutdown* is how long a droplet may take to shut down before
-    its power is cut; *action*, *image* and *deletion* limit the waits for these.
-    Prices are read again after *price_cache*.
+    *consistency_lag* is how long the API's lists may lag behind. *poll_interval* is the
+    time between two polls. *shutdown* is how long a droplet may take to shut down
+    before its power is cut. *action* limits the wait for a stop or a start, *image* the
+    wait for a snapshot or its copy, and *deletion* the wait for a deletion. Prices are
+    requested again after *price_cache*.
     """
 
     connect: float = 10.0
@@ -49,7 +51,8 @@ class DigitalOceanSettings(cloud_settings.CloudSettings):
     Where and how boxes are created on DigitalOcean.
 
     A droplet that is powered off is billed until an API call deletes it.
-    *destroy_token* names the variable with the token for that call.
+    *destroy_token* names the environment variable with the token by which a box makes
+    this call itself.
     """
 
     region: str = cloud_settings.region("nyc3", '"fra1"', "The region.")

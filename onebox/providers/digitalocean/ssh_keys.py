@@ -1,10 +1,11 @@
 """
-The ssh key that a create call must name: without one, a password is mailed.
+Register the ssh key that a create call names, so that no password is mailed.
 
-The box gets the key from its user data, so this registration only prevents the
-mail. onebox registers one key for each owner, and removes it when the owner has no
-box left. Its name holds the owner. If the user has registered the same key under
-another name, that registration is used and stays.
+If a create call names no ssh key, DigitalOcean mails a root password to the user. The
+registered key only prevents this mail, because the box gets its key from its user data.
+onebox registers one key for each owner, with the owner in the key's name, and removes
+it when the owner has no box left. If the user has registered the same key under another
+name, that registration is used and stays.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from onebox.providers.kernel.metadata import check_same_owner, without_comment
 
 
 def ensure(cloud: Cloud, owner: str, public: str) -> str:
-    """Register the key in the account if it is not yet; return its fingerprint."""
+    """Register the key in the account unless it is there; return its fingerprint."""
     known = fingerprint(public)
     try:
         cloud.get(f"account/keys/{known}")
     except Gone:
-        # Registered by another command, or by a call whose response was lost.
+        # If the API reports that the key exists, another command has registered it just
+        # now, or an earlier call whose response was lost.
         with suppress(Exists):
             body = {"name": _name(owner), "public_key": without_comment(public)}
             cloud.post("account/keys", body, again=True)
@@ -43,7 +45,7 @@ def remove(cloud: Cloud, owner: str, id: str) -> None:
     Remove one of the owner's keys; a key that is gone is no error.
 
     Raises:
-        NotAllowed: It was registered for another owner.
+        NotAllowed: The key was registered for another owner.
     """
     with suppress(Gone):
         found = cloud.get(f"account/keys/{id}")["ssh_key"]

@@ -1,4 +1,4 @@
-"""The calls that add tags to droplets and images, and remove unused tags."""
+"""Create tags, add them to droplets and images, and remove them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["droplet", "image"]
 
 
 def ensure(cloud: Cloud, word: str) -> None:
-    """Create a tag; the API may refuse one that exists, which is no error."""
+    """Create a tag; it is no error if the tag exists already."""
     try:
         cloud.post("tags", {"name": word}, again=True)
     except (NotAllowed, Throttled, Unclear):
@@ -38,9 +38,9 @@ def remove(cloud: Cloud, word: str, kind: Kind, number: int | str) -> None:
 
 
 def delete_unused(cloud: Cloud, words: Iterable[str]) -> None:
-    """Delete tags that no object has any more, if the token permits it."""
+    """Delete those of the tags that no object has any more; a failure is ignored."""
     for word in words:
-        # A tag that stays is free.
+        # A failure is ignored, because a tag that stays costs nothing.
         with suppress(ProviderError):
             if cloud.get(f"tags/{word}")["tag"]["resources"]["count"] == 0:
                 cloud.delete(f"tags/{word}")

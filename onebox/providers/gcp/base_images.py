@@ -1,4 +1,4 @@
-"""The source of a box's disk: a public image by its base name, or a saved image."""
+"""Find the image that a box's disk is created from: a public or a saved image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class ImageFamily:
     """
     A public image family of Google.
 
-    With *cloud_init* its images read user data, otherwise they run a startup script.
+    If *cloud_init* is true, its images contain cloud-init, which reads user data.
+    Otherwise they run a startup script.
     """
 
     project: str
@@ -31,17 +32,18 @@ class ImageFamily:
 
     @property
     def address(self) -> str:
-        """Return the path that stands for the family's newest image."""
+        """Return the API path that stands for the newest image of the family."""
         return f"projects/{self.project}/global/images/family/{self.name}"
 
 
 @dataclass(frozen=True)
 class Source:
     """
-    What a box's disk is created from.
+    An image that a box's disk is created from.
 
-    *system* is the base name that the image began with, "" if it is unknown, and
-    *size* the least size of the disk in GiB.
+    *address* is the path of the image. *system* is the base name from which the image
+    was built, "" if it is unknown. *cloud_init* tells whether the image contains
+    cloud-init. *size* is the least size of the disk in GiB.
     """
 
     address: str
@@ -51,7 +53,7 @@ class Source:
 
 
 def family(name: str, arch: str = "") -> ImageFamily | None:
-    """Return the image family of a base name, None if it is not a base name."""
+    """Return the image family for a base name, None if *name* is not a base name."""
     name = name or DEFAULT
     arm = arch in ("aarch64", "arm64")
     ubuntu, debian = _UBUNTU.fullmatch(name), _DEBIAN.fullmatch(name)
@@ -74,7 +76,7 @@ def exactly(cloud: Cloud, name: str, arch: str) -> str:
     Return the project and name of the image that a base name stands for now.
 
     Raises:
-        UsageError: There is no base and no image of this name.
+        UsageError: *name* is neither a base name nor the name of an image.
     """
     found = family(name, arch)
     if found is None:
@@ -111,7 +113,11 @@ def _image(cloud: Cloud, name: str) -> Any:
 
 
 def _of(cloud: Cloud, name: str, image: Any) -> Source:
-    """Return an image as a source; its origin decides whether it has cloud-init."""
+    """
+    Return an image as a source.
+
+    An image of Debian counts as one without cloud-init, any other as one with it.
+    """
     system = str(metadata.read_record(image.description).get("system", ""))
     known = " ".join([system or f"{image.family} {image.name}", *image.licenses])
     return Source(

@@ -2,13 +2,15 @@
 The Compute Engine API client: each call returns a response or raises a OneboxError.
 
 Each call has a timeout, and is repeated as `kernel.retry` describes. A call that
-changes something carries the same `requestId` in all its attempts, so it takes effect
-at most once, even if responses are lost.
+changes something carries the same `requestId` in all its attempts (a few methods accept
+none). So it takes effect at most once, even if a response is lost and the call is
+repeated.
 
-`google.api_core.retry.Retry` is not used: it ignores Retry-After, has one budget for
-throttled and for lost calls, and raises the refusal of a second attempt although the
-first, whose response was lost, may have taken effect. The other clouds need the same
-policy without Google's library.
+`google.api_core.retry.Retry` is not used, for three reasons. It ignores Retry-After. It
+has one common budget for throttled calls and for lost responses. If the response to the
+first attempt is lost and the second attempt is refused, it raises the refusal, although
+the first attempt may have taken effect. The other clouds need the same policy without
+Google's library.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from onebox.providers.kernel.retry import Retry
 from onebox.providers.kernel.wait import Poller
 
 _OPERATION_SECONDS = 600.0
-# An operation that has just begun may be unknown at another of Google's servers.
+# For this long, Google may answer that a new operation does not exist, because another
+# of its servers does not know the operation yet.
 _NEW_SECONDS = 20.0
 
 
@@ -40,16 +43,16 @@ class Cloud:
     Attributes:
         clock: Returns the time (epoch seconds) by Google's clock.
 
-        retry: When a call is repeated.
+        retry: The rule by which calls are repeated.
 
         poller: The loop that waits for a change of state.
 
     Args:
-        clock: Returns the time of this machine.
+        clock: Returns the time of this machine (epoch seconds).
 
         sleep: Pauses for a number of seconds.
 
-        timeout: The longest silence during a call, in seconds.
+        timeout: How long a call may go without receiving data, in seconds.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Cloud:
 
     @cached_property
     def account(self) -> credentials.Account:
-        """Return the credentials. Raises NotAllowed if there are none."""
+        """Return the user's credentials. Raises NotAllowed if there are none."""
         return credentials.find()
 
     @cached_property
@@ -96,22 +99,26 @@ class Cloud:
         return self._call(service, method, doing, fields, changes=False)
 
     def ask_named(self, service: str, method: str, doing: str, **fields: Any) -> Any:
-        """Make a call about a configured name. Raises UsageError if it is wrong."""
+        """
+        Make a call that reads a resource which the settings name.
+
+        Raises UsageError if the name is wrong.
+        """
         return self._call(service, method, doing, fields, changes=False, named=True)
 
     def list(
         self, service: str, doing: str, method: str = "list", **fields: Any
     ) -> Iterator[Any]:
-        """Yield the items of all pages of a list."""
+        """Yield the items of a list, page after page."""
         for page in self._pages(service, method, doing, fields):
             yield from page.items
 
     def everywhere(self, service: str, doing: str, **fields: Any) -> Iterator[Any]:
         """
-        Yield the items of all zones or regions.
+        Yield the resources of a service (such as "disks") in all zones or regions.
 
         Raises:
-            Unclear: One of them does not answer, so its items are unknown.
+            Unclear: A zone or region does not answer, so its resources are unknown.
         """
         for page in self._pages(service, "aggregated_list", doing, fields):
             for place, scope in page.items.items():
@@ -134,17 +141,18 @@ class Cloud:
         **fields: Any,
     ) -> Any:
         """
-        Make a call that changes something; return its operation.
+        Make a call that changes something; return the operation that it began.
 
         Args:
-            token: The idempotency token of the call; a random one if "". None if the
-                method accepts no request id.
+            token: The idempotency token of the call. With "" a random token is used.
+                With None no token is sent, for methods that accept none.
 
-            named: The call names resources that the user has chosen, so a wrong name
-                is a UsageError.
+            named: Whether the call names resources that the user has chosen. A wrong
+                name is a UsageError then.
 
         Raises:
-            Unclear: No attempt had a response, so the call may have taken effect.
+            Unclear: The call may have taken effect, because a response was lost or
+                Google's API failed.
         """
         if token is not None:
             fields["request_id"] = request_id(token)
@@ -159,12 +167,14 @@ class Cloud:
         Wait until an operation is done.
 
         Raises:
-            ProviderError: It has failed.
+            ProviderError: The operation has failed.
 
-            Unclear: It is not done after so many seconds, or is unknown.
+            Unclear: The operation is not done after *seconds*, or Google does not know
+                it.
         """
         began = time.monotonic()
-        # The first look is at the response of the call itself.
+        # The response of the call itself is examined first, which saves a request if
+        # the operation is done already.
         responses = [operation]
 
         def look() -> Any:
@@ -187,13 +197,14 @@ class Cloud:
             raise errors.of_operation(done.error.errors, doing)
 
     def do(self, service: str, method: str, doing: str, **fields: Any) -> None:
-        """Make a call that changes something, and wait until that is done."""
+        """Make a call that changes something, and wait until its operation is done."""
         self.wait(self.change(service, method, doing, **fields), doing)
 
     def _look(self, operation: Any, doing: str) -> Any:
         place: dict[str, str] = {}
         kind = "global"
-        # The rules of a shared network are created in the project that owns it.
+        # The operation may be in another project than ours: firewall rules of a shared
+        # network are created in the project that owns the network.
         project = re.search(r"/projects/([^/]+)/", operation.self_link)
         if project:
             place["project"] = project[1]
@@ -257,7 +268,7 @@ class Cloud:
 
 
 def request_id(token: str) -> str:
-    """Return a token as the UUID that Google expects; a random one for ""."""
+    """Return the UUID that Google expects for a token, a random UUID for ""."""
     return str(uuid.uuid5(_SPACE, token) if token else uuid.uuid4())
 
 
@@ -270,5 +281,5 @@ def _status(operation: Any) -> str:
     return str(getattr(operation.status, "name", operation.status))
 
 
-# Constant, so that a token gives the same UUID on every machine.
+# This namespace is constant, so that a token gives the same UUID on every machine.
 _SPACE = uuid.UUID("6f6e6562-6f78-5000-8000-676370000000")

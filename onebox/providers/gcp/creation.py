@@ -1,4 +1,4 @@
-"""Create an instance: one call holds everything that it needs."""
+"""Create an instance, with one call that holds everything the instance needs."""
 
 from __future__ import annotations
 
@@ -31,23 +31,24 @@ from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.values import HostKey, Request
 
-# Google enforces the deadline this much later than the box itself.
+# Google stops the instance this many seconds after the deadline, which the box itself
+# enforces at once.
 _GRACE_SECONDS = 900
-# Google's limits for the run time.
+# Google accepts only run times between these two, in seconds.
 _SHORTEST, _LONGEST = 30, 120 * 86400
-# The longest time that a created instance may be missing in Google's answers.
+# For at most this long, Google may answer that a new instance does not exist.
 _LAG_SECONDS = 20.0
 _GIB = 1 << 30
 
 
 def launch(cloud: Cloud, rules: network.Rules, request: Request) -> Any:
     """
-    Return the instance of this request, created now or before.
+    Return the instance of this request, and create it unless it exists already.
 
     Raises:
-        ProviderError: It was not created, and nothing of it is left.
+        ProviderError: The instance was not created, and nothing of it is left.
 
-        Unclear: It may have been created.
+        Unclear: The instance may have been created.
 
         NotAllowed: An instance of this name belongs to another box.
     """
@@ -58,15 +59,18 @@ def launch(cloud: Cloud, rules: network.Rules, request: Request) -> Any:
         _insert(cloud, rules, request, source, doing)
         rules.wait(opening)
         instance = _created(cloud, request, doing)
-        # Another command may have deleted the rules with the owner's last box.
+        # Another command may have deleted the owner's last other box meanwhile, and the
+        # firewall rules with it. So the rules are created again if needed.
         rules.wait(rules.open(request.tags.owner))
     except Unclear:
         raise
     except OneboxError as error:
         _undo(cloud, request, error)
-        # After these errors the next offer is tried, with the same rules.
+        # After NoCapacity or QuotaExceeded the caller tries the next offer, which needs
+        # the same firewall rules. After any other error the rules are deleted.
         if not isinstance(error, (NoCapacity, QuotaExceeded)):
-            # Rules are free of charge: the next teardown deletes them if this fails.
+            # A failure here is ignored, because rules are free of charge and the next
+            # teardown deletes them.
             with contextlib.suppress(OneboxError):
                 rules.wait(opening)
                 rules.close(request.tags.owner)
@@ -93,7 +97,8 @@ def _insert(
             instance_resource=body(cloud, rules, request, source),
         )
     except Exists:
-        # An earlier attempt created it, or another owner: `_created` checks that.
+        # An earlier attempt created the instance, or another owner did. `_created`
+        # checks which.
         return
     cloud.wait(operation, doing)
 
@@ -108,8 +113,8 @@ def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
     try:
         deletion.delete(cloud, request.box, request.tags, request.offer.place)
     except (NotAllowed, UsageError):
-        # Not ours, or we lack permission, or the zone does not exist: in each case we
-        # created nothing.
+        # The instance belongs to another box, or the permission to delete is missing,
+        # or the zone does not exist. In each of these cases the launch created nothing.
         return
     except OneboxError as second:
         raise Unclear(
@@ -120,7 +125,7 @@ def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
 
 
 def _created(cloud: Cloud, request: Request, doing: str) -> Any:
-    """Return the new instance, after checking that it is this request's."""
+    """Return the new instance, after checking that it belongs to this request."""
 
     def look() -> Any:
         zone, name = request.offer.place, request.box
@@ -146,7 +151,7 @@ def _created(cloud: Cloud, request: Request, doing: str) -> Any:
 def body(
     cloud: Cloud, rules: network.Rules, request: Request, source: base_images.Source
 ) -> dict[str, Any]:
-    """Return the body of `instances.insert`."""
+    """Return the description of the new instance, for the call `instances.insert`."""
     zone, settings = request.offer.place, cloud.settings
     owned = metadata.labels(request.box, request.tags)
     gigabytes = math.ceil((request.disk or settings.disk) / _GIB)
@@ -188,7 +193,7 @@ def body(
 
 
 def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str, Any]:
-    """Return the run-time limit of an instance, and how it ends."""
+    """Return the `scheduling` field of an instance: when it ends, and how."""
     seconds = math.ceil(deadline - now) + _GRACE_SECONDS
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",
@@ -196,7 +201,8 @@ def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str,
             "MIGRATE" if machine_families.moves(type_) and not spot else "TERMINATE"
         ),
         "automatic_restart": False,
-        # Stopping keeps the disk: outputs may still be on it.
+        # Google stops the instance and does not delete it, because outputs of the job
+        # may still be on its disk.
         "instance_termination_action": "STOP",
         "max_run_duration": {"seconds": min(max(seconds, _SHORTEST), _LONGEST)},
     }
@@ -220,7 +226,7 @@ def _interface(cloud: Cloud, rules: network.Rules, zone: str) -> dict[str, Any]:
 def _items(
     request: Request, source: base_images.Source, notes: list[str]
 ) -> list[dict[str, str]]:
-    """Return the metadata items: description, ssh key, and the boot program."""
+    """Return the metadata items: the box's record, the ssh key and the boot program."""
     user = user_data.USER
     items = {
         metadata.RECORD: instances.request_record(request, source.system, notes),
@@ -230,7 +236,8 @@ def _items(
         "enable-guest-attributes": "TRUE",
         "serial-port-enable": "FALSE",
     }
-    # The box generates its own host key, and publishes the public half.
+    # The request's host key is removed, because the box generates its own host key and
+    # publishes the public half.
     request = dataclasses.replace(request, host_key=HostKey("", ""))
     if source.cloud_init:
         text = user_data.user_data(request, notice="gce", host_key=False)

@@ -15,7 +15,7 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 @dataclass(frozen=True)
 class Account:
-    """Credentials for Google; *project* is the one that they name, if any."""
+    """Credentials for Google; *project* is the project that they name, or ""."""
 
     credentials: Any = field(repr=False)
     project: str
@@ -39,7 +39,8 @@ class Account:
     def expires(self) -> float | None:
         """Return when the credentials expire (epoch seconds), None if they renew."""
         expiry = getattr(self.credentials, "expiry", None)
-        # Only a login without a refresh token cannot be renewed.
+        # Only a user's login without a refresh token cannot be renewed. Other kinds of
+        # credentials have no `refresh_token` attribute, and renew themselves.
         renews = getattr(self.credentials, "refresh_token", "by other means")
         if expiry is None or renews:
             return None
@@ -51,12 +52,13 @@ def find() -> Account:
     Return the application-default credentials.
 
     Raises:
-        NotAllowed: There are none, or they cannot be read.
+        NotAllowed: There are no credentials, or they cannot be read.
     """
     auth = sdk.auth()
     try:
         with warnings.catch_warnings():
-            # It warns about a login without a quota project, which is not needed.
+            # The library warns about a login without a quota project. onebox does not
+            # need a quota project.
             warnings.simplefilter("ignore")
             credentials, project = auth.default(scopes=[_SCOPE])
     except sdk.failures() as error:
@@ -69,10 +71,10 @@ def find() -> Account:
 
 def project(account: Account, configured: str) -> str:
     """
-    Return the project of onebox.toml, else that of the credentials.
+    Return the project that onebox.toml names, else the one of the credentials.
 
     Raises:
-        UsageError: Neither names one.
+        UsageError: No project is named in onebox.toml or in the credentials.
     """
     if configured or account.project:
         return configured or account.project

@@ -13,14 +13,15 @@ from onebox.providers.gcp.settings import region_of
 from onebox.providers.values import Leftover, Tags
 
 _DELETE_SECONDS = 900.0
-# The instance is starting or stopping, or the disk is still attached.
+# Google answers so while the instance is starting or stopping, or while the disk is
+# still attached.
 _BUSY = re.compile("notReady|NOT_READY|resourceInUse")
 _BUSY_SECONDS = 15.0
 
 
 def delete(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
     """
-    Delete the instance of a box and the disks that are left, and wait.
+    Delete the instance of a box, then the disks that are left, and wait.
 
     Raises:
         NotAllowed: The instance belongs to another box; nothing was touched.
@@ -29,8 +30,8 @@ def delete(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
     if found is not None:
         place = last(found.zone)
         _delete(cloud, "instances", f"deleting box {box}", zone=place, instance=box)
-    # Google deletes the disk with its instance, but not after a create call that
-    # failed halfway.
+    # Google deletes the disk together with its instance. A create call that failed
+    # halfway may leave a disk without an instance.
     for disk in _disks(cloud, box, place):
         if not disk.users and metadata.is_owned(disk.labels, box, tags):
             doing = f"deleting disk {disk.name}"
@@ -62,7 +63,7 @@ def _labelled(cloud: Cloud, service: str, box: str, **place: str) -> list[Any]:
 
 
 def _delete(cloud: Cloud, service: str, doing: str, **what: Any) -> None:
-    """Delete a resource once it is not busy; a resource that is gone is no error."""
+    """Delete a resource as soon as it is not busy; it is no error if it is gone."""
 
     def delete() -> None:
         operation = cloud.change(service, "delete", doing, **what)

@@ -1,4 +1,4 @@
-"""The checks of `inv doctor` for Google Cloud."""
+"""Check what onebox needs on Google Cloud, for `inv doctor`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from onebox.providers.kernel import doctor
 from onebox.providers.kernel.ssh_access import SSHAccess
 from onebox.providers.values import Check
 
-# No instance has this name: to ask for the permissions on one.
+# No instance has this name. It serves to ask which permissions the user would have on
+# an instance.
 _NO_INSTANCE = "onebox-doctor"
-# Google's names of the quotas that a box of any size needs.
+# These are Google's names for the quotas that boxes of all sizes count against.
 _QUOTAS = ("CPUS", "PREEMPTIBLE_CPUS", "INSTANCES", "SSD_TOTAL_GB", "IN_USE_ADDRESSES")
 _QUOTA_PAGE = "https://console.cloud.google.com/iam-admin/quotas"
 _BILLING_API = (
@@ -24,7 +25,7 @@ _BILLING_API = (
 
 
 def checks(cloud: Cloud, prices: Prices, access: SSHAccess) -> list[Check]:
-    """Return one line for each check."""
+    """Run all checks, and return one line for each."""
     regions = cloud.settings.all_regions
     return doctor.run(
         [("credentials", partial(_credentials, cloud))],
@@ -85,7 +86,8 @@ def _quota(cloud: Cloud, region: str) -> Check:
     used_up = [
         quota.metric
         for quota in listed
-        # Without a quota of its own, spot counts against the one of on-demand.
+        # PREEMPTIBLE_CPUS may be used up, or 0, without harm: spot instances count
+        # against CPUS if they have no quota of their own.
         if quota.usage >= quota.limit and quota.metric != "PREEMPTIBLE_CPUS"
     ]
     detail = ", ".join(f"{one.metric} {one.usage:g} of {one.limit:g}" for one in listed)
@@ -110,7 +112,7 @@ def _zone(cloud: Cloud) -> str:
     settings = cloud.settings
     if settings.zones:
         return settings.zones[0]
-    # Some regions have no zone a.
+    # The zones are requested, because some regions have no zone a.
     doing = f"reading region {settings.region}"
     found = cloud.ask_named("regions", "get", doing, region=settings.region)
     return min(last(zone) for zone in found.zones)

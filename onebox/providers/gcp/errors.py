@@ -1,8 +1,9 @@
 """
-The meaning of Compute Engine's errors: a table of its reasons and codes.
+Turn errors of Compute Engine into errors of onebox, by a table of its codes.
 
-An error comes in one of two forms: the response to a call that is refused, and the
-end of an operation that was accepted and then failed. One table serves both.
+Google reports an error in one of two forms: as the response that refuses a call, or as
+the result of an operation that was accepted and failed later. One table of rules serves
+both forms.
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ _RULES = (
     ),
 )
 
-# The setting for a resource, by Google's name of it in a path or in a field.
+# Each pair is Google's name for a kind of resource, in a path or a field, and the
+# setting of onebox that chooses the resource.
 _SETTINGS = (
     ("machineType", "--vm"),
     ("diskType", "[gcp] disk_type"),
@@ -160,10 +162,10 @@ def of_call(
     Args:
         doing: What the call is for, as in "looking for ob-1".
 
-        changes: The call could have changed something.
+        changes: Whether the call could have changed something.
 
-        named: The call names resources that the user has chosen, so a wrong name is
-            a UsageError.
+        named: Whether the call names resources that the user has chosen. A wrong name
+            is a UsageError then.
     """
     status = getattr(error, "code", None)
     if not isinstance(status, int):
@@ -191,14 +193,14 @@ def of_operation(failures: Sequence[Any], doing: str) -> OneboxError:
 
 
 def retry_after(error: Exception) -> float | None:
-    """Return the seconds in a response's Retry-After, None without one."""
+    """Return the seconds in the response's Retry-After header, None if it has none."""
     response = getattr(error, "response", None)
     text = response.headers.get("Retry-After", "") if response is not None else ""
     return float(text) if str(text).isdigit() else None
 
 
 def no_credentials(detail: str) -> NotAllowed:
-    """Return the error for a machine without credentials for Google."""
+    """Return the error for missing or unusable credentials for Google."""
     return NotAllowed(
         f"there are no usable credentials for Google Cloud: {_short(detail)}",
         next=f"{LOGIN}, or set GOOGLE_APPLICATION_CREDENTIALS",
@@ -206,7 +208,9 @@ def no_credentials(detail: str) -> NotAllowed:
 
 
 def _wrong_name(error: OneboxError, status: int) -> OneboxError:
-    """Return a UsageError if a response is about a name in the settings."""
+    """
+    Return a UsageError if the error is about a name in the settings, else the error.
+    """
     field = _FIELD.search(error.message) if status == 400 else None
     for part, setting in _SETTINGS:
         name = ""
@@ -223,7 +227,7 @@ def _wrong_name(error: OneboxError, status: int) -> OneboxError:
 
 
 def _without_response(error: Exception, doing: str, changes: bool) -> OneboxError:
-    """Return the error for a call without credentials, or without a connection."""
+    """Return the error for a call that failed before Google sent a response."""
     kind, text = type(error).__name__, _short(str(error))
     if kind in ("DefaultCredentialsError", "MalformedError"):
         return no_credentials(text)
@@ -239,7 +243,11 @@ def _without_response(error: Exception, doing: str, changes: bool) -> OneboxErro
 
 
 def _reasons(error: Any) -> list[str]:
-    """Return the reasons in a response: those of the old format, then of the new."""
+    """
+    Return the reasons in an error response, then its links for enabling an API.
+
+    The old format has its reasons in `errors`, the new format in `details`.
+    """
     body = _body(error)
     found = [one.get("reason") for one in body.get("errors", ())]
     found += [one.get("reason") for one in body.get("details", ())]
@@ -256,7 +264,7 @@ def _message(error: Any) -> str:
 
 
 def _body(error: Any) -> dict[str, Any]:
-    """Return the error object of a response, {} if it has none."""
+    """Return the error object in the body of a response, {} if there is none."""
     try:
         found = error.response.json()["error"]
     except (AttributeError, KeyError, TypeError, ValueError):

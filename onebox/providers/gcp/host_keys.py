@@ -1,11 +1,11 @@
 """
-The host key of a box, which the box publishes through Google.
+Read and keep the host key of a box, which the box publishes through Google.
 
 The guest (cloud-init, or Google's agent) generates the key and publishes its public
-half as a guest attribute. So no private key is sent, and no client has to trust a
-first connection. Any process of the box can change a guest attribute at any time.
-So onebox stores the first key that it sees in a label, which only people of the
-project can change, and reads the label from then on.
+half as a guest attribute. So no private key is sent, and no client has to trust a first
+connection. Any process of the box can change a guest attribute at any time. So onebox
+stores the first key that it sees in a label of the instance, and from then on reads
+only the label. Only people of the project can change labels.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def known(instance: Any) -> str:
 
 def find(cloud: Cloud, instance: Any) -> tuple[str, str]:
     """
-    Return the host key of a running instance, "" until it is published.
+    Return the host key of an instance, and why it cannot be read.
 
-    The second value is the reason why the key cannot be read, "" if it can. Without
-    the permission to read it, a box can still be deleted.
+    The key is "" until the box has published it. The reason is "" unless the permission
+    to read the key is missing. That is no error, because the box can be deleted without
+    the key.
     """
     key = known(instance)
     if key or instance.status != "RUNNING":
@@ -69,7 +70,7 @@ def _published(cloud: Cloud, instance: Any) -> str:
             query_path="hostkeys/",
         )
     except Gone:
-        # The guest is still booting.
+        # The guest is still booting and has published no keys.
         return ""
     for item in found.query_value.items:
         if item.key == _TYPE.decode():
@@ -83,7 +84,7 @@ def _published(cloud: Cloud, instance: Any) -> str:
 
 
 def _keep(cloud: Cloud, instance: Any, key: str) -> None:
-    """Store the key in a label, unless another command changes the labels now."""
+    """Store the key in a label; a failure is ignored."""
     raw = base64.b64decode(key.split()[1])[len(_HEAD) :]
     label = base64.b32encode(raw).decode().rstrip("=").lower()
     try:
@@ -100,7 +101,8 @@ def _keep(cloud: Cloud, instance: Any, key: str) -> None:
             },
         )
     except ProviderError:
-        # A user who may only read can still connect, and the next call tries again.
+        # A user without the permission to change labels can still connect. Another
+        # command may have changed the labels just now. The next call tries again.
         return
 
 

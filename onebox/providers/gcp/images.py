@@ -1,4 +1,4 @@
-"""Saved images in Google Cloud: images of the project, with labels of onebox."""
+"""Store saved images in Google Cloud, as images of the project with onebox's labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onebox.providers.kernel.images import ImageStore, check_stopped, newest_fir
 from onebox.providers.values import Box, Image
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
-# A large disk takes long to copy.
+# Saving an image may take this long, because a large disk takes long to copy.
 _SAVE_SECONDS = 3600.0
 _ADDRESS = re.compile(r"(?:.*/)?projects/([^/]+)/global/images/(family/)?([^/]+)")
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
@@ -32,13 +32,14 @@ _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 def get(cloud: Cloud, image: str) -> Any:
     """
-    Return the resource of an image.
+    Return the API's resource for an image.
 
     Args:
-        image: A name in the project, or the address of an image or of a family.
+        image: The name of an image in the project, or the address of an image or of an
+            image family in any project.
 
     Raises:
-        UsageError: It does not exist.
+        UsageError: The image does not exist.
     """
     shared = _ADDRESS.fullmatch(image)
     name = shared[3] if shared else image
@@ -61,7 +62,9 @@ def get(cloud: Cloud, image: str) -> Any:
 
 
 def address(cloud: Cloud, image: str) -> str:
-    """Return the address of an image, as a new disk needs it."""
+    """
+    Return the address of an image, in the form that the call for a new disk expects.
+    """
     shared = _ADDRESS.fullmatch(image)
     if shared:
         return image[image.index("projects/") :]
@@ -69,14 +72,14 @@ def address(cloud: Cloud, image: str) -> str:
 
 
 def project_of(cloud: Cloud, image: str) -> str:
-    """Return the project of an image."""
+    """Return the project that an image belongs to."""
     shared = _ADDRESS.fullmatch(image)
     return shared[1] if shared else cloud.project
 
 
 @dataclass(frozen=True)
 class ProjectImages(ImageStore[Any]):
-    """The saved images of the project. The id of an image is its name."""
+    """The saved images of the project; the id of an image is its name there."""
 
     cloud: Cloud
 
@@ -91,7 +94,9 @@ class ProjectImages(ImageStore[Any]):
         )
 
     def find(self, image_id: str) -> Sequence[Any]:
-        """Return the image of this name, if it exists."""
+        """
+        Return the image of this name in a list, which is empty if it does not exist.
+        """
         doing = f"looking for image {image_id}"
         try:
             return [self.cloud.ask("images", "get", doing, image=image_id)]
@@ -99,7 +104,7 @@ class ProjectImages(ImageStore[Any]):
             return []
 
     def check_owner(self, resource: Any, image: Image) -> None:
-        """Raise NotAllowed unless a resource is this image of this owner."""
+        """Raise NotAllowed unless the labels of a resource are those of this image."""
         if not metadata.is_owned(resource.labels, image.id, image.tags):
             raise NotAllowed(
                 f"image {image.id} carries other labels than expected: it was not "
@@ -107,7 +112,7 @@ class ProjectImages(ImageStore[Any]):
             )
 
     def read(self, resource: Any) -> Image | None:
-        """Return a resource as an image, None if it is not one of onebox's."""
+        """Return a resource as an image, None if it does not belong to onebox."""
         record = metadata.read_record(resource.description)
         tags = metadata.read_tags(resource.labels, record)
         if tags is None:
@@ -148,22 +153,24 @@ class ProjectImages(ImageStore[Any]):
                     "description": metadata.image_record(image, system),
                     "source_disk": disk[disk.index("projects/") :],
                     "labels": _labels(image),
-                    # By default Google stores it in several countries, which costs
-                    # more.
+                    # Without this field Google stores the image in several countries,
+                    # which costs more.
                     "storage_locations": [region_of(box.place)],
                 },
             )
             self.cloud.wait(operation, doing, _SAVE_SECONDS)
         except (Exists, Unclear):
-            # An earlier attempt, or another owner, created it: `wait` checks that.
+            # The image may exist: an earlier attempt created it, or another owner did.
+            # `wait` checks which.
             return
         except OneboxError:
-            # Google keeps an image whose creation failed, and bills it.
+            # Google keeps an image whose creation failed, and bills it. So it is
+            # deleted.
             self.delete(image)
             raise
 
     def wait(self, image: Image) -> Any:
-        """Return the resource if it is ready; `create` has waited for it."""
+        """Return the image's resource if it is ready; `create` has waited already."""
         return self.ready(image)
 
     def remove(self, resource: Any) -> None:
@@ -177,7 +184,9 @@ class ProjectImages(ImageStore[Any]):
         return get(self.cloud, name)
 
     def mark(self, resource: Any, image: Image) -> Any:
-        """Write description and labels of this image, unless they are there."""
+        """
+        Write the image's description and labels, unless the resource has them already.
+        """
         if self.read(resource) is not None:
             return resource
         doing, name = f"adopting image {resource.name}", resource.name
@@ -186,12 +195,14 @@ class ProjectImages(ImageStore[Any]):
             "description": metadata.image_record(image, ""),
         }
         self.cloud.do("images", "patch", doing, image=name, image_resource=description)
-        # The labels last: without them an adoption after a crash starts again.
+        # The labels are set last. If a crash leaves the image without labels, the next
+        # adoption starts again from the beginning.
         self.cloud.do(
             "images",
             "set_labels",
             doing,
-            # The method takes no token. The fingerprint rejects a second change.
+            # The method accepts no token. A repetition changes nothing, because Google
+            # rejects a fingerprint that is out of date.
             token=None,
             resource=name,
             global_set_labels_request_resource={
@@ -202,7 +213,7 @@ class ProjectImages(ImageStore[Any]):
         return get(self.cloud, name)
 
     def adopt(self, artifact: str, image: Image) -> Image:
-        """Turn an image of the project into *image*, under the name that it has."""
+        """Mark an image of the project as *image*; its name in the project stays."""
         name = self.artifact(artifact).name
         return super().adopt(artifact, replace(image, id=name))
 

@@ -36,7 +36,8 @@ def find(cloud: Cloud, box: str, place: str = "") -> Any:
         try:
             return cloud.ask("instances", "get", doing, zone=place, instance=box)
         except Gone as error:
-            # If the project or the zone is what does not exist, the box still may.
+            # A 404 can also mean that the project or the zone does not exist. Then this
+            # call does not show whether the box exists.
             if f"/instances/{box}'" in error.message:
                 return None
             advice = "check [gcp] in onebox.toml"
@@ -47,7 +48,7 @@ def find(cloud: Cloud, box: str, place: str = "") -> Any:
 
 def find_owned(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
     """
-    Return the instance of this box, None if it does not exist.
+    Return the instance of this box, None if the instance does not exist.
 
     Raises:
         NotAllowed: It carries the labels of another box.
@@ -77,8 +78,9 @@ def owned(cloud: Cloud, box: Box) -> Any:
 
 
 def request_record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
-    """Return the record of the instance that a request creates."""
-    # The guest makes its own host key, see `host_keys`; the keys are in user data.
+    """Return the record to store in the instance that a request creates."""
+    # The record leaves out the keys. The guest generates its own host key, see
+    # `host_keys`, and the user's key is in a metadata item of its own.
     stored = replace(
         BoxMetadata.of_request(request),
         system=system,
@@ -97,10 +99,10 @@ def state(instance: Any) -> BoxState:
 
 def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     """
-    Return an instance as a box, None if it is not onebox's.
+    Return an instance as a box, None if it does not belong to onebox.
 
-    A running instance without a known host key is still starting, because a client
-    could not verify it.
+    A running instance whose host key is unknown counts as starting, because a client
+    could not verify its ssh server yet.
     """
     stored = read_metadata(instance)
     if stored is None:
@@ -126,12 +128,14 @@ def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
 
 
 def read_metadata(instance: Any) -> BoxMetadata | None:
-    """Return the metadata of an instance, None if it is not onebox's."""
+    """Return the metadata of an instance, None if it does not belong to onebox."""
     return metadata.read(instance.labels, read_record(instance))
 
 
 def read_record(instance: Any) -> dict[str, str]:
-    """Return the pairs in an instance's record, which its labels may contradict."""
+    """
+    Return the pairs in an instance's record, without comparing them with its labels.
+    """
     text = items(instance).get(metadata.RECORD, "")
     return metadata.read_record(text)
 

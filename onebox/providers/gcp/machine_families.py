@@ -1,9 +1,9 @@
 """
-The families of machine types that onebox offers, and what it knows of each.
+List the families of machine types that onebox offers, and their properties.
 
-None has shared cores, bursting or accelerators, so a job gets what its size
-requires. A type that the user names is offered from any family; its unknown
-properties are then not guessed.
+No listed family has shared cores, bursting or accelerators, so a job gets all the CPU
+that its size requires. A type that the user names may be of any family. If the family
+is not listed, its unknown properties are not guessed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ class Family:
     """
     A family of machine types.
 
-    *sku* is how descriptions of its prices begin in Google's price catalogue,
-    *threads* the number of vCPUs on a core, *disks* the kinds that it boots from.
+    *sku* is the text with which the descriptions of its prices begin in Google's price
+    catalogue. *threads* is the number of vCPUs of one core. *disks* lists the kinds of
+    disk that it can boot from.
     """
 
     sku: str
@@ -31,7 +32,7 @@ class Family:
     arch: str = "x86_64"
 
 
-# The order decides between offers whose prices are unknown.
+# The order of the families decides between offers whose prices are unknown.
 FAMILIES: Mapping[str, Family] = {
     "n2d": Family("N2D AMD Instance", 2, _PERSISTENT),
     "n2": Family("N2 Instance", 2, _PERSISTENT),
@@ -50,9 +51,9 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-# Families that are not offered, but support live migration too. GPUs, TPUs, bare
-# metal and the HPC families do not, and Google refuses to create an instance of them
-# with the maintenance policy MIGRATE.
+# onebox offers these families only by name, but they support live migration too. Types
+# with GPUs or TPUs, bare metal and the HPC families do not support it. Google refuses
+# to create an instance of such a type with the maintenance policy MIGRATE.
 _MOVE_TOO = ("e2", "n1", "f1", "g1", "m1", "m2", "m3")
 
 
@@ -63,17 +64,21 @@ def moves(type_: str) -> bool:
 
 
 def family(type_: str) -> Family | None:
-    """Return the family of a machine type, None if it is not in the list."""
+    """Return the family of a machine type, None if FAMILIES does not list it."""
     return FAMILIES.get(type_.partition("-")[0])
 
 
 def plain(type_: str) -> bool:
-    """Return whether a type is of a listed family, without local disks or metal."""
+    """
+    Return whether a type belongs to a listed family, and is an ordinary one of it.
+
+    Types with local disks and bare-metal types have a fourth part in their name.
+    """
     parts = type_.split("-")
     return family(type_) is not None and len(parts) == 3 and parts[2].isdigit()
 
 
 def disk(type_: str, preferred: str) -> str:
-    """Return the kind of boot disk for a type: *preferred* if the type supports it."""
+    """Return the kind of boot disk to use: *preferred* unless the family lacks it."""
     found = family(type_)
     return preferred if found is None or preferred in found.disks else found.disks[0]

@@ -1,4 +1,4 @@
-"""The machine types of Google Cloud that fit a size, as offers in each zone."""
+"""Offer the machine types of Google Cloud that fit a size, in each zone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
 
-# At most so many types are offered, each in every zone: if none of these has
-# capacity, the user should know that soon.
+# At most this many types are offered, each in every zone. If none of them has capacity,
+# the user learns that soon, instead of after many more attempts.
 _MOST_TYPES = 8
 _ARCHES = ("X86_64", "ARM64")
 
@@ -27,7 +27,7 @@ def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Off
     Return the offers for a size, best first.
 
     Raises:
-        UsageError: No type fits; the message names the nearest.
+        UsageError: No machine type fits; the message names the nearest types.
     """
     zones = _zones(cloud)
     offers = [offer for zone in zones for offer in _in_zone(cloud, zone, requirements)]
@@ -35,7 +35,8 @@ def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Off
     if not fitting:
         raise _no_fit(cloud, zones, requirements, offers)
     order = list(FAMILIES)
-    # Where prices are unknown, the order of the families decides.
+    # Offers are first sorted by family, so that this order decides between offers whose
+    # prices are unknown.
     fitting.sort(
         key=lambda offer: order.index(_name(offer)) if family(offer.type) else 0
     )
@@ -51,7 +52,7 @@ def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Off
 def in_zone(
     cloud: Cloud, prices: Prices, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    """Return all types of a zone that are large enough, of any family, in any order."""
+    """Return all types of a zone that are large enough, of any family, unsorted."""
     return _priced(
         cloud,
         prices,
@@ -75,7 +76,12 @@ def _zones(cloud: Cloud) -> list[str]:
 
 
 def _in_zone(cloud: Cloud, zone: str, requirements: Requirements | None) -> list[Offer]:
-    """Return the requested or large enough types of a zone, without prices."""
+    """
+    Return offers for a zone, without prices.
+
+    These are all types of the zone if *requirements* is None, else the types that the
+    user has named, else all types that are large enough.
+    """
     if requirements is None:
         fields = {}
     elif requirements.types:
@@ -124,7 +130,9 @@ def _priced(
     requirements: Requirements,
     spot: bool,
 ) -> list[Offer]:
-    """Return offers with the prices of machine, disk and address."""
+    """
+    Return the offers with the prices of their machine, disk and address filled in.
+    """
     settings = cloud.settings
     prices.load(
         dict.fromkeys(map(_name, offers)),
@@ -139,7 +147,8 @@ def _priced(
         extras = [costs.disk(disk_gib, prices.disk(kind, region, disk_gib))]
         if not settings.private:
             extras.append(Cost(costs.ADDRESS, prices.address(spot)))
-        # The catalogue has no exact price for local disks, metal and custom shapes.
+        # The catalogue has no exact prices for types with local disks, bare-metal types
+        # and custom types.
         price, on_demand = (
             prices.hourly(offer.type, region, market, offer.cpus, gib)
             if plain(offer.type)
@@ -181,7 +190,7 @@ def _no_fit(
 
 
 def _name(offer: Offer) -> str:
-    """Return the name of an offer's family."""
+    """Return the name of the offer's machine family, such as "n2d"."""
     return offer.type.partition("-")[0]
 
 

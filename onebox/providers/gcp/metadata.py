@@ -1,10 +1,10 @@
 """
-The labels and the record of Google Cloud objects: ownership and box metadata.
+Write and read the labels and records of Google Cloud objects: owner, box, deadline.
 
-A label holds up to 63 of `a-z 0-9 - _`, too few for many names. So an instance
-(in a metadata item) and an image (in its description) also keep all pairs in full,
-as a JSON record. Labels can only be changed by people of the project, so a pair of
-the record counts only if it agrees with its label.
+A label holds up to 63 characters of `a-z 0-9 - _`, which is too short for many names.
+So all pairs are also stored in full, in a JSON record: an instance has it in a metadata
+item, an image in its description. Only people of the project can change labels. So a
+pair of the record that also has a label counts only if it agrees with the label.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ RECORD = "onebox"
 PREFIX = "onebox-"
 EXPIRES = f"{PREFIX}expires"
 ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 63, True)
-# The pairs that are labels too; a record alone proves none of them.
+# These pairs are stored as labels too. Without its label, such a pair of a record is
+# ignored.
 _LABELLED = ("managed", "owner", "project", "name", "kind", "version", "box")
 
 
 def encoded(text: str) -> str:
-    """Return a text as the value of a label; different texts stay different."""
+    """
+    Return a text encoded as a label's value; different texts get different values.
+    """
     return ALPHABET.encode(text)
 
 
 def decoded(label: str) -> str:
-    """Return the text in a label, or its beginning if the text was too long."""
+    """Return the text that a label holds, only its beginning if it was too long."""
     return ALPHABET.decode(label)
 
 
@@ -41,18 +44,18 @@ def labels(box: str, tags: Tags) -> dict[str, str]:
     return {
         **_identity(box, tags),
         f"{PREFIX}version": encoded(tags.version),
-        # Whole seconds, because a label cannot hold a full stop.
+        # The time is in whole seconds, because a label cannot hold a decimal point.
         EXPIRES: str(int(tags.expires)),
     }
 
 
 def is_owned(found: Mapping[str, str], box: str, tags: Tags) -> bool:
-    """Return whether labels are those of this box of this owner."""
+    """Return whether these labels belong to this box of this owner."""
     return kernel.is_owned(found, _identity(box, tags))
 
 
 def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str]:
-    """Return an object's pairs: those of its record, corrected by its labels."""
+    """Return the pairs in an object's record, corrected by the object's labels."""
     found = dict(record)
     for key in _LABELLED:
         label = labels.get(f"{PREFIX}{key}")
@@ -65,27 +68,27 @@ def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str
 
 
 def read(labels: Mapping[str, str], record: Mapping[str, str]) -> BoxMetadata | None:
-    """Return the metadata of a box, None if the object is not onebox's."""
+    """Return the metadata of a box, None if the object does not belong to onebox."""
     return BoxMetadata.from_pairs(pairs(labels, record))
 
 
 def read_tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | None:
-    """Return whose an object is, None if it is not onebox's."""
+    """Return the tags of an object, None if the object does not belong to onebox."""
     return kernel.read_tags(pairs(labels, record))
 
 
 def box_record(metadata: BoxMetadata) -> str:
-    """Return the record of a box's instance."""
+    """Return the record to store in the instance of a box."""
     return json.dumps(metadata.to_pairs(), sort_keys=True)
 
 
 def image_record(image: Image, system: str) -> str:
-    """Return the record of an image; *system* names the image it began with."""
+    """Return the record of an image; *system* is the base name it was built from."""
     return json.dumps({**kernel.image_pairs(image), "system": system}, sort_keys=True)
 
 
 def read_record(text: str) -> dict[str, str]:
-    """Return the pairs of a record, none if it is not one of onebox's."""
+    """Return the pairs in a record, {} if the text is not a record of onebox."""
     try:
         found = json.loads(text)
     except ValueError:

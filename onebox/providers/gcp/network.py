@@ -1,13 +1,14 @@
 """
-The firewall rules that open ssh to this machine only.
+Create and delete the firewall rules that open ssh to this machine only.
 
-Google's default network lets everyone reach port 22, at the lowest priority, so a
-rule that allows more closes nothing. Two rules for a network tag close it: one
-allows this machine, and a weaker one denies everyone else. Rules are free. They
-belong to an owner and a network, and every box of that owner carries the tag.
+Google's default network has a rule of low priority that lets everyone reach port 22.
+One more rule that allows this machine would not close the port to others. So onebox
+creates two rules for the boxes with a network tag: one allows this machine, and one of
+lower priority denies everyone else. Rules are free. There are two for each owner and
+network, and every box of that owner carries the tag.
 
 Another command may delete the rules with the owner's last box while a box is being
-created. Both commands look again afterwards, and create the rules again if needed.
+created. So both commands check afterwards, and create the rules again if needed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Rules:
 
     @property
     def network(self) -> str:
-        """Return the network's path, as the API expects it."""
+        """Return the path of the network, in the form that the API expects."""
         name = self._cloud.settings.network
         if "/" in name:
             return name
@@ -65,10 +66,10 @@ class Rules:
 
     def open(self, owner: str, *, refresh: bool = False) -> list[Any]:
         """
-        Begin to create or correct the two rules; return the operations.
+        Begin to create or correct the two rules; return the operations to wait for.
 
         Args:
-            refresh: Look this machine's address up again.
+            refresh: Whether to look up this machine's address again.
 
         Raises:
             UsageError: This machine's address is not certain.
@@ -85,12 +86,12 @@ class Rules:
         return begun
 
     def wait(self, begun: list[Any]) -> None:
-        """Wait until these operations are done, and the rules in force."""
+        """Wait until the operations that `open` returned are done."""
         for operation in begun:
             self._cloud.wait(operation, "opening ssh for this machine")
 
     def close(self, owner: str) -> None:
-        """Delete the rules if the owner has no box."""
+        """Delete the owner's rules if the owner has no box."""
         if used_by(self._cloud, owner):
             return
         for name in self._present(owner):
@@ -110,9 +111,9 @@ class Rules:
         Delete one of the owner's rules; a rule that is gone is no error.
 
         Raises:
-            NotAllowed: It belongs to another owner; it was not touched.
+            NotAllowed: The rule belongs to another owner; it was not touched.
 
-            ProviderError: A box of the owner may need it.
+            ProviderError: The owner has a box, which may need the rule.
         """
         found = self._cloud.list(
             "firewalls",
@@ -127,15 +128,16 @@ class Rules:
                 raise ProviderError(why)
             self._delete(name)
         if used_by(self._cloud, owner):
-            # Another command has begun to create a box in between.
+            # Another command has begun to create a box meanwhile, which needs the
+            # rules.
             self.wait(self.open(owner))
 
     def names(self, owner: str) -> list[str]:
-        """Return the names of the rules that still exist."""
+        """Return the names of the owner's rules that exist in this network."""
         return list(self._present(owner))
 
     def _expected(self, owner: str, networks: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Return the two rules, as the API expects them."""
+        """Return the two rules, in the form that the API expects."""
         tag = self.tag(owner)
         common = {
             "description": json.dumps({"onebox": 1, "owner": owner}),
@@ -182,12 +184,14 @@ class Rules:
         try:
             begun = self._cloud.change("firewalls", method, doing, named=True, **fields)
         except Exists:
-            # Another command of this owner has just created it, for this machine too.
+            # Another command of this owner has just created the rule, and allows this
+            # machine too.
             return []
         except Gone:
             if method == "insert":
                 raise
-            # Another command has just deleted it, with its own last box.
+            # Another command has just deleted the rule, together with the box that it
+            # removed.
             return self._change("insert", rule)
         return [begun]
 
@@ -197,13 +201,13 @@ class Rules:
             self._cloud.do("firewalls", "delete", doing, firewall=name, **self._place())
 
     def _place(self) -> dict[str, str]:
-        """Return the network's project as a field, if another project shares it."""
+        """Return the field that names the network's project."""
         shared = re.search(r"projects/([^/]+)/", self.network)
         return {"project": shared[1]} if shared else {}
 
 
 def used_by(cloud: Cloud, owner: str) -> str:
-    """Return which instance of the owner needs the rules, "" if none does."""
+    """Return the reason why the owner's rules must stay, "" if the owner has no box."""
     found = cloud.everywhere(
         "instances", "looking for other boxes", filter=metadata.owner_filter(owner)
     )
@@ -212,7 +216,7 @@ def used_by(cloud: Cloud, owner: str) -> str:
 
 
 def _owner(rule: Any) -> str:
-    """Return the owner in a rule's description, "" if the rule is not onebox's."""
+    """Return the owner in a rule's description, "" if the rule is not from onebox."""
     with contextlib.suppress(ValueError):
         record = json.loads(rule.description)
         if isinstance(record, dict) and record.get("onebox"):
@@ -221,7 +225,7 @@ def _owner(rule: Any) -> str:
 
 
 def _agrees(found: Any, expected: dict[str, Any]) -> bool:
-    """Return whether a rule needs no correction."""
+    """Return whether an existing rule is as expected, so that it needs no change."""
     ports = [
         (one.I_p_protocol, list(one.ports)) for one in (*found.allowed, *found.denied)
     ]

@@ -1,4 +1,4 @@
-"""The least permissions that onebox needs on Google Cloud."""
+"""List the minimal permissions that onebox needs on Google Cloud."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ PERMISSIONS = (
 
 
 def document() -> str:
-    """Return a role with these permissions, as `gcloud iam roles create` expects it."""
+    """
+    Return a role with all PERMISSIONS, in the format of `gcloud iam roles create`.
+    """
     head = (
         "# gcloud iam roles create onebox --project=PROJECT --file=THIS_FILE\n"
         "title: onebox\n"

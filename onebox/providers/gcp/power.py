@@ -19,13 +19,14 @@ from onebox.providers.gcp.prices import Prices
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.values import Box, Offer, Requirements
 
-# The type of Google's own operation that preempts an instance.
+# This is the type of the operation by which Google preempts an instance.
 _PREEMPTED = "compute.instances.preempted"
-# The metadata items with the program that enforces the deadline on the box.
+# One of these metadata items holds the program that enforces the deadline on the box.
 _ARMED = ("user-data", "startup-script")
-# A stop that is this close to the deadline counts as caused by it.
+# A stop counts as caused by the deadline if it happened at most this many seconds
+# before the deadline, or later.
 _CLOSE_SECONDS = 90.0
-# Large enough to read a disk and send it.
+# A machine of this size is large enough to read a disk and send its content.
 _RESCUE_CPUS, _RESCUE_MEMORY = 2, 4 << 30
 
 
@@ -42,17 +43,18 @@ def start(cloud: Cloud, prices: Prices, box: Box, deadline: float) -> None:
     """
     Start a stopped instance with a new deadline (epoch seconds).
 
-    A spot instance without capacity starts as the smallest type of its family, which
-    can read the disk and the job's checkpoints on it.
+    If there is no capacity for a spot instance, it starts as the smallest suitable type
+    of its family. That is enough to fetch the job's checkpoints from the disk.
 
     Raises:
-        Gone: It does not exist any more.
+        Gone: The instance does not exist any more.
 
         NoCapacity: There is no capacity for the smallest type either.
     """
     found = instances.owned(cloud, box)
     if instances.state(found) == "stopping":
-        # Nothing can be changed before the stop has ended.
+        # Google accepts no change until the instance has stopped. A second stop call
+        # returns an operation to wait for.
         cloud.do("instances", "stop", f"waiting for {box.id} to stop", **_at(found))
     elif instances.state(found) != "stopped":
         return
@@ -76,7 +78,7 @@ def why(cloud: Cloud, instance: Any) -> str:
     try:
         types = _operation_types(cloud, instance, since)
     except NotAllowed:
-        # The permission for operations is not needed to see instances.
+        # The credentials may see instances but lack the permission to list operations.
         return ""
     if _PREEMPTED in types:
         return "preempted"
@@ -89,7 +91,7 @@ def why(cloud: Cloud, instance: Any) -> str:
 
 
 def _set_deadline(cloud: Cloud, instance: Any, deadline: float) -> None:
-    """Set the deadline in Google's schedule, the box's own program and the labels."""
+    """Set the deadline in Google's schedule, in the metadata items and in a label."""
     doing = f"setting the deadline of {instance.name}"
     type_ = last(instance.machine_type)
     limits = scheduling(type_, _is_spot(instance), deadline, cloud.clock())
@@ -113,7 +115,11 @@ def _begin(cloud: Cloud, instance: Any) -> None:
 
 
 def _smallest_offer(cloud: Cloud, prices: Prices, instance: Any) -> Offer | None:
-    """Return the smallest offer of an instance's family, None if it is that already."""
+    """
+    Return the smallest suitable offer of the instance's machine family.
+
+    Return None if there is no such offer, or if the instance has this type already.
+    """
     type_, zone = last(instance.machine_type), last(instance.zone)
     family = type_.partition("-")[0]
     requirements = Requirements(type_, _RESCUE_CPUS, _RESCUE_MEMORY, spot=True)
@@ -127,7 +133,9 @@ def _smallest_offer(cloud: Cloud, prices: Prices, instance: Any) -> Offer | None
 
 
 def _set_type(cloud: Cloud, instance: Any, offer: Offer, error: NoCapacity) -> None:
-    """Change the machine type of a stopped instance, and record why."""
+    """
+    Change the machine type of a stopped instance, and note the reason in its record.
+    """
     doing = f"changing the machine type of {instance.name}"
     place = _at(instance)
     cloud.do(
@@ -154,7 +162,11 @@ def _set_type(cloud: Cloud, instance: Any, offer: Offer, error: NoCapacity) -> N
 
 
 def _set_items(cloud: Cloud, instance: Any, items: dict[str, str], doing: str) -> None:
-    """Replace the metadata items of an instance, unless they changed meanwhile."""
+    """
+    Replace the metadata items of an instance.
+
+    Google refuses the call if the items have changed since *instance* was read.
+    """
     cloud.do(
         "instances",
         "set_metadata",
@@ -168,7 +180,9 @@ def _set_items(cloud: Cloud, instance: Any, items: dict[str, str], doing: str) -
 
 
 def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
-    """Return the types of the operations on an instance since then (epoch seconds)."""
+    """
+    Return the types of the operations on an instance after *since* (epoch seconds).
+    """
     found = cloud.list(
         "zone_operations",
         f"asking why {instance.name} has stopped",
@@ -183,7 +197,7 @@ def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
 
 
 def _items_until(instance: Any, deadline: float) -> dict[str, str]:
-    """Return the metadata items of an instance, changed to another deadline."""
+    """Return the metadata items of an instance, with the deadline in them replaced."""
     items = instances.items(instance)
     stored = instances.read_metadata(instance)
     if stored is None:
@@ -199,7 +213,11 @@ def _items_until(instance: Any, deadline: float) -> dict[str, str]:
 
 
 def _rearmed(script: str, before: float, deadline: float, box: str) -> str:
-    """Return a script with the deadline replaced, exact and in whole seconds."""
+    """
+    Return a script in which the old deadline is replaced by the new one.
+
+    The script holds it twice: as an exact number, and rounded up to whole seconds.
+    """
     old = rf"(?<![\w.]){re.escape(json.dumps(before))}(?![\w.])"
     script, exact = re.subn(old, json.dumps(deadline), script)
     old = rf"(?<![\w.]){math.ceil(before)}(?![\w.])"

@@ -1,16 +1,17 @@
 """
-The prices of machines, disks and addresses in Google's price catalogue.
+Read the prices of machines, disks and addresses in Google's price catalogue.
 
-The catalogue has no machine types. It has the prices of a core-hour and of a GiB-hour
-for each family and region, and its descriptions tell them apart. An entry that is not
-exactly as expected has no price: unknown is None, never 0.
+The catalogue does not list machine types. For each family and region it has the price
+of one core for an hour, and of one GiB of memory for an hour. The text of an entry's
+description tells which price it is. An entry that is not exactly as expected is
+ignored. A price that is unknown is None, never 0.
 
 Disks and public addresses are in the catalogue too, as "Balanced PD Capacity",
-"External IP Charge on a Standard VM" and the like. Their last tier counts, because
-the first may be the free part of an account. Traffic to the internet is a constant:
-from North America and Europe it costs at most $0.12 a GB, for the first TB a month,
-in the Premium Tier, which is Google's default (VPC network pricing, as of 2026).
-Prices of other regions are higher, and unknown here.
+"External IP Charge on a Standard VM" and the like. The last tier of such a price
+counts, because the first tier may be an account's free allowance. Traffic to the
+internet is a constant: from North America and Europe it costs at most $0.12 a GB, for
+the first TB a month, in the Premium Tier, which is Google's default (VPC network
+pricing, as of 2026). Traffic from other regions costs more, and has no price here.
 """
 
 from __future__ import annotations
@@ -47,16 +48,17 @@ _ADDRESSES = {
 _GLOBAL = "global"
 EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
 
-# Family or kind of disk, region, spot, and "Core", "Ram", "Disk" or "Address".
+# A key consists of a family or a kind of disk, the region, whether it is spot, and
+# "Core", "Ram", "Disk" or "Address".
 _Key = tuple[str, str, bool, str]
 
 
 class Prices:
     """
-    The prices of the catalogue; each is requested once.
+    The prices in the catalogue; each price is requested at most once.
 
     Attributes:
-        problem: Why prices are unknown, "" if they are not.
+        problem: The reason why prices are unknown, "" if there was no problem.
     """
 
     def __init__(self, cloud: Cloud) -> None:
@@ -68,7 +70,11 @@ class Prices:
     def load(
         self, families: Iterable[str], regions: Iterable[str], disks: Iterable[str] = ()
     ) -> None:
-        """Request these prices; a failure leaves them unknown."""
+        """
+        Request the prices of these families and disks in these regions.
+
+        If the request fails, they stay unknown, and `problem` says why.
+        """
         regions = list(regions)
         required = {
             (family, region, spot, part)
@@ -105,7 +111,7 @@ class Prices:
     def hourly(
         self, type_: str, region: str, spot: bool, cpus: int, gib: float
     ) -> float | None:
-        """Return the price of a type in USD an hour, None if it is unknown."""
+        """Return the price of a machine type in USD an hour, None if it is unknown."""
         name = type_.partition("-")[0]
         core = self._known.get((name, region, spot, "Core"))
         ram = self._known.get((name, region, spot, "Ram"))
@@ -140,12 +146,14 @@ class Prices:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    # The last three are for a page that differs from its documentation.
+    # The last three can occur if a page is not as Google's documentation describes it.
     return (*sdk.failures(), OneboxError, ValueError, TypeError, AttributeError)
 
 
 def _with_jwt(credentials: Any) -> Any:
-    """Return credentials that sign their own token, if they are of such a kind."""
+    """
+    Return credentials that sign their own tokens if their kind can, else unchanged.
+    """
     signing = getattr(credentials, "with_always_use_jwt_access", None)
     return signing(True) if signing else credentials
 
@@ -156,7 +164,8 @@ def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
         if named is None:
             continue
         name, spot, part = named
-        # The price of an address is global, and its description names the usage.
+        # The price of an address is the same in all regions. Its description, and not
+        # its category, tells whether it is for spot.
         regions = [_GLOBAL] if part == "Address" else sku.get("serviceRegions", ())
         usage = sku.get("category", {}).get("usageType")
         if part != "Address" and usage != _USAGE[spot]:
@@ -168,7 +177,11 @@ def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
 
 
 def _named(description: str) -> tuple[str, bool, str] | None:
-    """Return the name, the market and the part that a description is about."""
+    """
+    Return what a description is about: name, spot or not, and part; see `_Key`.
+
+    Return None for an entry that onebox does not use.
+    """
     if description in _ADDRESSES:
         return "", _ADDRESSES[description], "Address"
     disk = _DISK.fullmatch(description)
@@ -183,7 +196,8 @@ def _named(description: str) -> tuple[str, bool, str] | None:
 def _price(sku: Mapping[str, Any], unit: str) -> float | None:
     try:
         expression = sku["pricingInfo"][-1]["pricingExpression"]
-        # The last tier counts: the first may be the free part of an account.
+        # The last tier counts, because the first may be the free allowance of an
+        # account.
         price = expression["tieredRates"][-1]["unitPrice"]
         amount = int(price.get("units", 0)) + int(price.get("nanos", 0)) / 1e9
     except (KeyError, IndexError, TypeError, ValueError):

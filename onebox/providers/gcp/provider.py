@@ -40,7 +40,8 @@ from onebox.providers.values import (
     Requirements,
 )
 
-# Raises ImportError if the library is missing, without importing it.
+# This raises ImportError if Google's library is missing. It does not import the
+# library.
 sdk.require()
 
 _ID = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -82,12 +83,13 @@ class GCP(CloudProvider):
         self.image_store = ProjectImages(self._cloud)
         self._rules = network.Rules(self._cloud, my_ip)
         self._prices = prices.Prices(self._cloud)
-        # The owner of each deleted box: `leftovers` looks for the owner's rules.
+        # Maps each deleted box to its owner, so that `leftovers` can look for the
+        # owner's firewall rules.
         self._owners: dict[str, str] = {}
         sdk.begin()
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the offers of all types and zones that fit, cheapest first."""
+        """Return the offers that fit the requirements, in all zones, best first."""
         found = machine_types.offers(self._cloud, self._prices, requirements)
         self.unpriced = self._prices.problem
         return found
@@ -100,17 +102,18 @@ class GCP(CloudProvider):
             return True
         if region_of(offer.place) != region_of(other.place):
             return False
-        # A quota for vCPUs belongs to one family, one for disks or addresses to all.
+        # A quota for vCPUs covers one family of machine types. A quota for disks or
+        # addresses covers all families.
         families = {one.type.partition("-")[0] for one in (offer, other)}
         cpus = not limit or "CPUS" in limit
         return not cpus or (len(families) == 1 and offer.spot == other.spot)
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the image that a base name stands for now."""
+        """Return the project and name of the image that a base name stands for now."""
         return base_images.exactly(self._cloud, name, arch)
 
     def create(self, request: Request) -> Box:
-        """Create the box; it is starting until its host key is known."""
+        """Create the box; its state is "starting" until its host key is known."""
         _check_id(request.box)
         instance = creation.launch(self._cloud, self._rules, request)
         return self._box(instance)
@@ -118,7 +121,7 @@ class GCP(CloudProvider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes; one call lists those of all zones."""
+        """Return this owner's boxes in all zones, which one call lists."""
         found = self._cloud.everywhere(
             "instances", "looking for boxes", filter=metadata.owner_filter(owner)
         )
@@ -126,7 +129,7 @@ class GCP(CloudProvider):
         return sorted(mine, key=lambda box: (box.created, box.id))
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return this box, None if it does not exist."""
+        """Return this box, None if it does not exist or does not belong to onebox."""
         _check_id(box)
         instance = instances.find(self._cloud, box, place)
         if instance is None or metadata.read_tags(instance.labels, {}) is None:
@@ -135,9 +138,9 @@ class GCP(CloudProvider):
 
     def start(self, box: Box, deadline: float) -> Box:
         """
-        Start a stopped box with a new deadline, which Google enforces too.
+        Start a stopped box with a new deadline, which both the box and Google enforce.
 
-        A preempted box becomes smaller if there is no capacity for its size.
+        If there is no capacity for a spot box, it starts as a smaller machine type.
         """
         self._rules.wait(self._rules.open(box.tags.owner))
         power.start(self._cloud, self._prices, box, deadline)
@@ -148,14 +151,18 @@ class GCP(CloudProvider):
         power.stop(self._cloud, box)
 
     def delete(self, box: Box) -> None:
-        """Delete this box and its disk, and the rules with the owner's last box."""
+        """
+        Delete this box and its disk; with the owner's last box, its firewall rules too.
+        """
         _check_id(box.id)
         self._owners[box.id] = box.tags.owner
         deletion.delete(self._cloud, box.id, box.tags, box.place)
         self._rules.close(box.tags.owner)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return the instance, disks, addresses and unused rules that still exist."""
+        """
+        Return the box's instance, disks, addresses and unused rules that still exist.
+        """
         _check_id(box)
         left = deletion.leftovers(self._cloud, box, place)
         owner = self._owners.get(box, "")
@@ -209,7 +216,9 @@ class GCP(CloudProvider):
         return doctor.checks(self._cloud, self._prices, self._rules.access)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address instead of the former one."""
+        """
+        Open ssh to this machine's current address only; return whether rules changed.
+        """
         changes = self._rules.open(box.tags.owner, refresh=True)
         self._rules.wait(changes)
         return bool(changes)

@@ -2,9 +2,9 @@
 Import only the needed parts of Google's library, in the background.
 
 Importing `google.cloud.compute_v1` imports more than a hundred services, which takes
-more than a second of CPU time. Here the package's own code runs only when a name in
-it is used (Python 3.15 does this by itself for packages that request it, as this one
-does). Its submodules are imported as usual.
+more than a second of CPU time. So this module delays the code of the package itself
+until a name in the package is used. Its submodules are imported as usual. Python 3.15
+delays imports by itself for packages that request it, as this one does.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def begin() -> None:
 
 
 def _begin() -> None:
-    # The first call meets the same ImportError, and can report it.
+    # An ImportError is ignored here. The first call of the API raises it again, where
+    # it can be reported.
     try:
         failures()
         for name in _FIRST:
@@ -64,12 +65,15 @@ def client(service: str) -> Any:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Return the exceptions of a failed call; any other is a bug in onebox."""
+    """
+    Return the exceptions that a failed call may raise; any other is a bug in onebox.
+    """
     return (
         _import("google.api_core.exceptions").GoogleAPIError,
         _import("google.auth.exceptions").GoogleAuthError,
         _import("requests.exceptions").RequestException,
-        # The response was cut off, or is the HTML page of a gateway.
+        # The library raises ParseError if the response was cut off, or is the HTML page
+        # of a gateway.
         _import("google.protobuf.json_format").ParseError,
     )
 
@@ -85,30 +89,37 @@ def session(credentials: Any) -> Any:
 
 
 def listen(client: Any, correct: Callable[[str | None], None]) -> None:
-    """Call *correct* with the Date of each response; the library keeps no headers."""
+    """
+    Call *correct* with the Date header of each response.
+
+    The library itself does not return the headers of a response.
+    """
 
     def hook(response: Any, *_: Any, **__: Any) -> None:
         correct(response.headers.get("Date"))
 
-    # The generated clients have no public attribute for their session.
+    # A private attribute is read, because the generated clients have no public
+    # attribute for their session.
     session = getattr(client.transport, "_session", None)
     if session is not None:
         session.hooks["response"].append(hook)
 
 
 def _import(name: str) -> Any:
-    # Two threads that import modules which import each other see incomplete modules.
+    # Imports in two threads could see incomplete modules, because Google's modules
+    # import each other. So this thread waits for the background import.
     if _early and _early[0] is not threading.current_thread():
         _early[0].join()
     with _lock, with_bytecode():
         if name in sys.modules:
             return sys.modules[name]
         collecting = gc.isenabled()
-        # The import creates a million objects and no garbage; collection takes a sixth
-        # of the time.
+        # The import creates a million objects and no garbage. Garbage collection would
+        # take a sixth of its time, so it is switched off.
         gc.disable()
         try:
-            # Google warns about Python versions that it will no longer support.
+            # Google's library warns about Python versions that it will no longer
+            # support. These warnings are hidden from the user.
             warnings.filterwarnings("ignore", category=FutureWarning, module="google")
             _be_lazy()
             return importlib.import_module(name)
@@ -118,7 +129,7 @@ def _import(name: str) -> Any:
 
 
 def _be_lazy() -> None:
-    """Replace the package by one whose code runs when a name in it is used."""
+    """Replace the package by a module that runs the package's code at its first use."""
     if _PACKAGE in sys.modules or sys.version_info >= (3, 15):
         return
     spec = importlib.util.find_spec(_PACKAGE)
@@ -142,6 +153,10 @@ def _be_lazy() -> None:
 
 
 def _is_submodule(name: str) -> bool:
-    """Return whether a name is a submodule, which the import system looks up."""
+    """
+    Return whether the package has a submodule of this name.
+
+    The import system finds submodules by itself, so they need not load the package.
+    """
     package: ModuleType = sys.modules[_PACKAGE]
     return importlib.util.find_spec(f"{package.__name__}.{name}") is not None

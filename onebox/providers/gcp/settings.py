@@ -1,4 +1,4 @@
-"""The table [gcp] of onebox.toml."""
+"""Define the settings in the table [gcp] of onebox.toml."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class GCPSettings(cloud_settings.CloudSettings):
 
     @property
     def all_regions(self) -> tuple[str, ...]:
-        """Return the regions to try: those of *zones*, if there are any."""
+        """Return the regions to try: if *zones* is set, the regions of these zones."""
         if self.zones:
             return tuple(dict.fromkeys(region_of(zone) for zone in self.zones))
         return super().all_regions

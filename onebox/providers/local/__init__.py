@@ -1,15 +1,15 @@
 """
-The provider `local`: a box is a directory of this machine and two processes.
+The provider `local`: a box is a directory on this machine and two processes.
 
 * `supervisor` acts as a cloud's control plane: it starts the box, enforces its
   deadline, and ends all its processes. Jobs cannot signal it.
 * `machine` acts as the VM: an ssh server and the processes of the box, confined.
 
-Both processes run without the rest of onebox (see `processes.command`), so that they
-start quickly and stay small. The modules that they use import only each other and
-`onebox.agent`.
+Both processes import only a few modules of onebox (see `processes.command`), so that
+they start quickly and stay small. These modules import no part of onebox except each
+other and `onebox.agent`.
 
-On the side of the client:
+These modules run in the client, which is the process of an `inv` command:
 
 * provider       the class `Local`, which the table of providers names
 * settings       the tables [local] and [local.rehearse] of onebox.toml
@@ -23,7 +23,7 @@ On the side of the client:
 * locks          the lock that means that a box lives
 * doctor         the checks of `inv doctor`
 
-On both sides, or in the two processes:
+These modules run in the two processes of a box, and some also in the client:
 
 * layout         the paths of a box's files, and its boot configuration
 * processes      start, find and end the processes of a box

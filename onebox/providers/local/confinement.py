@@ -1,7 +1,7 @@
 """
 Confine the machine process, and describe in words what its jobs can reach.
 
-A mount namespace, Landlock and, for a rehearsal, a small disk confine it.
+It is confined by a mount namespace, by Landlock, and in a rehearsal by a small disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from . import mounts, sandbox
 from .layout import BootConfig, Layout
 
-# The first Landlock version that confines signals and abstract sockets.
+# This is the first version of Landlock that confines signals and abstract sockets.
 _SCOPES_ABI = 6
 _SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - words, not a path that is used
 _OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - likewise
@@ -30,7 +30,8 @@ def confine(layout: Layout, boot: BootConfig) -> Sequence[str]:
     Confine this process and its children; return notes for the user.
 
     Raises:
-        RefusedError: The configured disk is impossible on this system.
+        RefusedError: The configured `disk` is impossible on this system, or too small
+            for the box's home.
     """
     limits = sandbox.Limits(
         box=layout.path,
@@ -48,14 +49,15 @@ def confine(layout: Layout, boot: BootConfig) -> Sequence[str]:
     note = Protection(abi, no_view).note
     notes = [note] if note else []
     if abi and no_view and mounts.holds(mounts.SCRATCH[0], layout.path):
-        # A sentence for the user, not a path that is used.
+        # The text is a sentence for the user. It does not use the path /tmp.
         notes.append("/tmp is out of reach, because the boxes themselves lie in it")  # noqa: S108
     return notes
 
 
 def _view(layout: Layout, limits: sandbox.Limits) -> mounts.View:
-    """Return the file system that the box will see."""
-    # Folders in [local] read, and folders inside them, stay visible.
+    """Return the view of the file system that the box will get."""
+    # These directories are hidden, unless they are or lie in a folder that the box may
+    # read, such as those in [local] read.
     hidden = (Path("/home"), Path("/root"), Path("/run"), *sandbox.hidden(limits))
     scratch = dict(zip(mounts.SCRATCH, (layout.tmp, layout.var_tmp)))
     return mounts.View(
@@ -73,7 +75,11 @@ def _view(layout: Layout, limits: sandbox.Limits) -> mounts.View:
 
 
 def _small_disk(home: Path, size: int, no_view: str) -> None:
-    """Move the home directory to a disk of this many bytes. Raises `RefusedError`."""
+    """
+    Move the home directory to a disk in memory of *size* bytes.
+
+    Raises RefusedError if there is no mount namespace, or if the home does not fit.
+    """
     if no_view:
         raise RefusedError(
             "this system does not let a box have a disk of its own, so `disk` "
@@ -96,10 +102,11 @@ def _small_disk(home: Path, size: int, no_view: str) -> None:
 @dataclass(frozen=True)
 class Protection:
     """
-    What confines a box.
+    The kinds of confinement that a box has.
 
-    *landlock* is Landlock's ABI version, 0 without Landlock. *no_view* is why the box
-    has no mount namespace, "" if it has one.
+    *landlock* is the version of Landlock's ABI, 0 if the box is confined without
+    Landlock. *no_view* is the reason why the box has no mount namespace, "" if it has
+    one.
     """
 
     landlock: int
@@ -107,19 +114,19 @@ class Protection:
 
     @property
     def complete(self) -> bool:
-        """Whether the box is confined as much as onebox can."""
+        """Whether the box is confined as much as onebox can confine a box."""
         return self.landlock >= _SCOPES_ABI and not self.no_view
 
     @property
     def note(self) -> str:
-        """A note for a new box, "" if its confinement is complete."""
+        """A note for the user of a new box, "" if its confinement is complete."""
         if self.complete:
             return ""
         return "a job is confined only in part here: inv doctor lists what it reaches"
 
     @property
     def out_of_reach(self) -> tuple[str, ...]:
-        """What a job cannot read, change or signal."""
+        """The things that a job cannot read, change or signal."""
         view, files = not self.no_view, self.landlock >= sandbox.OLDEST_ABI
         phrases = (
             ("your home folder", view or files),
@@ -133,7 +140,7 @@ class Protection:
 
     @property
     def in_reach(self) -> tuple[str, ...]:
-        """What a job can still read, change, signal or connect to."""
+        """The things that a job can still read, change, signal or connect to."""
         view, files = not self.no_view, self.landlock >= sandbox.OLDEST_ABI
         phrases = (
             ("all your files", not view and not files),
@@ -148,7 +155,7 @@ class Protection:
         return tuple(phrase for phrase, holds in phrases if holds)
 
     def describe(self) -> str:
-        """Return one line for `inv doctor`."""
+        """Return the text of one line for `inv doctor`."""
         blocked, reached = "; ".join(self.out_of_reach), "; ".join(self.in_reach)
         parts = [f"a job cannot reach: {blocked}"] if blocked else []
         parts.append(f"it can reach: {reached}")
@@ -162,5 +169,5 @@ class Protection:
 
 
 def here() -> Protection:
-    """Return the confinement of a box that is created on this machine now."""
+    """Return the confinement that a box on this machine would have."""
     return Protection(sandbox.landlock_abi(), mounts.why_not())

@@ -1,8 +1,8 @@
 """
 Create a box: its directory, its files, and its first start.
 
-The directory has the prefix `.new-` until it is complete. A command that finds it
-unlocked knows that its creator has died.
+The directory has the prefix `.new-` until it is complete. A command that finds such a
+directory unlocked knows that the creating command has died.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from .layout import BootConfig, Layout, make_fifo, read_json, write_json
 from .locks import locked
 from .settings import LocalSettings, Rehearse
 
-# The /etc/profile of a login shell sets its own PATH, without the box's folder.
+# A login shell reads /etc/profile, which sets PATH without the box's `bin` folder. So
+# the box's .profile adds the folder again.
 _PROFILE = 'PATH="{bin}:$PATH"\n[ -r ~/.bashrc ] && . ~/.bashrc\n'
 
 _PROXY = re.compile("(https?|ftp|all|no)_proxy", re.IGNORECASE)
 
-# The libraries that the machine imports from outside the standard library.
+# The machine process imports these libraries, which are not in the standard library.
 _LIBRARIES = ("asyncssh", "cryptography", "typing_extensions", "_cffi_backend")
 
 
@@ -43,12 +44,13 @@ def make(
     settings: LocalSettings,
 ) -> bool:
     """
-    Create and start a box; return False if another command holds its lock.
+    Create a box and start it; return False if another command is creating it.
 
     Args:
-        final: Where the box will be once it is complete.
+        final: The place where the box will be once it is complete.
 
-        image: The folder of the image to create it from.
+        image: The folder of the image to create the box from, None to start without an
+            image.
     """
     new = Layout(final.path.with_name(f"{NEW}{request.box}"))
     new.path.mkdir(mode=0o700, exist_ok=True)
@@ -88,15 +90,17 @@ def renew(layout: Layout, deadline: float, rehearse: Rehearse) -> None:
 
 
 def _empty(new: Layout) -> None:
-    """Remove what a crashed command left in the directory."""
+    """Remove everything that a crashed command has left in the directory."""
     for entry in new.path.iterdir():
-        # This process holds the lock of this very file.
+        # The lock file stays, because this process holds the lock on it.
         if entry != new.lock:
             directories.remove(entry) if entry.is_dir() else entry.unlink()
 
 
 def _furnish(new: Layout, final: Layout, agent: bytes) -> None:
-    """Create the directories, commands and pipes at *new*, for use at *final*."""
+    """
+    Create the directories, commands and pipes in *new*, which becomes *final* later.
+    """
     for directory in (new.disk, new.home, new.tmp, new.var_tmp, new.agent):
         directory.mkdir(mode=0o700)
     (new.home / ".profile").write_text(_PROFILE.format(bin=final.bin), "utf-8")
@@ -120,7 +124,7 @@ def _write_files(
     now: float,
     settings: LocalSettings,
 ) -> None:
-    """Write the files of a box into *new*, for use at *final*."""
+    """Write the files that describe a box into *new*, which becomes *final* later."""
     new.marker.write_text(request.box, "ascii")
     record = {
         "tags": asdict(request.tags),
@@ -167,7 +171,7 @@ def _boot(final: Layout, request: Request, settings: LocalSettings) -> BootConfi
 
 
 def _proxies() -> dict[str, str]:
-    """Return the user's proxy variables: a box needs the same proxies."""
+    """Return the user's proxy variables, because a box needs the same proxies."""
     ours = subprocess_env.environment()
     return {name: value for name, value in ours.items() if _PROXY.fullmatch(name)}
 
@@ -188,7 +192,11 @@ def _passwd_home() -> str:
 
 
 def _library_path() -> tuple[str, ...]:
-    """Return the folders of the libraries that the machine imports."""
+    """
+    Return the folders that hold the libraries in _LIBRARIES.
+
+    Raises ProviderError if asyncssh is not installed.
+    """
     found = []
     for name in _LIBRARIES:
         spec = find_spec(name)

@@ -1,8 +1,8 @@
 """
 Remove a box: its processes, then its directory.
 
-The directory is first renamed, with the prefix `.gone-`. From then on the box does
-not exist any more, even if the removal is interrupted.
+The directory gets the prefix `.gone-` before its files are removed. From then on the
+box does not exist any more, even if the removal is interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from .locks import locked
 
 
 def remove(layout: Layout) -> None:
-    """Remove a box, and what is left of creating or deleting it. Raises `Unclear`."""
+    """
+    Remove a box, also a half-created or half-deleted one.
+
+    Raises Unclear if another command is creating or using the box.
+    """
     box = layout.path.name
     deleted = layout.path.with_name(f"{DELETED}{box}")
     if os.path.lexists(layout.path):
@@ -35,7 +39,7 @@ def remove(layout: Layout) -> None:
 
 
 def leftovers(layout: Layout) -> Sequence[Leftover]:
-    """Return the directories and processes that exist of a box."""
+    """Return the directories and processes of a box that still exist."""
     box = layout.path.name
     paths = [layout.path.with_name(f"{prefix}{box}") for prefix in ("", NEW, DELETED)]
     found = [
@@ -54,15 +58,15 @@ def clear_unfinished(unfinished: Layout) -> bool:
     with locked(unfinished.lock) as lock:
         if lock is None:
             return False
-        # Moved together with its lock, so that a concurrent create starts from an
-        # empty directory.
+        # The directory is moved together with its lock file, so that another command
+        # that creates the box now starts with an empty directory.
         put_away(path, deleted)
     directories.remove(deleted)
     return True
 
 
 def put_away(path: Path, deleted: Path) -> None:
-    """Rename a directory to *deleted*, unless another command just did."""
+    """Rename a directory to *deleted*; it is no error if the directory is gone."""
     directories.remove(deleted)
     with contextlib.suppress(FileNotFoundError):
         path.rename(deleted)

@@ -1,4 +1,6 @@
-"""Copy, remove and measure directories, even if a job made them unreadable."""
+"""
+Copy, remove and measure directories, some of which a job may have made unreadable.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from onebox import subprocess_env
 from onebox.agent.files import folder_writer, manifest
 from onebox.errors import ProviderError
 
-# Maximum number of attempts, in case another command changes the directory meanwhile.
+# A removal is tried this often, because another command may add entries meanwhile.
 ATTEMPTS = 20
 
 
@@ -21,7 +23,7 @@ def remove(path: Path) -> None:
     """
     Remove a file or directory, even if a job has made it unreadable.
 
-    Another command may remove it at the same time.
+    It is no error if the path does not exist, or if another command removes it too.
     """
     try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -32,7 +34,8 @@ def remove(path: Path) -> None:
             try:
                 folder_writer.remove(parent, os.fsencode(path.name))
             except OSError as error:
-                # Another command may have moved a directory to this path meanwhile.
+                # The directory is not empty, because another command may have moved a
+                # directory to this path meanwhile. So the removal is tried again.
                 if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             else:
@@ -43,9 +46,10 @@ def remove(path: Path) -> None:
 
 def copy(entries: Sequence[Path], into: Path) -> None:
     """
-    Copy files and directories with all attributes, sharing blocks if the disk can.
+    Copy files and directories with all attributes, sharing disk blocks if possible.
 
-    Hard links are not used: a later write to one copy must not change the other.
+    The copies are no hard links, because a later write to one file must not change the
+    other.
 
     Raises:
         ProviderError: Not everything could be copied.
@@ -53,7 +57,8 @@ def copy(entries: Sequence[Path], into: Path) -> None:
     if not entries:
         return
     paths = [str(entry) for entry in entries]
-    # The options of GNU, of macOS, and of any other cp, tried in this order.
+    # These are the options of the `cp` of GNU, of macOS, and of any other system. They
+    # are tried in this order.
     problem = ""
     for options in (["-a", "--reflink=auto"], ["-Rpc"], ["-Rp"]):
         done = subprocess.run(
@@ -66,7 +71,8 @@ def copy(entries: Sequence[Path], into: Path) -> None:
         )
         if done.returncode == 0:
             return
-        # A failure may concern the option or the copy itself: a later cp shows which.
+        # Either the options are unknown to this `cp`, or the copy itself failed. The
+        # next attempt, with simpler options, shows which.
         problem = done.stderr.strip().splitlines()[-1] if done.stderr else "cp failed"
     raise ProviderError(f"copying to {into} failed: {problem}")
 
@@ -76,8 +82,8 @@ def size(path: Path) -> int:
     walked = manifest.walk(os.fsencode(path), b"", unreadable=[])
     total = 0
     for name in walked.paths:
-        # A Path object for each of 100,000 files would take longer than the stat
-        # itself.
+        # The names stay bytes, because to create a Path object for each of 100,000
+        # files would take longer than the stat calls.
         st = os.lstat(os.path.join(os.fsencode(path), name))  # noqa: PTH118 - bytes
         total += 0 if stat.S_ISDIR(st.st_mode) else st.st_size
     return total

@@ -1,4 +1,4 @@
-"""The checks of `inv doctor` for boxes on this machine."""
+"""Check what boxes on this machine need, for `inv doctor`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from onebox.providers.values import Check
 
 from . import confinement
 
-# With less free space a virtual environment does not fit.
+# With less free space than this, a virtual environment may not fit.
 _LITTLE_DISK = 2 << 30
 
 
 def checks(root: Path) -> list[Check]:
-    """Return the checks of what a box needs, and of how its jobs are confined."""
+    """
+    Check what a box needs and how its jobs are confined; return one line for each.
+    """
     protection = confinement.here()
     return [
         Check("boxes", True, f"in {root}"),

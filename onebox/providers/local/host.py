@@ -1,4 +1,4 @@
-"""The hardware, system and clock of this machine."""
+"""Read the hardware, system and clock of this machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-# Images contain paths of their box's directory. A change of its layout makes older
-# images unusable, and so changes this number.
+# Images contain paths in the directory of the box that was saved. Increase this number
+# when the layout of that directory changes, because older images cannot be used then.
 _LAYOUT = 2
 
 
@@ -26,7 +26,12 @@ def memory() -> int:
 
 
 def clock() -> float:
-    """Return the time (epoch seconds) that the kernel writes to a new file."""
+    """
+    Return the kernel's time (epoch seconds), read from the time of a new file.
+
+    Programs such as faketime do not change it. Without memfd_create, return
+    time.time().
+    """
     if not hasattr(os, "memfd_create"):
         return time.time()
     fd = os.memfd_create("clock")
@@ -37,14 +42,14 @@ def clock() -> float:
 
 
 def base() -> str:
-    """Return the name of the system and the Python that a box uses."""
+    """Return a name for this machine's system and Python, which a box uses."""
     python = "{}.{}.{}".format(*sys.version_info)
     system = f"{platform.system()}-{platform.machine()}".lower()
     return f"local{_LAYOUT}-{system}-{_release()}-python{python}"
 
 
 def _release() -> str:
-    """Return the system's version, such as "debian12" or "macos14"."""
+    """Return the system's name and version, such as "debian12" or "macos14"."""
     if sys.platform == "darwin":
         return "macos" + platform.mac_ver()[0].partition(".")[0]
     fields = {}

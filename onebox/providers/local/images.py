@@ -1,10 +1,10 @@
 """
-Save and restore images of local boxes: a copy of the home directory.
+Save and restore images of local boxes, which are copies of the home directory.
 
-Virtual environments contain the absolute path of their folder, and a new box's home
-has another path than the box that was saved. Box ids are of equal length, and so
-are these paths. So an image lists the files and links that contain the old path,
-and a restore replaces it in the copy, byte for byte.
+Virtual environments contain the absolute path of their folder, and the home of a new
+box has another path than that of the saved box. So an image lists the files and links
+that contain the old path, and a restore replaces the path in the copies. Box ids, and
+so these paths, are of equal length, which keeps the size of each file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from onebox.providers.values import Image, Tags
 from . import directories
 from .layout import read_json, write_json
 
-# These belong to the box and not to its environment: project, keys, shell history.
+# An image leaves these out, because they belong to the box and not to its environment:
+# the project, ssh keys, and histories of shells and other programs.
 _LEFT_OUT = (
     "work",
     ".ssh",
@@ -38,7 +39,9 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True)
 class SavedPaths:
-    """The *files* and *links* of an image that contain *source*, its box's path."""
+    """
+    The *files* and *links* of an image that contain *source*, the saved box's path.
+    """
 
     source: str
     files: tuple[str, ...]
@@ -60,7 +63,11 @@ def image(folder: Path) -> Image | None:
 
 
 def paths(folder: Path) -> SavedPaths | None:
-    """Return which files of an image contain its box's path, None without an image."""
+    """
+    Return which files of an image contain the saved box's path.
+
+    Return None if the folder holds no complete image.
+    """
     saved = read_json(folder / "image.json")
     if saved is None:
         return None
@@ -69,7 +76,9 @@ def paths(folder: Path) -> SavedPaths | None:
 
 
 def save(box: Path, home: Path, into: Path) -> SavedPaths:
-    """Copy *home* of the box at *box* to *into*; return what contains its path."""
+    """
+    Copy *home* to *into*; return which of its files and links contain the path *box*.
+    """
     into.mkdir(parents=True)
     entries = [entry for entry in home.iterdir() if entry.name not in _LEFT_OUT]
     directories.copy([entry for entry in entries if not _is_special(entry)], into)
@@ -93,7 +102,8 @@ def restore(saved_home: Path, paths: SavedPaths, box: Path, home: Path) -> None:
     Copy the home of an image to *home*, for a box that will be at *box*.
 
     Raises:
-        ProviderError: The image is gone, or its paths cannot be replaced.
+        ProviderError: The image is gone, or its paths cannot be replaced, because the
+            new path has another length.
     """
     try:
         entries = list(saved_home.iterdir())
@@ -122,7 +132,9 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
-    """Return whether a path is neither file, directory nor link."""
+    """
+    Return whether a path is something else than a file, directory or symbolic link.
+    """
     kind = path.lstat().st_mode
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISLNK(kind))
 
@@ -135,7 +147,8 @@ def _contains(path: Path, needle: bytes) -> bool:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return content.find(needle) >= 0
     except PermissionError:
-        # A file that even its owner cannot read contains no program's path.
+        # A file that even its owner cannot read is not used by a program, so a path in
+        # it does not matter.
         return False
 
 
@@ -144,5 +157,6 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
     path.chmod(before.st_mode | stat.S_IRUSR | stat.S_IWUSR)
     path.write_bytes(path.read_bytes().replace(old, new))
     path.chmod(before.st_mode)
-    # Python ignores a compiled file if its source has another modification time.
+    # The file keeps its times, because Python ignores a compiled file if the source
+    # file has another modification time than recorded.
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -1,4 +1,4 @@
-"""Read a box from its files and its lock, and check its owner before any change."""
+"""Read a box from its files and its lock, and check its owner."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from onebox.providers.values import Box, BoxState, Offer, Tags
 from ...agent.box import is_locked
 from .layout import BootConfig, Layout, read_json
 
-# Prefixes of a directory that is being created, or deleted.
+# A box's directory has the prefix NEW while the box is being created, and DELETED while
+# it is being deleted.
 NEW, DELETED = ".new-", ".gone-"
-# The folder in the box's home that holds the project.
+# This folder in the box's home holds the project.
 WORK = "work"
 
 
 def box(layout: Layout) -> Box:
-    """Return the box as it is now. Raises `Gone`."""
+    """Return the box as it is now. Raises Gone if it does not exist."""
     record = read_json(layout.record)
     if record is None:
         raise Gone(f"there is no box {layout.path.name} here")
     alive = is_locked(str(layout.lock))
-    # Read after the lock: a supervisor writes its final state before it ends.
+    # The state is read after the lock is tested. A supervisor writes its final state
+    # before it ends, so the state of a box that is not locked is final.
     state = read_json(layout.state) or {}
     offer: dict[str, Any] = record["offer"]
     port = int(state.get("port", 0))
@@ -51,18 +53,18 @@ def box(layout: Layout) -> Box:
 
 
 def has_run(layout: Layout) -> bool:
-    """Return whether the box was ever up."""
+    """Return whether the box has come up since the supervisor was last started."""
     return "port" in (read_json(layout.state) or {})
 
 
 def loses_disk(layout: Layout) -> bool:
-    """Return whether the box's home is on a small disk in memory."""
+    """Return whether the box's home is on a rehearsed disk in memory, lost at stop."""
     boot = BootConfig.load(layout.boot)
     return boot is not None and "disk" in boot.faults
 
 
 def tags(layout: Layout) -> Tags | None:
-    """Return the box's tags, None if the directory is not one of a box."""
+    """Return the box's tags, None if the directory is not the directory of a box."""
     if layout.path.is_symlink():
         return None
     name = layout.path.name
@@ -80,7 +82,7 @@ def tags(layout: Layout) -> Tags | None:
 
 def check_owner(layout: Layout, expected: Tags) -> None:
     """
-    Check that a directory is the box with these tags.
+    Check that a directory is the box that these tags describe.
 
     Raises:
         Gone: The directory does not exist.
@@ -90,7 +92,8 @@ def check_owner(layout: Layout, expected: Tags) -> None:
     name = layout.path.name
     present = tags(layout)
     if present is None:
-        # Checked afterwards: another command may have removed the box just now.
+        # The directory is tested after the tags were read, because another command may
+        # have removed the box just now.
         if not os.path.lexists(layout.path):
             raise Gone(f"there is no box {name} here")
         raise NotAllowed(f"{layout.path} is not a directory of box {name}")
@@ -98,7 +101,7 @@ def check_owner(layout: Layout, expected: Tags) -> None:
 
 
 def check_same(what: str, present: Tags, expected: Tags) -> None:
-    """Raise NotAllowed unless both have the same owner, project, name and kind."""
+    """Raise NotAllowed unless both tags have the same owner, project, name and kind."""
     check_identity(what, identity(present), identity(expected))
 
 
@@ -106,5 +109,6 @@ def _state(reported: object) -> BoxState:
     """Return the state of a box whose lock is held."""
     if reported in ("running", "stopping"):
         return reported
-    # After its final report the supervisor only has to end itself.
+    # The lock is still held although the supervisor has reported its final state. It
+    # only has to end itself now.
     return "stopping" if reported in ("stopped", "failed") else "starting"

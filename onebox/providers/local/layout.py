@@ -1,4 +1,4 @@
-"""The files of a box: their paths, its boot configuration, and how JSON is written."""
+"""Name the files of a box, define its boot configuration, and read and write JSON."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Variable with the box's id, in the environment of every process of the box.
+# This variable holds the box's id in the environment of every process of the box.
 MARK = "ONEBOX_BOX"
 
 
 @dataclass(frozen=True)
 class Layout:
     """
-    The files of one box.
+    The paths of the files of one box.
 
-    Processes in the box can write only to *disk* and *power*, and read *bin*.
+    In the box's directory, jobs can write only to *disk* and *power*, and also read
+    *bin*.
     """
 
     path: Path
@@ -32,22 +33,22 @@ class Layout:
 
     @property
     def record(self) -> Path:
-        """The client's data about the box: tags, offer, image, host key."""
+        """A file with the client's data about the box: tags, offer, image, host key."""
         return self.path / "record.json"
 
     @property
     def boot(self) -> Path:
-        """The supervisor's configuration: keys, deadline, faults to inject."""
+        """A file with the boot configuration: keys, deadline, faults to inject."""
         return self.path / "boot.json"
 
     @property
     def state(self) -> Path:
-        """The supervisor's report: state, port, and why the box stopped."""
+        """A file with the supervisor's report: state, port, and why the box stopped."""
         return self.path / "state.json"
 
     @property
     def lock(self) -> Path:
-        """Locked while a process prepares, runs or saves the box, so while it lives."""
+        """A file that is locked while a process prepares, runs or saves the box."""
         return self.path / "lock"
 
     @property
@@ -62,17 +63,23 @@ class Layout:
 
     @property
     def log(self) -> Path:
-        """The output of both processes: the box's console."""
+        """The box's console, which is the output of the supervisor and the machine."""
         return self.path / "supervisor.log"
 
     @property
     def bin(self) -> Path:
-        """First in the box's PATH: its python3, and replacements for power commands."""
+        """
+        The first folder in PATH, with python3 and replacements for power commands.
+        """
         return self.path / "bin"
 
     @property
     def disk(self) -> Path:
-        """All that the box may write; a single mount, so that files can be renamed."""
+        """
+        The directory with all files that the box may write.
+
+        It is a single mount, so that files can be renamed between its directories.
+        """
         return self.path / "disk"
 
     @property
@@ -82,22 +89,22 @@ class Layout:
 
     @property
     def tmp(self) -> Path:
-        """The box's TMPDIR, and its /tmp if it has a mount namespace."""
+        """The box's TMPDIR, which is also its /tmp if it has a mount namespace."""
         return self.disk / "tmp"
 
     @property
     def var_tmp(self) -> Path:
-        """The box's /var/tmp if it has a mount namespace."""
+        """The directory that is the box's /var/tmp if it has a mount namespace."""
         return self.disk / "var-tmp"
 
     @property
     def agent(self) -> Path:
-        """The agent's own directory."""
+        """The directory of the agent's own files."""
         return self.disk / "onebox"
 
     @property
     def saving(self) -> Path:
-        """An image of the box while it is being saved."""
+        """The directory of an image of this box that is being saved."""
         return self.path / "saving"
 
 
@@ -141,7 +148,7 @@ class BootConfig:
         try:
             return None if value is None else cls.parse(value)
         except (KeyError, TypeError):
-            # Written by another version of onebox.
+            # Another version of onebox has written the file.
             return None
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The lock of a box, held while a process prepares, runs or saves the box."""
+"""Take the lock of a box, which a process holds while it prepares, runs or saves it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from onebox.signals import signals_delayed
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[int | None]:
-    """Hold the lock in a `with` block; yield None if another process holds it."""
+    """Hold the lock during a `with` block; yield None if another process holds it."""
     lock = None
     try:
-        # Signals are held back: an exception between taking the lock and storing its
-        # descriptor would leave it locked until this process ends.
+        # Signals are delayed here. Otherwise a signal could raise an exception after
+        # the lock is taken and before its descriptor is stored, and the box would stay
+        # locked until this process ends.
         with signals_delayed():
             lock = take_lock(path)
         yield lock
@@ -32,11 +33,13 @@ def take_lock(path: Path) -> int | None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
-        # The box's directory was just removed.
+        # The directory of the box does not exist any more: another command has just
+        # removed it.
         return None
     try:
         _lock(handle)
-        # The file may have been removed, or replaced, before it was locked.
+        # Another process may have removed or replaced the file between the open and the
+        # lock. Then the lock is on a file that is not at *path*, and is worth nothing.
         same = os.path.samestat(os.fstat(handle), path.stat())
     except (BlockingIOError, FileNotFoundError):
         same = False
@@ -47,13 +50,16 @@ def take_lock(path: Path) -> int | None:
 
 
 def _lock(handle: int) -> None:
-    """Lock a file. Raises `BlockingIOError` if another process holds the lock."""
+    """
+    Lock a file. Raises BlockingIOError if another process has locked it exclusively.
+    """
     while True:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        # If a shared lock is possible, only an `is_locked` of another process was in
-        # the way: try again.
+        # `is_locked` in another process takes a shared lock for a moment. If a shared
+        # lock is possible now, only such a check was in the way, and the loop tries
+        # again. Otherwise this call raises BlockingIOError.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.flock(handle, fcntl.LOCK_UN)
         time.sleep(0.001)

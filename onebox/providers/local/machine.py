@@ -1,4 +1,4 @@
-"""The machine of a local box: an ssh server, and the processes of the box."""
+"""Run the machine of a local box: an ssh server that starts the box's processes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# asyncssh looks for two libraries that are not needed on loopback, and Python searches
-# them with ldconfig and gcc: a quarter of a box's boot time.
+# asyncssh looks for two libraries that are not needed on loopback. Python would search
+# them with ldconfig and gcc, which takes a quarter of a box's boot time. So
+# `find_library` finds nothing during the import.
 _find_library, ctypes.util.find_library = ctypes.util.find_library, lambda name: None
-# An import creates no garbage, but collecting it takes a tenth of the import's time.
+# The import creates no garbage, but garbage collection would take a tenth of its time.
+# So it is switched off.
 gc.disable()
 import asyncssh
 
@@ -34,11 +36,12 @@ from .confinement import RefusedError, confine
 from .layout import MARK, BootConfig, Layout
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
-# Fast on both ends: CPUs have instructions for AES. A post-quantum key exchange, which
-# is 40 % of the cost of a connection, is not needed within one machine.
+# These ciphers are fast for client and server, because CPUs have instructions for AES.
+# A post-quantum key exchange would take 40 % of the cost of a connection, and is not
+# needed within one machine.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
 _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
-# Large enough that neither side waits for an update of the window.
+# These sizes are so large that neither side waits for an update of the ssh window.
 _WINDOW_BYTES = 8 << 20
 _PACKET_BYTES = 1 << 17
 _KEEPALIVE_SECONDS = 30
@@ -48,9 +51,9 @@ def main(arguments: Sequence[str]) -> None:
     """
     Run as the machine of a box, until the supervisor or this process ends.
 
-    The supervisor first sends the boot configuration; this process answers with its
-    success or failure. When the supervisor ends, the socket is closed, and this
-    process ends too.
+    The supervisor first sends the boot configuration. This process answers whether it
+    has started. When the supervisor ends, its socket is closed, and this process ends
+    too.
 
     Args:
         arguments: The box's directory, the descriptor of the socket to the
@@ -75,20 +78,21 @@ def main(arguments: Sequence[str]) -> None:
     try:
         asyncio.run(_Machine(layout, boot, supervisor, listener).run(notes))
     finally:
-        # If the supervisor is gone, only this process can find a daemon that cleared
-        # its environment. A command that ends this process must wait for this.
+        # All processes of the box are ended here. If the supervisor is gone, only this
+        # process can find a daemon that has cleared its environment. So a command that
+        # ends this process must give it the time to do so.
         processes.end(
             lambda: processes.descendants(os.getpid()), each_round=processes.reap
         )
-    # Exit without Python's cleanup: the command that stops the box waits for this
-    # process.
+    # This process exits without Python's cleanup, which takes time, because the command
+    # that stops the box waits for it.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 class _Server(asyncssh.SSHServer):
-    """Accepts the box's one user key, and tracks the open connections."""
+    """Accepts only the box's one user key, and keeps the set of open connections."""
 
     def __init__(self, machine: _Machine) -> None:
         self._machine = machine
@@ -116,12 +120,13 @@ class _Server(asyncssh.SSHServer):
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> bool:
-        # `ssh -L`, for example for a notebook of the job.
+        # The client asks for this with `ssh -L`, for example to reach a notebook of the
+        # job.
         return True
 
 
 class _Machine:
-    """Accepts connections, and injects the faults that concern them."""
+    """Accepts connections, starts the agent, and injects the faults of connections."""
 
     def __init__(
         self,
@@ -142,13 +147,14 @@ class _Machine:
         self._answering = True
 
     async def run(self, notes: Sequence[str]) -> None:
-        """Serve until the supervisor ends."""
+        """Serve until the supervisor ends, or this process gets SIGTERM."""
         loop = asyncio.get_running_loop()
         over = loop.create_future()
         loop.add_signal_handler(signal.SIGCHLD, self.children.reap)
-        # The supervisor sends nothing more: readable means that it has ended.
+        # The supervisor sends nothing more. So if its socket is readable, it has ended.
         loop.add_reader(self._supervisor, over.cancel)
-        # Not loop.add_signal_handler, whose handler would end with the loop, too early.
+        # loop.add_signal_handler is not used here, because its handler would be removed
+        # when the loop ends, which is too early.
         signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(over.cancel))
         self._plan_faults(loop)
         self._start_agent()
@@ -167,9 +173,11 @@ class _Machine:
                 connection, _ = await loop.sock_accept(self._listener)
             except OSError as error:
                 if error.errno == errno.EINVAL:
-                    # The supervisor has shut the socket down: the box is stopping.
+                    # The supervisor has shut the socket down, because the box is
+                    # stopping.
                     return
-                # A temporary error, for example no descriptors left: try again.
+                # The error is temporary, for example because no descriptors are left.
+                # So the loop tries again.
                 _log(f"accept: {error}")
                 await asyncio.sleep(0.2)
                 continue
@@ -233,7 +241,8 @@ class _Machine:
 
     def _stall(self, seconds: float) -> None:
         _log(f"rehearsal: stalled for {seconds:g} s")
-        # This blocks the event loop on purpose, but ends if the supervisor ends.
+        # This blocks the event loop on purpose, so that all connections stall. It ends
+        # early if the supervisor ends.
         select.select([self._supervisor], [], [], seconds)
 
     def _change_host_key(self) -> None:

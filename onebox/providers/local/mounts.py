@@ -1,12 +1,13 @@
 """
-A mount namespace for one box: read-only, with some directories of its own.
+Give the processes of a box a mount namespace: read-only, with some own directories.
 
-The processes of a box get a mount namespace and, unless they are root's, a user
-namespace around it. Everything in it is mounted read-only. That also protects what
-Landlock does not: modes, owners and times of files. The box has its own /tmp,
-/var/tmp, /dev/shm and terminals; homes, other boxes and /run are empty. Where
-namespaces are not available (macOS, many containers, Ubuntu's AppArmor rule), only
-Landlock confines the box.
+The processes of a box get a mount namespace. If they do not run as root, they also get
+a user namespace, which is needed to create it. In the namespace everything is mounted
+read-only except the box's own directories. That also protects what Landlock does not:
+modes, owners and times of files. The box has its own /tmp, /var/tmp, /dev/shm and
+terminals. Homes, the root of all boxes and /run look empty, apart from what the box may
+use. Where namespaces are not available (macOS, many containers, Ubuntu's AppArmor
+rule), only Landlock confines the box.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from pathlib import Path
 
 from .processes import command
 
-# The machine's directories over which a box mounts its own.
+# Over these directories of the machine, a box mounts its own.
 SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the real ones
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the real one
 _TERMINALS = Path("/dev/pts")
-# ssh refuses to include files from here that do not belong to root. In an ordinary
-# user's namespace, root's files have an unknown owner.
+# An ordinary user's box mounts an empty directory here. In the user's namespace root's
+# files have an unknown owner, and ssh refuses to include files from here that do not
+# belong to root.
 _SSH_INCLUDES = Path("/etc/ssh/ssh_config.d")
 
 _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE = 1 << 1, 1 << 2, 1 << 3, 1 << 12, 1 << 14
-_FROM_HOST_ONLY = 1 << 19  # MS_SLAVE: unmounted here too if the host does
+# With MS_SLAVE, mounts and unmounts of the host happen here too, but not the reverse.
+_FROM_HOST_ONLY = 1 << 19
 
-# Linux 5.12; the same number on every architecture.
+# This system call exists since Linux 5.12, with the same number on every architecture.
 _MOUNT_SETATTR = 442
 _HERE, _AT_RECURSIVE, _READ_ONLY = -100, 0x8000, 1
 _CAPABILITY_VERSION = 0x20080522
@@ -46,8 +49,9 @@ class View:
     """
     The file system as a box sees it.
 
-    *hidden* directories are empty, except for the *writable* and *readable* ones in
-    them. *scratch* maps a directory of the machine to the box's own, which replaces it.
+    *writable* paths can be changed. *hidden* directories look empty, except for the
+    *writable* and *readable* paths in them. *scratch* maps a directory of the machine
+    to the directory of the box that is mounted in its place.
     """
 
     writable: tuple[Path, ...]
@@ -58,17 +62,18 @@ class View:
 
 def enter(view: View) -> str:
     """
-    Give this single-threaded process that view; return why it failed, or "".
+    Give this single-threaded process the view; return why that failed, or "".
 
-    It is tried in a child process first, because a process cannot leave a user
-    namespace.
+    A child process tries it first, because this process could not leave a user
+    namespace again if a later step failed.
     """
     return _in_child(lambda: _enter(view)) or _failure_of(lambda: _enter(view))
 
 
 def why_not() -> str:
     """Return why boxes on this system get no mount namespace, "" if they do."""
-    # A separate process, because the calling process may have several threads.
+    # The test runs in a separate process, because the calling process may have several
+    # threads.
     done = subprocess.run(
         command("mounts", []), capture_output=True, text=True, check=False
     )
@@ -76,7 +81,9 @@ def why_not() -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print why a box on this system gets no mount namespace, nothing if it does."""
+    """
+    Print why boxes on this system get no mount namespace; print nothing if they do.
+    """
     sys.stdout.write(_in_child(lambda: _enter(View((), (), (), {}))))
 
 
@@ -88,7 +95,8 @@ def mount_memory(place: Path, options: str) -> None:
 def drop_capabilities() -> None:
     """Drop the capabilities that the user namespace gave to this process."""
     if os.getuid() == 0:
-        # Root has its own capabilities; `sandbox.apply` drops most of them.
+        # Root has capabilities without a user namespace. `sandbox.apply` drops those
+        # that a box does not need.
         return
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     _check(_libc().capset(header, bytes(24)), "capset")
@@ -103,7 +111,8 @@ def _enter(view: View) -> None:
         if _is_directory(place)
     }
     hidden = _outermost([*view.hidden, *scratch]) - set(scratch)
-    # Opened before other file systems are mounted over them.
+    # These paths are opened before other file systems are mounted over them, so that
+    # they can still be reached.
     own = {place: _open(path) for place, path in scratch.items()}
     sources = {path: _open(path) for path in _kept(view, {*hidden, *scratch})}
     _set_read_only(Path("/"), on=True, below=True)
@@ -125,9 +134,15 @@ def _enter(view: View) -> None:
 
 
 def _kept(view: View, covered: Iterable[Path]) -> list[Path]:
-    """Return the paths to mount again over *covered*, parents first."""
+    """
+    Return the paths to mount again, because the box needs them; parents come first.
+
+    These are the writable paths, and the readable ones inside the *covered*
+    directories.
+    """
     named = {*view.writable, *view.readable}
-    # A program may use either name of a directory.
+    # A program may use a directory's path with symbolic links or without, so both are
+    # kept.
     candidates = {*named, *(Path(os.path.realpath(path)) for path in named)}
     return sorted(
         path
@@ -160,7 +175,11 @@ def _unshare() -> None:
 
 
 def _outermost(paths: Iterable[Path]) -> set[Path]:
-    """Return the real directories among *paths* that are in no other of them."""
+    """
+    Return the directories in *paths* that lie in no other directory of *paths*.
+
+    Symbolic links are resolved, and missing directories are left out.
+    """
     real = {Path(os.path.realpath(path)) for path in paths if _is_directory(path)}
     return {
         path
@@ -192,7 +211,9 @@ def _is_directory(path: Path) -> bool:
 
 
 def _make_point(path: Path, source: int) -> None:
-    """Create a mount point for *source*, unless it exists."""
+    """
+    Create an empty directory or file at *path*, to mount *source* on, unless it exists.
+    """
     if os.path.lexists(path):
         return
     if stat.S_ISDIR(os.fstat(source).st_mode):

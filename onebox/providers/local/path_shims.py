@@ -1,8 +1,8 @@
 """
-The commands in a box's `bin` folder, which come first in its PATH.
+Write the commands in a box's `bin` folder, which comes first in the box's PATH.
 
 A job that was written for a cloud machine may end with `sudo shutdown -h now`. In a
-local box this must stop the box, and never the user's own machine.
+local box this command must stop the box, and never the user's own machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
-# `init 0` and `telinit 6` mean the same as `poweroff` and `reboot`.
+# `init 0` (or `telinit 0`) means the same as `poweroff`, `init 6` the same as `reboot`.
 _SCRIPTS = {
     "poweroff": "ask poweroff 0",
     "halt": "ask poweroff 0",
@@ -79,22 +79,27 @@ ask() {{
 
 
 def write(into: Path, power: Path) -> None:
-    """Write the commands of a box; they send their orders through the pipe *power*."""
+    """
+    Write the commands of a box, which send orders to the supervisor by a pipe.
+
+    *power* is the path of the pipe.
+    """
     into.mkdir(mode=0o700, exist_ok=True)
     head = _HEAD.format(power=shlex.quote(str(power)))
     for name, body in _SCRIPTS.items():
         _write_program(into / name, f"{head}{body}\n")
-    # A script and not a link: a Python that sees its own name as .../bin/python3 would
-    # create virtual environments that refer to this folder, which has no standard
-    # library.
+    # python3 is a script and not a link. Through a link, Python would see this folder
+    # as its own, and create virtual environments that refer to it. But the folder has
+    # no standard library.
     run = f'#!/bin/sh\nexec {shlex.quote(base_python())} "$@"\n'
     for name in ("python3", "python"):
         _write_program(into / name, run)
 
 
 def base_python() -> str:
-    """Return the real interpreter, outside of any virtual environment."""
-    # In a virtual environment, sys.executable is a path in the user's project.
+    """Return the path of the real interpreter, outside of any virtual environment."""
+    # sys.executable is not used, because in a virtual environment it is a path in that
+    # environment, which may be in the user's project.
     base = getattr(sys, "_base_executable", "") or sys.executable
     return os.path.realpath(base)
 

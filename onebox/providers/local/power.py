@@ -1,4 +1,4 @@
-"""Start and stop a box, and wait for it."""
+"""Start and stop a box, and wait until it is up or has stopped."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from ...agent.box import is_locked
 from . import instances, processes
 from .layout import MARK, Layout, read_json
 
-# How long a box may take to start.
+# A box may take this many seconds to start.
 UP_SECONDS = 90.0
-# A box stops within its processes' grace; the rest is for a slow machine.
+# A box stops within the time that its processes get to end themselves. The additional
+# seconds are for a slow machine.
 _DOWN_SECONDS = processes.GRACE_SECONDS + 15.0
 
 
 def start(layout: Layout, lock: int) -> None:
-    """Start the supervisor, which inherits the lock of this process."""
+    """
+    Start the supervisor of a box, which inherits the lock that this process holds.
+    """
     box = layout.marker.read_text("ascii")
     layout.state.unlink(missing_ok=True)
     with layout.log.open("ab") as log:
-        # The supervisor daemonizes itself; this call waits only for that.
+        # The supervisor moves to the background at once, and this call waits only for
+        # that.
         subprocess.run(
             processes.command("supervisor", [], str(layout.path), str(lock)),
             stdin=subprocess.DEVNULL,
@@ -41,17 +45,18 @@ def start(layout: Layout, lock: int) -> None:
 
 def wait_until_up(layout: Layout) -> None:
     """
-    Wait until the box is up, or has stopped again.
+    Wait until the box has come up, even if it has stopped again since.
 
     Raises:
-        ProviderError: It did not start.
+        ProviderError: The box did not start.
 
-        Unclear: It is still starting after `UP_SECONDS`.
+        Unclear: The box is still starting after `UP_SECONDS`.
     """
     deadline = time.monotonic() + UP_SECONDS
     while time.monotonic() < deadline:
         alive = is_locked(str(layout.lock))
-        # Read after the lock: a supervisor writes its final state before it ends.
+        # The state is read after the lock is tested. A supervisor writes its final
+        # state before it ends, so the state of a box that is not locked is final.
         state = read_json(layout.state) or {}
         if "port" in state:
             return
@@ -65,14 +70,20 @@ def wait_until_up(layout: Layout) -> None:
 
 
 def wait_while_stopping(layout: Layout) -> None:
-    """Wait until a box that is stopping has stopped, at most for `_DOWN_SECONDS`."""
+    """
+    If the box is stopping, wait until it has stopped, at most for `_DOWN_SECONDS`.
+    """
     deadline = time.monotonic() + _DOWN_SECONDS
     while instances.box(layout).state == "stopping" and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
 def stop(layout: Layout, box: str, why: str) -> None:
-    """Stop a box, and wait until none of its processes runs. Raises `Unclear`."""
+    """
+    Stop a box, and wait until none of its processes runs.
+
+    Raises Unclear if another command still holds the box's lock.
+    """
     _send_order(layout.control, why)
     deadline = time.monotonic() + _DOWN_SECONDS
     pause = 0.002
@@ -80,15 +91,16 @@ def stop(layout: Layout, box: str, why: str) -> None:
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)
         _send_order(layout.control, why)
-    # A supervisor ends all processes before it ends itself. If it was killed, the
-    # machine does so, within the usual grace.
+    # A supervisor ends all processes of the box before it ends itself. If it was
+    # killed, the machine process ends them, within the usual grace. So this call waits
+    # twice as long before it kills processes.
     processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
     if is_locked(str(layout.lock)):
         raise Unclear(f"another onebox command is using box {box}")
 
 
 def console(layout: Layout, lines: int) -> str:
-    """Return the last lines of the box's console."""
+    """Return the last lines of the box's console, "" if there is none."""
     try:
         text = layout.log.read_text("utf-8", "replace")
     except FileNotFoundError:
@@ -101,12 +113,13 @@ def _send_order(pipe: Path, order: str) -> None:
     try:
         handle = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
-        # No supervisor reads the pipe: it is not up yet, or has ended.
+        # No supervisor has the pipe open: it is not up yet, or has ended.
         if error.errno in (errno.ENXIO, errno.ENOENT):
             return
         raise
     try:
-        # A full pipe already contains orders. A broken pipe lost its reader just now.
+        # If the pipe is full, it contains orders already. If it is broken, the
+        # supervisor has ended just now. So both errors are ignored.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(handle, f"{order}\n".encode())
     finally:

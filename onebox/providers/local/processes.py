@@ -1,4 +1,4 @@
-"""Start the two processes of a box, find all that belong to it, and end them."""
+"""Start the two main processes of a box, and find and end all its processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ...agent import processes
 from ...agent.processes import Process
 from .layout import MARK
 
-# Between SIGTERM and SIGKILL: enough for a job to write a last line.
+# This is the time between SIGTERM and SIGKILL, in seconds. It is enough for a job to
+# write a last line.
 GRACE_SECONDS = 2.0
 
 _HAS_PROC = Path("/proc/self").exists()
 
 _ONEBOX = Path(__file__).resolve().parent.parent.parent
 
-# The parent packages are replaced with empty ones: their own `__init__` would import
-# the rest of onebox, and the libraries it needs.
+# The parent packages are replaced with empty modules, because their own `__init__`
+# files would import the rest of onebox and the libraries that it needs.
 _CODE = """import sys
 sys.path += sys.argv[2].split(":")
 for name, folder in (("onebox", {onebox!r}), ("onebox.providers", {providers!r})):
@@ -37,31 +38,36 @@ def command(module: str, path: Sequence[str], *arguments: str) -> list[str]:
     """
     Return the command that calls `main(arguments)` of a module in this package.
 
-    The command runs without the rest of onebox.
+    The command imports only this module and the modules that it needs.
 
     Args:
-        path: Added to `sys.path`: the folders of the libraries that the module needs.
+        path: The folders of the libraries that the module needs, which are added to
+            `sys.path`.
     """
     code = _CODE.format(
         module=module, onebox=str(_ONEBOX), providers=str(_ONEBOX / "providers")
     )
-    # -I and -S: neither the user's PYTHON* variables nor .pth files have an effect.
+    # With -I and -S, the user's PYTHON* variables and .pth files have no effect.
     options = ["-I", "-S", "-c", code]
     return [sys.executable, *options, module, ":".join(path), *arguments]
 
 
 def descendants(root: int) -> set[int]:
-    """Return the running processes that descend from *root*."""
+    """Return the pids of the running processes that descend from the process *root*."""
     listed = processes.all_processes() if _HAS_PROC else _listed_by_ps()
     return {process.pid for process in processes.descendants(root, listed)}
 
 
 def marked(box: str) -> set[int]:
-    """Return the processes with this box's id in their environment, except our own."""
+    """
+    Return the pids of the processes with this box's id in their environment.
+
+    The calling process is left out. With /proc, its ancestors are left out too.
+    """
     mark = f"{MARK}={box}"
     if _HAS_PROC:
         return set(processes.marked(mark))
-    # The ps of BSD and macOS shows the environment to the owner of a process.
+    # The `ps` of BSD and macOS shows the environment of a process to its owner.
     listing = _ps("-axEww", "-o", "pid=,command=")
     found = {
         int(line.split(None, 1)[0])
@@ -78,16 +84,17 @@ def end(
     each_round: Callable[[], object] = lambda: None,
 ) -> None:
     """
-    End all processes that *find* returns: SIGTERM, wait for *grace*, then SIGKILL.
+    End all processes that *find* returns: SIGTERM, and SIGKILL after *grace* seconds.
 
-    *each_round* is called while waiting, for example to reap children.
+    *find* is called again and again until it returns no process twice in a row.
+    *each_round* is called after each call, for example to reap children.
     """
     deadline = time.monotonic() + grace
     terminated: set[int] = set()
     pause = 0.002
     empty_rounds = 0
-    # A list of processes is no snapshot: it can miss a process that gets another
-    # parent meanwhile. So two lists in a row must be empty.
+    # A list of processes is not made at one moment, so it can miss a process that gets
+    # another parent meanwhile. So two lists in a row must be empty.
     while empty_rounds < 2:
         found = find()
         empty_rounds = 0 if found else empty_rounds + 1
@@ -95,8 +102,8 @@ def end(
             processes.terminate(found - terminated)
             terminated |= found
         else:
-            # All are frozen first: in a simulated power cut no process may see another
-            # one end.
+            # All processes are frozen before one is killed, because in a simulated
+            # power cut no process may notice that another one ends.
             processes.send(signal.SIGSTOP, found)
             processes.send(signal.SIGKILL, found)
         time.sleep(pause)

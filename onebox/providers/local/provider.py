@@ -1,4 +1,4 @@
-"""The provider `local`: boxes that are directories of this machine, at no cost."""
+"""The provider `local`: boxes that are directories on this machine, at no cost."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ from .settings import LocalSettings
 CONSOLE_LINES = 40
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# Characters that PATH, the first line of a script and an unquoted shell word allow.
+# These characters are allowed in PATH, in the first line of a script, and in a shell
+# word without quotes.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]+")
 
 
 class Local(Provider):
     """
-    Boxes below *root*, with the *settings* of the table [local].
+    Boxes in the directory *root*, with the *settings* of the table [local].
 
     Raises:
         ConfigError: The root or a setting is invalid.
@@ -83,7 +84,7 @@ class Local(Provider):
         ]
 
     def egress_rate(self, place: str) -> float | None:
-        """Return 0: nothing leaves this machine."""
+        """Return 0, because the outputs of a local box do not leave this machine."""
         return 0.0
 
     def base(self, name: str = "", arch: str = "") -> str:
@@ -91,12 +92,21 @@ class Local(Provider):
         return host.base()
 
     def now(self) -> float:
-        """Return the kernel's time, which programs such as faketime do not change."""
+        """
+        Return the time (epoch seconds).
+
+        If this process's clock is far from the kernel's, return the kernel's, which
+        programs such as faketime do not change.
+        """
         ours, kernel = self._clock(), host.clock()
         return kernel if abs(kernel - ours) > CLOSE_SECONDS else ours
 
     def create(self, request: Request) -> Box:
-        """Create the box, or complete and start an unfinished one; see `Provider`."""
+        """
+        Create and start the box; see `Provider.create`.
+
+        A box that was created but never started, because of a crash, is started.
+        """
         final = self._layout(request.box)
         deadline = time.monotonic() + power.UP_SECONDS
         while not os.path.lexists(final.path):
@@ -122,13 +132,14 @@ class Local(Provider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes; remove what crashed commands left behind."""
+        """Return this owner's boxes, and remove what crashed commands have left."""
         found = []
         for path in self._entries("boxes"):
             layout = Layout(path)
             tags = instances.tags(layout)
-            # A removal can fail: on a full disk no lock can be created, and a process
-            # that was just killed may still write. The next call tries again.
+            # Errors of a removal are ignored, and the next call tries again. For
+            # example, no lock file can be created on a full disk, or a process that was
+            # just killed may still write.
             if path.name.startswith(instances.DELETED):
                 with contextlib.suppress(OSError):
                     directories.remove(path)
@@ -137,7 +148,7 @@ class Local(Provider):
                     with contextlib.suppress(OSError):
                         deletion.clear_unfinished(layout)
             elif tags is not None and tags.owner == owner:
-                # Another command may just have removed it.
+                # Another command may have removed the box after its tags were read.
                 with contextlib.suppress(Gone):
                     found.append(instances.box(layout))
         return found
@@ -148,11 +159,13 @@ class Local(Provider):
         try:
             return instances.box(layout) if instances.tags(layout) is not None else None
         except Gone:
-            # Another command removed it between the two reads.
+            # Another command removed the box after its tags were read.
             return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Start a stopped box again; its home directory is unchanged."""
+        """
+        Start a stopped box again, with a new deadline and the home directory it had.
+        """
         layout = self._layout(box.id)
         instances.check_owner(layout, box.tags)
         power.wait_while_stopping(layout)
@@ -178,7 +191,7 @@ class Local(Provider):
         deletion.remove(layout)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return the directories and processes that exist of this box."""
+        """Return the directories and processes of this box that still exist."""
         return deletion.leftovers(self._layout(box))
 
     def images(self, owner: str) -> Sequence[Image]:
@@ -209,8 +222,8 @@ class Local(Provider):
         self._make_private(final.parent)
         with locked(layout.lock) as lock:
             check_stopped(box, lock is not None)
-            # Saved in the box's directory, so that after a crash it is removed with
-            # the box.
+            # The new image is first saved in the box's directory, so that after a crash
+            # it is removed with the box.
             new = layout.saving
             directories.remove(new)
             paths = images.save(layout.path, layout.home, new / "home")
@@ -243,7 +256,7 @@ class Local(Provider):
         return power.console(self._layout(box.id), CONSOLE_LINES)
 
     def checks(self) -> Sequence[Check]:
-        """Return the checks of what a box on this machine needs."""
+        """Check what a box on this machine needs; return one line for each check."""
         return doctor.checks(self._root)
 
     def _make(self, final: Layout, request: Request) -> bool:
@@ -256,7 +269,8 @@ class Local(Provider):
         """Create a folder below the root that only this user can enter or replace."""
         private_dir(folder)
         folder.chmod(0o700)
-        # An older version created the root with the permissions of the user's umask.
+        # An older version of onebox created the root with the permissions of the user's
+        # umask, so that others may be able to write to it.
         mode = stat.S_IMODE(self._root.stat().st_mode)
         if mode & 0o022 and not mode & stat.S_ISVTX:
             self._root.chmod(mode & ~0o022)
@@ -275,7 +289,11 @@ class Local(Provider):
 
 
 def _plain_id(text: str) -> str:
-    """Return an id that is a plain file name. Raises `ProviderError`."""
+    """
+    Return *text* if it is a valid id, which is a plain file name.
+
+    Raises ProviderError if it is not.
+    """
     if not _ID.fullmatch(text):
         raise ProviderError(f"{text!r} cannot be the id of a box or an image")
     return text

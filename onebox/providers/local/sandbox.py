@@ -2,9 +2,10 @@
 Confine the processes of a box with Landlock: no access to the user's files.
 
 This protects against accidents (`rm -rf ~`, `pkill python`, `sudo poweroff`), not
-against hostile code. It is also fidelity: a job that depends on a file of this machine
-fails here, as it would in the cloud. Where the kernel allows it, the mount namespace of
-`mounts` is entered first, which covers what Landlock does not.
+against hostile code. It also makes a local box more like a cloud machine: a job that
+depends on a file of this machine fails here too. Where the kernel allows it, the
+process enters the mount namespace of `mounts` first, which covers what Landlock does
+not.
 """
 
 from __future__ import annotations
@@ -25,57 +26,66 @@ from .mounts import SCRATCH, holds
 _NO_NEW_PRIVS = 38
 _CAPBSET_DROP = 24
 
-# These numbers are the same on every architecture.
+# These are the numbers of Landlock's system calls, the same on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_QUESTION = 1
 _RULE_PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE = 1 << 4 | 1 << 5
-_MAKE = 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12  # all but device files
+# This is the right to create files of all kinds, except device files.
+_MAKE = 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12
 _MAKE_DEVICE = 1 << 6 | 1 << 11
-_REFER = 1 << 13  # rename across directories: ABI 2
-_TRUNCATE = 1 << 14  # ABI 3
+# The right to rename files across directories exists since ABI 2.
+_REFER = 1 << 13
+# The right to truncate files exists since ABI 3.
+_TRUNCATE = 1 << 14
 
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _WRITE_FILE | _REMOVE | _MAKE | _REFER | _TRUNCATE
 _ALL = _EXECUTE | _READ | _WRITE | _MAKE_DEVICE
-# The rights that a path can have if it is no directory.
+# Only these rights can be given for a path that is no directory.
 _FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
-# ABI 6: the box cannot signal outside processes, or use their abstract sockets.
+# From ABI 6 on: with these scopes the box cannot signal outside processes, or connect
+# to their abstract sockets.
 _SCOPE_SIGNALS_AND_SOCKETS = 0b11
 
-# Without rename across directories (ABI 1) pip and git do not work.
+# ABI 1 is not used, because it forbids to rename files across directories, and pip and
+# git do not work without that.
 OLDEST_ABI = 2
 
-# Directories that belong to the system. Where a home lies in one of them
-# (/var/lib/jenkins), only that home is hidden.
+# These directories in / belong to the system and can be read. If a home lies in one of
+# them (as /var/lib/jenkins does), only that home is hidden.
 _SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "opt", "sbin", "usr", "var")
 _NEVER = ("home", "root", "run", "dev", "tmp", "lost+found")
-# Targets of /etc/resolv.conf. The rest of /run is sockets of the system.
+# /etc/resolv.conf may be a link to one of these paths in /run, so the box can read
+# them. Everything else in /run is out of reach, such as sockets of the system.
 _RUN = ("systemd/resolve", "resolvconf", "NetworkManager/resolv.conf", "connman")
 RESOLVER = tuple(Path("/run", name) for name in _RUN)
-# Memory, the kernel's log, and terminals other than pseudo-terminals.
+# The box cannot use these devices: memory, the kernel's log, and terminals other than
+# pseudo-terminals.
 _DEVICES_NEVER = re.compile("mem|kmem|port|kmsg|initctl|console|log|tty.+|vcs.*|hvc.*")
 
-# A job could call these by their absolute path, past the box's own commands. Run by
-# root, or in a desktop session, they power the machine off.
+# The box cannot execute these programs. A job could call them by their absolute path,
+# and so bypass the box's own commands. If root or the user of a desktop session calls
+# them, they power the machine off.
 _POWER_PROGRAMS = ("halt", "poweroff", "reboot", "shutdown", "systemctl", "telinit")
 
-# Capabilities that root in the box does not need, as numbered by the kernel: NET_ADMIN,
-# SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT, SYS_TIME, MKNOD, MAC_OVERRIDE,
-# MAC_ADMIN, SYSLOG, PERFMON (which reads other processes' memory past Landlock), BPF,
-# CHECKPOINT_RESTORE.
+# Root in the box loses these capabilities, by their number in the kernel, because a box
+# does not need them: NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT,
+# SYS_TIME, MKNOD, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, PERFMON (which reads other
+# processes' memory past Landlock), BPF, CHECKPOINT_RESTORE.
 _CAPABILITIES = (12, 16, 17, 19, 21, 22, 25, 27, 32, 33, 34, 38, 39, 40)
 
 
 @dataclass(frozen=True)
 class Limits:
     """
-    The directories that a box may *write* (and read) or only *read*.
+    The paths that a box may *write* (and read) or only *read*, and those to hide.
 
-    With *own_tmp*, /tmp and /var/tmp are the box's own.
+    *box* is the directory of the box, and *homes* are the user's home directories. If
+    *own_tmp* is true, the box has its own /tmp and /var/tmp.
     """
 
     box: Path
@@ -86,7 +96,9 @@ class Limits:
 
 
 def landlock_abi() -> int:
-    """Return the version of Landlock in this kernel, 0 if it has none."""
+    """
+    Return the ABI version of Landlock in this kernel, 0 if the kernel has no Landlock.
+    """
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, _syscall(_CREATE_RULESET, 0, 0, _VERSION_QUESTION))
@@ -94,10 +106,11 @@ def landlock_abi() -> int:
 
 def apply(limits: Limits) -> int:
     """
-    Confine this process and all that it will start; return the Landlock ABI.
+    Confine this process and all that it will start; return the ABI of Landlock.
 
-    Without Landlock (an old kernel, macOS, gVisor) only capabilities and set-uid
-    programs are disabled, and 0 is returned.
+    On Linux without a usable Landlock (an old kernel, gVisor), only capabilities and
+    set-uid programs are disabled, and 0 is returned. On other systems such as macOS
+    nothing is confined, and 0 is returned.
     """
     if not sys.platform.startswith("linux"):
         return 0
@@ -105,7 +118,8 @@ def apply(limits: Limits) -> int:
     if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
     for capability in _CAPABILITIES:
-        # Only root may drop these; other users do not have them.
+        # A failure is ignored. Only root may drop these capabilities, and other users
+        # do not have them.
         libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
     abi = landlock_abi()
     if abi < OLDEST_ABI:
@@ -148,7 +162,12 @@ def _rules(limits: Limits) -> Iterator[tuple[Path, int]]:
 
 
 def _system_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
-    """Yield the rules to read and run the system: no homes, boxes or power commands."""
+    """
+    Yield the rules to read and run the system.
+
+    They leave out the user's homes and the root of all boxes. The programs that power a
+    machine off may be read but not run.
+    """
     invisible, blocked = hidden(limits), _power_programs()
     for top in _entries(Path("/")):
         if top.name in _NEVER or top.is_symlink():
@@ -162,7 +181,9 @@ def _system_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
 
 
 def _device_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
-    """Yield the rules for devices, except disks, memory and the system's terminals."""
+    """
+    Yield the rules to use devices, except disks and the devices in _DEVICES_NEVER.
+    """
     yield Path("/dev"), _READ_DIR
     for device in _entries(Path("/dev")):
         if not _DEVICES_NEVER.fullmatch(device.name) and not _is_disk(device):
@@ -172,9 +193,11 @@ def _device_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
 
 def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
     """
-    Yield *path*, or its visible entries if it contains a hidden path.
+    Yield *path* if nothing in it is hidden, else the visible paths in it.
 
-    Landlock rules only add rights: a rule cannot take back what a parent's rule allows.
+    A directory that contains a hidden path gets no rule itself, because a rule of
+    Landlock cannot take back a right that the rule of a parent directory gives. The
+    other entries of the directory get rules instead.
     """
     if path in hidden:
         return
@@ -187,7 +210,9 @@ def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
 
 
 def _is_system(home: Path) -> bool:
-    """Return whether a "home" is a system directory, such as / for the user nobody."""
+    """
+    Return whether a user's home is a system directory, such as / of the user nobody.
+    """
     if home == Path("/"):
         return True
     inside = len(home.parts) > 1 and home.parts[1] in _SYSTEM
@@ -212,12 +237,15 @@ def _is_disk(path: Path) -> bool:
 
 
 def _power_programs() -> tuple[Path, ...]:
-    """Return the real files of the commands that power a machine off."""
+    """
+    Return the files, with links resolved, of the programs that power a machine off.
+    """
     found = set()
     for name in _POWER_PROGRAMS:
         for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
             program = shutil.which(name, path=folder)
-            # In busybox one file is every command, so it must stay usable.
+            # The file of busybox stays executable, because this one file contains all
+            # commands.
             if program and "busybox" not in os.path.realpath(program):
                 found.add(Path(program).resolve())
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The tables [local] and [local.rehearse] of onebox.toml."""
+"""Define the settings in the tables [local] and [local.rehearse] of onebox.toml."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def _seconds(default: float | None, example: str, help: str, least: float = 0) -
 @dataclass(frozen=True)
 class Rehearse(Table):
     """
-    The faults of a local box, in seconds after its start; None for never.
+    The faults to inject into a local box, most of them at a time after its start.
 
-    *disk* is the capacity of its home directory in bytes.
+    All times are in seconds. A fault that is None never happens. *disk* is the capacity
+    of the box's home directory in bytes.
     """
 
     boot_delay: float | None = _seconds(None, "5", "The box answers this much later.")
@@ -67,12 +68,14 @@ class Rehearse(Table):
 
     @property
     def faults(self) -> dict[str, float]:
-        """Return the faults that are set: seconds, and bytes for *disk*."""
+        """Return all values that are not None: seconds, and bytes for *disk*."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return notes that name the faults, so that no user takes one for real."""
+        """
+        Return notes that name the faults, so that no user takes a fault for a real one.
+        """
         faults = self.faults
         named = [
             f"{name} = {format_bytes(int(value)) if name == 'disk' else f'{value:g}'}"
@@ -108,7 +111,7 @@ class LocalSettings(Table):
         return tuple(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Conflict if jobs could read the key or the state of onebox."""
+        """Raise Conflict if *read* would let jobs read onebox's own key or state."""
         for folder in self.read:
             try:
                 near = own_folder_near(Path(folder).expanduser(), environ)

@@ -1,4 +1,4 @@
-"""A session of the box's ssh server: a command or shell, and its streams."""
+"""Run a session of the box's ssh server: a command or a shell, and its streams."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ import asyncssh
 
 from . import processes
 
-# Bytes of output that are read at once, and the size that is requested for a pipe.
+# _READ_BYTES is how much output is read at once, and _PIPE_BYTES the size that is
+# requested for a pipe.
 _READ_BYTES = 1 << 17
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031
-# A command must start with the default signal handlers, but Python ignores two signals,
-# and the supervisor others.
+# A command must start with the default handlers of all signals. Without this, it would
+# inherit the signals that are ignored by Python (two) or by the supervisor.
 DEFAULT_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 @dataclass
 class Children:
-    """The running commands, by pid."""
+    """
+    The running commands of all sessions, with the shell and environment to run them.
+    """
 
     shell: str
     environment: Mapping[str, str]
@@ -44,11 +47,11 @@ class Children:
 
 class SSHSession(asyncssh.SSHServerSession[bytes]):
     """
-    Runs one command as sshd does: same bytes, same signals.
+    Runs one command as sshd does, with the same bytes and the same signals.
 
     The channel is closed when the command has ended *and* its output has been read to
-    the end. If the connection breaks, the pipes of the command are closed, and the
-    command continues to run until it uses them.
+    the end. If the connection breaks, this side of the command's pipes is closed. The
+    command keeps running, and notices the break when it next uses a pipe.
     """
 
     def __init__(self, children: Children) -> None:
@@ -61,7 +64,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._input = -1
         self._pending = bytearray()
         self._input_ended = False
-        # The descriptors to read; the value is true for standard error.
+        # Maps each descriptor with output to whether it is standard error.
         self._outputs: dict[int, bool] = {}
         self._paused = False
         self._over = False
@@ -96,7 +99,9 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             self._channel.exit(126)
 
     def data_received(self, data: bytes, datatype: object) -> None:
-        """Write input to the command; stop reading it while the pipe is full."""
+        """
+        Write input to the command; while its pipe is full, stop reading the channel.
+        """
         if self._input < 0 or self._over:
             return
         if self._pending:
@@ -116,13 +121,13 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         return True
 
     def pause_writing(self) -> None:
-        """Stop reading output, because the client is slow."""
+        """Stop reading the command's output, because the client does not keep up."""
         self._paused = True
         for handle in self._outputs:
             self._loop.remove_reader(handle)
 
     def resume_writing(self) -> None:
-        """Continue to read output."""
+        """Continue to read the command's output."""
         self._paused = False
         for handle in self._outputs:
             self._loop.add_reader(handle, self._readable, handle)
@@ -146,7 +151,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
                 return
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the pipes; the command notices when it next uses them."""
+        """Close the pipes of the command, which notices this when it next uses them."""
         self._over = True
         for handle in list(self._outputs):
             self._close_output(handle)
@@ -154,7 +159,9 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._children.sessions.pop(self._pid, None)
 
     def ended(self, status: int) -> None:
-        """Store the command's wait status; some of its output may still be unread."""
+        """
+        Store the wait status of the ended command; its output may still be unread.
+        """
         self._status = status
         self._drain_terminal()
         self._finish()
@@ -167,8 +174,8 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             environment["TERM"] = kind
             outer, inner = os.openpty()
             _resize(outer, size)
-            # A session leader that opens a terminal gets it as its controlling
-            # terminal.
+            # The command opens the terminal by its path, because a session leader that
+            # opens a terminal gets it as its controlling terminal.
             actions = [(os.POSIX_SPAWN_OPEN, 0, os.ttyname(inner), os.O_RDWR, 0)]
             actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
             theirs, self._input = [inner], outer
@@ -216,7 +223,8 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         except BlockingIOError:
             return view
         except OSError:
-            # The command has closed its input: drop the rest.
+            # The command has closed its standard input, so the remaining data is
+            # dropped.
             self._close_input()
             return memoryview(b"")
         return view
@@ -228,14 +236,14 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             if self._input >= 0:
                 self._loop.remove_writer(self._input)
             self._channel.resume_reading()
-            # `resume_reading` may deliver more data, and the end of the input, at once:
-            # then there is something to write again.
+            # `resume_reading` may have delivered more data and the end of the input at
+            # once. So the input ends only if nothing is left to write.
             if self._input_ended and not self._pending:
                 self._end_input()
 
     def _end_input(self) -> None:
         if self._terminal and self._input >= 0:
-            # A terminal signals the end of the input with a control character, Ctrl-D.
+            # On a terminal, the control character Ctrl-D marks the end of the input.
             self._write(b"\x04")
         else:
             self._close_input()
@@ -246,17 +254,18 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._loop.remove_writer(self._input)
         os.close(self._input)
         self._input = -1
-        # Replaced and not cleared: a write may hold a view of it.
+        # The buffer is replaced and not cleared, because a write may still hold a view
+        # of it.
         self._pending = bytearray()
 
     def _readable(self, handle: int) -> bool:
-        """Forward available output; return whether there was any."""
+        """Forward the available output to the client; return whether there was any."""
         try:
             data = os.read(handle, _READ_BYTES)
         except BlockingIOError:
             return False
         except OSError:
-            # EIO: no process has the terminal open any more.
+            # On a terminal this is EIO: no process has the terminal open any more.
             data = b""
         if not data:
             self._close_output(handle)
@@ -268,14 +277,19 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             else:
                 self._channel.write(data)
         except BrokenPipeError:
-            # The client has closed the channel. While input waits for the command, this
-            # error comes before `connection_lost`.
+            # The client has closed the channel. While input waits for the command,
+            # asyncssh raises this error before it calls `connection_lost`.
             self._close_output(handle)
             return False
         return True
 
     def _drain_terminal(self) -> None:
-        """Read the rest of a terminal's output: its session ends with the command."""
+        """
+        Forward a terminal's remaining output, and close it.
+
+        A session with a terminal ends with its command, even if other processes keep
+        the terminal open.
+        """
         if not self._terminal:
             return
         for handle in list(self._outputs):
@@ -308,7 +322,8 @@ def _pipe() -> tuple[int, int]:
         try:
             fcntl.fcntl(ends[0], _SET_PIPE_SIZE, _PIPE_BYTES)
         except OSError:
-            # The size exceeds the limit for ordinary users: use the default.
+            # The size exceeds the limit for ordinary users, so the pipe keeps its
+            # default size.
             return ends
     return ends
 
@@ -323,7 +338,7 @@ def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name[3:]
     except ValueError:
-        # A real-time signal, for which ssh has no name.
+        # This is a real-time signal, for which ssh has no name.
         return "USR1"
 
 

@@ -1,9 +1,11 @@
 """
 The supervisor of a local box, which acts as a cloud's control plane.
 
-It is not confined, and the box cannot signal it. It holds the lock that means "alive",
-starts the machine, and ends all processes of the box: when a client orders it, after
-the deadline, when the machine dies, or when the box's directory is removed.
+It is not confined, and processes in the box cannot signal it (where Landlock can
+prevent that). It holds the box's lock, which shows that the box is alive. It starts the
+machine process. It ends all processes of the box when a client or the box orders it,
+after the deadline, when the machine process dies, or when the box's directory is
+removed.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ from ...agent.processes import become_subreaper
 from . import processes
 from .layout import MARK, BootConfig, Layout, write_json
 
-# All times are in seconds. The agent powers a box off at its deadline. If the agent is
-# dead, the supervisor does so this much later, like a cloud's maximum run time.
+# All times are in seconds. The agent powers the box off at its deadline. If the agent
+# is dead, the supervisor stops the box this much later, like a cloud that enforces a
+# maximum run time.
 DEADLINE_MARGIN = 15 * 60.0
-# How often the clocks and the directory are checked.
+# The clocks and the directory are checked at this interval.
 _TICK = 1.0
 _BOOT_SECONDS = 60.0
-# Longer than the watchdog waits for a job to end.
+# This is longer than the watchdog waits for a job to end.
 _JOB_SECONDS = 75.0
 
 
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     layout, lock = Layout(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(lock, False)
-    # The client waits for this process to end, and not for the box.
+    # The client waits only for this process. The child process supervises the box.
     if os.fork():
         os._exit(0)
     os.setsid()
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 class _Supervisor:
-    """Runs a box from boot to stop; a reboot starts a second machine."""
+    """Runs a box from boot to stop; each reboot starts a new machine process."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -67,8 +70,8 @@ class _Supervisor:
             raise SystemExit(f"{layout.boot} is missing or invalid")
         self._boot = boot
         self._directory = layout.path.stat()
-        # Opened for reading and writing, so that a pipe has no end of file when its
-        # last writer closes it.
+        # The pipes are opened for reading and writing, so that a pipe never has an end
+        # of file, even when its last other writer closes it.
         self._control = os.open(layout.control, os.O_RDWR | os.O_NONBLOCK)
         self._power = os.open(layout.power, os.O_RDWR | os.O_NONBLOCK)
         self._wake, wake = os.pipe()
@@ -82,7 +85,7 @@ class _Supervisor:
         self._timers: dict[str, float] = {}
 
     def run(self) -> None:
-        """Boot, watch until the box stops, and publish why it stopped."""
+        """Boot the box, watch it until it stops, and publish why it stopped."""
         why = "reboot"
         while why == "reboot":
             with self._boot_machine() as machine:
@@ -98,7 +101,7 @@ class _Supervisor:
         self._publish(state="failed" if refused else "stopped", why=refused or why)
 
     def _boot_machine(self) -> socket.socket:
-        """Start the machine; return the socket to it."""
+        """Start the machine process; return the socket that is connected to it."""
         boot_id = str(uuid.uuid4())
         for stale in ("lease", "notice", "off"):
             (self._layout.agent / stale).unlink(missing_ok=True)
@@ -111,7 +114,7 @@ class _Supervisor:
         machine, machines_end = socket.socketpair()
         self._start_machine(machines_end)
         with contextlib.suppress(BrokenPipeError):
-            # A machine that is dead already is noticed by `_watch`.
+            # If the machine is dead already, `_watch` notices that.
             machine.sendall(json.dumps(self._boot.to_json()).encode() + b"\n")
         return machine
 
@@ -132,7 +135,7 @@ class _Supervisor:
             )
 
     def _watch(self, machine: socket.socket) -> str:
-        """Wait until the box must stop; return why."""
+        """Wait until the box must stop or reboot; return why."""
         answer = b""
         while True:
             wait = min([_TICK, *(at - _now() for at in self._timers.values())])
@@ -161,7 +164,11 @@ class _Supervisor:
                 return due
 
     def _handle_answer(self, answer: dict[str, Any]) -> str:
-        """Publish that the machine is up; return why it refused to start, or ""."""
+        """
+        Handle the machine's answer to the boot configuration.
+
+        If it has started, publish that and return "". Otherwise return why it refused.
+        """
         if "refused" in answer:
             return str(answer["refused"])
         self._timers.pop("boot", None)
@@ -171,7 +178,11 @@ class _Supervisor:
         return ""
 
     def _handle_power_order(self, order: str) -> None:
-        """Handle an order from the box, such as "poweroff 60": command and seconds."""
+        """
+        Handle an order from the box: a command and a delay, such as "poweroff 60".
+
+        Each order cancels the earlier ones, and "cancel 0" does only that.
+        """
         what, _, seconds = order.partition(" ")
         for previous in ("poweroff", "reboot"):
             self._timers.pop(previous, None)
@@ -184,7 +195,9 @@ class _Supervisor:
         self._timers = {"deadline": now + left, "boot": now + _BOOT_SECONDS}
 
     def _plan_faults(self) -> None:
-        """Set the timers of the faults that affect the whole box, once it is up."""
+        """
+        Set the timers of the faults that affect the whole box, which has just come up.
+        """
         now, faults = _now(), self._boot.faults
         if "notice_after" in faults:
             self._timers["notice"] = now + faults["notice_after"]
@@ -192,10 +205,11 @@ class _Supervisor:
             self._timers["die"] = now + faults["die_after"]
 
     def _handle_timers(self) -> str:
-        """Act on expired timers; return why the box must stop, or ""."""
+        """Act on the timers that have expired; return why the box must stop, or ""."""
         if not self._exists():
             return "its directory is gone"
-        # Checked by both clocks: the wall clock can be set, and the other may not count
+        # The deadline is checked by two clocks, here by the wall clock and below by a
+        # timer. The wall clock can be set, and the clock of the timers may not count
         # the time in suspend.
         if time.time() > self._boot.deadline + DEADLINE_MARGIN:
             return "deadline"
@@ -219,12 +233,14 @@ class _Supervisor:
         write_json(self._layout.agent / "notice", {"at": time.time() + seconds})
 
     def _cut_power(self) -> None:
-        """End everything as in a power cut: no signals first, nothing is written."""
+        """
+        End all processes as in a power cut, without SIGTERM and without a final state.
+        """
         processes.end(self._all_processes, grace=0.0, each_round=processes.reap)
         os._exit(1)
 
     def _end_job(self) -> None:
-        """Wait until the watchdog has ended the job, as on a cloud."""
+        """Ask the watchdog to end the job, as on a cloud, and wait until it has."""
         request, lock = self._layout.agent / "off", self._layout.agent / "watch.lock"
         until = _now() + _JOB_SECONDS
         if self._exists() and is_locked(str(lock)):
@@ -238,49 +254,63 @@ class _Supervisor:
         return processes.descendants(os.getpid()) | processes.marked(box)
 
     def _exists(self) -> bool:
-        """Return whether the box's directory is still the one that was started."""
+        """
+        Return whether the box's path is still the directory in which this box started.
+        """
         try:
             return os.path.samestat(self._layout.path.stat(), self._directory)
         except OSError:
             return False
 
     def _publish(self, **changes: Any) -> None:
-        """Update the state file."""
+        """Update the state file, unless the box's directory is gone."""
         self._state.update(changes)
         if self._exists():
             write_json(self._layout.state, self._state)
 
 
 def _receive(machine: socket.socket) -> bytes:
-    """Read from the machine; return b"" if it has ended."""
+    """Read from the machine's socket; return b"" if the machine has ended."""
     try:
         return machine.recv(65536)
     except ConnectionResetError:
-        # It ended before it read the whole boot configuration.
+        # The machine ended before it had read the whole boot configuration.
         return b""
 
 
 def _refuse_connections(listener: socket.socket) -> None:
-    """Refuse connections from now on, though the machine also has the socket open."""
+    """
+    Refuse new connections from now on.
+
+    To close the socket is not enough, because the machine also has it open.
+    """
     try:
         listener.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # Only Linux can shut a listening socket down. Elsewhere it is closed a moment
-        # later, with the machine.
+        # Only Linux can shut a listening socket down. On other systems the socket stays
+        # open until the machine ends, a moment later.
         return
     finally:
         listener.close()
 
 
 def _lines(pipe: int, ready: Sequence[Any]) -> list[str]:
-    """Return the lines in a pipe; an order is short, so it is never split."""
+    """
+    Return the lines in a pipe, [] if it is not in *ready*.
+
+    An order is so short that it is written and read as a whole.
+    """
     if pipe not in ready:
         return []
     return os.read(pipe, 65536).decode("utf-8", "replace").split("\n")[:-1]
 
 
 def _now() -> float:
-    """Return seconds on a clock that cannot be set and that runs during suspend."""
+    """
+    Return seconds of a clock that cannot be set.
+
+    On Linux it also counts the time in suspend.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
