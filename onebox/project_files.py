@@ -89,7 +89,8 @@ def note_folder(context: BoxContext, folder: Path) -> None:
     path = str(folder.relative_to(context.root))
     if path not in noted_folders(context):
         with (context.fetch_memory / FOLDERS).open("a", encoding="utf-8") as out:
-            out.write(json.dumps(path) + "\n")
+            # The first line break ends a line that a crash has cut short.
+            out.write(f"\n{json.dumps(path)}\n")
 
 
 def noted_folders(context: BoxContext) -> list[str]:
@@ -101,10 +102,9 @@ def noted_folders(context: BoxContext) -> list[str]:
         # because the folder of a box is recorded only when its outputs are fetched.
         folders.append(template.partition("{")[0].rpartition("/")[0] or template)
     for file in sorted(context.fetch_memory.parent.glob(f"*/{FOLDERS}")):
-        # If a crash has cut the last line short, the folders in this file are ignored,
-        # so they are treated as code.
-        with suppress(OSError, ValueError):
-            folders += [
-                json.loads(line) for line in file.read_text("utf-8").splitlines()
-            ]
+        with suppress(OSError):
+            for line in file.read_text("utf-8", "replace").splitlines():
+                # A crash may have cut a line short, whose folder is treated as code.
+                with suppress(ValueError):
+                    folders.append(json.loads(line))
     return folders
