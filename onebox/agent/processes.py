@@ -184,8 +184,8 @@ def _environment(pid: int) -> bytes:
         # A kernel thread and a process that has ended have no executable.
         if environment or not os.path.exists("/proc/%d/exe" % pid):
             return environment
-        # A process that has a command line has finished its exec. Its environment is
-        # read once more, and may really be empty.
+        # A process that has a command line has finished its exec. Read
+        # its environment again, and accept an empty one.
         if read("/proc/%d/cmdline" % pid) or time.monotonic() > end:
             return read("/proc/%d/environ" % pid)
         time.sleep(0.001)

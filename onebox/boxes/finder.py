@@ -275,7 +275,7 @@ class BoxFinder:
         These are the recorded box, the boxes of open create intents, and the boxes of
         open delete intents that the provider had listed before the delete. The lists
         no longer lag for a box that was listed before: if it is missing, it is gone.
-        So its creation time is given as 0, and nobody waits for it.
+        So its creation time is given as 0, and no caller waits for it.
         """
         provider, record = self._provider.name, self._store.record
         expected = {}

@@ -66,9 +66,7 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
     ):
         few = 0 if full else FEW_KILLS if fault == kill_at_each_step.KILL else FEW_FULL
         parts[kind] = [
-            lambda scene=scene, fault=fault, few=few: kill_at_each_step.all_of(  # type: ignore[misc]
-                scene, fault, few, seed
-            )
+            functools.partial(kill_at_each_step.all_of, scene, fault, few, seed)
             for scene in kill_at_each_step.SCENES.values()
         ]
     parts["results"] = [

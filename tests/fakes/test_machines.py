@@ -26,7 +26,7 @@ def boot(machines: Machines, **options: object) -> Machine:
         user_data=USER_DATA,
         kind="ec2",
         instance_id="i-1",
-        **options,  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type] # by name
     )
 
 

@@ -21,7 +21,7 @@ from tests.providers.sshbox import Keys
 def ssh(tmp_path: Path) -> Iterator[SSHConnection]:
     """A connection to a box behind OpenSSH's server, as if on another machine."""
     if not os.access(SSHD, os.X_OK):
-        pytest.skip(f"there is no {SSHD}")
+        pytest.skip(f"{SSHD} is missing")
     (tmp_path / "keys").mkdir()
     keys = Keys.make(tmp_path / "keys")
     server = OpenSsh(tmp_path / "box", keys)

@@ -58,7 +58,7 @@ def request_maker(
             boot_config=BootConfig(deadline, 600, 600, AGENT, b"seed"),
             base=base,
         )
-        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(request, **changes)  # type: ignore[arg-type] # any field
 
     return make_request
 

@@ -18,7 +18,7 @@ from .layout import BootConfig, Layout
 # This is the first version of Landlock that confines signals and abstract sockets.
 _SCOPES_ABI = 6
 _SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - words, not a path that is used
-_OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - likewise
+_OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - words
 
 
 class RefusedError(Exception):

@@ -21,7 +21,12 @@ WORK = "work"
 
 
 def box(layout: Layout) -> Box:
-    """Return the box as it is now. Raises Gone if it does not exist."""
+    """
+    Return the current state of the box.
+
+    Raises:
+        Gone: It does not exist.
+    """
     record = read_json(layout.record)
     if record is None:
         raise Gone(f"there is no box {layout.path.name} here")

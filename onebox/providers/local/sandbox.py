@@ -211,7 +211,9 @@ def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
 
 def _is_system(home: Path) -> bool:
     """
-    Return whether a user's home is a system directory, such as / of the user nobody.
+    Return whether a home directory belongs to the system.
+
+    The home of the user `nobody`, for example, is / on some systems.
     """
     if home == Path("/"):
         return True

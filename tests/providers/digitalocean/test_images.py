@@ -36,7 +36,7 @@ def image_for(box: Box, **changes: object) -> Image:
         tags=dataclasses.replace(box.tags, kind="image"),
         base="ubuntu-24-04-x64 1000",
     )
-    return dataclasses.replace(image, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(image, **changes)  # type: ignore[arg-type] # any field
 
 
 def test_an_image_is_read_back_completely(
@@ -48,7 +48,7 @@ def test_an_image_is_read_back_completely(
     [found] = make_provider().images(stopped.tags.owner)
     assert found == saved
     made = {"created": saved.created, "stored": saved.stored, "places": saved.places}
-    assert saved == dataclasses.replace(requests, **made)  # type: ignore[arg-type]
+    assert saved == dataclasses.replace(requests, **made)  # type: ignore[arg-type] # any
     assert saved.places == ("nyc3",)
     assert saved.stored > 1 << 30
 
@@ -135,11 +135,11 @@ def test_a_failed_snapshot_is_an_error(
     begin = server.account._start_action
 
     def fail(*args: object) -> object:
-        shown = begin(*args)  # type: ignore[arg-type]
+        shown = begin(*args)  # type: ignore[arg-type] # as called
         server.account.actions[int(shown["id"])].errored = True
         return server.account.action(int(shown["id"]))
 
-    server.account._start_action = fail  # type: ignore[assignment,method-assign]
+    server.account._start_action = fail  # type: ignore[assignment,method-assign] # a fault
     with pytest.raises(ProviderError, match="gave up"):
         provider.save(stopped, image_for(stopped))
 

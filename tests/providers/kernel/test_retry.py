@@ -32,7 +32,7 @@ def failing(*errors: Exception) -> Callable[[], str]:
 
 def make(pauses: list[float], **limits: float) -> Retry:
     """Return a policy that records its pauses instead of sleeping."""
-    return Retry(sleep=pauses.append, **limits)  # type: ignore[arg-type]
+    return Retry(sleep=pauses.append, **limits)  # type: ignore[arg-type] # by name
 
 
 def test_a_refusal_is_never_repeated() -> None:
