@@ -9,13 +9,13 @@ The provider `aws`: boxes that are EC2 instances.
 * instances      find instances and volumes, and read them as a box
 * base_images    find the AMI for a name such as "ubuntu-24.04"
 * network        subnets, the security group, ssh access
-* machine_types  the offers that meet the requirements of a size
+* machine_types  the offers that meet the user's requirements
 * prices         on-demand and spot prices
 * creation       the RunInstances call
 * alarm          the deadline that AWS itself enforces
 * power          stop and start
 * rescue         a small instance that reads the disk of a preempted box
-* deletion       delete a box, and list what is left of it
+* deletion       delete a box, and list its resources that still exist
 * images         saved images
 * doctor         the checks of `inv doctor`
 * policy         the minimal permissions

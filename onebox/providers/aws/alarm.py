@@ -1,9 +1,10 @@
 """
-AWS itself enforces the deadline with a CloudWatch alarm that ends an instance.
+AWS itself enforces the deadline with a CloudWatch alarm on the instance.
 
-A running instance reports its CPU use. The alarm fires when the instance has reported
-0 % or more, which is any use, for more hours than it was granted. The alarm works even
-if the instance hangs, and needs no software on the instance.
+A running instance reports its CPU use. The alarm counts the hours with a CPU use of 0 %
+or more, which are all hours in which the instance ran. After more such hours than there
+were until the deadline, AWS stops the instance; a spot instance is terminated. The
+alarm works even if the instance hangs, and needs no software on the instance.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ _LONGEST_HOURS = 7 * 24
 
 def put(ec2: EC2, meta: BoxMetadata, instance: str, *, spot: bool) -> bool:
     """
-    Set the alarm for one to two hours after the deadline; return whether it is set.
+    Set an alarm that fires one to two hours after the deadline.
 
-    A failure raises no error, because the box enforces its deadline as well. The
-    caller records in the box's metadata that the alarm is missing.
+    Return whether the alarm is set. It is not set if the deadline is too far away for
+    an alarm, or if the call fails. Neither raises an error, because the box enforces
+    its deadline as well. A caller that creates or starts a box then records in the tags
+    that the alarm is missing.
     """
     hours = max(math.ceil((meta.deadline - ec2.clock()) / _HOUR), 1) + 1
     if hours > _LONGEST_HOURS:
         return False
-    # The alarm must terminate a spot instance, which cannot be stopped. The disk of the
-    # instance is kept.
+    # The alarm terminates a spot instance, because a spot instance cannot be stopped.
+    # The instance's disk is kept.
     action = "terminate" if spot else "stop"
     try:
         ec2.call(
@@ -66,14 +69,18 @@ def remove(ec2: EC2, box: str) -> None:
     except Gone:
         return
     except NotAllowed as error:
-        # If these credentials lack the permission for alarms, onebox could not set an
-        # alarm either.
+        # These credentials may lack the permission for alarms. Then onebox could not
+        # set an alarm either, so there is none to delete.
         if not errors.denied(error):
             raise
 
 
 def left(ec2: EC2, box: str) -> list[str]:
-    """Return the names of the alarms that a box still has."""
+    """
+    Return the names of the alarms that a box still has.
+
+    The result is empty if the credentials lack the permission to list alarms.
+    """
     try:
         answer = ec2.call(
             "describe_alarms", service="cloudwatch", AlarmNames=[_name(box)]
@@ -90,7 +97,9 @@ def _name(box: str) -> str:
 
 
 def _partition(region: str) -> str:
-    """Return the partition of a region, as ARNs name it."""
+    """
+    Return the AWS partition of a region, such as "aws-cn", which is a part of ARNs.
+    """
     for prefix, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
         if region.startswith(prefix):
             return partition

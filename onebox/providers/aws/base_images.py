@@ -1,4 +1,4 @@
-"""Find the AMI to which a base name now leads, by region and architecture."""
+"""Find the AMI that a base name such as "ubuntu-24.04" now stands for in a region."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _CODE_NAMES = {
     "24.04": "noble",
     "26.04": "resolute",
 }
-# The keys are what `uname -m` prints. The values are the names that AWS uses, and those
-# that the publishers use.
+# Each key is an architecture as `uname -m` prints it. The first table holds AWS's names
+# for the architectures, the second one the names that the publishers of images use.
 _AWS_ARCH = {"x86_64": "x86_64", "aarch64": "arm64"}
 _VENDOR_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -33,10 +33,10 @@ _AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 @dataclass(frozen=True)
 class Base:
     """
-    An AMI from which a box starts.
+    An AMI from which a box can boot.
 
-    *arch* is what `uname -m` prints. *root* is the name of the root device. *size* is
-    the size of the root disk in bytes.
+    *arch* is the AMI's architecture, as `uname -m` prints it. *root* is the name of the
+    AMI's root device. *size* is the size of the AMI's root disk in bytes.
     """
 
     ami: str
@@ -52,22 +52,25 @@ def aws_arch(arch: str) -> str:
 
 
 class Bases:
-    """The AMIs from which boxes start; each is looked up only once."""
+    """Looks up the AMIs from which boxes boot, each of them only once."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], Base] = {}
 
     def find(self, ec2: EC2, name: str, arch: str) -> Base:
         """
-        Return the AMI for a distribution's name or an AMI's id.
+        Return the AMI that a name stands for in a region.
 
         Args:
-            name: A name such as "ubuntu-24.04", "debian-12" or "ami-…", or a result
-                of `text`. In the first region such a result leads to the AMI that it
-                contains.
+            name: A base name such as "ubuntu-24.04" or "debian-12", the id of an AMI,
+                or a text that the function `text` has returned. Such a text contains
+                the id of an AMI. In the first region of the settings, this AMI is used.
+                In any other region, the name with which the text begins is looked up.
 
         Raises:
-            UsageError: There is no such image in this region.
+            UsageError: The region has no such image.
+
+            NoCapacity: The region has no AMI with this id, and is not the first region.
         """
         word, _, rest = (name or DEFAULT).partition(" ")
         own = _AMI.fullmatch(word)
@@ -117,11 +120,16 @@ class Bases:
         return of_image(newest, name)
 
     def _parameter(self, ec2: EC2, names: list[str]) -> str:
-        """Return the id of the newest published AMI, "" if it is unknown."""
+        """
+        Return the AMI id that the first existing ssm parameter of *names* holds.
+
+        Return "" if none of them exists, or if the call fails.
+        """
         try:
             answer = ec2.call("get_parameters", service="ssm", Names=names)
         except ProviderError:
-            # Some users may not call ssm. DescribeImages then finds the same images.
+            # The credentials may lack the permission for ssm. The caller then finds the
+            # same images with DescribeImages.
             return ""
         values = {one["Name"]: one["Value"] for one in answer.get("Parameters", ())}
         return next((str(values[name]) for name in names if name in values), "")
@@ -149,13 +157,13 @@ class Bases:
     def _missing(self, ec2: EC2, text: str) -> UsageError | NoCapacity:
         if ec2.region != ec2.cloud.region:
             # An AMI exists in only one region. NoCapacity makes onebox try the next
-            # offer, which may be in that region.
+            # offer, whose region may have the AMI.
             return NoCapacity(text)
         return UsageError(text, next="see [image] in onebox.toml; ids differ by region")
 
 
 def text(base: Base) -> str:
-    """Return a base as text that names exactly one AMI."""
+    """Return a text that identifies *base*, such as "ubuntu-24.04 amd64 ami-…"."""
     arch = _VENDOR_ARCH.get(base.arch, base.arch)
     if base.name == base.ami:
         return f"{base.ami} {arch}"
@@ -163,7 +171,11 @@ def text(base: Base) -> str:
 
 
 def of_image(image: Answer, name: str) -> Base:
-    """Return an image, as EC2 describes it, as a base."""
+    """
+    Return the `Base` for an AMI that EC2 has described.
+
+    *name* is the base name or the image id by which the AMI was found.
+    """
     root = str(image.get("RootDeviceName") or "/dev/sda1")
     sizes = [
         int(mapping.get("Ebs", {}).get("VolumeSize") or 0)
@@ -180,7 +192,12 @@ def of_image(image: Answer, name: str) -> Base:
 
 
 def _source(name: str, arch: str) -> tuple[list[str], str, str]:
-    """Return a distribution's ssm parameters, publisher's account and name pattern."""
+    """
+    Return where to look for the AMIs of a distribution.
+
+    The result has the names of ssm parameters that hold AMI ids, the account of the
+    publisher, and a pattern for the names of its AMIs.
+    """
     kind, _, version = name.partition("-")
     if kind == "ubuntu" and version in _CODE_NAMES:
         stem = f"/aws/service/canonical/ubuntu/server/{version}/stable/current/{arch}"

@@ -1,10 +1,11 @@
 """
 This client calls AWS's API: credentials, region, retries and parallel calls.
 
-The SDK's own retries are off, because the SDK repeats "no capacity" as if it were a
-server error, which delays the next offer by seconds. `kernel.retry` decides instead.
-Every call of onebox may be repeated: a call that creates something carries a token, or
-a name that can exist only once.
+The SDK's own retries are off. The SDK would repeat a call that AWS refused with "no
+capacity", as if that were a server error, and so delay the next offer by seconds.
+`kernel.retry` decides instead which calls are repeated. Every call of onebox may be
+repeated: a call that creates something carries a token, or a name that can exist only
+once.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ T = TypeVar("T")
 # At most this many calls run in parallel.
 AT_ONCE = 8
 
-# AWS's own tools read both of these environment variables. Without this setting, boto3
-# reads only AWS_DEFAULT_REGION.
+# AWS's own tools read both of these environment variables. By default boto3 reads only
+# AWS_DEFAULT_REGION.
 _VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 
@@ -43,7 +44,7 @@ class Cloud:
     Attributes:
         clock: Returns the time (epoch seconds) by AWS's clock.
 
-        retry: When a call is repeated.
+        retry: The rule by which calls are repeated.
 
         poller: The loop that waits for a change of state.
 
@@ -54,7 +55,7 @@ class Cloud:
 
         sleep: Pauses for a number of seconds.
 
-        timeout: A call fails after AWS has sent nothing for this many seconds.
+        timeout: A call fails if AWS sends nothing for this many seconds.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Cloud:
         self._lock = threading.RLock()
         self.clock = ServerClock(clock)
         self.retry = Retry(sleep=sleep)
-        # With None instead of a clock, the poller counts its pauses as the time. Tests
+        # The poller has no clock, and takes the sum of its pauses as the time. Tests
         # need that, because they pass a sleep that is 40 times faster.
         self.poller = Poller(sleep, None)
 
@@ -113,7 +114,7 @@ class Cloud:
         ]
 
     def once(self, service: str, operation: str, region: str, **words: Any) -> Answer:
-        """Make a call once. Raises the OneboxError for an error response."""
+        """Make a call once; raise the OneboxError that stands for an error response."""
         with errors.explained(operation, region, self):
             answer: Answer = getattr(self._client(service, region), operation)(**words)
             return answer
@@ -128,7 +129,9 @@ class Cloud:
         return self.retry.call(lambda: self.once(service, operation, region, **words))
 
     def ec2(self, region: str = "") -> EC2:
-        """Return EC2 in this region; "" means the account's `region`."""
+        """
+        Return the `EC2` of *region*, or of the account's own `region` if that is "".
+        """
         return EC2(self, region or self.region)
 
     def together(self, questions: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -136,17 +139,21 @@ class Cloud:
         return self.each(questions, _call)
 
     def each(self, items: Sequence[S], do: Callable[[S], T]) -> list[T]:
-        """Apply a function to several items in parallel; raise the first error."""
+        """
+        Call *do* with each item in parallel; return the results.
+
+        If calls of *do* raise errors, the first of these is raised.
+        """
         return [result() for result in self.answers(items, do)]
 
     def answers(
         self, items: Sequence[S], do: Callable[[S], T]
     ) -> list[Callable[[], T]]:
         """
-        Apply a function to several items in parallel, and wait until all are done.
+        Call *do* with each item in parallel, and wait until all calls have ended.
 
-        For each item, a callable is returned: it returns the result or raises the
-        error.
+        The result has a function for each item. It returns what *do* returned for the
+        item, or raises the error that *do* raised.
         """
         with ThreadPoolExecutor(min(AT_ONCE, max(len(items), 1))) as pool:
             return [pool.submit(do, item).result for item in items]
@@ -180,7 +187,7 @@ class Cloud:
 
 @dataclass(frozen=True)
 class EC2:
-    """EC2 and the services around it, in one region of an account."""
+    """Calls of EC2 and related services, in one region of an account."""
 
     cloud: Cloud
     region: str
@@ -204,7 +211,7 @@ class EC2:
         return self.cloud.call(service, operation, self.region, **words)
 
     def pages(self, operation: str, key: str, **words: Any) -> list[Answer]:
-        """Return the items under *key* from all pages of a list."""
+        """Return the items under *key* in a response, collected from all its pages."""
         items: list[Answer] = []
         answer = self.call(operation, **words)
         while True:
@@ -217,7 +224,11 @@ class EC2:
 
 @functools.lru_cache(maxsize=1)
 def _models(where: str | None) -> Any:
-    """Return the loader of the SDK's service models, shared by all sessions."""
+    """
+    Return the loader of the SDK's service models, which all sessions share.
+
+    *where* is the setting `data_path` of the user's AWS configuration.
+    """
     from botocore.loaders import create_loader
 
     return create_loader(where)

@@ -16,7 +16,7 @@ from onebox.providers.kernel.retry import leave_unclear
 
 # EC2's limit for user data, before it is encoded in base64.
 USER_DATA_BYTES = 16384
-# For at most this many seconds EC2's lists may not show a new instance.
+# A new instance may be missing from EC2's lists for at most this many seconds.
 LAG_SECONDS = 120.0
 
 _TAGGED = ("instance", "volume", "network-interface")
@@ -25,11 +25,11 @@ _TAGGED = ("instance", "volume", "network-interface")
 @dataclass(frozen=True)
 class Plan:
     """
-    The parameters of an instance, without its ownership tags.
+    The parameters of an instance to launch, without its ownership tags.
 
-    Calls with the same *token* launch one instance at most. *disk* is in bytes. The
-    disk of a spot instance is kept when the instance ends, because the cloud may end
-    the instance at any time.
+    Several calls with the same *token* launch at most one instance. *disk* is a size in
+    bytes. The disk of a spot instance is kept when the instance ends, because AWS may
+    end the instance at any time.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Plan:
     groups: tuple[str, ...] = ()
 
     def parameters(self, meta: BoxMetadata) -> dict[str, Any]:
-        """Return the parameters of RunInstances."""
+        """Return the parameters for the call RunInstances."""
         tags = metadata.to_tags(meta)
         gib = math.ceil(max(self.disk, self.base.size) / (1 << 30))
         kinds = (*_TAGGED, "spot-instances-request") if self.spot else _TAGGED
@@ -86,7 +86,7 @@ class Plan:
             ],
         }
         if self.spot:
-            # When EC2 interrupts a one-time spot instance, it can only terminate it.
+            # EC2 can interrupt a one-time spot instance only by terminating it.
             parameters["InstanceMarketOptions"] = {
                 "MarketType": "spot",
                 "SpotOptions": {
@@ -100,7 +100,7 @@ class Plan:
 
 
 def run_in_groups(ec2: EC2, network: Network, plan: Plan, meta: BoxMetadata) -> Answer:
-    """Launch an instance as `run` does, in the security groups of its owner."""
+    """Launch an instance as `run` does, in the security groups that *network* gives."""
     return network.create_in_groups(
         ec2,
         plan.subnet,
@@ -111,10 +111,12 @@ def run_in_groups(ec2: EC2, network: Network, plan: Plan, meta: BoxMetadata) -> 
 
 def run(ec2: EC2, plan: Plan, meta: BoxMetadata) -> Answer:
     """
-    Launch an instance, or return the one that this token has launched before.
+    Launch an instance, or return the one that a call with this token launched before.
 
     Raises:
         NoCapacity, QuotaExceeded, NotAllowed, ProviderError: No instance was launched.
+
+        Gone: The instance that was launched has been terminated.
 
         Unclear: An instance may have been launched.
     """
@@ -164,9 +166,9 @@ def _launched_before(ec2: EC2, meta: BoxMetadata, error: ProviderError) -> Answe
     """
     Return the instance that an earlier call with the same token launched.
 
-    EC2 refuses a token that comes again with other parameters. The parameters differ
-    if the base image was updated or the price has changed. If *error* is any other
-    refusal, it is raised.
+    EC2 refuses a token that it knows if the other parameters have changed. They change
+    if the base image was updated or the price is a different one. If *error* is any
+    other refusal, it is raised as `_raise_for_settings` describes.
     """
     code = errors.code(error)
     if code == "IdempotentInstanceTerminated":
@@ -189,7 +191,12 @@ def _terminated(meta: BoxMetadata) -> Gone:
 
 
 def _raise_for_settings(error: ProviderError) -> NoReturn:
-    """Raise *error*; if a name in the settings caused it, explain which setting."""
+    """
+    Raise *error*, or a UsageError if the security group or the subnet caused it.
+
+    The UsageError names the settings to look at. It is GroupGone if the security group
+    does not exist.
+    """
     code = errors.code(error)
     if code in ("InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"):
         raise GroupGone(

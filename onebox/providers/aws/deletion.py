@@ -1,4 +1,4 @@
-"""Delete a box, and list what is left of it."""
+"""Delete a box, and list its resources that still exist."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def delete(ec2: EC2, box: Box, lag: float) -> None:
     for instance in alive:
         _delete_volumes_with(ec2, instance)
     ids = [str(one["InstanceId"]) for one in alive]
-    # The alarm is removed before the instance. If onebox crashed after it had removed
-    # the instance, no later command would look for the alarm.
+    # The alarm is removed before the instance. If onebox removed the instance first and
+    # then crashed, no later command would look for the alarm.
     alarm.remove(ec2, box.id)
     if ids:
         try:
@@ -53,7 +53,7 @@ def delete(ec2: EC2, box: Box, lag: float) -> None:
 
 
 def leftovers(ec2: EC2, box: str, disk_type: str) -> list[Leftover]:
-    """Return what still exists of a box in a region."""
+    """Return the resources of a box that still exist in a region."""
     of_box = metadata.box_filters(box)
     questions: list[Callable[[], list[Leftover]]] = [
         lambda: [
@@ -85,8 +85,8 @@ def _resources(ec2: EC2, box: Box, lag: float) -> BoxResources:
     """
     Return the resources of a box.
 
-    If no instance shows, but one may have been launched less than *lag* seconds ago,
-    wait for it, because EC2's lists show a new instance late.
+    EC2's lists show a new instance late. So if they show no live instance, but one may
+    have been launched less than *lag* seconds ago, wait for it.
     """
 
     def look() -> BoxResources:
@@ -121,7 +121,7 @@ def _delete_volumes_with(ec2: EC2, instance: Answer) -> None:
     """
     Make EC2 delete an instance's volumes when the instance is terminated.
 
-    They are then deleted even if onebox is killed in between.
+    EC2 then deletes them even if onebox is killed right after the termination.
     """
     kept = [
         mapping["DeviceName"]
@@ -154,7 +154,7 @@ def _are_terminated(ec2: EC2, ids: Sequence[str]) -> bool:
 
 
 def _delete_volumes(ec2: EC2, box: str) -> None:
-    """Delete each volume of a box as soon as it is detached; wait for all."""
+    """Delete each volume of a box when it is detached; wait until none is left."""
 
     def are_deleted() -> bool:
         left = [one for one in _volumes(ec2, box) if _exists(one)]

@@ -15,7 +15,8 @@ from onebox.providers.kernel import doctor, ranking
 from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Check, Offer, Tags
 
-# The codes by which Service Quotas names the vCPU limits of the families of boxes.
+# Service Quotas' codes for the vCPU limits of the instance families from which onebox
+# itself chooses types.
 _QUOTAS = {"on demand": "L-1216C47A", "spot": "L-34B43A08"}
 _QUOTA_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 # The number of vCPUs of the built-in size `large`. A quota below it is reported.
@@ -26,7 +27,11 @@ _NO_INSTANCE = "i-0123456789abcdef0"
 
 
 def checks(cloud: Cloud, network: Network, bases: Bases) -> list[Check]:
-    """Return one line for each check; the checks of the second group are parallel."""
+    """
+    Run all checks, and return one line for each.
+
+    The second group runs only if the first one succeeds. Its checks run in parallel.
+    """
     return doctor.run(
         [
             ("credentials", partial(_credentials, cloud)),
@@ -55,7 +60,7 @@ def expiry(cloud: Cloud) -> float | None:
 
 
 def _credentials(cloud: Cloud) -> Check:
-    # STS answers in every region, so any region can be used if none is set.
+    # STS answers in every region. So if no region is set, any region can be used.
     region = cloud.session.get_config_variable("region") or "us-east-1"
     answer = cloud.call("sts", "get_caller_identity", region)
     found = cloud.session.get_credentials()
@@ -112,7 +117,7 @@ def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
         deadline=0.0,
     )
     plan = creation.Plan(
-        token="onebox-doctor",  # noqa: S106 - for idempotency, no secret
+        token="onebox-doctor",  # noqa: S106 - an idempotency token, not a secret
         type=_TYPE,
         base=base,
         subnet=network.subnets(ec2)[0],
@@ -160,8 +165,8 @@ def _quota(cloud: Cloud, market: str) -> Check:
     detail = f"{cpus:g} vCPU at a time, {market}"
     if cpus >= _FEW_CPUS:
         return Check(name, True, detail)
-    # Without a spot quota a box can still be on demand. So only a missing quota for on
-    # demand is reported as an error.
+    # Without a quota for spot, a box can still be an on-demand instance. So only a
+    # missing quota for on-demand instances is reported as an error.
     ok = False if cpus < 1 and market == "on demand" else None
     return Check(name, ok, detail, f"request an increase: {_QUOTA_PAGE}/{quota}")
 

@@ -62,7 +62,7 @@ _RULES = (
         code="SpotMaxPriceTooLow",
         cause="spot costs more than the maximum price",
     ),
-    # RunInstances answers with this code if the zone does not offer the type.
+    # RunInstances answers with this code if the zone does not offer the machine type.
     Rule(NoCapacity, _OWN, code="Unsupported", cause="not offered there"),
     Rule(
         Throttled,
@@ -162,8 +162,8 @@ _NOT_REACHED = (
 # Operations whose names begin with one of these prefixes change nothing.
 _READS = ("describe_", "get_", "list_")
 
-# AWS refuses a signature whose time is wrong by five minutes. Its error then blames the
-# credentials, although the cause is the clock of this machine.
+# AWS refuses a signature whose time is wrong by five minutes. AWS's error then blames
+# the credentials, although the cause is the clock of this machine.
 _SKEW_SECONDS = 240
 
 
@@ -182,7 +182,7 @@ def code(error: BaseException) -> str:
 def explained(
     operation: str, region: str = "", cloud: Cloud | None = None
 ) -> Iterator[None]:
-    """Replace the SDK's exceptions by errors of `onebox.errors`."""
+    """Raise the SDK's exceptions in the `with` block as errors of `onebox.errors`."""
     # The import is here because it takes half a second, which a command without calls
     # to AWS should not spend. The caller has imported the SDK already.
     from botocore import exceptions

@@ -32,7 +32,7 @@ class AMIs(ImageStore[Answer]):
         return newest_first(self._image(one, stored) for one in ready)
 
     def base(self, image: Image) -> base_images.Base:
-        """Return an image as the base of a new instance, or raise Gone."""
+        """Return the `Base` of a saved image. Raises Gone if the image is not ready."""
         return base_images.of_image(self.usable(image, self.ec2.region), image.id)
 
     def find(self, image_id: str) -> Sequence[Answer]:
@@ -52,7 +52,7 @@ class AMIs(ImageStore[Answer]):
             raise NotAllowed(f"{ami} is already {present}: it was not touched")
 
     def read(self, resource: Answer) -> Image | None:
-        """Return an AMI as an image, None if it is not an image of onebox."""
+        """Return an AMI as an `Image`, None if the AMI does not belong to onebox."""
         return self._image(resource, self._stored_bytes([resource]))
 
     def is_ready(self, resource: Answer) -> bool:
@@ -60,7 +60,9 @@ class AMIs(ImageStore[Answer]):
         return bool(resource.get("State") == "available")
 
     def create(self, box: Box, image: Image) -> None:
-        """Begin to save the disk of a stopped box, unless an earlier call has begun."""
+        """
+        Begin to save the disk of a stopped box, unless an earlier call has begun that.
+        """
         self._remove_failed(image)
         instance = instances.find_resources(self.ec2, box.id).instance
         if instance is None:
@@ -84,8 +86,9 @@ class AMIs(ImageStore[Answer]):
                 ],
             )
         except ProviderError as error:
-            # CreateImage takes no token, but an AMI's name can exist only once. So this
-            # code means that an earlier call has begun to save the image.
+            # CreateImage takes no token, but an AMI's name can exist only once. So the
+            # code InvalidAMIName.Duplicate means that an earlier call has begun to save
+            # the image.
             if errors.code(error) != "InvalidAMIName.Duplicate":
                 raise
 
@@ -136,7 +139,9 @@ class AMIs(ImageStore[Answer]):
                 self.ec2.call("delete_snapshot", SnapshotId=id)
 
     def artifact(self, name: str) -> Answer:
-        """Return the AMI with this id, if it is the account's own. Raises Gone."""
+        """
+        Return the account's own AMI with the id *name*. Raises Gone if there is none.
+        """
         found = self._described(metadata.filters({"image-id": [name]}))
         if not found:
             raise Gone(f"this account has no image {name} in {self.ec2.region}")
@@ -154,7 +159,11 @@ class AMIs(ImageStore[Answer]):
         return {**resource, "Tags": tags}
 
     def _remove_failed(self, image: Image) -> str:
-        """Remove an image whose saving failed; return the reason, or ""."""
+        """
+        Remove an image whose saving failed, and return the reason of the failure.
+
+        Return "" if saving has not failed.
+        """
         reason = ""
         for resource in self.own(image):
             if resource.get("State") == "failed":
@@ -164,7 +173,7 @@ class AMIs(ImageStore[Answer]):
         return reason
 
     def _progress(self, image: Image) -> list[str]:
-        """Return the progress of each snapshot, such as "42%"."""
+        """Return the progress of each snapshot of *image*, such as "42%"."""
         return sorted(str(one.get("Progress")) for one in self._snapshots(image))
 
     def _snapshots(self, image: Image) -> list[Answer]:
@@ -183,10 +192,11 @@ class AMIs(ImageStore[Answer]):
 
     def _stored_bytes(self, resources: Sequence[Answer]) -> dict[str, int | None]:
         """
-        Return the bytes that each snapshot of these AMIs stores, by the snapshot's id.
+        Return how many bytes each snapshot of these AMIs stores, by the snapshot's id.
 
-        A size is None or missing if it is unknown. EC2 reports the size of all blocks
-        that were ever written to the disk, which is an upper bound of what is billed.
+        If the number of bytes is unknown, it is None, or the snapshot is missing from
+        the result. EC2 counts all blocks that were ever written to the disk, which is
+        an upper bound of what is billed.
         """
         ids = sorted({one for each in resources for one in _snapshot_ids(each)})
         if not ids:
@@ -194,7 +204,8 @@ class AMIs(ImageStore[Answer]):
         try:
             found = self._described_snapshots(metadata.filters({"snapshot-id": ids}))
         except NotAllowed:
-            # Without the permission to list snapshots only their sizes are unknown.
+            # Without the permission to list snapshots, only the sizes of the snapshots
+            # are unknown.
             return {}
         return {
             str(one["SnapshotId"]): one.get("FullSnapshotSizeInBytes") for one in found
@@ -226,10 +237,10 @@ class AMIs(ImageStore[Answer]):
 
 def adopt(cloud: Cloud, artifact: str, image: Image) -> Image:
     """
-    Tag the AMIs that Packer built as one image.
+    Tag the AMIs that Packer built in one or more regions as *image*; return the image.
 
     Args:
-        artifact: "ami-1" in the first region of the settings, or
+        artifact: The ids of the AMIs: "ami-1" in the first region of the settings, or
             "us-east-1:ami-1,us-west-2:ami-2" for several regions.
     """
     adopted = []
@@ -250,9 +261,10 @@ def _billed_bytes(
     resource: Answer, stored: Mapping[str, int | None]
 ) -> tuple[int, bool]:
     """
-    Return how many bytes of an AMI are billed, and whether that is an upper bound.
+    Return how many bytes of an AMI are billed, and whether a part of that is a guess.
 
-    If the size of a snapshot is unknown, the size of its disk is the upper bound.
+    If the size of a snapshot is unknown, the size of its disk is used instead. The
+    result is then an upper bound.
     """
     size, at_most = 0, False
     for mapping in resource.get("BlockDeviceMappings", ()):

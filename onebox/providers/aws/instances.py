@@ -20,8 +20,8 @@ _STATES: dict[str, BoxState] = {
     "stopped": "stopped",
     "terminated": "gone",
 }
-# The keys are EC2's codes for the reason why an instance ended. The values are what
-# onebox reports.
+# The keys are EC2's codes for the reason why an instance stopped or ended. The values
+# are what onebox reports.
 _REASONS = {
     "Server.InsufficientInstanceCapacity": "no capacity",
     "Server.ScheduledStop": "scheduled retirement",
@@ -45,7 +45,7 @@ class BoxResources:
     """
     The instances and volumes of one box.
 
-    `find_resources` leaves the volumes out if an instance of the box is alive.
+    `find_resources` leaves *volumes* empty if the box has a live `instance`.
     """
 
     instances: Sequence[Answer]
@@ -60,7 +60,11 @@ class BoxResources:
 
     @property
     def helper(self) -> Answer | None:
-        """Return the live instance that waits for the kept disk, None without one."""
+        """
+        Return the live small instance that waits for the kept disk; see `rescue`.
+
+        Return None if there is no such instance.
+        """
         return _latest(one for one in self.instances if is_alive(one) and swapping(one))
 
     @property
@@ -84,12 +88,20 @@ class BoxResources:
 
     @property
     def last(self) -> Answer | None:
-        """Return the terminated instance that was launched last, None without one."""
+        """
+        Return the terminated instance that was launched last.
+
+        Return None if no instance is terminated.
+        """
         return _latest(one for one in self.instances if not is_alive(one))
 
 
 def find_resources(ec2: EC2, box: str) -> BoxResources:
-    """Return the instances of one box, and its volumes if no instance is alive."""
+    """
+    Return the instances of one box, and its volumes if it has no live instance.
+
+    An instance that only waits for the kept disk does not count here.
+    """
     instances = describe_instances(ec2, metadata.box_filters(box))
     resources = BoxResources(instances)
     if resources.instance is not None:
@@ -128,11 +140,11 @@ def read_resources(
     resources: BoxResources, addressing: Addressing, now: float
 ) -> Box | None:
     """
-    Return these resources as a box, None if nothing of the box is left.
+    Return the box that *resources* make up, None if nothing of it is left.
 
     The result is also None if only a terminated instance is left, without a disk. But
-    if EC2 terminated the instance for a reason of its own, the result is a box in the
-    state "gone", with that reason.
+    if that instance ended for an unusual reason (not a stop, a power-off or a
+    preemption), the result is a box in the state "gone", with that reason.
     """
     if resources.instance is not None:
         return read_box(resources.instance, addressing, now)
@@ -173,12 +185,16 @@ def is_alive(instance: Answer) -> bool:
 
 
 def is_spot(instance: Answer) -> bool:
-    """Return whether an instance is spot capacity."""
+    """Return whether an instance is a spot instance."""
     return instance.get("InstanceLifecycle") == "spot"
 
 
 def swapping(resource: Answer) -> bool:
-    """Return whether this is an instance that waits for a kept disk, or its volume."""
+    """
+    Return whether *resource* is an instance that waits for a kept disk.
+
+    If *resource* is a volume, return whether such an instance was launched with it.
+    """
     return bool(metadata.tags_by_name(resource).get(metadata.SWAPPING))
 
 
@@ -188,7 +204,7 @@ def zone(instance: Answer) -> str:
 
 
 def state(instance: Answer) -> str:
-    """Return the state of an instance, by EC2's name."""
+    """Return EC2's name for the state of an instance."""
     return str(instance.get("State", {}).get("Name", ""))
 
 
@@ -265,7 +281,7 @@ def _notes(stored: BoxMetadata, addressing: Addressing) -> tuple[str, ...]:
 
 def _created(instance: Answer) -> float:
     # LaunchTime changes with every start. But the first network interface stays
-    # attached, so the time at which it was attached is the time of the creation.
+    # attached, so the box was created when that interface was attached.
     times = [
         _seconds(card.get("Attachment", {}).get("AttachTime"))
         for card in instance.get("NetworkInterfaces", ())

@@ -1,4 +1,6 @@
-"""Find the EC2 instance types that fit a size, and return them as offers."""
+"""
+Find the EC2 instance types that meet some requirements, and return offers of them.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ from onebox.providers.costs import Cost
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
 
-# These families are offered if the user names no type: general, compute and memory
+# If the user names no type, onebox offers these families: general, compute and memory
 # types of the sixth or a later generation, with processors of Intel, AMD or AWS. They
-# have no local disks, and are not burstable or flexible. `_listed` excludes their metal
-# types.
+# have no local disks, and are neither burstable nor flex types. `_listed` excludes
+# their bare-metal types.
 _FAMILY = re.compile(r"[cmr]([6-9]|[1-9][0-9])[aig]")
 # The suffix in the name of a type, by its number of vCPUs. All of these families use
 # the same suffixes.
@@ -50,13 +52,14 @@ def offers(
     why: list[str],
 ) -> list[Offer]:
     """
-    Return the offers for a size, best first.
+    Return the offers that meet *requirements* in all regions, best first.
 
     Args:
-        why: The reasons why prices are unknown are appended to this list.
+        why: A list to which the reasons why prices are unknown are appended.
 
     Raises:
-        UsageError: No type fits; the message names the nearest ones.
+        UsageError: No type fits, and the message names the nearest ones; or no zone
+            that may be used offers a type that fits.
     """
     parts = regions[0].cloud.each(
         regions,
@@ -76,7 +79,7 @@ def offers(
 def in_zone(
     network: Network, ec2: EC2, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    """Return the offers for a size in one zone, best first, as `offers` does."""
+    """Return the offers that meet *requirements* in one zone, best first."""
     subnets = [network.subnet(ec2, zone)]
     found = _in_subnets(ec2, subnets, network.settings, requirements, [])
     return ranking.ranked(found, requirements)
@@ -121,7 +124,7 @@ def _in_subnets(
 
 
 def _offer(described: Answer, requirements: Requirements) -> Offer:
-    """Return an instance type as an offer, without place and price."""
+    """Return an instance type as an offer that has no place and no price yet."""
     cpu, archs = described.get("VCpuInfo", {}), _archs(described)
     arch = ranking.arch_of(requirements)
     return Offer(
@@ -153,8 +156,8 @@ def _types(ec2: EC2, requirements: Requirements) -> list[Answer]:
     ]
     if not fitting:
         raise ranking.no_fit(ec2.region, requirements, [offer for offer, _ in by_size])
-    # The smallest types are kept, because prices are not known yet, and small types are
-    # cheap.
+    # If too many types fit, the smallest are kept. Prices are not known yet, and small
+    # types are cheap.
     fitting.sort(key=lambda pair: (pair[0].cpus, pair[0].memory, pair[0].type))
     return [one for _, one in fitting[:_AT_MOST]]
 
@@ -185,14 +188,14 @@ def _named(ec2: EC2, requirements: Requirements) -> list[Answer]:
 
 
 def _described(ec2: EC2, names: Sequence[str]) -> list[Answer]:
-    # The names are passed as a filter. EC2 refuses a list of names if it does not know
-    # one of them.
+    # The names are passed as a filter, because EC2 refuses a list of names that
+    # contains an unknown one.
     filters = metadata.filters({"instance-type": names})
     return ec2.pages("describe_instance_types", "InstanceTypes", Filters=filters)
 
 
 def _offered(ec2: EC2, names: Sequence[str]) -> set[tuple[str, str]]:
-    """Return the pairs of a type and a zone that offers it."""
+    """Return pairs: a type of *names*, and a zone that offers this type."""
     rows = ec2.pages(
         "describe_instance_type_offerings",
         "InstanceTypeOfferings",
@@ -204,10 +207,11 @@ def _offered(ec2: EC2, names: Sequence[str]) -> set[tuple[str, str]]:
 
 def _patterns(requirements: Requirements) -> list[str]:
     """
-    Return patterns for the names of the types to ask EC2 for.
+    Return patterns for the names of the machine types to ask EC2 for.
 
-    For each letter of a family this is the smallest size that meets the requirements.
-    If no size does, it is the largest size, so that the error can name near types.
+    For each letter of a family, such as "c", they match the smallest types that meet
+    the requirements. If no type of any family does, they match the largest types, so
+    that the error can name near types.
     """
     makers = "g" if aws_arch(ranking.arch_of(requirements)) == "arm64" else "ai"
     found = []
@@ -220,7 +224,7 @@ def _patterns(requirements: Requirements) -> list[str]:
 
 
 def _listed(described: Answer) -> bool:
-    """Return whether a type may be offered although the user did not name it."""
+    """Return whether onebox may offer a type that the user did not name."""
     family = str(described["InstanceType"]).partition(".")[0]
     return bool(
         _FAMILY.fullmatch(family)

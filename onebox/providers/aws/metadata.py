@@ -1,5 +1,5 @@
 """
-The tags of EC2 objects record the owner, and what EC2 does not record about a box.
+Tags of EC2 objects record the owner, and facts about a box that EC2 lacks.
 
 The create call writes the tags, so an instance or volume of onebox is never untagged.
 """
@@ -25,9 +25,11 @@ EXPIRES = f"{PREFIX}expires"
 HOST_KEY = f"{PREFIX}hostkey"
 BOOTSTRAP_KEY = f"{PREFIX}bootstrap-key"
 NO_ALARM = f"{PREFIX}no-alarm"
-# This tag marks an instance that waits for a kept disk, until it has that disk.
+# This tag marks a small instance that waits for the kept disk of a box. It is cleared
+# when the instance has that disk.
 SWAPPING = f"{PREFIX}swapping"
-# This tag of a kept disk holds the time at which an instance for it was requested.
+# This tag is on a kept disk. Its value is the time at which onebox requested an
+# instance for the disk.
 RESCUED = f"{PREFIX}rescued"
 
 # The characters that the tags of every AWS service accept; `=` escapes the others.
@@ -35,28 +37,28 @@ ALPHABET = Alphabet(string.ascii_letters + string.digits + " +._:/@-", "=", 256)
 
 
 def to_tags(metadata: BoxMetadata) -> list[dict[str, str]]:
-    """Return the tags of a box's objects, as EC2 expects tags."""
+    """Return the tags of a box's objects, in the format of EC2's API."""
     tags = metadata.tags
     return _tags(metadata.to_pairs(), f"{tags.project}/{tags.name} {metadata.box}")
 
 
 def image_tags(image: Image) -> list[dict[str, str]]:
-    """Return the tags of an image and its snapshots, as EC2 expects tags."""
+    """Return the tags of an image and its snapshots, in the format of EC2's API."""
     return _tags(kernel.image_pairs(image), image.id)
 
 
 def group_tags(owner: str) -> list[dict[str, str]]:
-    """Return the tags of an owner's security group, as EC2 expects tags."""
+    """Return the tags of an owner's security group, in the format of EC2's API."""
     return tag_list({MANAGED: "1", OWNER: owner})
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return tags as EC2 expects them, without the empty ones."""
+    """Return tags in the format of EC2's API; tags with an empty value are left out."""
     return [{"Key": k, "Value": escape(v)} for k, v in tags.items() if v]
 
 
 def tags_by_name(resource: Answer) -> dict[str, str]:
-    """Return the tags of an object that EC2 described, by their full names."""
+    """Return the tags of an object that EC2 described: their full names and values."""
     pairs = resource.get("Tags") or resource.get("TagSet") or ()
     return {pair["Key"]: ALPHABET.decode(pair.get("Value", "")) for pair in pairs}
 
@@ -67,7 +69,11 @@ def read(resource: Answer) -> BoxMetadata | None:
 
 
 def rescued(volume: Answer) -> float:
-    """Return when (epoch seconds) an instance for a kept disk was requested, or 0."""
+    """
+    Return when (epoch seconds) onebox requested an instance for a kept disk.
+
+    Return 0 if it has not requested one.
+    """
     return kernel.number(tags_by_name(volume).get(RESCUED)) or 0.0
 
 
@@ -83,28 +89,32 @@ def owner_of(resource: Answer) -> str:
 
 
 def check_owner(what: str, resource: Answer, expected: Tags) -> None:
-    """Raise NotAllowed unless the tags of an object prove the expected owner."""
+    """
+    Raise NotAllowed unless an object's tags show the owner that *expected* names.
+
+    *what* names the object in the error message.
+    """
     kernel.check_owner(what, _pairs(resource), kernel.identity(expected))
 
 
 def owner_filters(owner: str) -> list[dict[str, object]]:
-    """Return the filters for the objects of this owner."""
+    """Return filters that select the objects of one owner."""
     return filters({f"tag:{OWNER}": [owner], f"tag:{MANAGED}": ["1"]})
 
 
 def box_filters(box: str) -> list[dict[str, object]]:
-    """Return the filters for the objects of this box."""
+    """Return filters that select the objects of one box."""
     return filters({f"tag:{BOX}": [box]})
 
 
 def filters(values: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
-    """Return filters as EC2 expects them."""
+    """Return filters in the format of EC2's API; *values* has the allowed values."""
     return [{"Name": name, "Values": list(allowed)} for name, allowed in values.items()]
 
 
 def escape(text: str) -> str:
     """
-    Return a text as the value of a tag.
+    Return a text encoded as the value of a tag.
 
     >>> escape("cpus=64,memory=256 GB")
     'cpus=3d64=2cmemory=3d256 GB'
@@ -113,7 +123,11 @@ def escape(text: str) -> str:
 
 
 def groups(resources: Iterable[Answer]) -> dict[str, list[Answer]]:
-    """Return the objects by the id of their box; objects without a box are left out."""
+    """
+    Return lists of objects, one list for each box, by the id of the box.
+
+    Objects without a box are left out.
+    """
     by_box: dict[str, list[Answer]] = {}
     for resource in resources:
         box = tags_by_name(resource).get(BOX)

@@ -36,7 +36,7 @@ class Subnet:
 
 class Network:
     """
-    The network of boxes, from the table [aws] of onebox.toml.
+    The subnets and security groups of boxes, according to the table [aws].
 
     Args:
         my_ip: Returns this machine's public address.
@@ -44,7 +44,7 @@ class Network:
     Attributes:
         group: The security group in the settings, "" if they name none.
 
-        access: The networks that may reach ssh.
+        access: The networks from which a box's ssh port may be reached.
     """
 
     def __init__(self, settings: AWSSettings, my_ip: Callable[[], str]) -> None:
@@ -58,10 +58,11 @@ class Network:
 
     def subnets(self, ec2: EC2) -> list[Subnet]:
         """
-        Return the subnets in which boxes of a region may be; the result is cached.
+        Return the subnets of a region in which boxes may be created; they are cached.
 
         Raises:
-            UsageError: There is no subnet, or the one in the settings does not exist.
+            UsageError: The region has no default subnets, or the subnet in the settings
+                does not exist.
         """
         if ec2.region not in self._known:
             self._known[ec2.region] = self._describe_subnets(ec2)
@@ -69,7 +70,7 @@ class Network:
 
     def usable_subnets(self, ec2: EC2) -> list[Subnet]:
         """
-        Return the subnets of this region's zones in the settings, in that order.
+        Return the subnets of the zones that the settings name in this region, in order.
 
         If the settings name no zone of this region, return all its subnets.
         """
@@ -88,11 +89,11 @@ class Network:
 
     def groups(self, ec2: EC2, subnet: Subnet, owner: str) -> list[str]:
         """
-        Return the ids of a box's security groups.
+        Return the ids of a box's security groups, which are always a single one.
 
-        This is the group that the settings name. If they name none, it is a group that
-        onebox creates for each owner and VPC. Such a group is free, and is deleted with
-        the owner's last box.
+        If the settings name a group, it is that one. Otherwise it is the owner's group
+        in this VPC, which onebox creates if needed and whose rules it corrects. Such a
+        group is free, and is deleted with the owner's last box.
         """
         if self.group:
             return [self.group]
@@ -108,7 +109,7 @@ class Network:
         """
         Call *create* with the security groups of a box, and return its result.
 
-        After the group was found, another command of the same owner may delete it
+        Before *create* uses the group, another command of the same owner may delete it
         together with the owner's last box. In that case the group is created again, and
         *create* is called again.
         """
@@ -120,7 +121,7 @@ class Network:
         return create(self.groups(ec2, subnet, owner))
 
     def free_objects(self, ec2: EC2, owner: str) -> list[FreeObject]:
-        """Return the owner's groups in a region, each with what still uses it."""
+        """Return the owner's groups in a region; each one tells what still uses it."""
         found = _groups(ec2, metadata.owner_filters(owner))
         return [
             FreeObject("security group", id, ec2.region, self._used_by(ec2, id))
@@ -129,7 +130,7 @@ class Network:
 
     def remove_free(self, ec2: EC2, owner: str, group: str) -> None:
         """
-        Delete one of the owner's groups; a group that is gone is no error.
+        Delete a security group of the owner; it is no error if it is already gone.
 
         Raises:
             NotAllowed: The group belongs to another owner; it was not changed.
@@ -149,7 +150,7 @@ class Network:
                 raise ProviderError("an instance still uses it") from error
 
     def _used_by(self, ec2: EC2, group: str) -> str:
-        """Return a text that names what uses a group, "" if nothing uses it."""
+        """Return a text such as "ob-1 uses it", "" if nothing uses the group."""
         cards = ec2.pages(
             "describe_network_interfaces",
             "NetworkInterfaces",
@@ -162,7 +163,12 @@ class Network:
         return f"{box or held or cards[0]['NetworkInterfaceId']} uses it"
 
     def allow_my_ip(self, ec2: EC2, owner: str, attached: Sequence[str]) -> bool:
-        """Open the owner's group to the current networks; return whether it changed."""
+        """
+        Open the owner's group to the networks that may reach ssh now.
+
+        Return whether a rule has changed. *attached* has the ids of the box's security
+        groups. If the settings name the group, nothing is changed.
+        """
         if self.group:
             return False
         found = _groups(
@@ -176,7 +182,11 @@ class Network:
         return any(changes)
 
     def _networks(self, ec2: EC2, vpc: str, *, refresh: bool = False) -> Sequence[str]:
-        """Return the networks that may reach ssh; the VPC's own for private boxes."""
+        """
+        Return the networks that may reach ssh.
+
+        If only private networks may reach it, these are the networks of the VPC.
+        """
         if not self.access.is_private:
             return self.access.networks(refresh=refresh)
         if vpc not in self._ranges:
@@ -215,7 +225,8 @@ class Network:
         return sorted(map(self._read, found), key=lambda one: one.zone)
 
     def _read(self, subnet: Answer) -> Subnet:
-        # A subnet that the settings name may be one that assigns no public addresses.
+        # The default subnets assign public addresses. A subnet that the settings name
+        # may assign none.
         assigns = bool(subnet.get("MapPublicIpOnLaunch")) or not self.settings.subnet
         return Subnet(
             vpc=str(subnet["VpcId"]),
@@ -254,7 +265,9 @@ class Network:
         return {"GroupId": created["GroupId"], "IpPermissions": []}
 
     def _admit_only(self, ec2: EC2, group: Answer, networks: Sequence[str]) -> bool:
-        """Open a group's ssh port to these networks only; return whether it changed."""
+        """
+        Open a group's ssh port to these networks only; return whether a rule changed.
+        """
         rules = group.get("IpPermissions", ())
         present = {
             (_key(rule), str(cidr["CidrIp"]))

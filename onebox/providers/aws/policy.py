@@ -1,8 +1,9 @@
 """
 This IAM policy holds the least permissions that onebox needs on AWS.
 
-Reading is allowed everywhere. Creating requires onebox's tag in the request, and
-changing or deleting requires it on the resource.
+Reading is allowed everywhere. A call that creates a resource must set onebox's tag on
+it. A resource may be changed or deleted only if it has this tag. Alarms are an
+exception: their names must begin with "onebox-".
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _CHANGING = (
 )
 _RUN = ("ec2:RunInstances",)
 _EC2 = "arn:aws:ec2:*:*:"
-# The ARN of an image or of a snapshot can lack the account.
+# The ARN of an image or of a snapshot may contain no account.
 _PUBLIC = ("arn:aws:ec2:*::image/*", "arn:aws:ec2:*::snapshot/*")
 _IMAGES = (*_PUBLIC, f"{_EC2}image/*", f"{_EC2}snapshot/*")
 
@@ -126,7 +127,7 @@ _STATEMENTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], object], ...] = 
 
 
 def document() -> str:
-    """Return the policy as IAM expects it."""
+    """Return the policy as the JSON text that IAM expects."""
     statements = [
         {
             "Sid": name,

@@ -16,7 +16,7 @@ from onebox.providers.values import BootConfig, Box, HostKey, Request
 # EC2 may need at most this many seconds for one change of state.
 STEP_SECONDS = 300.0
 
-# A function of this type returns a stopped instance that has the kept disk of a box.
+# The type of a function that returns a stopped instance with the kept disk of a box.
 MakeInstance = Callable[[EC2, instances.BoxResources, BoxMetadata], Answer]
 
 
@@ -34,7 +34,8 @@ def stop(ec2: EC2, box: Box) -> None:
             ec2.poller.until_free(
                 lambda: ec2.call(operation, InstanceIds=ids),
                 STEP_SECONDS,
-                # EC2 answers with this code while the instance is still starting.
+                # EC2 answers with IncorrectInstanceState while the instance is still
+                # starting.
                 lambda error: errors.code(error) == "IncorrectInstanceState",
             )
 
@@ -50,9 +51,12 @@ def start(ec2: EC2, box: Box, deadline: float, make_instance: MakeInstance) -> N
     Start a stopped box with a new deadline (epoch seconds).
 
     Args:
-        make_instance: Called if only the disk of the box is left.
+        make_instance: Called if only the disk of the box is left. It returns a stopped
+            instance that has this disk.
 
     Raises:
+        Gone: Nothing is left of the box.
+
         NoCapacity: AWS has no capacity for the box now; its disk is kept.
     """
     resources = instances.find_resources(ec2, box.id)
@@ -62,7 +66,7 @@ def start(ec2: EC2, box: Box, deadline: float, make_instance: MakeInstance) -> N
         raise Gone(f"nothing is left of {box.id}")
     metadata.check_owner(box.id, present, box.tags)
     stored = metadata.read(present)
-    assert stored is not None  # found by its box tag, and the owner was checked
+    assert stored is not None  # the owner was checked, so it has onebox's tags
     meta = stored.with_deadline(deadline)
     if instance is None:
         instance = make_instance(ec2, resources, meta)
@@ -74,13 +78,13 @@ def start(ec2: EC2, box: Box, deadline: float, make_instance: MakeInstance) -> N
 
 
 def tag(ec2: EC2, resources: Sequence[str], tags: dict[str, str]) -> None:
-    """Set tags of onebox's resources; a tag with the value "" counts as not set."""
+    """Set tags on these resources; onebox treats a tag with the value "" as not set."""
     pairs = [{"Key": k, "Value": metadata.escape(v)} for k, v in tags.items()]
     ec2.call("create_tags", Resources=list(resources), Tags=pairs)
 
 
 def resource_ids(resource: Answer) -> list[str]:
-    """Return an instance's id and those of its volumes, or the id of a volume."""
+    """Return the ids of an instance and its volumes; for a volume, only its own id."""
     if "VolumeId" in resource:
         return [str(resource["VolumeId"])]
     return [str(resource["InstanceId"]), *volume_ids(resource)]
@@ -93,7 +97,12 @@ def volume_ids(instance: Answer) -> list[str]:
 
 
 def wait_for_state(ec2: EC2, box: str, instance: str, *states: str) -> Answer:
-    """Wait until an instance of a box is in one of *states*, and return it."""
+    """
+    Wait until an instance of a box is in one of *states*, and return the instance.
+
+    Raises:
+        Gone: The instance has been terminated.
+    """
 
     def look() -> Answer | None:
         found = described(ec2, box, instance)
@@ -105,7 +114,7 @@ def wait_for_state(ec2: EC2, box: str, instance: str, *states: str) -> Answer:
 
 
 def described(ec2: EC2, box: str, instance: str) -> Answer:
-    """Wait until an instance of a box shows in EC2's lists, and return it."""
+    """Wait until EC2's lists show an instance of a box, and return the instance."""
 
     def look() -> Answer | None:
         found = instances.describe_instances(ec2, metadata.box_filters(box))
@@ -115,7 +124,7 @@ def described(ec2: EC2, box: str, instance: str) -> Answer:
 
 
 def _renew_and_start(ec2: EC2, instance: str, meta: BoxMetadata) -> None:
-    """Set the new deadline in user data, alarm and tags, then start an instance."""
+    """Set the new deadline in user data, alarm and tags, then start the instance."""
     wait_for_state(ec2, meta.box, instance, "stopped")
     ec2.call(
         "modify_instance_attribute",
@@ -140,7 +149,7 @@ def _user_data(meta: BoxMetadata) -> bytes:
     """
     Return the user data for a restart.
 
-    It holds no agent and no private host key, because both are on the disk already.
+    They contain no agent and no private host key, because both are on the disk already.
     """
     request = Request(
         box=meta.box,

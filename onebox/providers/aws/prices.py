@@ -34,7 +34,9 @@ EGRESS = {"us": 0.09, "ca": 0.09, "eu": 0.09}
 
 def on_demand(ec2: EC2, types: Sequence[str], why: list[str]) -> dict[str, float]:
     """
-    Return the hourly prices of Linux instances, by type; an unknown one is left out.
+    Return the hourly prices of Linux instances on demand, by machine type.
+
+    A type whose price is unknown is left out.
 
     Args:
         why: If the price list cannot be read, the reason is appended to this list.
@@ -47,7 +49,11 @@ def on_demand(ec2: EC2, types: Sequence[str], why: list[str]) -> dict[str, float
 def spot(
     ec2: EC2, types: Sequence[str], why: list[str]
 ) -> dict[tuple[str, str], float]:
-    """Return the current spot prices, by type and zone; *why* as in `on_demand`."""
+    """
+    Return the current hourly spot prices, by machine type and zone.
+
+    If they cannot be read, the reason is appended to *why*.
+    """
     try:
         rows = ec2.pages(
             "describe_spot_price_history",
@@ -74,7 +80,12 @@ def spot(
 def disk(
     ec2: EC2, kind: str, size: float, why: list[str] | None = None
 ) -> float | None:
-    """Return the hourly price of a disk of *size* GiB; *why* as in `on_demand`."""
+    """
+    Return the hourly price of a disk of *size* GiB, None if it is unknown.
+
+    *kind* is the type of the disk, such as "gp3". If the price list cannot be read, the
+    reason is appended to *why*.
+    """
     rows = _rows(
         ec2,
         [] if why is None else why,
@@ -90,7 +101,7 @@ def disk(
 
 def positive(value: object) -> float | None:
     """
-    Return a value as a price, None if it is not a positive number.
+    Return *value* as a price, None if it is not a positive number.
 
     >>> positive("3.2256"), positive("0.0000"), positive("-1"), positive("x")
     (3.2256, None, None, None)
@@ -139,14 +150,19 @@ def _rows(ec2: EC2, why: list[str], fields: dict[str, Sequence[str]]) -> list[st
             MaxResults=_ROWS,
         )
     except OneboxError as error:
-        # The call does not fail, because onebox can work with unknown prices.
+        # This raises no error, because onebox can work with unknown prices.
         why.append(error.message)
         return []
     return list(answer.get("PriceList", ()))
 
 
 def _prices(rows: Sequence[str], unit: str, attribute: str) -> dict[str, float]:
-    """Return the prices by name; a name with two different prices is left out."""
+    """
+    Return the prices in these rows of the price list, by name.
+
+    *attribute* is the attribute of a row that holds its name. Prices in another unit
+    than *unit* are ignored. A name with two different prices is left out.
+    """
     found: dict[str, set[float]] = {}
     for row in rows:
         for name, price in _of_row(row, unit, attribute):

@@ -48,7 +48,8 @@ from onebox.providers.values import (
 if importlib.util.find_spec("boto3") is None:
     raise ImportError("there is no boto3", name="boto3")
 
-# The families whose name is one of these letters share one vCPU limit (EC2's quota
+# An instance type's family is named by the letters with which the type's name begins.
+# Families named by one of these single letters share one vCPU limit (EC2's quota
 # L-1216C47A, for spot L-34B43A08). Each other family has a limit of its own.
 _STANDARD = "acdhimrtz"
 
@@ -71,8 +72,8 @@ class AWS(CloudProvider):
     name = "aws"
     consistency_lag = creation.LAG_SECONDS
     poll_interval = 2.0
-    # A saved image is stored as snapshots. This is the price of a snapshot, which is
-    # billed for the blocks that it stores.
+    # A saved image is stored as snapshots. This is the price of snapshots, in USD for
+    # one GB and month. AWS bills the blocks that a snapshot stores.
     image_rate = 0.05
     egress_rates = prices.EGRESS
     adopts = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot")
@@ -96,7 +97,7 @@ class AWS(CloudProvider):
         self._rescuer = rescue.Rescuer(self._network, self._bases)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the offers for the requirements, best first."""
+        """Return the offers that meet the requirements, best first."""
         regions = self._regions()
         image = requirements.image
         if image is not None and image.places:
@@ -107,7 +108,7 @@ class AWS(CloudProvider):
                     next="inv image builds it here, or set that region under [aws]",
                 )
         if self._settings.subnet:
-            # The subnet in the settings belongs to one region, the first.
+            # A subnet is in one region. The one in the settings is in the first region.
             regions = regions[:1]
         why: list[str] = []
         offers = machine_types.offers(
@@ -117,15 +118,21 @@ class AWS(CloudProvider):
         return offers
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
-        """Return whether *other* needs as many vCPUs or more of the same vCPU limit."""
+        """
+        Return whether the vCPU limit that refused *offer* refuses *other* too.
+
+        It does if it limits *other* too and *other* has at least as many vCPUs.
+        """
         return other.cpus >= offer.cpus and _quota(other) == _quota(offer)
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the AMI to which a base name leads in the first region."""
+        """Return a text that identifies the AMI of a base name in the first region."""
         return base_images.text(self._bases.find(self._cloud.ec2(), name, arch))
 
     def create(self, request: Request) -> Box:
-        """Create the box, or return the existing one; it may have no address yet."""
+        """
+        Create the box, or return it if it exists; its address may not be known yet.
+        """
         ec2 = self._cloud.ec2(instances.region_of(request.offer.place))
         meta = BoxMetadata.of_request(request)
         base = self._base_of(request, ec2)
@@ -155,10 +162,11 @@ class AWS(CloudProvider):
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
         """
-        Return this owner's boxes, also those of which only the disk is left.
+        Return this owner's boxes, including those of which only the disk is left.
 
-        If *everywhere* is true, a region that does not answer is skipped, and
-        `unreachable_regions` names it.
+        The regions of the settings and of the places in *also* are searched. If
+        *everywhere* is true, all enabled regions are searched. A region that does not
+        answer is then skipped, and `unreachable_regions` names it.
         """
         near = list(dict.fromkeys([*self._regions(), *map(instances.region_of, also)]))
         regions = list(dict.fromkeys([*near, *self._enabled()])) if everywhere else near
@@ -199,7 +207,9 @@ class AWS(CloudProvider):
         return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Start a stopped box; a small instance if only its disk is left."""
+        """
+        Start a stopped box; if only its disk is left, start a small instance with it.
+        """
         ec2 = self._at(box)
         power.start(ec2, box, deadline, self._rescuer.instance_with_disk)
 
@@ -222,7 +232,7 @@ class AWS(CloudProvider):
         deletion.delete(self._at(box), box, self.consistency_lag)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return what still exists of this box id."""
+        """Return the resources of this box that still exist."""
         return [
             one
             for ec2 in self._where(place)
@@ -232,7 +242,7 @@ class AWS(CloudProvider):
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
     ) -> Sequence[FreeObject]:
-        """Return the owner's security groups; a group that is in use must stay."""
+        """Return the owner's security groups; those that are in use must stay."""
         regions = [*self._regions(), *(self._enabled() if everywhere else [])]
         found = self._cloud.each(
             list(dict.fromkeys(regions)),
@@ -301,7 +311,9 @@ class AWS(CloudProvider):
         return replace(box, host_key=host_key, bootstrap_key=False)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address instead of the former one."""
+        """
+        Open ssh to this machine's current address only; return whether a rule changed.
+        """
         ec2 = self._at(box)
         instance = instances.find_resources(ec2, box.id).instance
         groups = instance.get("SecurityGroups", ()) if instance is not None else ()
@@ -309,7 +321,9 @@ class AWS(CloudProvider):
         return bool(ids) and self._network.allow_my_ip(ec2, box.tags.owner, ids)
 
     def credentials_expire(self) -> float | None:
-        """Return when the credentials expire, None if that is unknown."""
+        """
+        Return when the credentials expire (epoch seconds), None if that is unknown.
+        """
         return doctor.expiry(self._cloud)
 
     def policy(self) -> str:
@@ -319,13 +333,17 @@ class AWS(CloudProvider):
     def _with_alarm(
         self, ec2: EC2, launched: Answer, meta: BoxMetadata, spot: bool
     ) -> Answer:
-        """Set the alarm of a new instance; if that fails, its tags record that."""
+        """
+        Set the alarm of a new instance, and return the instance.
+
+        If the alarm cannot be set, the instance's tags record that.
+        """
         instance = str(launched["InstanceId"])
         if alarm.put(ec2, meta, instance, spot=spot):
             return launched
         mark = {metadata.NO_ALARM: "1"}
-        # If the tag cannot be set, only this command reports the missing alarm. That is
-        # no error, because the box enforces its deadline in any case.
+        # If the tag cannot be set either, only this command reports the missing alarm.
+        # That is no error, because the box enforces its deadline in any case.
         with contextlib.suppress(OneboxError):
             power.tag(ec2, [instance], mark)
         return {
@@ -354,7 +372,9 @@ class AWS(CloudProvider):
 
 
 def _quota(offer: Offer) -> tuple[str, bool, str]:
-    """Return a key that is equal for the offers that share a vCPU limit."""
+    """
+    Return a key for the vCPU limit of an offer; offers with one limit share the key.
+    """
     letters = re.match("[a-z]+", offer.type)
     family = letters[0] if letters else ""
     standard = len(family) == 1 and family in _STANDARD

@@ -1,11 +1,12 @@
 """
 Give the kept disk of a preempted box to a small instance, so that it can be read.
 
-The instance has the disk's architecture and is in the disk's zone. It boots a common
-image and powers itself off. Then onebox replaces its own disk by the kept one, and
-starts it again. Until that start, a tag marks the instance as one that waits for a
-disk. Because of the tag, another command sees a box of which only the disk is left, and
-a start that is repeated after a crash continues where the crashed one ended.
+The instance is in the disk's zone. It boots a common image of the disk's architecture,
+and powers itself off. Then onebox replaces the instance's own disk by the kept disk,
+and starts the instance again. Until that start, a tag marks the instance as one that
+waits for a disk. Because of the tag, another command sees a box of which only the disk
+is left. If a crash interrupts the start of the box, the next start continues from
+there.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from onebox.providers.kernel import ranking
 from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Requirements
 
-# The instance first boots from a disk that is not the box's. It has nothing to do
-# there, so it powers itself off.
+# The instance first boots from its own disk, not from that of the box. It has nothing
+# to do there, so it powers itself off.
 _POWER_OFF = b"#cloud-config\nbootcmd: [poweroff]\n"
-# This size is large enough to read a disk and send its files.
+# An instance with this many vCPUs and bytes of memory is large enough to read a disk
+# and send its files.
 _CPUS, _MEMORY = 2, 4 << 30
 
 
@@ -46,9 +48,11 @@ class Rescuer:
         self, ec2: EC2, resources: BoxResources, meta: BoxMetadata
     ) -> Answer:
         """
-        Return a stopped instance whose only disk is the kept one.
+        Return a stopped instance whose only disk is the kept disk of the box.
 
         Raises:
+            Gone: The disk no longer exists.
+
             NoCapacity: AWS has no capacity for an instance; the disk is kept.
         """
         helper = resources.helper or self._launch(ec2, resources, meta)
@@ -72,7 +76,9 @@ class Rescuer:
         return described(ec2, meta.box, instance)
 
     def _launch(self, ec2: EC2, resources: BoxResources, meta: BoxMetadata) -> Answer:
-        """Launch the cheapest instance that fits, in the zone of the kept disk."""
+        """
+        Launch the cheapest small instance that AWS has in the zone of the kept disk.
+        """
         kept = resources.kept
         if kept is None:
             raise Gone(f"nothing is left of {meta.box}")
@@ -82,15 +88,16 @@ class Rescuer:
         subnet = self.network.subnet(ec2, zone)
         ended = sum(1 for one in resources.instances if swapping(one))
         requirements = Requirements(meta.offer.name, _CPUS, _MEMORY)
-        # EC2's lists may show a new instance late. So the disk is tagged first: the tag
-        # makes another command that deletes the box wait until the instance can show.
+        # EC2's lists may show a new instance late. So onebox tags the disk first. A
+        # command that deletes the box sees the tag, and waits until the instance can
+        # show.
         disk = [str(kept["VolumeId"])]
         tag(ec2, disk, {metadata.RESCUED: repr(ec2.clock())})
         refusal: OneboxError | None = None
         for offer in machine_types.in_zone(self.network, ec2, zone, requirements):
             plan = creation.Plan(
-                # Repeated calls with this token make only one instance. After that
-                # instance has ended, *ended* is higher, which makes a new token.
+                # Repeated calls with this token launch only one instance. After that
+                # instance has ended, *ended* is higher, so the token is a new one.
                 token=f"{meta.box}-{ended}-{offer.type}"[:64],
                 type=offer.type,
                 base=base,
@@ -110,7 +117,7 @@ class Rescuer:
         raise refusal or NoCapacity(f"no instance for a disk fits in {zone}")
 
     def _delete_own_disk(self, ec2: EC2, volume: str) -> None:
-        """Detach and delete a disk with which the small instance was launched."""
+        """Detach and delete a disk that the small instance was launched with."""
         for operation in ("detach_volume", "delete_volume"):
             try:
                 ec2.call(operation, VolumeId=volume)
@@ -124,7 +131,7 @@ class Rescuer:
 
     def _holder(self, ec2: EC2, volume: str, *states: str) -> str:
         """
-        Wait until a volume is in one of *states*; return the instance that holds it.
+        Wait until a volume is in one of *states*; return the id of its instance.
 
         The result is "" if the volume is attached to no instance.
         """

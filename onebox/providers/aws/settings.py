@@ -1,4 +1,4 @@
-"""These settings are the table [aws] of onebox.toml."""
+"""Define the settings in the table [aws] of onebox.toml."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onebox.settings.kinds import STRING
 
 @dataclass(frozen=True)
 class AWSSettings(cloud_settings.CloudSettings):
-    """Where and how boxes are created on Amazon EC2; *disk* is in bytes."""
+    """Where and how boxes are created on Amazon EC2; *disk* is a size in bytes."""
 
     region: str = cloud_settings.region(
         "", '"us-east-1"', "AWS_REGION or your AWS profile's region if not set."
@@ -40,7 +40,9 @@ class AWSSettings(cloud_settings.CloudSettings):
 
     @property
     def hides_address(self) -> str:
-        """Return the setting that hides where ssh comes from, "" if none does."""
+        """
+        Return the name of the setting that hides the address ssh comes from, or "".
+        """
         # onebox does not change the rules of a security group that the user names, so
         # it does not need to know where ssh connections come from.
         return "" if self.security_group else super().hides_address
