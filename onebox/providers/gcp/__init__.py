@@ -12,12 +12,12 @@ The provider `gcp`: boxes that are instances of Google Compute Engine.
 * host_keys         the host key that a box publishes
 * base_images       the image that a name such as "ubuntu-24.04" stands for
 * network           firewall rules, ssh access
-* machine_types     the offers for some requirements
-* machine_families  what a family of machine types supports
+* machine_types     the offers that meet the user's requirements
+* machine_families  the properties of the families of machine types
 * prices            Google's price catalogue
 * creation          create an instance
 * power             stop and start, also as a smaller type
-* deletion          delete a box, and list what is left of it
+* deletion          delete a box, and list its resources that still exist
 * images            saved images
 * doctor            the checks of `inv doctor`
 * policy            the minimal permissions

@@ -73,10 +73,12 @@ def family(name: str, arch: str = "") -> ImageFamily | None:
 
 def exactly(cloud: Cloud, name: str, arch: str) -> str:
     """
-    Return the project and name of the image that a base name stands for now.
+    Return the image that a base name stands for now, as "project/name".
+
+    *name* may also be the name or the address of an image.
 
     Raises:
-        UsageError: *name* is neither a base name nor the name of an image.
+        UsageError: *name* is neither a base name nor an image.
     """
     found = family(name, arch)
     if found is None:
@@ -93,7 +95,7 @@ def exactly(cloud: Cloud, name: str, arch: str) -> str:
 
 
 def source(cloud: Cloud, request: Request) -> Source:
-    """Return the source of a box's disk. Raises UsageError if it does not exist."""
+    """Return the image for a box's disk. Raises UsageError if it does not exist."""
     if request.image is not None:
         return _of(cloud, request.image.id, images.get(cloud, request.image.id))
     found = family(request.base, request.offer.arch)
@@ -114,9 +116,9 @@ def _image(cloud: Cloud, name: str) -> Any:
 
 def _of(cloud: Cloud, name: str, image: Any) -> Source:
     """
-    Return an image as a source.
+    Return *image*, a resource of the API, as a `Source`.
 
-    An image of Debian counts as one without cloud-init, any other as one with it.
+    Only images of Debian count as images without cloud-init.
     """
     system = str(metadata.read_record(image.description).get("system", ""))
     known = " ".join([system or f"{image.family} {image.name}", *image.licenses])

@@ -173,8 +173,8 @@ class Cloud:
                 it.
         """
         began = time.monotonic()
-        # The response of the call itself is examined first, which saves a request if
-        # the operation is done already.
+        # The first look examines *operation* itself, which saves a request if the
+        # operation is done already.
         responses = [operation]
 
         def look() -> Any:
@@ -268,7 +268,7 @@ class Cloud:
 
 
 def request_id(token: str) -> str:
-    """Return the UUID that Google expects for a token, a random UUID for ""."""
+    """Return the UUID to send for a token, which is a random one if the token is ""."""
     return str(uuid.uuid5(_SPACE, token) if token else uuid.uuid4())
 
 

@@ -31,10 +31,10 @@ from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.values import HostKey, Request
 
-# Google stops the instance this many seconds after the deadline, which the box itself
-# enforces at once.
+# The box itself enforces its deadline at once. Google stops the instance this many
+# seconds later.
 _GRACE_SECONDS = 900
-# Google accepts only run times between these two, in seconds.
+# Google accepts only maximum run times between these two, in seconds.
 _SHORTEST, _LONGEST = 30, 120 * 86400
 # For at most this long, Google may answer that a new instance does not exist.
 _LAG_SECONDS = 20.0
@@ -105,10 +105,10 @@ def _insert(
 
 def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
     """
-    Delete what a failed launch has created.
+    Delete the instance and the disks that a failed launch has created.
 
     Raises:
-        Unclear: Something may be left.
+        Unclear: Some of them may still exist.
     """
     try:
         deletion.delete(cloud, request.box, request.tags, request.offer.place)
@@ -193,7 +193,7 @@ def body(
 
 
 def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str, Any]:
-    """Return the `scheduling` field of an instance: when it ends, and how."""
+    """Return the `scheduling` field of an instance, which sets when and how it ends."""
     seconds = math.ceil(deadline - now) + _GRACE_SECONDS
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",

@@ -22,7 +22,9 @@ class Account:
 
     @property
     def who(self) -> str:
-        """Return the kind of the credentials, and their account."""
+        """
+        Return a text with the kind of the credentials and the name of their account.
+        """
         email = getattr(self.credentials, "service_account_email", "")
         if email and email != "default":
             return f"service account {email}"
@@ -37,7 +39,11 @@ class Account:
 
     @property
     def expires(self) -> float | None:
-        """Return when the credentials expire (epoch seconds), None if they renew."""
+        """
+        Return when the credentials expire (epoch seconds).
+
+        Return None if they are renewed automatically, or if the time is unknown.
+        """
         expiry = getattr(self.credentials, "expiry", None)
         # Only a user's login without a refresh token cannot be renewed. Other kinds of
         # credentials have no `refresh_token` attribute, and renew themselves.
@@ -71,7 +77,7 @@ def find() -> Account:
 
 def project(account: Account, configured: str) -> str:
     """
-    Return the project that onebox.toml names, else the one of the credentials.
+    Return the project that onebox.toml names, or else that of the credentials.
 
     Raises:
         UsageError: No project is named in onebox.toml or in the credentials.

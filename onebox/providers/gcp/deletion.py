@@ -1,4 +1,4 @@
-"""Delete a box, and list what is left of it."""
+"""Delete a box, and list its resources that still exist."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from onebox.providers.gcp.settings import region_of
 from onebox.providers.values import Leftover, Tags
 
 _DELETE_SECONDS = 900.0
-# Google answers so while the instance is starting or stopping, or while the disk is
-# still attached.
+# Google's error contains one of these texts while the instance is starting or stopping,
+# or while the disk is still attached.
 _BUSY = re.compile("notReady|NOT_READY|resourceInUse")
 _BUSY_SECONDS = 15.0
 
 
 def delete(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
     """
-    Delete the instance of a box, then the disks that are left, and wait.
+    Delete the instance of a box, then its remaining disks, and wait.
 
     Raises:
         NotAllowed: The instance belongs to another box; nothing was touched.

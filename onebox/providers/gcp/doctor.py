@@ -112,7 +112,7 @@ def _zone(cloud: Cloud) -> str:
     settings = cloud.settings
     if settings.zones:
         return settings.zones[0]
-    # The zones are requested, because some regions have no zone a.
+    # The zones of the region are looked up, because not every region has a zone "a".
     doing = f"reading region {settings.region}"
     found = cloud.ask_named("regions", "get", doing, region=settings.region)
     return min(last(zone) for zone in found.zones)

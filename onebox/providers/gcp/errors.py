@@ -137,8 +137,8 @@ _RULES = (
     ),
 )
 
-# Each pair is Google's name for a kind of resource, in a path or a field, and the
-# setting of onebox that chooses the resource.
+# The first item of each pair is Google's name for a kind of resource, in a path or a
+# field. The second item is the setting of onebox that chooses such a resource.
 _SETTINGS = (
     ("machineType", "--vm"),
     ("diskType", "[gcp] disk_type"),
@@ -208,9 +208,7 @@ def no_credentials(detail: str) -> NotAllowed:
 
 
 def _wrong_name(error: OneboxError, status: int) -> OneboxError:
-    """
-    Return a UsageError if the error is about a name in the settings, else the error.
-    """
+    """Return a UsageError if *error* is about a name in the settings, else *error*."""
     field = _FIELD.search(error.message) if status == 400 else None
     for part, setting in _SETTINGS:
         name = ""

@@ -38,7 +38,7 @@ def known(instance: Any) -> str:
 
 def find(cloud: Cloud, instance: Any) -> tuple[str, str]:
     """
-    Return the host key of an instance, and why it cannot be read.
+    Return the host key of an instance, and the reason why it cannot be read.
 
     The key is "" until the box has published it. The reason is "" unless the permission
     to read the key is missing. That is no error, because the box can be deleted without
@@ -101,8 +101,9 @@ def _keep(cloud: Cloud, instance: Any, key: str) -> None:
             },
         )
     except ProviderError:
-        # A user without the permission to change labels can still connect. Another
-        # command may have changed the labels just now. The next call tries again.
+        # The call fails if the user may not change labels; such a user can still
+        # connect. It also fails if another command has changed the labels just now. The
+        # next call of `find` tries again.
         return
 
 

@@ -112,7 +112,7 @@ class ProjectImages(ImageStore[Any]):
             )
 
     def read(self, resource: Any) -> Image | None:
-        """Return a resource as an image, None if it does not belong to onebox."""
+        """Return a resource as an `Image`, None if it does not belong to onebox."""
         record = metadata.read_record(resource.description)
         tags = metadata.read_tags(resource.labels, record)
         if tags is None:
@@ -170,7 +170,9 @@ class ProjectImages(ImageStore[Any]):
             raise
 
     def wait(self, image: Image) -> Any:
-        """Return the image's resource if it is ready; `create` has waited already."""
+        """
+        Return the image's resource, None if it is not ready; `create` did the waiting.
+        """
         return self.ready(image)
 
     def remove(self, resource: Any) -> None:
@@ -180,12 +182,16 @@ class ProjectImages(ImageStore[Any]):
             self.cloud.do("images", "delete", f"deleting image {name}", image=name)
 
     def artifact(self, name: str) -> Any:
-        """Return the image that Packer built in the project. Raises UsageError."""
+        """
+        Return the image that Packer built. Raises UsageError if it does not exist.
+        """
         return get(self.cloud, name)
 
     def mark(self, resource: Any, image: Image) -> Any:
         """
-        Write the image's description and labels, unless the resource has them already.
+        Write the description and labels of *image* to a resource; return the resource.
+
+        Nothing is written if the resource already has the labels of onebox.
         """
         if self.read(resource) is not None:
             return resource
@@ -213,7 +219,7 @@ class ProjectImages(ImageStore[Any]):
         return get(self.cloud, name)
 
     def adopt(self, artifact: str, image: Image) -> Image:
-        """Mark an image of the project as *image*; its name in the project stays."""
+        """Mark the image *artifact* as *image*; the artifact's name becomes the id."""
         name = self.artifact(artifact).name
         return super().adopt(artifact, replace(image, id=name))
 
@@ -224,6 +230,6 @@ def _labels(image: Image) -> dict[str, str]:
 
 
 def _family(image: Image) -> str:
-    """Return the family that all images of one recipe share."""
+    """Return the image family, which is the same for all images of this name."""
     text = f"onebox-{image.tags.owner}-{image.tags.project}-{image.name}".lower()
     return re.sub(r"[^a-z0-9-]+", "-", text)[:63].strip("-")

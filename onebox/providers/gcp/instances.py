@@ -51,7 +51,7 @@ def find_owned(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
     Return the instance of this box, None if the instance does not exist.
 
     Raises:
-        NotAllowed: It carries the labels of another box.
+        NotAllowed: The instance carries the labels of another box.
     """
     found = find(cloud, box, place)
     if found is not None and not metadata.is_owned(found.labels, box, tags):
@@ -67,9 +67,9 @@ def owned(cloud: Cloud, box: Box) -> Any:
     Return the instance of this box.
 
     Raises:
-        Gone: It does not exist any more.
+        Gone: The instance does not exist any more.
 
-        NotAllowed: It carries the labels of another box.
+        NotAllowed: The instance carries the labels of another box.
     """
     found = find_owned(cloud, box.id, box.tags, box.place)
     if found is None:
@@ -133,15 +133,13 @@ def read_metadata(instance: Any) -> BoxMetadata | None:
 
 
 def read_record(instance: Any) -> dict[str, str]:
-    """
-    Return the pairs in an instance's record, without comparing them with its labels.
-    """
+    """Return the key-value pairs of an instance's record; labels are not considered."""
     text = items(instance).get(metadata.RECORD, "")
     return metadata.read_record(text)
 
 
 def items(instance: Any) -> dict[str, str]:
-    """Return an instance's metadata items."""
+    """Return the metadata items of an instance, as keys and values."""
     return {item.key: item.value for item in instance.metadata.items}
 
 

@@ -21,9 +21,9 @@ class Family:
     """
     A family of machine types.
 
-    *sku* is the text with which the descriptions of its prices begin in Google's price
-    catalogue. *threads* is the number of vCPUs of one core. *disks* lists the kinds of
-    disk that it can boot from.
+    *sku* is the family's name in the price descriptions of Google's price catalogue.
+    *threads* is the number of vCPUs of one core. *disks* lists the kinds of disk that
+    machines of the family can boot from.
     """
 
     sku: str
@@ -70,15 +70,20 @@ def family(type_: str) -> Family | None:
 
 def plain(type_: str) -> bool:
     """
-    Return whether a type belongs to a listed family, and is an ordinary one of it.
+    Return whether a type is an ordinary one of a listed family.
 
-    Types with local disks and bare-metal types have a fourth part in their name.
+    Types with local disks and bare-metal types are not: their names have a fourth part.
     """
     parts = type_.split("-")
     return family(type_) is not None and len(parts) == 3 and parts[2].isdigit()
 
 
 def disk(type_: str, preferred: str) -> str:
-    """Return the kind of boot disk to use: *preferred* unless the family lacks it."""
+    """
+    Return the kind of boot disk to use: *preferred*, if the type's family has it.
+
+    Otherwise it is the first kind that the family has. If the family is not listed, it
+    is *preferred*.
+    """
     found = family(type_)
     return preferred if found is None or preferred in found.disks else found.disks[0]

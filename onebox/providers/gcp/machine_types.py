@@ -1,4 +1,4 @@
-"""Offer the machine types of Google Cloud that fit a size, in each zone."""
+"""Offer the machine types of Google Cloud that meet some requirements, in each zone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ARCHES = ("X86_64", "ARM64")
 
 def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Offer]:
     """
-    Return the offers for a size, best first.
+    Return the offers that meet *requirements*, best first.
 
     Raises:
         UsageError: No machine type fits; the message names the nearest types.
@@ -52,7 +52,12 @@ def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Off
 def in_zone(
     cloud: Cloud, prices: Prices, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    """Return all types of a zone that are large enough, of any family, unsorted."""
+    """
+    Return offers, with prices, for all types of a zone that are large enough.
+
+    The types are of any family, and unsorted. If *requirements* names types, only these
+    are offered.
+    """
     return _priced(
         cloud,
         prices,
@@ -79,8 +84,8 @@ def _in_zone(cloud: Cloud, zone: str, requirements: Requirements | None) -> list
     """
     Return offers for a zone, without prices.
 
-    These are all types of the zone if *requirements* is None, else the types that the
-    user has named, else all types that are large enough.
+    If *requirements* is None, all types of the zone are offered. If it names types,
+    only these are offered; otherwise, all types that are large enough.
     """
     if requirements is None:
         fields = {}

@@ -2,9 +2,9 @@
 Write and read the labels and records of Google Cloud objects: owner, box, deadline.
 
 A label holds up to 63 characters of `a-z 0-9 - _`, which is too short for many names.
-So all pairs are also stored in full, in a JSON record: an instance has it in a metadata
-item, an image in its description. Only people of the project can change labels. So a
-pair of the record that also has a label counts only if it agrees with the label.
+So all key-value pairs are also stored in full, in a JSON record: an instance has it in
+a metadata item, an image in its description. Only people of the project can change
+labels. So if a pair of the record differs from its label, the label counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def encoded(text: str) -> str:
 
 
 def decoded(label: str) -> str:
-    """Return the text that a label holds, only its beginning if it was too long."""
+    """
+    Return the text that a label encodes, or only its beginning if it was cut short.
+    """
     return ALPHABET.decode(label)
 
 
@@ -50,12 +52,12 @@ def labels(box: str, tags: Tags) -> dict[str, str]:
 
 
 def is_owned(found: Mapping[str, str], box: str, tags: Tags) -> bool:
-    """Return whether these labels belong to this box of this owner."""
+    """Return whether the labels *found* name this box and its owner."""
     return kernel.is_owned(found, _identity(box, tags))
 
 
 def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str]:
-    """Return the pairs in an object's record, corrected by the object's labels."""
+    """Return the pairs in an object's record, corrected where its labels differ."""
     found = dict(record)
     for key in _LABELLED:
         label = labels.get(f"{PREFIX}{key}")
@@ -78,7 +80,7 @@ def read_tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | No
 
 
 def box_record(metadata: BoxMetadata) -> str:
-    """Return the record to store in the instance of a box."""
+    """Return the JSON record that holds the metadata of a box."""
     return json.dumps(metadata.to_pairs(), sort_keys=True)
 
 

@@ -91,7 +91,7 @@ class Rules:
             self._cloud.wait(operation, "opening ssh for this machine")
 
     def close(self, owner: str) -> None:
-        """Delete the owner's rules if the owner has no box."""
+        """Delete the owner's firewall rules if the owner has no box."""
         if used_by(self._cloud, owner):
             return
         for name in self._present(owner):
@@ -201,7 +201,11 @@ class Rules:
             self._cloud.do("firewalls", "delete", doing, firewall=name, **self._place())
 
     def _place(self) -> dict[str, str]:
-        """Return the field that names the network's project."""
+        """
+        Return the request field `project` for the project that owns the network.
+
+        Return {} if the path of the network names no project.
+        """
         shared = re.search(r"projects/([^/]+)/", self.network)
         return {"project": shared[1]} if shared else {}
 

@@ -23,10 +23,11 @@ from onebox.providers.values import Box, Offer, Requirements
 _PREEMPTED = "compute.instances.preempted"
 # One of these metadata items holds the program that enforces the deadline on the box.
 _ARMED = ("user-data", "startup-script")
-# A stop counts as caused by the deadline if it happened at most this many seconds
-# before the deadline, or later.
+# A stop counts as caused by the deadline if it happened after the deadline, or at most
+# this many seconds before it.
 _CLOSE_SECONDS = 90.0
-# A machine of this size is large enough to read a disk and send its content.
+# A machine with this many vCPUs and bytes of memory is large enough to read a disk and
+# send its content.
 _RESCUE_CPUS, _RESCUE_MEMORY = 2, 4 << 30
 
 
@@ -70,7 +71,7 @@ def start(cloud: Cloud, prices: Prices, box: Box, deadline: float) -> None:
 
 
 def why(cloud: Cloud, instance: Any) -> str:
-    """Return why an instance has stopped, "" if that is unknown."""
+    """Return the reason why an instance has stopped, "" if that is unknown."""
     if instances.state(instance) not in ("stopping", "stopped"):
         return ""
     since = epoch_seconds(instance.last_start_timestamp)
@@ -91,7 +92,7 @@ def why(cloud: Cloud, instance: Any) -> str:
 
 
 def _set_deadline(cloud: Cloud, instance: Any, deadline: float) -> None:
-    """Set the deadline in Google's schedule, in the metadata items and in a label."""
+    """Set the deadline in an instance's schedule, metadata items and label."""
     doing = f"setting the deadline of {instance.name}"
     type_ = last(instance.machine_type)
     limits = scheduling(type_, _is_spot(instance), deadline, cloud.clock())
@@ -197,7 +198,7 @@ def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
 
 
 def _items_until(instance: Any, deadline: float) -> dict[str, str]:
-    """Return the metadata items of an instance, with the deadline in them replaced."""
+    """Return an instance's metadata items, with *deadline* in place of the old one."""
     items = instances.items(instance)
     stored = instances.read_metadata(instance)
     if stored is None:
@@ -216,7 +217,8 @@ def _rearmed(script: str, before: float, deadline: float, box: str) -> str:
     """
     Return a script in which the old deadline is replaced by the new one.
 
-    The script holds it twice: as an exact number, and rounded up to whole seconds.
+    The script holds the deadline twice: as an exact number, and rounded up to whole
+    seconds.
     """
     old = rf"(?<![\w.]){re.escape(json.dumps(before))}(?![\w.])"
     script, exact = re.subn(old, json.dumps(deadline), script)

@@ -73,7 +73,7 @@ class Prices:
         """
         Request the prices of these families and disks in these regions.
 
-        If the request fails, they stay unknown, and `problem` says why.
+        If the request fails, the prices stay unknown, and `problem` says why.
         """
         regions = list(regions)
         required = {
@@ -152,7 +152,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _with_jwt(credentials: Any) -> Any:
     """
-    Return credentials that sign their own tokens if their kind can, else unchanged.
+    Return the credentials, set to sign their own tokens if their kind can do that.
     """
     signing = getattr(credentials, "with_always_use_jwt_access", None)
     return signing(True) if signing else credentials
@@ -178,9 +178,9 @@ def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
 
 def _named(description: str) -> tuple[str, bool, str] | None:
     """
-    Return what a description is about: name, spot or not, and part; see `_Key`.
+    Return the items of a `_Key`, without the region, that a description stands for.
 
-    Return None for an entry that onebox does not use.
+    Return None for a price that onebox does not use.
     """
     if description in _ADDRESSES:
         return "", _ADDRESSES[description], "Address"

@@ -95,7 +95,7 @@ class GCP(CloudProvider):
         return found
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
-        """Return whether a quota that refused *offer* covers *other* too."""
+        """Return whether the quota that refused *offer* would refuse *other* too."""
         if other.cpus < offer.cpus:
             return False
         if "ALL_REGIONS" in limit:
@@ -109,7 +109,7 @@ class GCP(CloudProvider):
         return not cpus or (len(families) == 1 and offer.spot == other.spot)
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the project and name of the image that a base name stands for now."""
+        """Return the image that a base name stands for now, as "project/name"."""
         return base_images.exactly(self._cloud, name, arch)
 
     def create(self, request: Request) -> Box:
@@ -121,7 +121,7 @@ class GCP(CloudProvider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes in all zones, which one call lists."""
+        """Return this owner's boxes in all zones; a single API call lists them."""
         found = self._cloud.everywhere(
             "instances", "looking for boxes", filter=metadata.owner_filter(owner)
         )
@@ -152,7 +152,9 @@ class GCP(CloudProvider):
 
     def delete(self, box: Box) -> None:
         """
-        Delete this box and its disk; with the owner's last box, its firewall rules too.
+        Delete this box and its disk.
+
+        If it was the owner's last box, delete the owner's firewall rules too.
         """
         _check_id(box.id)
         self._owners[box.id] = box.tags.owner
@@ -161,7 +163,10 @@ class GCP(CloudProvider):
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """
-        Return the box's instance, disks, addresses and unused rules that still exist.
+        Return the resources of this box that still exist.
+
+        If no instance, disk or address is left, these are the owner's firewall rules,
+        unless another box uses them.
         """
         _check_id(box)
         left = deletion.leftovers(self._cloud, box, place)

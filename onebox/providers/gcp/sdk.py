@@ -156,7 +156,8 @@ def _is_submodule(name: str) -> bool:
     """
     Return whether the package has a submodule of this name.
 
-    The import system finds submodules by itself, so they need not load the package.
+    The import system finds submodules by itself, so a submodule can be used without
+    running the package's code.
     """
     package: ModuleType = sys.modules[_PACKAGE]
     return importlib.util.find_spec(f"{package.__name__}.{name}") is not None

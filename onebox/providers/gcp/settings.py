@@ -12,7 +12,7 @@ from onebox.settings.kinds import STRING
 
 @dataclass(frozen=True)
 class GCPSettings(cloud_settings.CloudSettings):
-    """Where and how boxes are created on Google Cloud; *disk* is in bytes."""
+    """Where and how boxes are created on Google Cloud; *disk* is a size in bytes."""
 
     region: str = cloud_settings.region("us-central1", '"europe-west4"', "The region.")
     regions: tuple[str, ...] = cloud_settings.regions('["us-east1"]')
@@ -63,7 +63,9 @@ class GCPSettings(cloud_settings.CloudSettings):
 
     @property
     def all_regions(self) -> tuple[str, ...]:
-        """Return the regions to try: if *zones* is set, the regions of these zones."""
+        """
+        Return the regions to try; if *zones* is set, they are the regions of the zones.
+        """
         if self.zones:
             return tuple(dict.fromkeys(region_of(zone) for zone in self.zones))
         return super().all_regions
