@@ -62,7 +62,7 @@ _RULES = (
         code="SpotMaxPriceTooLow",
         cause="spot costs more than the maximum price",
     ),
-    # RunInstances answers with this code if the zone does not offer the machine type.
+    # RunInstances answers with "Unsupported" if the zone does not offer the type.
     Rule(NoCapacity, _OWN, code="Unsupported", cause="not offered there"),
     Rule(
         Throttled,

@@ -89,7 +89,7 @@ class Network:
 
     def groups(self, ec2: EC2, subnet: Subnet, owner: str) -> list[str]:
         """
-        Return the ids of a box's security groups, which are always a single one.
+        Return the id of the security group of a box, as a list with one item.
 
         If the settings name a group, it is that one. Otherwise it is the owner's group
         in this VPC, which onebox creates if needed and whose rules it corrects. Such a

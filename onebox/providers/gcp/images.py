@@ -95,7 +95,7 @@ class ProjectImages(ImageStore[Any]):
 
     def find(self, image_id: str) -> Sequence[Any]:
         """
-        Return the image of this name in a list, which is empty if it does not exist.
+        Return a list with the image of this name; it is empty if none exists.
         """
         doing = f"looking for image {image_id}"
         try:
