@@ -6,8 +6,8 @@ namespace, without which they could not create the mount namespace. In the mount
 namespace all files are read-only except those in the box's own directories. This also
 protects the modes, owners and times of files, which Landlock does not protect. The box
 has its own /tmp, /var/tmp, /dev/shm and terminals. Homes, the root of all boxes and
-/run show only the files that the box may use. Where namespaces are not available (macOS, many containers, Ubuntu's
-AppArmor rule), only Landlock confines the box.
+/run show only the files that the box may use. Where namespaces are not available
+(macOS, many containers, Ubuntu's AppArmor rule), only Landlock confines the box.
 """
 
 from __future__ import annotations
