@@ -165,10 +165,12 @@ def in_project(value: object) -> None:
 
 
 def job_output(value: object) -> None:
-    """Refuse paths that cannot be an output of a job.
+    """
+    Refuse paths that cannot be an output of a job.
 
     These are paths outside the project, patterns, the whole project, and folders of
-    version control or onebox."""
+    version control or onebox.
+    """
     in_project(value)
     for item in _items(value):
         if "." in item.split("/"):

@@ -81,9 +81,11 @@ def _as_written(key: Key) -> object:
 def _with_items(
     schema: Mapping[str, Any], items: dict[str, Any], whole: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return a kind's schema with additional conditions.
+    """
+    Return a kind's schema with additional conditions.
 
-    *items* are conditions for each string, *whole* those for a list or number."""
+    *items* are conditions for each string, *whole* those for a list or number.
+    """
     if "anyOf" in schema:
         return {"anyOf": [_with_items(one, items, whole) for one in schema["anyOf"]]}
     if schema["type"] == "array":

@@ -1,7 +1,9 @@
-"""Merge the layers of settings into `Settings`.
+"""
+Merge the layers of settings into `Settings`.
 
 A flag takes precedence over an ONEBOX_* variable, a variable over onebox.toml, and
-onebox.toml over a default."""
+onebox.toml over a default.
+"""
 
 from __future__ import annotations
 

@@ -14,9 +14,11 @@ _MOST_CHARACTERS = 40
 
 
 def show(value: object) -> str:
-    """Return a value in the form in which messages quote it.
+    """
+    Return a value in the form in which messages quote it.
 
-    A secret becomes `(hidden)`."""
+    A secret becomes `(hidden)`.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -32,9 +34,11 @@ def show(value: object) -> str:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `, did you mean …?` with the name in *known* that is nearest to *name*.
+    """
+    Return `, did you mean …?` with the name in *known* that is nearest to *name*.
 
-    Return "" if no known name is near."""
+    Return "" if no known name is near.
+    """
     near = difflib.get_close_matches(name[:99], list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
 
