@@ -71,7 +71,11 @@ def read(path: Path) -> list[PackerLine]:
 
 
 class Tail:
-    """A reader of the growing output file; each call of `lines` continues the last."""
+    """
+    A reader of the growing output file.
+
+    Each call of `lines` continues where the call before it stopped.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

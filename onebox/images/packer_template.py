@@ -59,8 +59,8 @@ def read(root: Path, name: str) -> Template:
     Raises:
         InputError: It cannot be read.
 
-        ConfigError: It has no source, or it has a `null` source beside another source
-            or without the variables for the SSH endpoint.
+        ConfigError: It has no source, or its `null` source stands beside another one,
+            or a variable for the SSH endpoint is missing.
     """
     variables: Iterable[str]
     builders: Iterable[str]

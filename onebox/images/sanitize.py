@@ -46,7 +46,7 @@ def clean(ssh: SSHConnection, *, system: bool, keep_box: bool) -> None:
 
     Args:
         keep_box: Whether the box is used again afterwards. Its host key, agent, jobs,
-            logs, code and data then stay. A new box that is created from the image
+            code and data then stay. A new box that is created from the image
             removes them before its ssh server starts.
     """
     box, script = ssh.box, _HOME
