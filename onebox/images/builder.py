@@ -36,14 +36,14 @@ PUSHES = 5
 
 class Builder:
     """
-    A builder box, with a log; each step is shown and timed.
+    A builder box and the log of its build; each step is shown and timed.
 
     Attributes:
         box: The builder box.
 
         inputs: The inputs of the recipe, as they were pushed.
 
-        seconds: How long each step took.
+        seconds: How long each step took, by the step's name.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Builder:
             line.end("", f"{self.box.id}, {offer.type}, {rate}")
 
     def push(self) -> None:
-        """Push the recipe's files, again if they have changed during the push."""
+        """Push the recipe's files; repeat that if they changed during the push."""
         context = self.context
         with self.step("push") as line:
             for _ in range(PUSHES):
@@ -93,7 +93,7 @@ class Builder:
         Run a command on the box and show its output live.
 
         Args:
-            name: The step's name.
+            name: The name of the step that the command is.
 
             title: The command's name in messages.
 
@@ -176,7 +176,7 @@ class Log:
     def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
         self._screen = context.screen
-        # True if the last output did not end with a newline, so its line is open.
+        # True if the last output did not end with a newline. Its line is then open.
         self._open = False
         self._file: IO[bytes] = path.open("wb")
 
@@ -189,19 +189,19 @@ class Log:
             self._open = not data.endswith(b"\n")
 
     def footer(self, name: str, began: float) -> None:
-        """Show the step and its duration below the output, unless a line is open."""
+        """Show the step's name and duration below the output, unless a line is open."""
         if not self._open:
             duration = formatting.seconds(time.monotonic() - began)
             self._screen.footer(f"  {name:<8} {duration}")
 
     def close_line(self) -> None:
-        """End the line that the output left open."""
+        """Remove the footer, and end the line that the output left open."""
         self._screen.clear_footer()
         if self._open:
             self.add(b"\n")
 
     def failure(self, text: str) -> BoxFailed:
-        """Return the error of a step that failed; its output is on the screen."""
+        """Return the error for a failed step: *text* and the path of the log file."""
         return BoxFailed(
             f"{text} (full output: {formatting.path(str(self.path))})",
             next="fix it, then run the same command again; --keep keeps the builder",
@@ -221,9 +221,10 @@ def build(
     Build the current recipe on a builder box and return the image.
 
     Args:
-        why: The reason to build, for the last line.
+        why: The reason to build, which the last line on the screen shows.
 
-        set_up: Sets up the box instead of the set-up script and Python.
+        set_up: A function that sets up the box. If it is given, the set-up script and
+            the installation of Python do not run.
     """
     began = time.monotonic()
     try:
@@ -249,7 +250,11 @@ def open_log(context: BoxContext, inputs: Mapping[str, str]) -> Log:
 
 
 def on_box(context: BoxContext, box: Box, step: Callable[..., T]) -> T:
-    """Run a step of `sanitize` over SSH, retrying on connection loss."""
+    """
+    Run *step*, a function of `sanitize`, over SSH, and return its result.
+
+    It is repeated if the connection breaks.
+    """
     system = context.provider.own_system
     result: T = context.call_resuming(
         lambda channel: step(context.ssh(box), system=system), box
@@ -304,7 +309,7 @@ def _builder(context: BoxContext) -> Iterator[Builder]:
 
 
 def _remove_after_failure(context: BoxContext, box: Box) -> str:
-    """Remove the builder; return a sentence if that failed, else ""."""
+    """Remove the builder; return "", or a sentence for the user if that fails."""
     try:
         delete.delete(context, box)
     except OneboxError as error:
@@ -313,7 +318,12 @@ def _remove_after_failure(context: BoxContext, box: Box) -> str:
 
 
 def _keep(context: BoxContext, box: Box) -> str:
-    """Record the builder as kept; return how to reach it and when it is off."""
+    """
+    Record the builder as kept.
+
+    Return a text that says what the builder costs, how to reach it, and when it will be
+    off.
+    """
     context.store.update(kept_builder=box.id)
     current = context.provider.get(box.id, box.place) or box
     off = formatting.clock(current.deadline, time.time())

@@ -48,7 +48,7 @@ def show(context: BoxContext) -> None:
 
 
 def monthly_price(context: BoxContext, image: Image) -> str:
-    """Return an image's price for a month; "at most" marks an upper bound."""
+    """Return an image's price for a month as text; "at most" marks an upper bound."""
     rate = context.provider.image_rate
     price = formatting.money(None if rate is None else rate * image.stored / GB)
     return f"at most {price}" if image.at_most and rate else price
@@ -74,14 +74,14 @@ def prune(
     An image that a box was created from stays.
 
     Args:
-        name: Remove only the images of this name or id, including those saved by
-            hand. "" removes the replaced images and all images of this recipe.
+        name: Remove only the images with this name or id, even if they were saved by
+            hand. If it is "", remove the replaced images and all images of this recipe.
 
         current: The image that onebox.toml names, which stays.
 
         everywhere: Prune in every project of this owner.
 
-        yes: Do not ask.
+        yes: Remove the images without a confirmation.
 
     Raises:
         UsageError: The user did not confirm, or there is no terminal to ask.
@@ -120,7 +120,7 @@ def prune(
 
 def replaced(own_images: Sequence[Image]) -> list[Image]:
     """
-    Return the images that a newer one replaces.
+    Return the images in *own_images* that a newer image replaces.
 
     The newest image of each recipe and architecture stays. Of the images saved by hand,
     the newest of each name stays, because it cannot be built again.
@@ -135,10 +135,10 @@ def replaced(own_images: Sequence[Image]) -> list[Image]:
 
 def remove_replaced(context: BoxContext, box: Box) -> None:
     """
-    Remove older images of the recipe that *box* was created from, once it is up.
+    Remove the images that are older than the image of *box* and of the same recipe.
 
-    An image that another box was created from stays. A failure is only a warning:
-    the next box created from the image tries again.
+    An image that another box was created from stays. A failure causes only a warning,
+    because the next box created from the new image tries again.
     """
     own_images = images(context)
     image = next((image for image in own_images if image.id == box.image), None)
@@ -165,13 +165,13 @@ def remove_replaced(context: BoxContext, box: Box) -> None:
 
 
 def _series(image: Image) -> tuple[str, ...]:
-    """Return a key that is equal for two images if the newer one replaces the older."""
+    """Return a key; of two images with the same key, the newer replaces the older."""
     name = "" if image.recipe else image.name
     return (image.tags.project, image.tags.name, image.arch, name)
 
 
 def _of_this_recipe(context: BoxContext, own_images: Sequence[Image]) -> list[Image]:
-    """Return the images of this project's recipe, in its current and older states."""
+    """Return all images of this project's recipe, also of older versions of it."""
     arch, name = recipe.arch(context), context.settings.name
     return [
         image
@@ -189,7 +189,7 @@ def _named(own_images: Sequence[Image], name: str) -> list[Image]:
 
 
 def _boxes_by_image(context: BoxContext) -> dict[str, list[str]]:
-    """Return the titles of the boxes created from each image, by the image's id."""
+    """Map the id of each image to the titles of the boxes created from it."""
     users: dict[str, list[str]] = {}
     for box in context.provider.find(context.owner, everywhere=True):
         if box.image:

@@ -4,7 +4,7 @@ Install a pinned uv on a box that has no pip, as the clouds' base images have no
 This file is not imported but sent to the box, where any Python from 3.8 on runs it:
 `python3 -I -c <this file> <index> <folder>`. It finds the wheel for the machine on a
 package index (PEP 503), compares its sha256 with the pinned one, and writes the
-program to the folder.
+program uv to the folder.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TRIES = 4
 
 
 def main(index: str, folder: str) -> None:
-    """Install uv in the folder. Raises SystemExit with a message if that fails."""
+    """Install uv in *folder*. Raises SystemExit with a message if that fails."""
     page_url = index.rstrip("/") + "/uv/"
     machine = (sys.platform, platform.machine().lower())
     tags, sha256 = WHEELS.get(machine, ("", ""))
@@ -79,7 +79,7 @@ def main(index: str, folder: str) -> None:
 
 
 def get(url: str) -> tuple[bytes, str]:
-    """Return the content at a URL, and the URL after redirects."""
+    """Return the content at a URL, and the URL to which redirects have led."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("https", "http"):
         raise SystemExit(f"onebox: {without_user(url)} is not an http(s) address")
@@ -114,7 +114,9 @@ def without_user(url: str) -> str:
 
 
 def with_user_of(page_url: str, url: str) -> str:
-    """Return *url* with the user and password of *page_url* if both name one server."""
+    """
+    Return *url*, with the user and password of *page_url* if it is on the same server.
+    """
     page, parts = urllib.parse.urlsplit(page_url), urllib.parse.urlsplit(url)
     if page.username and parts.netloc == page.netloc.rpartition("@")[2]:
         parts = parts._replace(netloc=page.netloc)

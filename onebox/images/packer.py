@@ -38,7 +38,8 @@ from onebox.store.paths import config_dir
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# This matches a zone, which is a region and a letter: us-east-1c, us-central1-a.
+# This matches the name of a zone, which is the name of its region and a letter:
+# us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
 # This finds the name of a base image in the text that Google (project/name), Amazon
 # (ami-…) or DigitalOcean (slug and number) returns.
@@ -50,10 +51,10 @@ _BASE_IMAGE = re.compile(
 
 def check(context: BoxContext) -> None:
     """
-    Check that the template, if there is one, can be built at this provider.
+    Check that this provider can build the template, if there is one.
 
     Raises:
-        ConfigError: It cannot be built here, or the variables are wrong.
+        ConfigError: The provider cannot build it, or the variables are wrong.
 
         OneboxError: Packer is missing or too old.
     """
@@ -78,7 +79,7 @@ def build(context: BoxContext, why: str) -> Image:
     Build the template and return the image.
 
     Args:
-        why: The reason to build, for the last line.
+        why: The reason to build, which the last line on the screen shows.
 
     Raises:
         ConfigError: Packer refuses the template; no machine was created.
@@ -112,7 +113,7 @@ def _run_on_box(box_builder: Builder) -> None:
 
 
 def _ssh_values(context: BoxContext, host: str, port: int, user: str) -> dict[str, Any]:
-    """Return the values of the variables for the builder's SSH endpoint."""
+    """Return the template's variables that describe the builder's SSH endpoint."""
     key = keys.identity(config_dir(context.environ))
     return dict(zip(packer_template.SSH_VARIABLES, (host, port, user, str(key))))
 
@@ -189,7 +190,7 @@ def _run(
     The id is "" if the template runs on a builder box.
 
     Args:
-        values: The variables that only this run has.
+        values: Variables of the template, added to those that every run has.
 
     Raises:
         BoxFailed: The build failed.
@@ -238,7 +239,11 @@ def _write_variables(
     inputs: Mapping[str, str],
     values: Mapping[str, Any],
 ) -> Path:
-    """Write the variables file; it is kept, so that Packer can be run by hand."""
+    """
+    Write the file of variables for Packer, and return its path.
+
+    The file is kept, so that the user can run Packer by hand.
+    """
     place = offers.find_for_builder(context)[0].place
     zone = _ZONE.fullmatch(place)
     tags = {
@@ -283,6 +288,6 @@ def base_image_values(base: str) -> dict[str, Any]:
 
 
 def _output_file(context: BoxContext, inputs: Mapping[str, str]) -> Path:
-    """Return the file that Packer's output goes to."""
+    """Return the path of the file to which Packer writes its output."""
     folder = private_dir(context.local_dir / "images")
     return folder / f"{recipe.digest(inputs)}.packer"

@@ -1,9 +1,9 @@
 """
-Read Packer's machine-readable output from the file it is written to.
+Read Packer's machine-readable output from the file to which Packer writes it.
 
 The output goes to a file instead of a pipe: Packer continues if onebox is killed, and
-the next command finds the image it has built. Packer's process holds a lock on the
-file while it runs.
+the next onebox command finds the image that Packer has built. Packer's process holds a
+lock on the file while it runs.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class PackerLine:
     """
     One line of Packer's machine-readable output.
 
-    *target* is the build that the line is about, "" if it is about no single build.
-    *kind* is the line's type, and *data* holds its further columns.
+    *target* is the build that the line is about, "" if it is not about a single build.
+    *kind* is the line's type, and *data* holds the columns after the type.
     """
 
     target: str
@@ -51,7 +51,7 @@ class PackerLine:
 
 
 def parse(text: str) -> list[PackerLine]:
-    """Parse whole lines; a line in another format becomes text for the user."""
+    """Parse complete lines of output. A line in another format becomes a text line."""
     lines = []
     for raw_line in text.splitlines():
         parts = raw_line.split(",")
@@ -71,7 +71,11 @@ def read(path: Path) -> list[PackerLine]:
 
 
 class Tail:
-    """A reader of the growing output file; each call continues where it stopped."""
+    """
+    A reader of the growing output file.
+
+    Each call of `lines` continues where the call before it stopped.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -83,7 +87,7 @@ class Tail:
             file.seek(self._offset)
             while True:
                 # The process is checked before the file is read. If it has ended by
-                # then, this read sees all of its lines.
+                # then, the read below sees all lines that it has written.
                 last = not running()
                 for line in file:
                     if not line.endswith(b"\n") and not last:
@@ -117,7 +121,7 @@ def artifact(lines: list[PackerLine]) -> str:
 
 def artifact_of_manifest(path: Path, since: float) -> str:
     """
-    Return the image id in the manifest that Packer's post-processor has written.
+    Return the image's id from the manifest that Packer's post-processor wrote.
 
     The id is "" if there is no usable manifest.
 
@@ -136,7 +140,7 @@ def artifact_of_manifest(path: Path, since: float) -> str:
 
 
 def leftovers(lines: list[PackerLine]) -> list[str]:
-    """Return Packer's messages about resources it could not remove."""
+    """Return Packer's messages about resources that it could not remove."""
     texts = [line.text for line in lines if line.text]
     return list(dict.fromkeys(text for text in texts if _LEFT.search(text)))
 
@@ -144,8 +148,8 @@ def leftovers(lines: list[PackerLine]) -> list[str]:
 def errors(lines: list[PackerLine]) -> list[str]:
     """Return Packer's error messages."""
     own = [line.data[0] for line in lines if line.kind == "error" and line.data]
-    # Packer marks what scripts write to stderr like its own errors. The last of these
-    # lines is the best guess if Packer has no error of its own.
+    # Packer marks the stderr lines of scripts like its own errors. If Packer has no
+    # error of its own, the last of these lines is the best guess.
     marked = [line.text for line in lines if line.text and line.data[0] == "error"]
     return [" ".join(text.split()) for text in own or marked[-1:]]
 
@@ -175,7 +179,7 @@ def lock(path: Path) -> int:
 
 
 def wait_for_end(path: Path, waiting: Callable[[], None]) -> None:
-    """Wait until no Packer writes to the file; before a wait, call *waiting*."""
+    """Wait until no Packer writes to the file; call *waiting* before such a wait."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -86,7 +86,8 @@ def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
     Run the build and show its output live; return its exit code.
 
     Packer runs in a session of its own, so that Ctrl-C in the terminal does not reach
-    it. An interrupt is forwarded to it once, and then its clean-up is awaited.
+    it. After an interrupt this function sends SIGINT to Packer once, waits for its
+    clean-up, and raises the interrupt again.
     """
     process: subprocess.Popen[bytes] | None = None
     began = time.monotonic()
@@ -109,7 +110,7 @@ def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
         if running():
             context.screen.note("stopping Packer; it cleans up")
             # The signal goes to the process group, as a terminal sends it, because
-            # Packer's first process ignores it: that one only supervises the second.
+            # Packer's first process ignores it and only supervises the second one.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
         for line in tail.lines(running):
@@ -142,13 +143,13 @@ def _start(
 def warn_of_leftovers(
     context: BoxContext, lines: list[packer_output.PackerLine]
 ) -> None:
-    """Print Packer's messages about resources it could not remove."""
+    """Print Packer's messages about resources that it could not remove."""
     for message in packer_output.leftovers(lines):
         context.screen.warn(f"Packer left this behind: {' '.join(message.split())}")
 
 
 def show(log: Log, line: packer_output.PackerLine) -> None:
-    """Print the text of a line, if it has any."""
+    """Add the text of a line of Packer's output to the log, if it has any."""
     if line.text:
         log.add(f"{line.text.rstrip()}\n".encode())
 
@@ -169,7 +170,7 @@ def _environment(context: BoxContext) -> dict[str, str]:
         # and may need them as its credentials.
         **context.environ,
         **context.settings.image.env,
-        # Without this, Packer would ask HashiCorp's server for a newer version.
+        # Without this variable, Packer would ask HashiCorp's server for newer versions.
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
     }

@@ -59,7 +59,8 @@ def read(root: Path, name: str) -> Template:
     Raises:
         InputError: It cannot be read.
 
-        ConfigError: It has no source, or a `null` source beside another one.
+        ConfigError: It has no source, or its `null` source stands beside another one,
+            or a variable for the SSH endpoint is missing.
     """
     variables: Iterable[str]
     builders: Iterable[str]
@@ -113,9 +114,10 @@ def variables_file(
     Return the JSON file of variables for Packer.
 
     Args:
-        values: The values onebox provides. Only declared variables are written.
+        values: The variables' values that onebox provides. Only variables that the
+            template declares are written.
 
-        user_values: The values of [image] vars. They replace those of onebox.
+        user_values: The values of [image] vars. They replace the values of onebox.
 
     Raises:
         ConfigError: The template does not declare a variable of [image] vars.

@@ -19,7 +19,7 @@ def is_requested(image: Image) -> bool:
 
 
 def title(image: Image) -> str:
-    """Return a phrase such as "Python 3.12, requirements.txt"."""
+    """Return the environment's title, such as "Python 3.12, requirements.txt"."""
     python = f"Python {image.python}" if image.python else ""
     return ", ".join(part for part in (python, image.requirements) if part)
 

@@ -2,7 +2,7 @@
 The recipe of an image: its inputs, their hash, and which of them has changed.
 
 The hash identifies the image at the provider. The inputs are also stored on this
-machine, so that a message can name the one that has changed.
+machine, so that a message can name the input that has changed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def title(context: BoxContext) -> str:
 
 
 def base(context: BoxContext) -> str:
-    """Return the provider's base image, from which a box without our image boots."""
+    """Return the provider's base image: a box without a saved image boots from it."""
     image = context.settings.image
     return context.provider.base(image.use or image.base, arch(context))
 
@@ -76,7 +76,7 @@ def inputs(context: BoxContext) -> dict[str, str]:
 
 
 def digest(hashes: Mapping[str, str]) -> str:
-    """Return the hash of a recipe with these inputs: 16 hex digits."""
+    """Return the hash of a recipe, 16 hex digits, from the *hashes* of its inputs."""
     return _digest(json.dumps(hashes, sort_keys=True).encode())[:16]
 
 
@@ -89,7 +89,7 @@ def files(context: BoxContext) -> list[bytes]:
 
 
 def change(context: BoxContext) -> str:
-    """Return why the current recipe has no image: what changed since the last one."""
+    """Return why the current recipe has no image, such as which inputs have changed."""
     before = snapshot.remembered(context)
     if not before:
         return f"{title(context)} has not been built yet"

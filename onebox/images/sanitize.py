@@ -1,10 +1,10 @@
 """
 Prepare a box's disk for an image: remove keys, histories, logs and host identity.
 
-The scripts go to a shell's stdin over SSH, not to a job: the last one removes the
-folder that jobs live in. Changes to the system run through sudo, and only on a box
-that has a system to itself. They first check for the box's own id, so that they never
-change another machine.
+The scripts are sent over SSH to the stdin of a shell. They do not run as a job, because
+the last script removes the folder in which jobs live. Changes to the system run through
+sudo, and only on a box that has a system to itself. They first check that the machine
+has the id of the box, so that they never change another machine.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from onebox.errors import BoxFailed, ConnectionLost
 from onebox.providers.values import Box
 from onebox.remote.connection import SSHConnection
 
-# How long a script may take. The limit is high because cloud-init can be busy for
-# minutes after a boot.
+# The time that a script may take. It is long because cloud-init can be busy for minutes
+# after a boot.
 TIMEOUT_SECONDS = 900.0
 
 
 def prepare(ssh: SSHConnection, *, system: bool) -> None:
     """
     Stop automatic package updates, and wait until the first boot has ended.
+
+    Do nothing if *system* is false.
 
     Args:
         system: Whether the box has an operating system of its own. The argument means
@@ -38,12 +40,14 @@ def prepare(ssh: SSHConnection, *, system: bool) -> None:
 
 def clean(ssh: SSHConnection, *, system: bool, keep_box: bool) -> None:
     """
-    Remove keys, histories, caches and the machine's identity.
+    Remove from a box what an image must not contain, above all histories and caches.
+
+    If *system* is true, this also removes keys and the machine's identity.
 
     Args:
         keep_box: Whether the box is used again afterwards. Its host key, agent, jobs,
-            code and data then stay, and a box created from the image removes them
-            before its ssh server starts.
+            code and data then stay. A new box that is created from the image
+            removes them before its ssh server starts.
     """
     box, script = ssh.box, _HOME
     if system:
@@ -56,14 +60,14 @@ def clean(ssh: SSHConnection, *, system: bool, keep_box: bool) -> None:
 
 
 def describe(*, system: bool) -> str:
-    """Return a phrase for what `clean` removes."""
+    """Return a phrase that lists the things that `clean` removes."""
     if system:
         return "keys, histories, caches, logs, host keys, machine-id"
     return "histories, caches"
 
 
 def find_secrets(ssh: SSHConnection, *, system: bool) -> list[str]:
-    """Return the files that look like secrets and would be in an image."""
+    """Return the paths of files that look like secrets and would be in an image."""
     own, work = "" if system else "yes", shlex.quote(ssh.box.work)
     script = _FIND_SECRETS.format(own=own, work=work)
     if system:
@@ -151,8 +155,8 @@ _HISTORIES = (
     " .sqlite_history .mysql_history .rediscli_history .lesshst .viminfo .wget-hsts"
 )
 
-# This script does not empty /tmp. A local box shares /tmp with the machine, and has a
-# TMPDIR of its own.
+# This script does not empty /tmp, because a local box without a mount namespace shares
+# /tmp with the machine. Such a box has a TMPDIR of its own.
 _HOME = f"""\
 cd || exit
 rm -rf {_HISTORIES} .cache/pip .cache/uv
@@ -174,7 +178,7 @@ find /tmp /var/tmp -mindepth 1 -maxdepth 1 -exec rm -rf {{}} +
 sync
 """
 
-# The agent's folder is removed last, because the watchdog is in it. From then on only
+# The agent's folder is removed last, because it contains the watchdog. After that only
 # a systemd timer below /run powers the box off at its deadline.
 _MACHINE = """\
 rm -rf /var/lib/dhcp/* /var/lib/systemd/random-seed

@@ -1,8 +1,8 @@
 """
-Save a stopped box's disk as an image, or remove an image, with a journal.
+Save a stopped box's disk as an image, or remove an image, and record both.
 
-After a crash the next command completes or undoes each open operation of the journal,
-so that no incomplete image stays.
+The record is the journal. After a crash the next command completes or undoes each open
+operation in it, so that no incomplete image stays.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 # A save is requested again at most this many times while its outcome is unclear. The
 # provider decides how long each request waits.
 SAVE_RETRIES = 3
-# The operations of this module in the journal.
+# The names of this module's operations in the journal.
 OPERATIONS = ("save", "adopt", "packer", "unsave")
 
 
 def new_image(
     context: BoxContext, tags: Tags, name: str, arch: str, *, recipe: str, base: str
 ) -> Image:
-    """Return the description of an image to save, with a new id."""
+    """Return the `Image` that describes an image to save, with a new id."""
     return Image(
         id=f"oi-{random_id()}",
         name=name,
@@ -55,17 +55,20 @@ def save(
     """
     Save a stopped box's disk as an image.
 
-    After a failure or Ctrl-C the incomplete image is removed.
+    After a failure or Ctrl-C the incomplete image is removed. If the outcome is
+    unclear, the save stays open in the journal.
 
     Args:
-        inputs: The inputs of the recipe, to be stored on this machine.
+        inputs: The inputs of the recipe, which are stored on this machine. None means
+            that nothing is stored.
     """
     with save_intent(context, box, image, inputs) as outcome:
         try:
             saved = _save_with_retries(context, box, image)
         except (OneboxError, Interrupted) as error:
             if not isinstance(error, Unclear):
-                # If the removal fails, the intent stays open for the next command.
+                # If the removal fails, the save stays open in the journal, and the next
+                # command completes or undoes it.
                 context.provider.delete_image(image)
                 outcome.undone = True
             raise
@@ -90,14 +93,14 @@ def save_intent(
 
 
 def is_open(context: BoxContext) -> bool:
-    """Return whether the journal has a save whose outcome is unknown."""
+    """Return whether the journal contains a save that is still open."""
     return any(intent.action == "save" for intent in context.store.open_intents())
 
 
 def adopt(
     context: BoxContext, artifact: str, image: Image, inputs: Mapping[str, str]
 ) -> Image:
-    """Write the owner's tags to an image that Packer has built."""
+    """Give an image that Packer has built the owner's tags; return the image."""
     intent = {
         "artifact": artifact,
         "image": asdict(image),
@@ -111,7 +114,7 @@ def adopt(
 
 
 def remove(context: BoxContext, image: Image) -> None:
-    """Remove an image and its resources at the provider."""
+    """Remove an image at the provider, and record that in the journal."""
     intent = {"image": asdict(image), "provider": context.provider.name}
     with context.store.intent("unsave", **intent):
         context.provider.delete_image(image)
@@ -119,7 +122,7 @@ def remove(context: BoxContext, image: Image) -> None:
 
 
 def replay(context: BoxContext, intent: Intent) -> None:
-    """Complete the operation of an interrupted command, or undo it."""
+    """Complete the operation *intent* of an interrupted command, or undo it."""
     if not isinstance(intent.details.get("image"), dict):
         return
     image = _parse_image(intent.details["image"])
@@ -143,7 +146,7 @@ def replay(context: BoxContext, intent: Intent) -> None:
 
 
 def remember(context: BoxContext, inputs: Mapping[str, str]) -> None:
-    """Store the inputs of the current image on this machine, if they are new."""
+    """Store *inputs* on this machine, unless they are stored already."""
     if inputs != remembered(context):
         path = _inputs_file(context)
         private_dir(path.parent)
@@ -151,7 +154,7 @@ def remember(context: BoxContext, inputs: Mapping[str, str]) -> None:
 
 
 def remembered(context: BoxContext) -> dict[str, str]:
-    """Return the stored inputs of the latest image, {} if none are stored."""
+    """Return the inputs that `remember` stored last, {} if there are none."""
     with suppress(FileNotFoundError, ValueError):
         inputs = json.loads(_inputs_file(context).read_bytes())
         if isinstance(inputs, dict):
@@ -164,7 +167,7 @@ def _inputs_file(context: BoxContext) -> Path:
 
 
 def _save_with_retries(context: BoxContext, box: Box, image: Image) -> Image:
-    """Save a box; if the outcome is unclear, request the same image again."""
+    """Save a box as *image*; if the outcome is unclear, request the image again."""
     for _ in range(SAVE_RETRIES):
         try:
             return context.provider.save(box, image)
@@ -174,7 +177,7 @@ def _save_with_retries(context: BoxContext, box: Box, image: Image) -> Image:
 
 
 def _complete(context: BoxContext, intent: Intent, image: Image) -> bool:
-    """Complete an interrupted save; return False if it has to be undone."""
+    """Complete the interrupted operation; return False if it must be undone."""
     provider = context.provider
     if any(saved.id == image.id for saved in provider.images(context.owner)):
         return True
@@ -206,7 +209,7 @@ def _update_local_state(context: BoxContext, inputs: Mapping[str, str] | None) -
 
 
 def _parse_image(fields: Mapping[str, Any]) -> Image:
-    """Return the image that the journal holds as a dictionary made by `asdict`."""
+    """Return the image that `asdict` has converted to *fields* for the journal."""
     return Image(
         **{**fields, "tags": Tags(**fields["tags"]), "places": tuple(fields["places"])}
     )

@@ -23,7 +23,7 @@ def forward(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
     """
     Yield a host and port at which the box's SSH server answers.
 
-    The traffic goes through a connection of ours, which has verified the box's host
+    The traffic goes through a connection of onebox, which has verified the box's host
     key and may lead through a jump host. A box on this machine is reached directly.
 
     Raises:
@@ -37,8 +37,8 @@ def forward(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
         ssh.argv(
             *("-N", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"),
             *("-L", f"127.0.0.1:{port}:127.0.0.1:{box.port}"),
-            # ssh prints "open" after it has bound the port. A connection attempt would
-            # prove nothing, because another process may have taken the port and answer.
+            # ssh prints "open" after it has bound the port. A connection to the port
+            # would prove nothing: another process may have taken the port and answer.
             *("-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo open"),
         ),
         stdin=subprocess.DEVNULL,

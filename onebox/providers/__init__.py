@@ -41,9 +41,10 @@ class ProviderRow(NamedTuple):
             it has none. Every match contains a digit or a dot, so that a mistyped
             size ("x-large") is not read as a machine type.
 
-        example: Machine types as [size.NAME] in onebox.toml lists them.
+        example: An example of its machine types, as [size.NAME] in onebox.toml lists
+            them.
 
-        missing_sdk: What to do if its SDK is not installed.
+        missing_sdk: The command that installs its SDK, for the error without the SDK.
     """
 
     name: str
@@ -154,7 +155,7 @@ def row_of(name: str) -> ProviderRow:
 
 
 def _import(place: str) -> Any:
-    """Import the module in "module:name" and return the object of this name."""
+    """Import the module of *place* ("module:name") and return its object `name`."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(f".{module}", __name__), attribute)
 
@@ -164,9 +165,9 @@ def with_bytecode() -> Iterator[None]:
     """
     Write bytecode files for the modules that are imported inside the block.
 
-    Invoke switches bytecode files off. Without them Python compiles an SDK again at
-    each start, which takes seconds. If the user has switched the files off
-    (PYTHONDONTWRITEBYTECODE, -B), they stay off inside the block too.
+    Invoke switches the writing of these files off. Without the files Python compiles an
+    SDK again at each start, which takes seconds. If the user has switched it off
+    (PYTHONDONTWRITEBYTECODE, -B), it stays off inside the block too.
     """
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)

@@ -40,7 +40,7 @@ class Provider(abc.ABC):
         own_system: Whether a box has an operating system of its own, which is cleaned
             before it is saved. Otherwise the box has only a home directory of its own.
 
-        adopts: The Packer builders whose images `adopt_image` accepts.
+        adopts: The types of the Packer builders whose images `adopt_image` accepts.
 
         image_rate: The highest price, in USD, for one GB of a saved image for one
             month; None if it is unknown.
@@ -52,7 +52,7 @@ class Provider(abc.ABC):
             each with the reason.
 
         unpriced: The reason why the last call of `offers` returned unknown prices, ""
-            if it returned none.
+            if it returned no unknown price.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """
-        Return the offers for a size, best first; at least one.
+        Return at least one offer that meets the requirements, the best offer first.
 
         An offer is one machine type in one place, so the same type may occur several
         times.
@@ -79,15 +79,19 @@ class Provider(abc.ABC):
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """
-        Return whether a limit that refused *offer* refuses the offer *other* too.
+        Return whether the account's limit that refused *offer* also refuses *other*.
 
         Args:
-            limit: The name of the account's limit, as `QuotaExceeded` reports it.
+            limit: The name of the limit, as `QuotaExceeded` reports it.
         """
         return False
 
     def egress_rate(self, place: str) -> float | None:
-        """Return the highest price (USD) of a GB sent from a place to the internet."""
+        """
+        Return the highest price (USD) of sending one GB from *place* to the internet.
+
+        Return None if the price is unknown.
+        """
         return None
 
     @abc.abstractmethod
@@ -138,7 +142,7 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def get(self, box: str, place: str = "") -> Box | None:
         """
-        Return the current state of a box, None if it does not exist.
+        Return the box with the id *box* as it is now, None if it does not exist.
 
         Args:
             place: The place where the box was created, "" if that is unknown.
@@ -164,7 +168,7 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return every billed object that still exists with the id of this box."""
+        """Return every billed object of the box *box* that still exists."""
 
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
@@ -205,7 +209,7 @@ class Provider(abc.ABC):
 
     def adopt_image(self, id: str, image: Image) -> Image:
         """
-        Tag an existing image as one of the owner's; the call can be repeated.
+        Give an existing image the owner's tags; the call can be repeated.
 
         Args:
             id: The name that Packer gives to the image that it has built.
@@ -229,7 +233,7 @@ class Provider(abc.ABC):
         """
         Store a box's new host key in the cloud, and return the box.
 
-        Only a provider whose boxes have a `bootstrap_key` implements it.
+        Only a provider whose boxes have a `bootstrap_key` implements this method.
         """
         raise UsageError(f"{self.name} does not replace the host keys of its boxes")
 
@@ -244,9 +248,10 @@ class Provider(abc.ABC):
 
     def allow_my_ip(self, box: Box) -> bool:
         """
-        Open the ssh port to this machine's current address instead of its former one.
+        Let this machine's current address reach the ssh port of the box.
 
-        The result tells whether a rule was changed.
+        The former address of this machine loses the access. Return whether a rule of
+        the firewall was changed.
         """
         return False
 
@@ -255,7 +260,11 @@ class Provider(abc.ABC):
         return time.time()
 
     def credentials_expire(self) -> float | None:
-        """Return when (epoch seconds) the credentials expire, None if they do not."""
+        """
+        Return the time (epoch seconds) at which the credentials expire.
+
+        Return None if they do not expire, or if the time is unknown.
+        """
         return None
 
     def policy(self) -> str:

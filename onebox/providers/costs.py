@@ -37,7 +37,7 @@ def is_disk(cost: Cost) -> bool:
 
 def total(parts: Iterable[float | None]) -> float | None:
     """
-    Return the sum of the parts, None if one of them is None.
+    Return the sum of the prices in *parts*, None if one of them is None.
 
     >>> total([1.0, 0.5]), total([1.0, None]), total([])
     (1.5, None, 0.0)
@@ -74,7 +74,9 @@ def from_text(text: str) -> tuple[Cost, ...]:
 
 def from_json(value: object) -> tuple[Cost, ...]:
     """
-    Return the costs in a list of parsed JSON; an item that is no object is left out.
+    Return the costs in *value*, a list that was parsed from JSON.
+
+    An item that is not a JSON object is left out.
 
     >>> from_json([{"label": "disk", "hourly": 0.01}, "x"])
     (Cost(label='disk', hourly=0.01),)

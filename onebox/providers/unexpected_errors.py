@@ -41,8 +41,8 @@ class _Guard:
             try:
                 return call(*args, **kwargs)
             except (OneboxError, OSError):
-                # The caller reports these. An OSError is an error of the operating
-                # system, such as a full disk.
+                # The caller reports these errors unchanged. An OSError is an error of
+                # the operating system, such as a full disk.
                 raise
             except Exception as error:
                 raise unforeseen(self._guarded.name, name, error) from error

@@ -36,10 +36,10 @@ class Requirements:
     """
     The requirements of a size, which an offer must meet.
 
-    *cpus* and *memory* (bytes) are minimums. If *types* (this provider's own names,
-    best first) is not empty, only these types are offered. If both *spot* and
-    *fallback* are true, on-demand offers follow the spot offers. Only types that can
-    boot *image* are offered, and only in places that hold the image or can receive it.
+    *cpus* and *memory* (bytes) are minimums. *types* are machine types of the provider,
+    best first; if there are any, only these are offered. If both *spot* and *fallback*
+    are true, on-demand offers follow the spot offers. Only types that can boot *image*
+    are offered, and only in places that hold the image or can receive it.
     *disk* is the size of the disk in bytes; None means the size in the provider's
     settings.
     """
@@ -103,10 +103,10 @@ class Offer:
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Offer:
         """
-        Return the offer from the fields that `dataclasses.asdict` returned for it.
+        Return the offer that `dataclasses.asdict` has converted to *record*.
 
         Raises:
-            TypeError: The fields are those of another version of onebox.
+            TypeError: Another version of onebox, with other fields, made *record*.
         """
         return cls(**{**record, "extras": costs.from_json(record.get("extras"))})
 
@@ -117,9 +117,9 @@ class Image:
     A saved environment.
 
     *recipe* is the hash of its recipe, "" for an image saved by hand. *stored* is the
-    number of bytes that are billed; if *at_most* is true, it is an upper bound. *disk*
-    is the size in bytes of the smallest disk that can hold the image, 0 if that is
-    unknown. *places* are the regions that hold the image; an empty tuple means all
+    number of bytes that are billed, or an upper bound of it if *at_most* is true.
+    *disk* is the size in bytes of the smallest disk that can hold the image, 0 if that
+    is unknown. *places* are the regions that hold the image; an empty tuple means all
     regions. *base* is the base image that the image was built on, "" if that was not
     recorded.
     """
@@ -151,8 +151,8 @@ class BootConfig:
     The configuration that a box needs at its first boot, before any client connects.
 
     Times are in seconds. At *deadline* (epoch) the box powers itself off.
-    *setup_grace* is how long it waits for its first job. *idle_grace* is how long it
-    stays up without a job or a connected client.
+    *setup_grace* is how long the box waits for its first job. *idle_grace* is how long
+    it stays up without a job or a connected client.
 
     *agent* is the complete agent. *seed* is a small part of the agent, which fits into
     the user data of every cloud: it enforces the deadline, and can receive the
@@ -192,8 +192,8 @@ class Box:
     """
     A box as the provider reports it now.
 
-    *host* is empty until a starting box has an address. *jump* is the ssh host to
-    connect through, by the name in the user's ssh configuration. *host_key* is the
+    *host* is empty until a starting box has an address. *jump* is the name, in the
+    user's ssh configuration, of the ssh host to connect through. *host_key* is the
     public key that the box must present. If *bootstrap_key* is true, the private half
     of that key was sent in user data, so the first connection replaces the key.
 
@@ -202,7 +202,7 @@ class Box:
 
     *why* is the reason of a stop, "" if it is unknown: "preempted", "deadline",
     "poweroff" or another. If *disk_only* is true, only the disk of a stopped box is
-    left; the disk can be started in another machine, which is then billed. If *rescue*
+    left. Another machine can be started with this disk, and is then billed. If *rescue*
     is true, the machine is smaller than requested and serves only to read such a disk:
     no job runs on it. *notes* are sentences for the user.
     """

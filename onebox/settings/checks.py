@@ -1,5 +1,5 @@
 """
-Check single values against what a setting accepts, beyond the setting's kind.
+Check the value of one setting, after it was converted to the setting's kind.
 
 A check raises `InvalidValue`. Its text completes a sentence that begins with the
 setting's key.
@@ -28,7 +28,7 @@ _PACKER_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 class InvalidValue(ValueError):
-    """A value cannot be used; the text of the error is the reason."""
+    """A value is not allowed for its setting; the text of the error is the reason."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OneOf:
     words: tuple[str, ...]
 
     def __call__(self, value: object) -> None:
-        """Raise InvalidValue for any other word."""
+        """Raise InvalidValue if *value* is not one of the words."""
         if value not in self.words:
             raise InvalidValue(
                 f"{show(value)} is not one of {', '.join(self.words)}"
@@ -80,7 +80,7 @@ class Between:
 
 
 def bytes_from(low: int) -> Between:
-    """Return a check for *low* bytes or more, up to 64 TB; more must be a mistake."""
+    """Return a check for *low* bytes to 64 TB; a larger amount must be a mistake."""
     return Between(low, 64 << 40, lambda value: format_bytes(int(value)))
 
 
@@ -165,7 +165,12 @@ def in_project(value: object) -> None:
 
 
 def job_output(value: object) -> None:
-    """Refuse patterns, the whole project, and folders of version control or onebox."""
+    """
+    Refuse paths that cannot be an output of a job.
+
+    These are paths outside the project, patterns, the whole project, and folders of
+    version control or onebox.
+    """
     in_project(value)
     for item in _items(value):
         if "." in item.split("/"):
@@ -183,9 +188,10 @@ def job_output(value: object) -> None:
 
 def outputs_folder(value: object) -> None:
     """
-    Refuse a folder for outputs whose first part is not fixed.
+    Refuse folders that cannot receive outputs.
 
-    `.gitignore` has to name the first part, so only later parts may contain {name}.
+    A folder must pass `job_output`. Only {name} may be in braces. It may not be in the
+    first part of the path, because `.gitignore` has to name that part.
     """
     job_output(value)
     text = str(value)
@@ -198,7 +204,7 @@ def outputs_folder(value: object) -> None:
 
 
 def environment(value: object) -> None:
-    """Refuse names that cannot be variables, and names that begin with ONEBOX_."""
+    """Refuse keys that cannot name a variable, and keys that begin with ONEBOX_."""
     assert isinstance(value, dict)
     for name in value:
         is_variable(name)
@@ -207,7 +213,7 @@ def environment(value: object) -> None:
 
 
 def packer_variables(value: object) -> None:
-    """Refuse names that cannot be variables of a Packer template."""
+    """Refuse keys that cannot name a variable of a Packer template."""
     assert isinstance(value, dict)
     for name in value:
         if _PACKER_VARIABLE.fullmatch(name) is None:

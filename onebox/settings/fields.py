@@ -23,7 +23,7 @@ class Table:
     """Base class of onebox.toml's tables; each is a frozen dataclass of settings."""
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Conflict if settings are each valid alone, but not together."""
+        """Raise Conflict if two settings, each of them valid, exclude each other."""
 
 
 class Conflict(ValueError):
@@ -44,7 +44,7 @@ class Key:
         table: The table that holds the setting. "" means the top of the file, "size.*"
             the table of any size.
 
-        default: The value if the setting is not given.
+        default: The value that the setting has if it is not given.
 
         example: An example of a value, as TOML writes it.
 
@@ -96,7 +96,7 @@ def subtable(table: type[Table]) -> Any:
 
 
 def keys_of(table: type, name: str = "") -> Iterator[Key]:
-    """Yield the settings of a table, then those of the tables inside it."""
+    """Yield the settings of a table, then the settings of the tables inside it."""
     inner = []
     for field in dataclasses.fields(table):
         declared = field.metadata.get(_KEY)
@@ -115,12 +115,12 @@ def build(
     Return an instance of a table.
 
     Args:
-        values: The settings that are given, by full name. All other settings get their
-            defaults.
+        values: The values of the settings that are given, by the settings' full names.
+            All other settings get their defaults.
 
         name: The table's own full name.
 
-        more: The values of fields that are not settings.
+        more: The values of the table's fields that are not settings.
     """
     found: dict[str, Any] = dict(more)
     for field in dataclasses.fields(table):

@@ -69,7 +69,7 @@ def _value(key: Key) -> dict[str, Any]:
 
 
 def _as_written(key: Key) -> object:
-    """Return the default as onebox.toml writes it: bytes and seconds with a unit."""
+    """Return a setting's default as onebox.toml writes it, such as "30 s" or "4 GB"."""
     default = key.default
     if key.kind is BYTES and isinstance(default, int):
         return format_bytes(default)
@@ -81,7 +81,11 @@ def _as_written(key: Key) -> object:
 def _with_items(
     schema: Mapping[str, Any], items: dict[str, Any], whole: dict[str, Any]
 ) -> dict[str, Any]:
-    """Add conditions to a kind's schema: *items* for each string, *whole* for all."""
+    """
+    Return a kind's schema with additional conditions.
+
+    *items* are conditions for each string, *whole* those for a list or number.
+    """
     if "anyOf" in schema:
         return {"anyOf": [_with_items(one, items, whole) for one in schema["anyOf"]]}
     if schema["type"] == "array":

@@ -21,9 +21,10 @@ class Kind:
     A kind of value.
 
     Attributes:
-        expected: Completes "expected …" in an error.
+        expected: A phrase that completes "expected …" in an error.
 
-        read: Converts a value; returns None if the value is not of this kind.
+        read: A function that converts a value. It returns None if the value is not of
+            this kind.
 
         json_schema: A JSON Schema of the values that onebox.toml may hold.
 

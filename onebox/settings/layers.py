@@ -26,7 +26,7 @@ class Value:
     The value of one setting in one layer.
 
     Attributes:
-        path: The full name ("size.large.cpus").
+        path: The setting's full name ("size.large.cpus").
 
         source: Where the value comes from ("onebox.toml:3", "ONEBOX_VM", "--vm").
 
@@ -40,12 +40,12 @@ class Value:
     label: str = ""
 
     def error(self, problem: str) -> ConfigError:
-        """Return the error that names this setting and its place."""
+        """Return an error about *problem* that names this setting and its source."""
         return error(self.source, self.label, problem)
 
 
 def from_file(root: Path, environ: Mapping[str, str]) -> dict[str, Value]:
-    """Return the settings in onebox.toml, in the order of its lines."""
+    """Return the settings in onebox.toml by full name, in the order of its lines."""
     name, entries = read(root, environ)
     values: dict[str, Value] = {}
     for entry in entries:
@@ -59,8 +59,8 @@ def from_file(root: Path, environ: Mapping[str, str]) -> dict[str, Value]:
             continue
         before = values.get(value.path)
         if before is not None and isinstance(before.value, dict):
-            # An earlier entry of the same table of strings was read already, so this
-            # entry is added to it.
+            # The setting is a table of strings, of which this entry is one. It is added
+            # to the strings that were read before.
             assert isinstance(value.value, dict)
             value = replace(before, value={**before.value, **value.value})
         values[value.path] = value
@@ -69,9 +69,9 @@ def from_file(root: Path, environ: Mapping[str, str]) -> dict[str, Value]:
 
 def from_variables(environ: Mapping[str, str]) -> dict[str, Value]:
     """
-    Return the settings in ONEBOX_* variables; an empty variable sets nothing.
+    Return the settings in ONEBOX_* variables by full name.
 
-    ONEBOX_LIMITS_MAX_HOURS sets [limits] max_hours.
+    ONEBOX_LIMITS_MAX_HOURS sets [limits] max_hours. An empty variable sets nothing.
     """
     known = {key.variable: key for key in keys().values() if key.variable}
     values = {}
@@ -87,7 +87,11 @@ def from_variables(environ: Mapping[str, str]) -> dict[str, Value]:
 
 
 def from_flags(flags: Mapping[str, object]) -> dict[str, Value]:
-    """Return the settings in flags; a value of None means a flag that was not given."""
+    """
+    Return the settings that are given in flags, by full name.
+
+    *flags* has the value None for a flag that was not given.
+    """
     values = {}
     for path, value in flags.items():
         key = keys().get(path)
@@ -106,11 +110,11 @@ def read_value(
     key: Key, raw: object, source: str, label: str, *, file: bool = False
 ) -> object:
     """
-    Return a value as `Settings` holds it.
+    Check the value *raw* of a setting, and return it as `Settings` holds it.
 
     Args:
-        file: Whether the value is from onebox.toml. There, a number or a boolean must
-            not be in quotes.
+        file: Whether *raw* is from onebox.toml. There, a number or a boolean must not
+            be in quotes.
 
     Raises:
         ConfigError: The value is of another kind, or a check refuses it.
@@ -141,7 +145,7 @@ def _expected(key: Key, raw: object, file: bool) -> str:
 
 
 def _key_and_value(entry: Entry, source: str) -> Value:
-    """Return the setting of an entry. Raises ConfigError if it is not a setting."""
+    """Return the setting that *entry* sets. Raises ConfigError if there is none."""
     path, value = entry.path, entry.value
     label = show_path(path)
     full, table = _full_name(path), _full_name(path[:-1])
@@ -160,10 +164,12 @@ def _key_and_value(entry: Entry, source: str) -> Value:
 
 def _table(path: TomlPath, source: str) -> Value | None:
     """
-    Return a value without content that declares a size, None for another table.
+    Return a `Value` for the size that the table [size.NAME] declares.
+
+    Its *value* is None. Return None if *path* is another table of onebox.toml.
 
     Raises:
-        ConfigError: There is no such table.
+        ConfigError: There is no table of this name.
     """
     full, label = _full_name(path), f"[{dotted(path)}]"
     if full in tables() or full == "size":
@@ -184,7 +190,11 @@ def _table(path: TomlPath, source: str) -> Value | None:
 
 
 def _full_name(path: TomlPath) -> str:
-    """Join a path with dots; return "" if a part has a dot, as no setting does."""
+    """
+    Join the parts of a path with dots.
+
+    Return "" if a part contains a dot, because no setting has such a part.
+    """
     return "" if any("." in part for part in path) else ".".join(path)
 
 

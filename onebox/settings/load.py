@@ -1,4 +1,9 @@
-"""Merge flags over ONEBOX_* over onebox.toml over defaults into `Settings`."""
+"""
+Merge the layers of settings into `Settings`.
+
+A flag takes precedence over an ONEBOX_* variable, a variable over onebox.toml, and
+onebox.toml over a default.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +33,8 @@ def load(
         environ: The environment. ONEBOX_* variables are settings; an unknown one is
             an error.
 
-        flags: Values by full name ("vm", "limits.max_hours"). None means that the flag
-            was not given.
+        flags: The values of the flags, by the full names of the settings ("vm",
+            "limits.max_hours"). None means that the flag was not given.
 
     Raises:
         ConfigError: A setting is wrong. The message describes the first mistake in one
@@ -116,7 +121,11 @@ def check_files(settings: Settings, root: Path) -> None:
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:
-    """For each path, yield its setting, the path, and whether it must be a file."""
+    """
+    Yield a tuple for each path that the settings name.
+
+    It holds the full name of the setting, the path, and whether that must be a file.
+    """
     image, push = settings.image, settings.push
     for key, name in (
         ("image.setup", image.setup),

@@ -14,7 +14,11 @@ _MOST_CHARACTERS = 40
 
 
 def show(value: object) -> str:
-    """Return a value as messages quote it; a secret becomes `(hidden)`."""
+    """
+    Return a value in the form in which messages quote it.
+
+    A secret becomes `(hidden)`.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -30,13 +34,17 @@ def show(value: object) -> str:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `, did you mean …?` with the nearest known name, or an empty string."""
+    """
+    Return `, did you mean …?` with the name in *known* that is nearest to *name*.
+
+    Return "" if no known name is near.
+    """
     near = difflib.get_close_matches(name[:99], list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
 
 
 def dotted(path: tuple[str, ...]) -> str:
-    """Return a path as TOML writes it, with quotes only where they are required."""
+    """Return a setting's path as TOML writes it, with quotes only where required."""
     return ".".join(
         part if _BARE_KEY.fullmatch(part) and show(part) == f'"{part}"' else show(part)
         for part in path
@@ -44,7 +52,7 @@ def dotted(path: tuple[str, ...]) -> str:
 
 
 def show_path(path: tuple[str, ...]) -> str:
-    """Return a path as `[table] key`, the form in which messages name a setting."""
+    """Return a setting's path as `[table] key`, as messages name the setting."""
     *table, key = path
     if not table:
         return dotted((key,))

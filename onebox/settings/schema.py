@@ -66,8 +66,8 @@ _MINUTES_OF_A_DAY = Between(1, 1440)
 _HOURS = Between(
     10 / 60, 14 * 24, expected='0.17 (10 minutes) to 336 (14 days); there is no "off"'
 )
-# This matches the Python that uv is asked for: a version, a range of versions, or
-# another implementation with its version.
+# This matches the value of [image] python, which uv receives: a version, a range of
+# versions, or another implementation of Python with its version.
 _PYTHON = r"(?:[a-z]+@?)?[<>=~!]*[0-9][0-9A-Za-z.,<>=~!*]*"
 _BASES = ("ubuntu-22.04", "ubuntu-24.04", "debian-12", "debian-13")
 
@@ -449,7 +449,7 @@ class Settings(Table):
 @functools.lru_cache(maxsize=1)
 def keys() -> Mapping[str, Key]:
     """
-    Return every setting by its full name, as in onebox.toml.example.
+    Return every setting by its full name, in the order of onebox.toml.example.
 
     The settings of a size have names such as "size.*.cpus". This function imports the
     settings (not the SDKs) of all providers.

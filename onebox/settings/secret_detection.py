@@ -83,7 +83,8 @@ def looks_secret(text: str) -> bool:
 def names_secret(name: str, value: str) -> bool:
     """Return whether a variable or option with this name and value holds a secret."""
     name = name.replace("-", "_")
-    # Such a value is the name of another variable or the path of a file, not a secret.
+    # A value with such a beginning is the name of another variable or the path of a
+    # file, and not a secret.
     if not value or value.startswith(("$", "/", "~", "./", "%", "{")):
         return False
     if value.lower() in _SWITCHES:

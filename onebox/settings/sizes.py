@@ -1,4 +1,4 @@
-"""Find the size that a name, a machine type or requirements stand for."""
+"""Find the size that a setting means: a name, a machine type or requirements."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from onebox.settings.schema import SIZES, Size, size_keys
 
 def all_sizes(values: Mapping[str, Value]) -> dict[str, Size]:
     """
-    Return all sizes by name: the built-in sizes, with the changes in *values*.
+    Return all sizes by name: the built-in sizes, and those that *values* define.
 
-    If [size.large] has only `spot = true`, all other settings of the built-in size
-    large stay.
+    *values* can also change a built-in size. If [size.large] has only `spot = true`,
+    all other settings of the built-in size large stay.
 
     Raises:
         ConfigError: A size has neither requirements nor machine types.
@@ -41,9 +41,9 @@ def choose(
     provider: str, sizes: Mapping[str, Size], values: Mapping[str, Value], path: str
 ) -> Size:
     """
-    Return the size that the setting *path* stands for on *provider*.
+    Return the size that the value of the setting *path* means on *provider*.
 
-    The setting is the name of a size, requirements ("cpus=64,memory=256 GB"), or a
+    The value is the name of a size, requirements ("cpus=64,memory=256 GB"), or a
     machine type of the provider. A provider without machine types accepts the machine
     types of all clouds, because it is used to rehearse a run on a cloud.
 
@@ -100,7 +100,7 @@ def _from_machine_type(
 
 
 def _with(size: Size, key: str, value: object) -> Size:
-    """Return the size with one key changed."""
+    """Return *size* with its setting *key* changed to *value*."""
     if key in CLOUDS:
         assert isinstance(value, tuple)
         return replace(size, types={**size.types, key: value} if value else size.types)

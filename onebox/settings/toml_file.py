@@ -51,13 +51,17 @@ _VALUE = re.compile(rf"[ \t]*({_STRING})")
 
 
 def error(source: str, label: str, problem: str) -> ConfigError:
-    """Return the one-line error for a place; *label* names the setting there."""
+    """
+    Return an error whose one line contains *source*, *label* and *problem*.
+
+    *source* is a place such as "onebox.toml:3", and *label* is the setting's name.
+    """
     return ConfigError(": ".join(part for part in (source, label, problem) if part))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A value of the file. If *value* is None, the entry is the start of a table."""
+    """One value in onebox.toml, or, if *value* is None, the start of a table."""
 
     path: TomlPath
     value: object
@@ -139,7 +143,7 @@ def _flat(
 
 
 def _line(path: TomlPath, lines: Mapping[TomlPath, int]) -> int:
-    """Return the line of a key; a key in an inline table gets the table's line."""
+    """Return the line of a key; for a key in an inline table, that of the table."""
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 1)
@@ -150,8 +154,8 @@ def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
     Find the lines of all tables and keys outside of inline tables.
 
     Returns:
-        The first line of each table and key, and for each line in which a statement
-        begins, the statement's name in messages.
+        Two mappings: from each table and key to its first line, and from each line in
+        which a statement begins to the name of the statement in messages.
     """
     lines: dict[TomlPath, int] = {}
     labels: dict[int, str] = {}
@@ -172,8 +176,7 @@ def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
             path = table + parts
             label, seen = show_path(path), keys
             string = _VALUE.match(text, match.end())
-            # toml would put a string of several lines that has a dotted key into the
-            # parent of the string's table.
+            # If a string of several lines has the key a.b, toml sets b and not a.b.
             if len(parts) > 1 and string and "\n" in string[1]:
                 raise Malformed(
                     line,
@@ -201,7 +204,7 @@ def _end_of_gap(text: str, at: int) -> int:
 
 
 def _end_of_statement(text: str, at: int, line: int, label: str) -> int:
-    """Return the end of a statement: the first line end outside of all brackets."""
+    """Return where a statement ends: at the first line end outside all brackets."""
     depth = 0
     while at < len(text):
         match = _PIECE.match(text, at)
@@ -250,7 +253,7 @@ def _refuse_old_sizes(path: TomlPath, line: int) -> None:
 
 
 def _text(path: Path, name: str, *, required: bool) -> str:
-    """Return the file's text, "" if the file does not exist and is not required."""
+    """Return the file's text; "" if the file does not exist and is not *required*."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):

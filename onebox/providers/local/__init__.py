@@ -11,23 +11,23 @@ other and `onebox.agent`.
 
 These modules run in the client, which is the process of an `inv` command:
 
-* provider       the class `Local`, which the table of providers names
+* provider       the class `Local`, the implementation of the provider
 * settings       the tables [local] and [local.rehearse] of onebox.toml
 * host           the hardware, system and clock of this machine
 * instances      read a box from its files, and check its owner
 * creation       create a box: its directory, its files, its first start
-* power          start and stop a box, and wait for it
-* deletion       remove a box, and list what is left of it
+* power          start and stop a box, and wait until that is done
+* deletion       remove a box, and list its directories and processes that remain
 * images         saved images: copies of the home directory
 * directories    copy, remove and measure directories
-* locks          the lock that means that a box lives
+* locks          the lock of a box; while it is held, the box is in use
 * doctor         the checks of `inv doctor`
 
 These modules run in the two processes of a box, and some also in the client:
 
 * layout         the paths of a box's files, and its boot configuration
 * processes      start, find and end the processes of a box
-* path_shims     `poweroff`, `sudo` and the like, as a box has them
+* path_shims     a box's own versions of `poweroff`, `sudo` and similar commands
 * confinement    what a job can reach, made of `mounts` and `sandbox` (Landlock)
 * ssh_session    one session of the ssh server
 """

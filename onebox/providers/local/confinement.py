@@ -1,7 +1,8 @@
 """
 Confine the machine process, and describe in words what its jobs can reach.
 
-It is confined by a mount namespace, by Landlock, and in a rehearsal by a small disk.
+The process is confined by a mount namespace and by Landlock, and in a rehearsal also by
+a small disk.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from .layout import BootConfig, Layout
 
 # This is the first version of Landlock that confines signals and abstract sockets.
 _SCOPES_ABI = 6
-_SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - words, not a path that is used
-_OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - words
+_SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - text for the user, not a path
+_OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - text
 
 
 class RefusedError(Exception):
@@ -27,7 +28,7 @@ class RefusedError(Exception):
 
 def confine(layout: Layout, boot: BootConfig) -> Sequence[str]:
     """
-    Confine this process and its children; return notes for the user.
+    Confine this process and its children; return notes that the user will see.
 
     Raises:
         RefusedError: The configured `disk` is impossible on this system, or too small
@@ -56,8 +57,8 @@ def confine(layout: Layout, boot: BootConfig) -> Sequence[str]:
 
 def _view(layout: Layout, limits: sandbox.Limits) -> mounts.View:
     """Return the view of the file system that the box will get."""
-    # These directories are hidden, unless they are or lie in a folder that the box may
-    # read, such as those in [local] read.
+    # These directories are hidden. An exception is a directory that the box may read
+    # because [local] read, for example, names it or a folder above it.
     hidden = (Path("/home"), Path("/root"), Path("/run"), *sandbox.hidden(limits))
     scratch = dict(zip(mounts.SCRATCH, (layout.tmp, layout.var_tmp)))
     return mounts.View(
@@ -119,7 +120,7 @@ class Protection:
 
     @property
     def note(self) -> str:
-        """A note for the user of a new box, "" if its confinement is complete."""
+        """A note for the user of a new box; "" if the box is confined completely."""
         if self.complete:
             return ""
         return "a job is confined only in part here: inv doctor lists what it reaches"
@@ -155,7 +156,7 @@ class Protection:
         return tuple(phrase for phrase, holds in phrases if holds)
 
     def describe(self) -> str:
-        """Return the text of one line for `inv doctor`."""
+        """Return the sentences that `inv doctor` shows about this confinement."""
         blocked, reached = "; ".join(self.out_of_reach), "; ".join(self.in_reach)
         parts = [f"a job cannot reach: {blocked}"] if blocked else []
         parts.append(f"it can reach: {reached}")

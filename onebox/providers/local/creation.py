@@ -49,8 +49,8 @@ def make(
     Args:
         final: The place where the box will be once it is complete.
 
-        image: The folder of the image to create the box from, None to start without an
-            image.
+        image: The folder of the image from which the box is created. If it is None,
+            the box starts without an image.
     """
     new = Layout(final.path.with_name(f"{NEW}{request.box}"))
     new.path.mkdir(mode=0o700, exist_ok=True)
@@ -90,7 +90,7 @@ def renew(layout: Layout, deadline: float, rehearse: Rehearse) -> None:
 
 
 def _empty(new: Layout) -> None:
-    """Remove everything that a crashed command has left in the directory."""
+    """Remove all files that a crashed command has left in *new*, except the lock."""
     for entry in new.path.iterdir():
         # The lock file stays, because this process holds the lock on it.
         if entry != new.lock:
@@ -99,7 +99,9 @@ def _empty(new: Layout) -> None:
 
 def _furnish(new: Layout, final: Layout, agent: bytes) -> None:
     """
-    Create the directories, commands and pipes in *new*, which becomes *final* later.
+    Create the directories, commands and pipes in *new*.
+
+    The directory is later renamed to *final*.
     """
     for directory in (new.disk, new.home, new.tmp, new.var_tmp, new.agent):
         directory.mkdir(mode=0o700)
@@ -124,7 +126,11 @@ def _write_files(
     now: float,
     settings: LocalSettings,
 ) -> None:
-    """Write the files that describe a box into *new*, which becomes *final* later."""
+    """
+    Write the files that describe a box into *new*.
+
+    The directory is later renamed to *final*.
+    """
     new.marker.write_text(request.box, "ascii")
     record = {
         "tags": asdict(request.tags),
@@ -171,7 +177,7 @@ def _boot(final: Layout, request: Request, settings: LocalSettings) -> BootConfi
 
 
 def _proxies() -> dict[str, str]:
-    """Return the user's proxy variables, because a box needs the same proxies."""
+    """Return the user's proxy variables; a box needs the same proxies."""
     ours = subprocess_env.environment()
     return {name: value for name, value in ours.items() if _PROXY.fullmatch(name)}
 

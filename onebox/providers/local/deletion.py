@@ -23,7 +23,7 @@ from .locks import locked
 
 def remove(layout: Layout) -> None:
     """
-    Remove a box, also a half-created or half-deleted one.
+    Remove a box, even if its creation or deletion was interrupted.
 
     Raises Unclear if another command is creating or using the box.
     """
@@ -58,15 +58,15 @@ def clear_unfinished(unfinished: Layout) -> bool:
     with locked(unfinished.lock) as lock:
         if lock is None:
             return False
-        # The directory is moved together with its lock file, so that another command
-        # that creates the box now starts with an empty directory.
+        # The directory is moved together with its lock file. If another command creates
+        # the box at this moment, that command starts with an empty directory.
         put_away(path, deleted)
     directories.remove(deleted)
     return True
 
 
 def put_away(path: Path, deleted: Path) -> None:
-    """Rename a directory to *deleted*; it is no error if the directory is gone."""
+    """Rename *path* to *deleted*; it is no error if *path* does not exist."""
     directories.remove(deleted)
     with contextlib.suppress(FileNotFoundError):
         path.rename(deleted)

@@ -15,7 +15,8 @@ from onebox import subprocess_env
 from onebox.agent.files import folder_writer, manifest
 from onebox.errors import ProviderError
 
-# A removal is tried this often, because another command may add entries meanwhile.
+# A removal is tried at most this many times, because another command may add entries
+# meanwhile.
 ATTEMPTS = 20
 
 
@@ -48,7 +49,7 @@ def copy(entries: Sequence[Path], into: Path) -> None:
     """
     Copy files and directories with all attributes, sharing disk blocks if possible.
 
-    The copies are no hard links, because a later write to one file must not change the
+    The copies are not hard links, because a later write to one file must not change the
     other.
 
     Raises:
@@ -57,8 +58,8 @@ def copy(entries: Sequence[Path], into: Path) -> None:
     if not entries:
         return
     paths = [str(entry) for entry in entries]
-    # These are the options of the `cp` of GNU, of macOS, and of any other system. They
-    # are tried in this order.
+    # `cp` is tried with the options of GNU, then with those of macOS, and last with
+    # those that every system accepts.
     problem = ""
     for options in (["-a", "--reflink=auto"], ["-Rpc"], ["-Rp"]):
         done = subprocess.run(
@@ -82,8 +83,8 @@ def size(path: Path) -> int:
     walked = manifest.walk(os.fsencode(path), b"", unreadable=[])
     total = 0
     for name in walked.paths:
-        # The names stay bytes, because to create a Path object for each of 100,000
+        # The files' names are not decoded. To create a Path object for each of 100,000
         # files would take longer than the stat calls.
-        st = os.lstat(os.path.join(os.fsencode(path), name))  # noqa: PTH118 - bytes
+        st = os.lstat(os.path.join(os.fsencode(path), name))  # noqa: PTH118 - no Path
         total += 0 if stat.S_ISDIR(st.st_mode) else st.st_size
     return total

@@ -19,7 +19,7 @@ _LITTLE_DISK = 2 << 30
 
 def checks(root: Path) -> list[Check]:
     """
-    Check what a box needs and how its jobs are confined; return one line for each.
+    Check what a box needs and how its jobs are confined; return the lines to show.
     """
     protection = confinement.here()
     return [

@@ -29,8 +29,8 @@ def clock() -> float:
     """
     Return the kernel's time (epoch seconds), read from the time of a new file.
 
-    Programs such as faketime do not change it. Without memfd_create, return
-    time.time().
+    Programs such as faketime do not change this time. On a system without memfd_create,
+    return time.time().
     """
     if not hasattr(os, "memfd_create"):
         return time.time()
@@ -42,7 +42,7 @@ def clock() -> float:
 
 
 def base() -> str:
-    """Return a name for this machine's system and Python, which a box uses."""
+    """Return a name for the system and Python of this machine; a box uses both."""
     python = "{}.{}.{}".format(*sys.version_info)
     system = f"{platform.system()}-{platform.machine()}".lower()
     return f"local{_LAYOUT}-{system}-{_release()}-python{python}"

@@ -40,7 +40,9 @@ _LEFT_OUT = (
 @dataclass(frozen=True)
 class SavedPaths:
     """
-    The *files* and *links* of an image that contain *source*, the saved box's path.
+    The *files* and *links* of an image that contain the path of the saved box.
+
+    That path is *source*.
     """
 
     source: str
@@ -54,7 +56,7 @@ def describe(folder: Path, image: Image, paths: SavedPaths) -> None:
 
 
 def image(folder: Path) -> Image | None:
-    """Return the image in a folder, None if there is no complete one."""
+    """Return the image in a folder, None if the folder has no complete image."""
     saved = read_json(folder / "image.json")
     if saved is None:
         return None
@@ -64,7 +66,7 @@ def image(folder: Path) -> Image | None:
 
 def paths(folder: Path) -> SavedPaths | None:
     """
-    Return which files of an image contain the saved box's path.
+    Return the files and links of an image that contain the path of the saved box.
 
     Return None if the folder holds no complete image.
     """
@@ -77,7 +79,9 @@ def paths(folder: Path) -> SavedPaths | None:
 
 def save(box: Path, home: Path, into: Path) -> SavedPaths:
     """
-    Copy *home* to *into*; return which of its files and links contain the path *box*.
+    Copy a box's home to *into*; return the copies that contain the box's path.
+
+    *box* is that path, and *home* is the path of the home.
     """
     into.mkdir(parents=True)
     entries = [entry for entry in home.iterdir() if entry.name not in _LEFT_OUT]
@@ -99,11 +103,11 @@ def save(box: Path, home: Path, into: Path) -> SavedPaths:
 
 def restore(saved_home: Path, paths: SavedPaths, box: Path, home: Path) -> None:
     """
-    Copy the home of an image to *home*, for a box that will be at *box*.
+    Copy an image's files to *home*, the home of a box whose path will be *box*.
 
     Raises:
-        ProviderError: The image is gone, or its paths cannot be replaced, because the
-            new path has another length.
+        ProviderError: The image is gone, or the saved box's path cannot be replaced in
+            it, because *box* has another length.
     """
     try:
         entries = list(saved_home.iterdir())
@@ -133,7 +137,7 @@ def _walk(path: Path) -> Iterator[Path]:
 
 def _is_special(path: Path) -> bool:
     """
-    Return whether a path is something else than a file, directory or symbolic link.
+    Return whether a path is not a regular file, directory or symbolic link.
     """
     kind = path.lstat().st_mode
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISLNK(kind))
@@ -157,6 +161,6 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
     path.chmod(before.st_mode | stat.S_IRUSR | stat.S_IWUSR)
     path.write_bytes(path.read_bytes().replace(old, new))
     path.chmod(before.st_mode)
-    # The file keeps its times, because Python ignores a compiled file if the source
-    # file has another modification time than recorded.
+    # The file keeps its times. Python records a source file's modification time in the
+    # compiled file, and ignores the compiled file if that time has changed.
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

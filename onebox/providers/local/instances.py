@@ -22,10 +22,10 @@ WORK = "work"
 
 def box(layout: Layout) -> Box:
     """
-    Return the current state of the box.
+    Return the box whose files *layout* names, as it is now.
 
     Raises:
-        Gone: It does not exist.
+        Gone: The box does not exist.
     """
     record = read_json(layout.record)
     if record is None:
@@ -63,7 +63,7 @@ def has_run(layout: Layout) -> bool:
 
 
 def loses_disk(layout: Layout) -> bool:
-    """Return whether the box's home is on a rehearsed disk in memory, lost at stop."""
+    """Return whether the box's home is a rehearsed disk, which is lost at a stop."""
     boot = BootConfig.load(layout.boot)
     return boot is not None and "disk" in boot.faults
 
@@ -87,12 +87,12 @@ def tags(layout: Layout) -> Tags | None:
 
 def check_owner(layout: Layout, expected: Tags) -> None:
     """
-    Check that a directory is the box that these tags describe.
+    Check that a directory belongs to the box that the tags *expected* describe.
 
     Raises:
         Gone: The directory does not exist.
 
-        NotAllowed: It belongs to another owner, or is not a box.
+        NotAllowed: The directory belongs to another owner, or is not a box.
     """
     name = layout.path.name
     present = tags(layout)
@@ -114,6 +114,6 @@ def _state(reported: object) -> BoxState:
     """Return the state of a box whose lock is held."""
     if reported in ("running", "stopping"):
         return reported
-    # The lock is still held although the supervisor has reported its final state. It
-    # only has to end itself now.
+    # The lock is still held although the supervisor has reported its final state. The
+    # supervisor only has to end itself now.
     return "stopping" if reported in ("stopped", "failed") else "starting"

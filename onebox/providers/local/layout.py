@@ -20,8 +20,8 @@ class Layout:
     """
     The paths of the files of one box.
 
-    In the box's directory, jobs can write only to *disk* and *power*, and also read
-    *bin*.
+    In the box's directory, jobs can read and write only *disk* and *power*. They can
+    also read *bin*.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def log(self) -> Path:
-        """The box's console, which is the output of the supervisor and the machine."""
+        """A file with the box's console: the output of supervisor and machine."""
         return self.path / "supervisor.log"
 
     @property
@@ -111,7 +111,7 @@ class Layout:
 @dataclass(frozen=True)
 class BootConfig:
     """
-    What the supervisor and the machine need to boot a box.
+    The data with which the supervisor and the machine boot a box.
 
     *deadline* is in seconds since the epoch. *faults* are the faults to inject.
     *host_key* is the private key of the ssh server, *user_key* the public key of the
@@ -143,7 +143,7 @@ class BootConfig:
 
     @classmethod
     def load(cls, path: Path) -> BootConfig | None:
-        """Return the configuration in a file, None if it is missing or invalid."""
+        """Return a file's configuration, None if the file is missing or invalid."""
         value = read_json(path)
         try:
             return None if value is None else cls.parse(value)
@@ -171,7 +171,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, None if it is missing or invalid."""
+    """Return the object in a JSON file, None if the file is missing or invalid."""
     try:
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -180,7 +180,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def make_fifo(path: Path) -> None:
-    """Create a named pipe, unless it exists."""
+    """Create a named pipe at *path*, unless there is one already."""
     try:
         os.mkfifo(path, 0o600)
     except FileExistsError:

@@ -14,7 +14,11 @@ from onebox.signals import signals_delayed
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[int | None]:
-    """Hold the lock during a `with` block; yield None if another process holds it."""
+    """
+    Hold the lock at *path* during a `with` block; yield the lock's descriptor.
+
+    Yield None if another process holds the lock, or if the box has been removed.
+    """
     lock = None
     try:
         # Signals are delayed here. Otherwise a signal could raise an exception after
@@ -29,7 +33,11 @@ def locked(path: Path) -> Iterator[int | None]:
 
 
 def take_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, None if another process holds it."""
+    """
+    Take the lock at *path*, and return the descriptor that holds it.
+
+    Return None if another process holds the lock, or if the box has been removed.
+    """
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# asyncssh looks for two libraries that are not needed on loopback. Python would search
-# them with ldconfig and gcc, which takes a quarter of a box's boot time. So
+# asyncssh looks for two libraries that are not needed on loopback. Python would run
+# ldconfig and gcc to find them, and this takes a quarter of a box's boot time. So
 # `find_library` finds nothing during the import.
 _find_library, ctypes.util.find_library = ctypes.util.find_library, lambda name: None
-# The import creates no garbage, but garbage collection would take a tenth of its time.
-# So it is switched off.
+# The import creates no garbage, but garbage collection would take a tenth of the import
+# time. So the collection is switched off.
 gc.disable()
 import asyncssh
 
@@ -49,11 +49,11 @@ _KEEPALIVE_SECONDS = 30
 
 def main(arguments: Sequence[str]) -> None:
     """
-    Run as the machine of a box, until the supervisor or this process ends.
+    Run as the machine of a box, until the supervisor ends or SIGTERM arrives.
 
-    The supervisor first sends the boot configuration. This process answers whether it
-    has started. When the supervisor ends, its socket is closed, and this process ends
-    too.
+    The supervisor first sends the boot configuration. This process answers either that
+    it is ready, or why it refuses to start. When the supervisor ends, its socket is
+    closed, and this process ends too.
 
     Args:
         arguments: The box's directory, the descriptor of the socket to the
@@ -84,8 +84,8 @@ def main(arguments: Sequence[str]) -> None:
         processes.end(
             lambda: processes.descendants(os.getpid()), each_round=processes.reap
         )
-    # This process exits without Python's cleanup, which takes time, because the command
-    # that stops the box waits for it.
+    # This process exits without Python's cleanup, which takes time. The command that
+    # stops the box waits until this process has ended.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -120,13 +120,13 @@ class _Server(asyncssh.SSHServer):
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> bool:
-        # The client asks for this with `ssh -L`, for example to reach a notebook of the
-        # job.
+        # Port forwarding is allowed. The client asks for it with `ssh -L`, for example
+        # to reach a notebook of the job.
         return True
 
 
 class _Machine:
-    """Accepts connections, starts the agent, and injects the faults of connections."""
+    """Accepts connections, starts the agent, and makes connections fail as planned."""
 
     def __init__(
         self,
@@ -241,8 +241,8 @@ class _Machine:
 
     def _stall(self, seconds: float) -> None:
         _log(f"rehearsal: stalled for {seconds:g} s")
-        # This blocks the event loop on purpose, so that all connections stall. It ends
-        # early if the supervisor ends.
+        # This call blocks the event loop on purpose, so that all connections stall. The
+        # call returns early if the supervisor ends.
         select.select([self._supervisor], [], [], seconds)
 
     def _change_host_key(self) -> None:

@@ -1,13 +1,13 @@
 """
-Give the processes of a box a mount namespace: read-only, with some own directories.
+Give the processes of a box their own read-only view of the machine's file system.
 
-The processes of a box get a mount namespace. If they do not run as root, they also get
-a user namespace, which is needed to create it. In the namespace everything is mounted
-read-only except the box's own directories. That also protects what Landlock does not:
-modes, owners and times of files. The box has its own /tmp, /var/tmp, /dev/shm and
-terminals. Homes, the root of all boxes and /run look empty, apart from what the box may
-use. Where namespaces are not available (macOS, many containers, Ubuntu's AppArmor
-rule), only Landlock confines the box.
+The processes get a mount namespace. If they do not run as root, they also get a user
+namespace, without which they could not create the mount namespace. In the mount
+namespace all files are read-only except those in the box's own directories. This also
+protects the modes, owners and times of files, which Landlock does not protect. The box
+has its own /tmp, /var/tmp, /dev/shm and terminals. Homes, the root of all boxes and
+/run show only the files that the box may use. Where namespaces are not available
+(macOS, many containers, Ubuntu's AppArmor rule), only Landlock confines the box.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ from pathlib import Path
 
 from .processes import command
 
-# Over these directories of the machine, a box mounts its own.
-SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the real ones
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the real one
+# A box mounts its own directories over these directories of the machine.
+SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - mount points
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a mount point
 _TERMINALS = Path("/dev/pts")
-# An ordinary user's box mounts an empty directory here. In the user's namespace root's
-# files have an unknown owner, and ssh refuses to include files from here that do not
-# belong to root.
+# An ordinary user's box mounts an empty directory over this one. In the user namespace
+# the files of root have an unknown owner. ssh would refuse to include them from this
+# directory, because they must belong to root.
 _SSH_INCLUDES = Path("/etc/ssh/ssh_config.d")
 
 _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE = 1 << 1, 1 << 2, 1 << 3, 1 << 12, 1 << 14
-# With MS_SLAVE, mounts and unmounts of the host happen here too, but not the reverse.
+# This is MS_SLAVE. With it, the host's mounts and unmounts take effect in the box too,
+# but those of the box do not take effect on the host.
 _FROM_HOST_ONLY = 1 << 19
 
-# This system call exists since Linux 5.12, with the same number on every architecture.
+# The system call mount_setattr exists since Linux 5.12. It has the same number on every
+# architecture.
 _MOUNT_SETATTR = 442
 _HERE, _AT_RECURSIVE, _READ_ONLY = -100, 0x8000, 1
 _CAPABILITY_VERSION = 0x20080522
@@ -62,16 +64,16 @@ class View:
 
 def enter(view: View) -> str:
     """
-    Give this single-threaded process the view; return why that failed, or "".
+    Give this process the view; return the reason why that failed, or "".
 
-    A child process tries it first, because this process could not leave a user
-    namespace again if a later step failed.
+    This process must have only one thread. A child process tries all steps first. If
+    this process failed at a late step, it could not leave the user namespace again.
     """
     return _in_child(lambda: _enter(view)) or _failure_of(lambda: _enter(view))
 
 
 def why_not() -> str:
-    """Return why boxes on this system get no mount namespace, "" if they do."""
+    """Return why boxes on this system get no mount namespace, "" if they get one."""
     # The test runs in a separate process, because the calling process may have several
     # threads.
     done = subprocess.run(
@@ -82,7 +84,7 @@ def why_not() -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """
-    Print why boxes on this system get no mount namespace; print nothing if they do.
+    Print why boxes on this system get no mount namespace; nothing if they get one.
     """
     sys.stdout.write(_in_child(lambda: _enter(View((), (), (), {}))))
 
@@ -135,10 +137,11 @@ def _enter(view: View) -> None:
 
 def _kept(view: View, covered: Iterable[Path]) -> list[Path]:
     """
-    Return the paths to mount again, because the box needs them; parents come first.
+    Return the existing paths to mount again in the view, parents before children.
 
-    These are the writable paths, and the readable ones inside the *covered*
-    directories.
+    These are the writable paths, and the readable paths that lie in one of the
+    *covered* directories. Without a mount of its own, such a readable path would be
+    hidden.
     """
     named = {*view.writable, *view.readable}
     # A program may use a directory's path with symbolic links or without, so both are
@@ -153,7 +156,11 @@ def _kept(view: View, covered: Iterable[Path]) -> list[Path]:
 
 
 def _mount_devices() -> None:
-    """Mount the box's own shared memory and terminals."""
+    """
+    Mount the box's own shared memory and terminals.
+
+    For an ordinary user also mount an empty directory over _SSH_INCLUDES.
+    """
     if _is_directory(_SHARED_MEMORY):
         mount_memory(_SHARED_MEMORY, "mode=1777")
     if _is_directory(_TERMINALS):
@@ -198,7 +205,7 @@ def _open(path: Path) -> int:
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """Return the stat of a path's target, None if it is missing or inaccessible."""
+    """Return the `stat` of the path, None if the path is missing or inaccessible."""
     try:
         return path.stat()
     except OSError:
@@ -212,7 +219,9 @@ def _is_directory(path: Path) -> bool:
 
 def _make_point(path: Path, source: int) -> None:
     """
-    Create an empty directory or file at *path*, to mount *source* on, unless it exists.
+    Create an empty directory or file at *path*, on which *source* will be mounted.
+
+    Do nothing if *path* exists.
     """
     if os.path.lexists(path):
         return
@@ -259,7 +268,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _in_child(attempt: Callable[[], None]) -> str:
-    """Run *attempt* in a child process; return why it failed, or ""."""
+    """Run *attempt* in a child process; return the reason why it failed, or ""."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -277,7 +286,7 @@ def _in_child(attempt: Callable[[], None]) -> str:
 
 
 def _failure_of(attempt: Callable[[], None]) -> str:
-    """Run *attempt*; return why it failed, or ""."""
+    """Run *attempt*; return the reason why it failed, or ""."""
     try:
         attempt()
     except OSError as error:

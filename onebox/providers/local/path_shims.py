@@ -80,9 +80,10 @@ ask() {{
 
 def write(into: Path, power: Path) -> None:
     """
-    Write the commands of a box, which send orders to the supervisor by a pipe.
+    Write the box's own power commands, `sudo` and python3 into the folder *into*.
 
-    *power* is the path of the pipe.
+    *power* is the path of the pipe through which the power commands send their orders
+    to the supervisor.
     """
     into.mkdir(mode=0o700, exist_ok=True)
     head = _HEAD.format(power=shlex.quote(str(power)))

@@ -45,7 +45,7 @@ def start(layout: Layout, lock: int) -> None:
 
 def wait_until_up(layout: Layout) -> None:
     """
-    Wait until the box has come up, even if it has stopped again since.
+    Wait until the box has come up; it may have stopped again since.
 
     Raises:
         ProviderError: The box did not start.
@@ -92,7 +92,7 @@ def stop(layout: Layout, box: str, why: str) -> None:
         pause = min(pause * 1.5, 0.02)
         _send_order(layout.control, why)
     # A supervisor ends all processes of the box before it ends itself. If it was
-    # killed, the machine process ends them, within the usual grace. So this call waits
+    # killed, the machine process ends them within GRACE_SECONDS. So this call waits
     # twice as long before it kills processes.
     processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
     if is_locked(str(layout.lock)):
@@ -100,7 +100,7 @@ def stop(layout: Layout, box: str, why: str) -> None:
 
 
 def console(layout: Layout, lines: int) -> str:
-    """Return the last lines of the box's console, "" if there is none."""
+    """Return the last *lines* lines of the box's console, "" if it has none."""
     try:
         text = layout.log.read_text("utf-8", "replace")
     except FileNotFoundError:

@@ -14,8 +14,8 @@ from ...agent import processes
 from ...agent.processes import Process
 from .layout import MARK
 
-# This is the time between SIGTERM and SIGKILL, in seconds. It is enough for a job to
-# write a last line.
+# This is the time between SIGTERM and SIGKILL, in seconds. In this time a job can write
+# a last line.
 GRACE_SECONDS = 2.0
 
 _HAS_PROC = Path("/proc/self").exists()
@@ -62,7 +62,8 @@ def marked(box: str) -> set[int]:
     """
     Return the pids of the processes with this box's id in their environment.
 
-    The calling process is left out. With /proc, its ancestors are left out too.
+    The calling process is left out. On a system with /proc, its ancestors are left out
+    too.
     """
     mark = f"{MARK}={box}"
     if _HAS_PROC:
@@ -86,8 +87,8 @@ def end(
     """
     End all processes that *find* returns: SIGTERM, and SIGKILL after *grace* seconds.
 
-    *find* is called again and again until it returns no process twice in a row.
-    *each_round* is called after each call, for example to reap children.
+    *find* is called repeatedly, until two calls in a row return no process.
+    *each_round* is called after each call of *find*, for example to reap children.
     """
     deadline = time.monotonic() + grace
     terminated: set[int] = set()
@@ -112,7 +113,7 @@ def end(
 
 
 def reap() -> dict[int, int]:
-    """Reap all children that have ended; return their wait status by pid."""
+    """Reap all children that have ended; return the wait status of each, by pid."""
     ended: dict[int, int] = {}
     while True:
         try:

@@ -69,7 +69,7 @@ class Local(Provider):
         self._clock = clock
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return this machine, whatever the requirements are."""
+        """Return one offer, this machine, whatever the requirements are."""
         return [
             Offer(
                 name=requirements.name,
@@ -95,8 +95,8 @@ class Local(Provider):
         """
         Return the time (epoch seconds).
 
-        If this process's clock is far from the kernel's, return the kernel's, which
-        programs such as faketime do not change.
+        If the time of this process is far from the kernel's time, return the kernel's
+        time. Programs such as faketime do not change that.
         """
         ours, kernel = self._clock(), host.clock()
         return kernel if abs(kernel - ours) > CLOSE_SECONDS else ours
@@ -105,7 +105,7 @@ class Local(Provider):
         """
         Create and start the box; see `Provider.create`.
 
-        A box that was created but never started, because of a crash, is started.
+        If a crash prevented the start of a box that was created, start that box.
         """
         final = self._layout(request.box)
         deadline = time.monotonic() + power.UP_SECONDS
@@ -132,7 +132,12 @@ class Local(Provider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes, and remove what crashed commands have left."""
+        """
+        Return the owner's boxes.
+
+        Also remove the boxes that are half created or half deleted because a command
+        crashed.
+        """
         found = []
         for path in self._entries("boxes"):
             layout = Layout(path)
@@ -154,7 +159,7 @@ class Local(Provider):
         return found
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return this box as it is now, None if it does not exist."""
+        """Return the box with the id *box* as it is now, None if it does not exist."""
         layout = self._layout(box)
         try:
             return instances.box(layout) if instances.tags(layout) is not None else None
@@ -164,7 +169,7 @@ class Local(Provider):
 
     def start(self, box: Box, deadline: float) -> Box:
         """
-        Start a stopped box again, with a new deadline and the home directory it had.
+        Start a stopped box again, with a new deadline and its former home directory.
         """
         layout = self._layout(box.id)
         instances.check_owner(layout, box.tags)
@@ -184,14 +189,14 @@ class Local(Provider):
             power.stop(layout, box.id, "stopped")
 
     def delete(self, box: Box) -> None:
-        """Remove this box, its processes and its directory."""
+        """Remove the box: its processes and its directory."""
         layout = self._layout(box.id)
         with contextlib.suppress(Gone):
             instances.check_owner(layout, box.tags)
         deletion.remove(layout)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return the directories and processes of this box that still exist."""
+        """Return the directories and processes that still exist of the box *box*."""
         return deletion.leftovers(self._layout(box))
 
     def images(self, owner: str) -> Sequence[Image]:
@@ -207,7 +212,7 @@ class Local(Provider):
         return newest_first(found)
 
     def save(self, box: Box, image: Image) -> Image:
-        """Save a stopped box's home, without `work`, as an image."""
+        """Save a stopped box's home as an image, without the project and ssh keys."""
         layout, final = self._layout(box.id), self._image_path(image.id)
         instances.check_owner(layout, box.tags)
         present = images.image(final)
@@ -242,7 +247,7 @@ class Local(Provider):
         return saved
 
     def delete_image(self, image: Image) -> None:
-        """Remove this image, if it exists."""
+        """Remove the image, if it exists."""
         path = self._image_path(image.id)
         present = images.image(path)
         if present is not None:
@@ -256,7 +261,7 @@ class Local(Provider):
         return power.console(self._layout(box.id), CONSOLE_LINES)
 
     def checks(self) -> Sequence[Check]:
-        """Check what a box on this machine needs; return one line for each check."""
+        """Check what boxes on this machine need; return the lines for `inv doctor`."""
         return doctor.checks(self._root)
 
     def _make(self, final: Layout, request: Request) -> bool:

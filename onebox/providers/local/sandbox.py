@@ -44,11 +44,11 @@ _TRUNCATE = 1 << 14
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _WRITE_FILE | _REMOVE | _MAKE | _REFER | _TRUNCATE
 _ALL = _EXECUTE | _READ | _WRITE | _MAKE_DEVICE
-# Only these rights can be given for a path that is no directory.
+# Of all rights, only these can be given for a path that is not a directory.
 _FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
-# From ABI 6 on: with these scopes the box cannot signal outside processes, or connect
-# to their abstract sockets.
+# These scopes exist since ABI 6. With them, the box cannot signal outside processes, or
+# connect to their abstract sockets.
 _SCOPE_SIGNALS_AND_SOCKETS = 0b11
 
 # ABI 1 is not used, because it forbids to rename files across directories, and pip and
@@ -82,8 +82,9 @@ _CAPABILITIES = (12, 16, 17, 19, 21, 22, 25, 27, 32, 33, 34, 38, 39, 40)
 @dataclass(frozen=True)
 class Limits:
     """
-    The paths that a box may *write* (and read) or only *read*, and those to hide.
+    The paths that limit the access of a box to the file system.
 
+    The box may read and write the paths in *write*, and may only read those in *read*.
     *box* is the directory of the box, and *homes* are the user's home directories. If
     *own_tmp* is true, the box has its own /tmp and /var/tmp.
     """

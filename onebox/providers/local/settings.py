@@ -68,13 +68,13 @@ class Rehearse(Table):
 
     @property
     def faults(self) -> dict[str, float]:
-        """Return all values that are not None: seconds, and bytes for *disk*."""
+        """Return the settings that are not None: in seconds, but *disk* in bytes."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """
-        Return notes that name the faults, so that no user takes a fault for a real one.
+        Return notes for the user that name the faults and say that they are rehearsed.
         """
         faults = self.faults
         named = [
@@ -106,7 +106,7 @@ class LocalSettings(Table):
 
     @property
     def readable(self) -> tuple[str, ...]:
-        """Return the absolute paths of *read*, with and without symbolic links."""
+        """Return the absolute paths of the *read* folders, also with links resolved."""
         paths = [str(Path(folder).expanduser().absolute()) for folder in self.read]
         return tuple(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))
 

@@ -17,13 +17,12 @@ import asyncssh
 
 from . import processes
 
-# _READ_BYTES is how much output is read at once, and _PIPE_BYTES the size that is
-# requested for a pipe.
+# A read of output takes at most _READ_BYTES. Pipes of _PIPE_BYTES are requested.
 _READ_BYTES = 1 << 17
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031
-# A command must start with the default handlers of all signals. Without this, it would
-# inherit the signals that are ignored by Python (two) or by the supervisor.
+# A command must start with the default handlers of these signals. Otherwise it would
+# ignore the two signals that Python ignores, and those that the supervisor ignores.
 DEFAULT_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
@@ -64,14 +63,15 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._input = -1
         self._pending = bytearray()
         self._input_ended = False
-        # Maps each descriptor with output to whether it is standard error.
+        # The keys are the descriptors from which output is read. The value is True for
+        # standard error.
         self._outputs: dict[int, bool] = {}
         self._paused = False
         self._over = False
         self._channel: Any = None
 
     def connection_made(self, chan: Any) -> None:
-        """Store the channel."""
+        """Store the channel of the session."""
         self._channel = chan
 
     def pty_requested(
@@ -210,7 +210,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
                 self._loop.add_reader(handle, self._readable, handle)
 
     def _arguments(self) -> list[str]:
-        name = os.path.basename(self._children.shell)  # noqa: PTH119 - argv[0]
+        name = os.path.basename(self._children.shell)  # noqa: PTH119 - a string
         if self._command is not None:
             return [name, "-c", self._command]
         return [name, "-i"] if self._terminal else [name]

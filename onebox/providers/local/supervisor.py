@@ -36,7 +36,8 @@ DEADLINE_MARGIN = 15 * 60.0
 # The clocks and the directory are checked at this interval.
 _TICK = 1.0
 _BOOT_SECONDS = 60.0
-# This is longer than the watchdog waits for a job to end.
+# The supervisor waits this long for a job to end, which is longer than the watchdog
+# waits.
 _JOB_SECONDS = 75.0
 
 
@@ -135,7 +136,7 @@ class _Supervisor:
             )
 
     def _watch(self, machine: socket.socket) -> str:
-        """Wait until the box must stop or reboot; return why."""
+        """Wait until the box must stop or reboot; return the reason."""
         answer = b""
         while True:
             wait = min([_TICK, *(at - _now() for at in self._timers.values())])
@@ -167,7 +168,8 @@ class _Supervisor:
         """
         Handle the machine's answer to the boot configuration.
 
-        If it has started, publish that and return "". Otherwise return why it refused.
+        If the machine has started, publish the state "running" and return "". Otherwise
+        return the reason why the machine refused to start.
         """
         if "refused" in answer:
             return str(answer["refused"])
@@ -181,7 +183,7 @@ class _Supervisor:
         """
         Handle an order from the box: a command and a delay, such as "poweroff 60".
 
-        Each order cancels the earlier ones, and "cancel 0" does only that.
+        Each order cancels the earlier orders. The order "cancel 0" does nothing else.
         """
         what, _, seconds = order.partition(" ")
         for previous in ("poweroff", "reboot"):
@@ -196,7 +198,7 @@ class _Supervisor:
 
     def _plan_faults(self) -> None:
         """
-        Set the timers of the faults that affect the whole box, which has just come up.
+        Set the timers of the faults that affect the whole box, when it has come up.
         """
         now, faults = _now(), self._boot.faults
         if "notice_after" in faults:
@@ -205,7 +207,11 @@ class _Supervisor:
             self._timers["die"] = now + faults["die_after"]
 
     def _handle_timers(self) -> str:
-        """Act on the timers that have expired; return why the box must stop, or ""."""
+        """
+        Act on the timers that have expired.
+
+        Return the reason why the box must stop or reboot, "" if it need not.
+        """
         if not self._exists():
             return "its directory is gone"
         # The deadline is checked by two clocks, here by the wall clock and below by a
@@ -240,7 +246,11 @@ class _Supervisor:
         os._exit(1)
 
     def _end_job(self) -> None:
-        """Ask the watchdog to end the job, as on a cloud, and wait until it has."""
+        """
+        Ask the watchdog to end the job, as on a cloud, and wait until it has done so.
+
+        Wait at most _JOB_SECONDS.
+        """
         request, lock = self._layout.agent / "off", self._layout.agent / "watch.lock"
         until = _now() + _JOB_SECONDS
         if self._exists() and is_locked(str(lock)):
@@ -296,9 +306,9 @@ def _refuse_connections(listener: socket.socket) -> None:
 
 def _lines(pipe: int, ready: Sequence[Any]) -> list[str]:
     """
-    Return the lines in a pipe, [] if it is not in *ready*.
+    Return the lines that a pipe holds, [] if *ready* does not contain *pipe*.
 
-    An order is so short that it is written and read as a whole.
+    A line holds one order, which is so short that it is written and read as a whole.
     """
     if pipe not in ready:
         return []
@@ -307,7 +317,7 @@ def _lines(pipe: int, ready: Sequence[Any]) -> list[str]:
 
 def _now() -> float:
     """
-    Return seconds of a clock that cannot be set.
+    Return the time in seconds by a clock that cannot be set.
 
     On Linux it also counts the time in suspend.
     """
