@@ -138,12 +138,14 @@ def _report_detached(context: BoxContext, box: Box) -> None:
 def _still_running(context: BoxContext) -> str:
     """Return a sentence about the box that is left, "" if no box is left."""
     context.chain.superseded.clear()
-    # The cause of the error, such as a full disk, may make this query fail too.
+    # The cause of the error, such as a full disk, may make these reads fail too.
     with suppress(OneboxError, OSError):
         box = context.boxes.refresh()
         return "" if box is None else _left(context, box)
-    record = context.store.record
-    return f"{record.box} may still be up" if record.box else ""
+    with suppress(OneboxError, OSError):
+        record = context.store.record
+        return f"{record.box} may still be up" if record.box else ""
+    return _unreadable(context)
 
 
 def _left(context: BoxContext, box: Box) -> str:
@@ -158,7 +160,10 @@ def _left(context: BoxContext, box: Box) -> str:
 
 def left_by_record(context: BoxContext) -> str:
     """Return a sentence about the box that is left, without asking the provider."""
-    record = context.store.record
+    try:
+        record = context.store.record
+    except (OneboxError, OSError):
+        return f"stopped; {_unreadable(context)}"
     if not record.box:
         return "stopped; no box of this line is left"
     return (
@@ -166,3 +171,7 @@ def left_by_record(context: BoxContext) -> str:
         f"{formatting.rate(record.price)}, powers itself off at "
         f"{formatting.clock(record.deadline, time.time())}"
     )
+
+
+def _unreadable(context: BoxContext) -> str:
+    return f"a box of {context.title} may still be up: inv sweep lists it"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.errors import UsageError
 from onebox.store import paths
+from onebox.store.atomic_files import append_line
 from onebox.transfer.select import Selection, select
 
 if TYPE_CHECKING:
@@ -82,15 +83,20 @@ def output_roots(context: BoxContext) -> list[str]:
     return list(dict.fromkeys([*configured_outputs(context), *filter(None, of_job)]))
 
 
+def roots_of_attempt(context: BoxContext) -> list[str]:
+    """Return the output paths of the latest job that are not pulled as checkpoints."""
+    checkpoints = context.settings.fetch.checkpoints
+    return [root for root in output_roots(context) if root not in checkpoints]
+
+
 def note_folder(context: BoxContext, folder: Path) -> None:
     """Record a folder of the project as one that outputs are fetched into."""
     if context.root not in folder.parents:
         return
     path = str(folder.relative_to(context.root))
     if path not in noted_folders(context):
-        with (context.fetch_memory / FOLDERS).open("a", encoding="utf-8") as out:
-            # The first line break ends a line that a crash has cut short.
-            out.write(f"\n{json.dumps(path)}\n")
+        # The first line break ends a line that a crash has cut short.
+        append_line(context.fetch_memory / FOLDERS, f"\n{json.dumps(path)}\n")
 
 
 def noted_folders(context: BoxContext) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from onebox.jobs import client
 from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel
-from onebox.store.atomic_files import private_dir
+from onebox.store.atomic_files import open_file, private_dir
 from onebox.transfer import push_files
 from onebox.ui.progress import StageLine
 
@@ -178,7 +179,9 @@ class Log:
         self._screen = context.screen
         # True if the last output did not end with a newline. Its line is then open.
         self._open = False
-        self._file: IO[bytes] = path.open("wb")
+        self._file: IO[bytes] = os.fdopen(
+            open_file(path, os.O_WRONLY | os.O_TRUNC), "wb"
+        )
 
     def add(self, data: bytes) -> None:
         """Write output to the screen and the file."""

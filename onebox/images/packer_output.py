@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onebox.errors import Busy
+from onebox.store.atomic_files import open_file
 
 MANIFEST = "packer-manifest.json"
 POLL_SECONDS = 0.1
@@ -163,7 +164,7 @@ def lock(path: Path) -> int:
     Raises:
         Busy: Another Packer writes to the file.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_file(path, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.truncate(fd, 0)

@@ -359,8 +359,8 @@ def _output_folder(context: BoxContext) -> Path | None:
     """
     Return the first output folder with fetched files.
 
-    None means that there is no such folder, or that one of the job's outputs has the
-    receipt's name.
+    None means that there is no such folder, or that one of the job's outputs, or a file
+    of the user, has the receipt's name.
     """
     fetched = context.chain.fetched
     entries = fetched.entries if fetched is not None else []
@@ -368,17 +368,23 @@ def _output_folder(context: BoxContext) -> Path | None:
         folder, top = context.into / path, os.fsencode(path.rstrip("/") + "/")
         has_files = any(entry.path.startswith(top) for entry in entries)
         if has_files and folder.is_dir() and not folder.is_symlink():
-            return folder if _is_free(context, top, entries) else None
+            return folder if _is_free(context, folder, top, entries) else None
     return None
 
 
-def _is_free(context: BoxContext, top: bytes, entries: list[Entry]) -> bool:
-    """Return True if no output has the receipt's name; otherwise warn."""
+def _is_free(
+    context: BoxContext, folder: Path, top: bytes, entries: list[Entry]
+) -> bool:
+    """Return True if no other file has the receipt's name; otherwise warn."""
     name = top + os.fsencode(RECEIPT)
     if any(entry.path == name for entry in entries):
-        context.screen.warn(
-            f"{formatting.path(name)} is an output of the job: its receipt is only in "
-            f"{context.local_dir.name}/jobs"
-        )
-        return False
-    return True
+        owner = "an output of the job"
+    elif os.path.lexists(folder / RECEIPT) and read(folder / RECEIPT) is None:
+        owner = "a file of yours"
+    else:
+        return True
+    context.screen.warn(
+        f"{formatting.path(name)} is {owner}: the job's receipt is only in "
+        f"{context.local_dir.name}/jobs"
+    )
+    return False

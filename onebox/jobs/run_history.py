@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
-from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -152,8 +152,9 @@ def read(context: BoxContext) -> Run | None:
 def write(context: BoxContext, run: Run) -> Run:
     """Store a run and return it; it is on disk when this returns."""
     path = _path(context)
-    private_dir(path.parent)
-    write_atomically(path, json.dumps(asdict(run), indent=1).encode())
+    with disk_errors(path):
+        private_dir(path.parent)
+        write_atomically(path, json.dumps(asdict(run), indent=1).encode())
     return run
 
 

@@ -85,7 +85,6 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
         fetched="",
         into="",
         job_into="" if usual else context.recorded_into,
-        discarded=False,
     )
     return run_history.write(context, run.with_attempt(job_id, box))
 

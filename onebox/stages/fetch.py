@@ -126,12 +126,18 @@ def fetch_previous(
     """
     record = context.store.record
     last_job = client.latest(context)
+    if last_job is None and record.has_unfetched_job(box.id):
+        # The box does not know the recorded job any more, but may have its outputs.
+        with context.fetching_into(context.job_into):
+            if held_outputs.compare(context, context.into).missing:
+                context.screen.note(f"fetching the outputs of job {record.job} first")
+                perform(context, caller="run")
     if last_job is None or last_job.job.startswith("image-"):
         return None
     client.refuse_running(context, last_job)
     client.fetch_log(context, box, last_job)
     succeeded = last_job.record is not None and not last_job.record.code
-    if record.fetched or record.discarded or (only and not succeeded):
+    if record.fetched or (only and not succeeded):
         return last_job
     context.screen.note(f"fetching the outputs of the earlier job {last_job.job} first")
     with context.fetching_into(context.job_into):
@@ -244,6 +250,14 @@ def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
             [formatting.path(link) for link in fetched.dangling]
         )
         context.screen.warn(f"links to nothing, left out: {names}")
+    if fetched.skipped:
+        names = formatting.first_names(
+            [formatting.path(path) for path in fetched.skipped]
+        )
+        context.screen.warn(
+            f"not fetched, because onebox fetches no pipes, sockets, devices or paths "
+            f"of its own: {names}"
+        )
 
 
 def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:

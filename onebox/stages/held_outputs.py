@@ -63,8 +63,6 @@ def check_box(
 
         UsageError: The job still runs.
     """
-    if context.store.record.discarded:
-        return
     if box.state == "stopped":
         _check_record(context, box)
         return
@@ -105,9 +103,9 @@ def _check_running_box(
         raise _no_answer(box, error) from error
     try:
         latest = client.latest(context)
-        if latest is None:
+        if latest is None and not record.has_unfetched_job(box.id):
             return
-        if latest.runs:
+        if latest is not None and latest.runs:
             raise UsageError(
                 f"job {latest.job} still runs on {context.title} ({box.id})",
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
@@ -115,7 +113,7 @@ def _check_running_box(
         into = context.root / (record.into or record.job_into or context.into)
         compared = compare(context, into)
         missing = compared.missing
-        if not missing:
+        if not missing and latest is not None:
             client.fetch_log(context, box, latest)
     except ConnectionLost as error:
         raise _no_answer(box, error) from error
@@ -124,7 +122,8 @@ def _check_running_box(
             f"outputs on {box.id} are not fetched: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
-    unnamed = unnamed_outputs(context, compared.changes_outside, latest.record)
+    ended = latest.record if latest is not None else None
+    unnamed = unnamed_outputs(context, compared.changes_outside, ended)
     if unnamed is not None:
         raise unnamed
 

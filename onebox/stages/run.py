@@ -148,7 +148,7 @@ def _unfetched_job(context: BoxContext, command: str) -> str:
     The result is "" if there is no such job.
     """
     record = context.store.record
-    same = record.job_command == command and not record.discarded
+    same = record.job_command == command
     # Outputs that the push of this command line has just fetched count as not fetched,
     # so that the user is still asked whether the command runs again.
     unfetched = not record.fetched or context.chain.fetched_earlier_job == record.job

@@ -9,6 +9,7 @@ from onebox.boxes import delete, power
 from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
 from onebox.jobs import checkpoints, client, run_history
 from onebox.jobs.run_history import Run
+from onebox.project_files import roots_of_attempt
 from onebox.providers.values import Box
 from onebox.stages import fetch
 from onebox.transfer import fetch_outputs
@@ -125,19 +126,22 @@ def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
 
 def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
     """Fetch what the last job left on a disk; return whether all was fetched."""
-    latest = client.latest(context)
+    latest, record = client.latest(context), context.store.record
+    if latest is None and record.has_unfetched_job(box.id):
+        # The box does not know the recorded job any more, but may have its outputs.
+        return _keep_outputs(context, record.job, box, line)
     if latest is None or latest.job.startswith("image-"):
         return True
     job_id = latest.job
     run_history.record_end(context, job_id, latest.record)
-    run, record = run_history.read(context), context.store.record
+    run = run_history.read(context)
     if run is not None and run.has(job_id) and not run.ended:
         line.doing(f"fetching from {box.id}")
         client.fetch_log(context, box, latest)
         fetched = _keep_outputs(context, job_id, box, line)
         return _pull_checkpoints(context, run, box, job_id) and fetched
     client.fetch_log(context, box, latest)
-    if not (record.fetched or record.discarded):
+    if not record.fetched:
         context.screen.note(f"fetching the outputs of the earlier job {job_id} first")
         with context.fetching_into(context.job_into):
             fetch.perform(context, caller="run", partial=latest.state == "lost")
@@ -171,7 +175,7 @@ def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -
     fetched: fetch_outputs.Fetched = context.call_resuming(
         lambda channel: fetch_outputs.fetch(
             channel,
-            context.settings.fetch.outputs,
+            roots_of_attempt(context),
             folder / "outputs",
             folder / "outputs-memory",
             line.progress,

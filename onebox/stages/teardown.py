@@ -197,7 +197,7 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     """
     record = context.store.record
     checked = record.box == box.id and (record.fetched or not record.job)
-    if box.state != "stopped" or box.disk_only or checked or record.discarded:
+    if box.state != "stopped" or box.disk_only or checked:
         return box
     with context.fetching_into(context.job_into):
         fetch.perform(context, caller="teardown")

@@ -67,6 +67,31 @@ def open_in(folder: int, path: Path, flags: int) -> int:
         raise not_ours(path, "file") from error
 
 
+def open_file(path: Path, flags: int) -> int:
+    """
+    Open, and if necessary create, a file that only this user can read.
+
+    Raises:
+        StateError: The file is a link, through which another file would be written.
+    """
+    try:
+        return os.open(path, flags | os.O_CREAT | NO_LINK, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise not_ours(path, "file") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file; it is on the disk on return. Raises as `open_file`."""
+    fd = open_file(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        write_all(fd, line.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def not_ours(path: Path, what: str) -> StateError:
     """Return the error for a link in the place of a file or folder of onebox."""
     return StateError(
@@ -80,6 +105,10 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         write_in(folder, path.name, data, mode)
+    except OSError as error:
+        # The error names the draft, which no user knows.
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         os.close(folder)
 

@@ -21,7 +21,12 @@ from typing import Any
 
 from onebox.errors import Busy, StateError
 from onebox.signals import signals_delayed
-from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
+from onebox.store.atomic_files import (
+    disk_errors,
+    open_file,
+    private_dir,
+    write_atomically,
+)
 from onebox.store.journal import Intent, Journal, Outcome
 from onebox.store.record import Record, is_newer, is_valid
 
@@ -117,7 +122,7 @@ class BoxStore:
         # in _HELD would leak the descriptor.
         with disk_errors(self.directory / "lock"), signals_delayed():
             private_dir(self.directory)
-            fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fd = open_file(self.directory / "lock", os.O_RDWR)
             try:
                 _lock(fd, command)
             except BaseException:

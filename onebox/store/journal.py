@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from onebox.signals import signals_delayed
-from onebox.store.atomic_files import disk_errors, private_dir, sync_dir, write_all
+from onebox.store.atomic_files import (
+    disk_errors,
+    open_file,
+    private_dir,
+    sync_dir,
+    write_all,
+)
 from onebox.store.identity import random_id
 
 
@@ -137,7 +143,7 @@ class Journal:
         with disk_errors(self._path), signals_delayed():
             private_dir(self._path.parent)
             is_new = not self._path.exists()
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            fd = open_file(self._path, os.O_RDWR | os.O_APPEND)
             try:
                 # Start a new line if a crash has cut the last line short.
                 size = os.fstat(fd).st_size

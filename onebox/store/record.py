@@ -42,8 +42,6 @@ class Record:
 
         into: The folder that these outputs were fetched into.
 
-        discarded: Whether the user has given up the latest job's outputs.
-
         kept_builder: The builder that `image --keep` left up.
 
         booted: Whether the box has finished booting. It is False from the create call
@@ -71,7 +69,6 @@ class Record:
     job_started: float = 0.0
     fetched: str = ""
     into: str = ""
-    discarded: bool = False
     kept_builder: str = ""
     booted: bool = True
     unknown: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +79,10 @@ class Record:
         values = {k: v for k, v in document.items() if k != "format"}
         known = {name: values.pop(name) for name in _DEFAULTS if name in values}
         return cls(**known, unknown=values)
+
+    def has_unfetched_job(self, box_id: str) -> bool:
+        """Return whether a job is recorded for this box whose outputs are not here."""
+        return self.box == box_id and bool(self.job) and not self.fetched
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document that holds this record."""

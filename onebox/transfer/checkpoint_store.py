@@ -25,7 +25,12 @@ from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import Busy
 from onebox.remote.channel import AgentChannel
-from onebox.store.atomic_files import private_dir, sync_dir, write_atomically
+from onebox.store.atomic_files import (
+    open_file,
+    private_dir,
+    sync_dir,
+    write_atomically,
+)
 from onebox.transfer import fetch_outputs
 from onebox.transfer.progress import Progress
 
@@ -184,7 +189,7 @@ class CheckpointStore:
     @contextlib.contextmanager
     def _lock(self, wait: float) -> Iterator[None]:
         private_dir(self.directory)
-        fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fd = open_file(self.directory / "lock", os.O_RDWR)
         until = time.monotonic() + wait
         try:
             while True:

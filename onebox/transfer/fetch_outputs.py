@@ -26,7 +26,7 @@ from onebox.agent.files.receiver import Receiver
 from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel
 from onebox.repositories import repositories
-from onebox.store.atomic_files import private_dir
+from onebox.store.atomic_files import open_file, private_dir
 from onebox.transfer.download import Downloaded, download
 from onebox.transfer.install import check_names, install
 from onebox.transfer.ledger import (
@@ -362,7 +362,7 @@ def _lock(into: Path, memory: Path) -> Iterator[None]:
     """Wait for, and then keep out, other fetches from this box or into this folder."""
     into.mkdir(parents=True, exist_ok=True)
     private_dir(memory)
-    with (memory / "fetch.lock").open("ab") as lock:
+    with os.fdopen(open_file(memory / "fetch.lock", os.O_WRONLY), "ab") as lock:
         place = os.open(into, os.O_RDONLY | os.O_DIRECTORY)
         try:
             # A network file system may not support locks.

@@ -18,6 +18,7 @@ from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.key_value_file import KeyValueFile
 from onebox.agent.files.manifest import Entry
+from onebox.store.atomic_files import append_line, open_file
 
 LINK = b"-> "
 DISPLACED = "displaced.jsonl"
@@ -99,7 +100,8 @@ class LastFetch:
         data = b"".join(entry.path + b"\0" for entry in entries)
         if data != self._saved:
             draft = self._file.with_suffix(".new")
-            draft.write_bytes(data)
+            with os.fdopen(open_file(draft, os.O_WRONLY | os.O_TRUNC), "wb") as out:
+                out.write(data)
             draft.replace(self._file)
             self._saved = data
 
@@ -129,11 +131,8 @@ def note_displaced(
             moved = _moved_entries(into, now, path, index)
             if moved and all(ledger.is_ours(entry) for entry in moved):
                 owners[path] = folder.name
-                with (folder / DISPLACED).open("a", encoding="ascii") as out:
-                    row = [_relative(into, folder), text(path), text(now)]
-                    out.write(json.dumps(row) + "\n")
-                    out.flush()
-                    os.fsync(out.fileno())
+                row = [_relative(into, folder), text(path), text(now)]
+                append_line(folder / DISPLACED, json.dumps(row) + "\n")
                 break
     return owners
 

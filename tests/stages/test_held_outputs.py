@@ -290,12 +290,13 @@ def test_deep_tree_beside_the_outputs_is_named(project: Project) -> None:
 
 def test_receipt_in_tracked_outputs_does_not_keep_the_box(project: Project) -> None:
     """The receipt is not pushed: it would differ from the receipt of the next run."""
-    project.write("results/onebox-receipt.json", "{}")
     project.write("results/kept.txt", "kept")
     project.write(".gitignore", ".onebox\n")
+    project.write("job.sh", "ls results; date >results/date")
+    assert 0 == project.inv("run").code
+    (project.root / "results" / "date").unlink()
     subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)
     subprocess.run(["git", "add", "results"], cwd=project.root, check=True)
-    project.write("job.sh", "ls results; date >results/date")
     for _ in range(2):
         done = project.inv("run")
 
@@ -319,6 +320,51 @@ def test_output_with_the_name_of_the_receipt_is_not_overwritten(
     assert [] == project.boxes()
     came = project.root / "results" / "onebox-receipt.json"
     assert came.is_dir() or "precious\n" == came.read_text("utf-8")
+
+
+def test_file_of_the_user_with_the_name_of_the_receipt_is_not_overwritten(
+    project: Project,
+) -> None:
+    """The receipt is then only in `.onebox`, and a warning says so."""
+    project.write("results/onebox-receipt.json", "mine")
+    project.write("job.sh", "date >results/date")
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err
+    assert "results/onebox-receipt.json is a file of yours" in done.err
+    assert "mine" == project.read("results/onebox-receipt.json")
+
+
+def test_pipes_and_sockets_in_the_outputs_are_named(project: Project) -> None:
+    """They are not fetched and do not keep the box, but a warning names them."""
+    project.write("job.sh", "date >results/date; mkfifo results/queue")
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err
+    assert "results/queue" in done.err
+    assert [] == project.boxes()
+
+
+@pytest.mark.parametrize("line", ["teardown", "push"])
+def test_outputs_of_a_job_that_the_box_has_forgotten_are_not_lost(
+    project: Project, line: str
+) -> None:
+    """The record names the job, so its outputs are fetched, or keep the box."""
+    project.write("job.sh", "echo precious >results/only")
+    assert 0 == project.inv("run", "--detach").code
+    project.inv("logs")
+    (jobs,) = project.home.glob("local/**/onebox/jobs")
+    jobs.rename(jobs.with_name("lost"))
+    done = project.inv(line)
+
+    if line == "teardown":
+        assert 73 == done.code, done.err
+        assert "outputs on" in done.err
+        assert "are not fetched" in done.err
+        assert 1 == len(project.boxes())
+        done = project.inv("fetch", "teardown")
+    assert 0 == done.code, done.err
+    assert "precious\n" == project.read("results/only")
 
 
 def test_read_only_output_folders_can_be_fetched_again(project: Project) -> None:

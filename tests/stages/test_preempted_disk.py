@@ -19,7 +19,7 @@ from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from onebox.providers.values import Box, Offer, Request, Requirements
-from onebox.stages import fetch, run, teardown
+from onebox.stages import fetch, provision, run, teardown
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir, local_root
 from tests.conftest import Project
@@ -164,6 +164,23 @@ def test_preempted_disk_is_kept_after_the_last_retry(
     line.type(teardown, discard=True, yes=True)
     assert {} == line.boxes()
     assert 1 == line.cloud.started
+    capfd.readouterr()
+
+
+def test_preempted_disk_gives_its_outputs_though_onebox_toml_names_others_now(
+    line: Line, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The outputs of a job are those that onebox.toml named when the job started."""
+    text = TOML.format(retries=0, rehearse="")
+    line.project.write("onebox.toml", text)
+    with pytest.raises(Preempted):
+        line.run(1)
+    line.project.write("onebox.toml", text.replace('"results/"', '"other/"'))
+    line.type(provision)
+
+    assert ["running"] == list(line.boxes().values())
+    assert list(line.project.root.glob(".onebox/jobs/*/outputs/results/started"))
+    line.type(teardown)
     capfd.readouterr()
 
 

@@ -36,6 +36,26 @@ class TestState:
         assert "42\n" == project.read("results/answer.txt")
         assert [] == project.boxes()
 
+    def test_unreadable_state_file_is_an_error_with_the_file_and_a_next_command(
+        self, project: Project
+    ) -> None:
+        """The message names the file, and what may be left; the box is not lost."""
+        project.inv("provision")
+        (state,) = project.home.glob("state/projects/*/main/state.json")
+        state.rename(state.with_name("elsewhere"))
+        state.mkdir()
+        for line in (("status",), ("run", "--keep")):
+            done = project.inv(*line)
+
+            assert 78 == done.code, done.err
+            assert f"{state}: Is a directory" in done.err
+            assert "inv sweep lists it" in done.err
+            assert "Traceback" not in done.err
+        state.rmdir()
+        state.with_name("elsewhere").rename(state)
+        assert 0 == project.inv("teardown").code
+        assert [] == project.boxes()
+
     def test_box_of_a_removed_project_is_listed_and_deleted_elsewhere(
         self, project: Project, tmp_path: Path
     ) -> None:
