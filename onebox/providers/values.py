@@ -41,7 +41,8 @@ class Requirements:
     are true, on-demand offers follow the spot offers. Only types that can boot *image*
     are offered, and only in places that hold the image or can receive it.
     *disk* is the size of the disk in bytes; None means the size in the provider's
-    settings.
+    settings. Without an image, only types of the architecture *arch* are offered; ""
+    means the usual one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Requirements:
     fallback: bool = False
     image: Image | None = None
     disk: int | None = None
+    arch: str = ""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Rescuer:
         base = self.bases.find(ec2, base_images.DEFAULT, image_arch)
         subnet = self.network.subnet(ec2, zone)
         ended = sum(1 for one in resources.instances if swapping(one))
-        requirements = Requirements(meta.offer.name, _CPUS, _MEMORY)
+        requirements = Requirements(meta.offer.name, _CPUS, _MEMORY, arch=image_arch)
         # EC2's lists may show a new instance late. So onebox tags the disk first. A
         # command that deletes the box sees the tag, and waits until the instance can
         # show.

@@ -28,9 +28,9 @@ def uname(arch: str) -> str:
 
 
 def arch_of(requirements: Requirements) -> str:
-    """Return the architecture of the image of a box, the default without an image."""
+    """Return the architecture that an offer must have."""
     image = requirements.image
-    return image.arch if image and image.arch else DEFAULT_ARCH
+    return (image.arch if image else requirements.arch) or DEFAULT_ARCH
 
 
 def disk_gib(requirements: Requirements, default: int) -> int:

@@ -11,15 +11,19 @@ import pytest
 
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.aws.provider import AWS
-from onebox.providers.values import Box
+from onebox.providers.values import Box, Requirements
 from tests.fakes.ec2.account import Account
 
 from ..boxes import MakeRequest, when_up
 
 
-def preempted_box(provider: AWS, make_request: MakeRequest, account: Account) -> Box:
-    """Return a spot box that was preempted."""
-    box = when_up(provider, provider.create(make_request(spot=True)))
+def preempted_box(
+    provider: AWS, make_request: MakeRequest, account: Account, *, types: str = ""
+) -> Box:
+    """Return a spot box, of one of these machine types, that was preempted."""
+    wishes = Requirements("large", 1, 1 << 30, spot=True, types=tuple(types.split()))
+    changes = {"offer": provider.offers(wishes)[0]} if types else {}
+    box = when_up(provider, provider.create(make_request(spot=True, **changes)))
     account.preempt(box.id)
     account.wait(box.id, "terminated")
     found = provider.get(box.id)
@@ -90,6 +94,15 @@ class TestPreempted:
 
 
 class TestRescue:
+    def test_the_instance_that_reads_a_disk_has_the_architecture_of_the_disk(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """An arm64 system does not boot on x86_64."""
+        box = preempted_box(provider, make_request, account, types="m7g.large")
+        started = when_up(provider, provider.start(box, time.time() + 1800))
+        assert "aarch64" == box.offer.arch == started.offer.arch
+        provider.delete(started)
+
     def test_a_kept_disk_starts_in_a_small_on_demand_instance(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
