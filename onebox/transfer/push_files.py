@@ -8,7 +8,6 @@ connection raises `ConnectionLost`; the same call over a new channel continues t
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,7 +313,7 @@ class _Contents:
             # When the box refuses the push, it closes the further connections and sends
             # the refusal on the first one. The refusal is the better error, so it is
             # read, which raises it.
-            if stripe is not self._channel and self._has_frame(wait=2):
+            if stripe is not self._channel and self._channel.has_frame(wait=2):
                 self._conversation.next_frame()
             raise
         extra = self._connections.count(len(payload), self._meter.left)
@@ -323,12 +322,9 @@ class _Contents:
             self._stripes.add(extra.channel)
 
     def _moved(self, count: int) -> None:
-        # A frame from the box while contents are being sent can only be a refusal.
-        if self._meter.moved(count) and self._has_frame(wait=0):
+        # While contents are being sent, the box sends keep-alives and refusals only.
+        if self._meter.moved(count) and self._channel.has_frame():
             self._conversation.next_frame()
-
-    def _has_frame(self, wait: float) -> bool:
-        return bool(select.select([self._channel.wire.read_fd], [], [], wait)[0])
 
 
 def _is_equal(root: Path, offer: FileOffer, index: Index) -> bool:
