@@ -9,7 +9,7 @@ import stat
 from typing import Callable, Container, Dict, Iterator, List, NamedTuple, Tuple
 
 from ..box import Box, read, replace_file
-from ..jobs import state
+from ..jobs import job_state
 from . import manifest
 from .hash_index import Index, Unstable, hash_file
 from .manifest import Entry
@@ -127,7 +127,7 @@ class ChangesSincePush:
         Files are new if they have changed since the first job was started. Files from
         the image of the box are older.
         """
-        since = state.first_start(self._box)
+        since = job_state.first_start(self._box)
         home = os.fsencode(self._box.home)
         work = os.path.relpath(self._work, home)
         # Hidden folders are skipped, because they hold the settings and caches of

@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Optional
 
 from .. import processes
 from ..box import Box, boottime, disk_space, sync_folder, touch
-from . import exec, exit_record, log_limit, metrics, state
+from . import exec, exit_record, job_state, log_limit, metrics
 from .exit_record import ExitRecord
 
 # All times are in seconds.
@@ -120,8 +120,8 @@ class _Supervisor:
         )
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _save(fresh, "spec.json", self.plan.spec)
-        at = state.next_start(self.box, time.time())
-        start = state.Start(os.getpid(), self.box.boot_id, at)
+        at = job_state.next_start(self.box, time.time())
+        start = job_state.Start(os.getpid(), self.box.boot_id, at)
         _save(fresh, "started.json", start._asdict())
         self.log = os.open(
             os.path.join(fresh, "log"),
@@ -249,7 +249,7 @@ class _Supervisor:
 
     def stop(self) -> None:
         """Send SIGTERM to the job, and note the stop order's cause and grace."""
-        order = state.read_stop_order(self.directory)
+        order = job_state.read_stop_order(self.directory)
         grace = self.plan.grace if order.grace is None else order.grace
         kill_at = time.monotonic() + grace
         self.kill_at = min(self.kill_at, kill_at) if self.cause else kill_at
@@ -261,7 +261,7 @@ class _Supervisor:
         family = processes.descendants(os.getpid(), processes.all_processes())
         found = {process.pid for process in family}
         if not self.reaper:
-            found.update(state.strays(self.box, self.plan.job))
+            found.update(job_state.strays(self.box, self.plan.job))
         if not found and sys.platform != "linux":
             return processes.group(self.main)
         return sorted(found)
