@@ -65,7 +65,7 @@ def difference(
         conversation.compare(entries)
         if conversation.equal:
             return None
-        differing = set(conversation.settle)
+        differing = set(conversation.without_contents)
         for offer in conversation.offers:
             if not _is_equal(root, offer, hash_index):
                 differing.add(offer.entry.path)
@@ -178,10 +178,10 @@ class _Conversation:
     One exchange of manifests with the box.
 
     After `compare`, *equal* is whether the box has the same files. If it is False,
-    *offers* are files to send, *settle* are entries that the box can create or change
-    without file contents, and *gone* are files of an earlier push that are not selected
-    any more. *digest* is the digest of the local manifest with the hashes that are
-    known; "" if no hash is known.
+    *offers* are files to send, *without_contents* are entries that the box can create
+    or change without file contents, and *gone* are files of an earlier push that are
+    not selected any more. *digest* is the digest of the local manifest with the hashes
+    that are known; "" if no hash is known.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class _Conversation:
     ) -> None:
         self.channel = channel
         self.gone: list[bytes] = []
-        self.settle: list[bytes] = []
+        self.without_contents: list[bytes] = []
         self.offers: list[FileOffer] = []
         self.equal = False
         self.digest = ""
@@ -259,8 +259,8 @@ class _Conversation:
                 self.gone.append(path)
             elif entry is None:
                 raise Hostile(f"{show(path)} was not pushed")
-            elif kind == "settle":
-                self.settle.append(path)
+            elif kind == "change":
+                self.without_contents.append(path)
             else:
                 self.offers.append(answers.offer(entry, offered))
 

@@ -104,7 +104,7 @@ class ChangesSincePush:
             return False
         return not any(map(self._differs, manifest.below(self._work, path)))
 
-    def outside(self, places: Container[bytes]) -> List[bytes]:
+    def changed_outside(self, places: Container[bytes]) -> List[bytes]:
         """
         Return the paths of new and changed files that are not at or below *places*.
 
@@ -118,9 +118,9 @@ class ChangesSincePush:
         walked = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
         changed = {path for path in unreadable if not _is_tool_file(path)}
         changed.update(filter(self._differs, walked.paths))
-        return [*sorted(changed), *sorted(self._in_home())]
+        return [*sorted(changed), *sorted(self._new_in_home())]
 
-    def _in_home(self) -> Iterator[bytes]:
+    def _new_in_home(self) -> Iterator[bytes]:
         """
         Yield the new files in the home folder.
 

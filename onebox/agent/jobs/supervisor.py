@@ -27,9 +27,9 @@ from .exit_record import ExitRecord
 # All times are in seconds.
 TICK = 1.0
 HEARTBEAT = 10.0
-# Processes that the main process left running have SETTLE to end by themselves, and
-# then LEFTOVER_GRACE to end after SIGTERM.
-SETTLE = 0.3
+# Processes that the main process left running have LEFTOVER_WAIT to end by themselves,
+# and then LEFTOVER_GRACE to end after SIGTERM.
+LEFTOVER_WAIT = 0.3
 LEFTOVER_GRACE = 2.0
 # During a shutdown the job may receive SIGTERM this long before the supervisor does.
 SHUTDOWN_SKEW = 1.0
@@ -273,7 +273,7 @@ class _Supervisor:
         Return the command lines of those that did not end by themselves.
         """
         if not self.cause:
-            left = self.wait_for_family(SETTLE)
+            left = self.wait_for_family(LEFTOVER_WAIT)
         # If a stop order has arrived, even just now, its full grace applies.
         if self.cause:
             left = self.wait_for_family(self.kill_at - time.monotonic())
@@ -297,7 +297,7 @@ class _Supervisor:
             # with its child. But a supervisor that is a subreaper adopts that child,
             # and so sees that it still has children.
             unseen = not left and children and self.reaper
-            over = time.monotonic() >= (end + SETTLE if unseen else end)
+            over = time.monotonic() >= (end + LEFTOVER_WAIT if unseen else end)
             if over or not (left or unseen):
                 return left
             self.wait(0.02)
