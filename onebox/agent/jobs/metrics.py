@@ -12,8 +12,8 @@ from ..box import boottime, cpus, disk_space, memory, read
 
 # The history has one sample a second for the first half hour. After that the pause
 # doubles after every 600 samples, so that two weeks are less than 8,000 lines.
-FIRST = 1800
-THEN = 600
+SAMPLES_EACH_SECOND = 1800
+SAMPLES_PER_PAUSE = 600
 LATEST = "latest"
 WIDTH = 512
 HISTORY = "samples.jsonl"
@@ -138,7 +138,11 @@ def latest(directory: str) -> Optional[Sample]:
 
 def pause_after(stored: int) -> float:
     """Return the pause in seconds before the next sample, after *stored* older ones."""
-    return 1.0 if stored < FIRST else 2.0 ** (1 + (stored - FIRST) // THEN)
+    return (
+        1.0
+        if stored < SAMPLES_EACH_SECOND
+        else 2.0 ** (1 + (stored - SAMPLES_EACH_SECOND) // SAMPLES_PER_PAUSE)
+    )
 
 
 def oom_kills() -> int:

@@ -21,6 +21,7 @@ from typing import Any, Dict, List, Optional
 
 from .. import processes
 from ..box import Box, boottime, disk_space, sync_folder, touch
+from ..protocol import Refused
 from . import exec, exit_record, job_state, log_limit, metrics
 from .exit_record import ExitRecord
 
@@ -40,9 +41,9 @@ BALLAST = 64 << 20
 FULL = 1 << 20
 
 
-def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
+def detach(box: Box, plan: exec.JobPlan, guard: int) -> None:
     """
-    Start a supervisor that outlives this process; return why it failed, or "".
+    Start a supervisor that outlives this process. Raises `Refused` if it fails.
 
     The plan contains secrets, so it reaches the supervisor by fork, and not through a
     pipe or a file. The supervisor holds *guard*, the lock on starting jobs, until its
@@ -65,9 +66,9 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
     os.waitpid(child, 0)
     with os.fdopen(read_end, "rb") as pipe:
         report = pipe.read()
-    if report == b"ready":
-        return ""
-    return report.decode("utf-8", "replace") or "its supervisor died at once"
+    if report != b"ready":
+        why = report.decode("utf-8", "replace") or "its supervisor died at once"
+        raise Refused("start", "job %s did not start: %s" % (plan.job, why))
 
 
 class _Supervisor:
