@@ -81,7 +81,7 @@ class Box(NamedTuple):
 
 
 def facts(box: Box) -> Dict[str, Any]:
-    """Return what `hello` tells about the box: versions, clocks and hardware."""
+    """Return the answer to `hello`: versions, clocks and hardware."""
     free, total = disk_space(box.work)
     return {
         "agent": version(),
@@ -210,8 +210,8 @@ def is_locked(path: str) -> bool:
     except OSError:
         return False
     try:
-        # The lock is a shared one, so that two checks at the same time do not take
-        # each other for the holder of the exclusive lock.
+        # The check takes a shared lock, so that two checks at the same time do not
+        # count each other as the holder of the exclusive lock.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -67,13 +67,13 @@ def descendants(root: int, processes: Iterable[Process]) -> List[Process]:
     return found
 
 
-def marked(*marks: str) -> List[int]:
+def with_variables(*variables: str) -> List[int]:
     """
     Return the pids of the processes that have all these `NAME=value` variables.
 
     The calling process and its ancestors are left out.
     """
-    required = {mark.encode("utf-8", "surrogateescape") for mark in marks}
+    required = {each.encode("utf-8", "surrogateescape") for each in variables}
     own = _ancestors(os.getpid())
     return [
         pid

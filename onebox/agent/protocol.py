@@ -28,6 +28,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import struct
 import time
 from typing import Any, Dict, Optional, Tuple, cast
@@ -141,8 +142,16 @@ class Channel:
         del self._buffer[:end]
         return kind, payload
 
-    def peek(self) -> bytes:
-        """Return the type of the next frame, b"" if nothing of it was read yet."""
+    def next_kind(self, wait: float = 0.0) -> bytes:
+        """
+        Return the type of the next frame, which may have arrived only in part.
+
+        Return b"" if no frame begins to arrive within *wait* seconds. Raises `Closed`.
+        """
+        if self._large is None and not self._buffer:
+            if not select.select([self.read_fd], [], [], wait)[0]:
+                return b""
+            self.fill()
         return self._large[0] if self._large else bytes(self._buffer[:1])
 
     def fill(self) -> None:

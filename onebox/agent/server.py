@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict
 
 from . import protocol, watchdog
 from .box import Box, facts, touch, version
-from .jobs import state
+from .jobs import job_state
 
 Op = Callable[[protocol.Channel, Box, Dict[str, Any]], Dict[str, Any]]
 
@@ -68,7 +68,7 @@ def hello(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Return the facts about the box, and its latest job."""
-    return dict(facts(box), job=state.latest(box))
+    return dict(facts(box), job=job_state.latest(box))
 
 
 def renew(

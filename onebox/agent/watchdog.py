@@ -18,8 +18,8 @@ from typing import List, Set
 
 from . import preemption_notice, processes
 from .box import Box, boottime, read
-from .jobs import state
-from .jobs.state import StopOrder
+from .jobs import job_state
+from .jobs.job_state import StopOrder
 from .protocol import Refused
 
 POLL = 1.0
@@ -104,7 +104,7 @@ def before_shutdown(box: Box) -> None:
     if not os.path.exists(request):
         return
     try:
-        if state.running(box):
+        if job_state.running(box):
             note(box, "the box is shutting down: the job ends")
             _end_job(box, "poweroff")
             time.sleep(LAST_OUTPUT)
@@ -113,13 +113,13 @@ def before_shutdown(box: Box) -> None:
 
 
 def _end_job(box: Box, cause: str) -> None:
-    job = state.running(box)
+    job = job_state.running(box)
     if not job:
         return
-    grace = min(state.grace(box, job), LAST_GRACE)
+    grace = min(job_state.grace(box, job), LAST_GRACE)
     _stop_job(box, job, StopOrder(cause, grace))
     end = time.monotonic() + grace + 5
-    while state.running(box) and time.monotonic() < end:
+    while job_state.running(box) and time.monotonic() < end:
         time.sleep(0.05)
 
 
@@ -159,7 +159,7 @@ class Watchdog:
         lifetime = box.deadline - box.armed
         if time.time() >= box.deadline or now - self.armed_at >= lifetime:
             return "deadline"
-        running = state.running(box)
+        running = job_state.running(box)
         lease_mtime = _mtime(box.path("lease"))
         if running or lease_mtime != self.lease_mtime:
             self.lease_mtime = lease_mtime
@@ -168,7 +168,7 @@ class Watchdog:
             self.warn_of_preemption(running)
             return ""
         idle = now - self.alive_at
-        if state.jobs(box):
+        if job_state.jobs(box):
             return "no job and no client" if idle >= box.idle_grace else ""
         return "no job ever started" if idle >= box.setup_grace else ""
 
@@ -214,7 +214,7 @@ def _stop_job(box: Box, job: str, order: StopOrder) -> None:
     """
     owner = os.stat(box.path("jobs"))
     if owner.st_uid == os.geteuid():
-        state.order_stop(box, job, order)
+        job_state.order_stop(box, job, order)
         return
     pid = os.fork()
     if pid == 0:
@@ -222,7 +222,7 @@ def _stop_job(box: Box, job: str, order: StopOrder) -> None:
             os.setgroups([])
             os.setgid(owner.st_gid)
             os.setuid(owner.st_uid)
-            state.order_stop(box, job, order)
+            job_state.order_stop(box, job, order)
         finally:
             os._exit(0)
     _wait(pid)

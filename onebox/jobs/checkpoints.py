@@ -7,19 +7,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.agent.files import manifest
+from onebox.context import BoxContext
 from onebox.errors import Busy, ConnectionLost, OneboxError
 from onebox.providers.values import Box
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from onebox.transfer import push_files
 from onebox.transfer.checkpoint_store import CheckpointStore, Pull
-
-if TYPE_CHECKING:
-    from onebox.context import BoxContext
 
 # When the job has ended, onebox waits this long for a pull in progress to stop.
 STOP_SECONDS = 3.0

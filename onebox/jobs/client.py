@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onebox import formatting
 from onebox.agent import protocol
+from onebox.context import BoxContext
 from onebox.errors import (
     ConnectionLost,
     Lost,
@@ -25,9 +26,6 @@ from onebox.remote import answers
 from onebox.remote.answers import ExitRecord, JobStatus, Sample
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.remote.connection import KeyRefused
-
-if TYPE_CHECKING:
-    from onebox.context import BoxContext
 
 # The longest pause between two attempts to reconnect. A connection can be down for
 # hours while the job runs, for example on a closed laptop.
@@ -163,7 +161,7 @@ def follow(
                     )
                 is_down = True
                 time.sleep(pause)
-        copy.settle()
+        copy.flush()
     return exit_record(answer)
 
 
@@ -195,7 +193,7 @@ def fetch_log(
                 lambda channel: _follow(channel, job_id, copy, output, None, gone),
                 box,
             )
-            copy.settle()
+            copy.flush()
     if latest.record is not None:
         receipt.keep(context, box, job_id, latest.record)
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.context import BoxContext
 from onebox.errors import Lost, Preempted
 from onebox.jobs import checkpoints, client, preemption
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord, Sample
-
-if TYPE_CHECKING:
-    from onebox.context import BoxContext
 
 _CAUSES = {
     "cancel": "cancelled",

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.context import BoxContext
 from onebox.jobs import follow, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.remote.answers import ExitRecord
 from onebox.store.box_store import BoxStore
-
-if TYPE_CHECKING:
-    from onebox.context import BoxContext
 
 # This matches a job's id. An id begins with the date and time, so ids sort by age.
 JOB = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")

@@ -60,7 +60,7 @@ class JobLog:
             self._opened = opened.pop_all()
         self._at = self._file_size if begin is None else begin
         self._limit = limit
-        self._kept = self._kept_bytes()
+        self._stored_bytes = self._count_stored_bytes()
 
     def __enter__(self) -> JobLog:
         return self
@@ -86,14 +86,14 @@ class JobLog:
         """Append the next part of the log."""
         size, end = self._file_size, self._at + len(data)
         if self._at <= size < end:
-            if self._limit and self._kept > self._limit:
+            if self._limit and self._stored_bytes > self._limit:
                 self._trim()
             # If the file system cannot punch holes, a copy above its limit does not
             # grow: further output is shown but not kept.
-            if not self._limit or self._kept <= self._limit + MARGIN:
+            if not self._limit or self._stored_bytes <= self._limit + MARGIN:
                 os.lseek(self._file, size, os.SEEK_SET)
                 write_all(self._file, data[size - self._at :])
-                self._kept += end - size
+                self._stored_bytes += end - size
         self._at = end
 
     def skip(self, count: int) -> None:
@@ -103,7 +103,7 @@ class JobLog:
         if self._file_size <= before:
             self._make_hole()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Flush the copy to disk."""
         if self._at > self._file_size:
             self._make_hole()
@@ -126,9 +126,9 @@ class JobLog:
         if begin < end and log_limit.punch_hole(self._file, size + log_limit.BEYOND, 1):
             self._add_gap(size, begin, end)
             log_limit.punch_hole(self._file, begin, end - begin)
-        self._kept = self._kept_bytes()
+        self._stored_bytes = self._count_stored_bytes()
 
-    def _kept_bytes(self) -> int:
+    def _count_stored_bytes(self) -> int:
         size = self._file_size
         return size - sum(end - begin for begin, end in _gaps(self._path, size))
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from onebox.context import BoxContext
 from onebox.errors import ProviderError
 from onebox.providers.values import Box, BoxState
 from onebox.remote.answers import ExitRecord
-
-if TYPE_CHECKING:
-    from onebox.context import BoxContext
 
 # How long to wait until a box that shuts down is off.
 STOPPING_SECONDS = 180.0

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onebox import formatting
 from onebox.agent.files.manifest import Entry
+from onebox.context import BoxContext
 from onebox.jobs import run_history
 from onebox.jobs.run_history import Account, EarlierBox
 from onebox.providers.costs import MACHINE, total
@@ -26,9 +27,6 @@ from onebox.store.atomic_files import (
     write_in,
 )
 from onebox.transfer.select import RECEIPT
-
-if TYPE_CHECKING:
-    from onebox.context import BoxContext
 
 FORMAT = 1
 # A receipt has this name in its job's folder. The copy beside the outputs is RECEIPT.

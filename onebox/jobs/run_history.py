@@ -12,14 +12,11 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from onebox.context import BoxContext
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
 from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
-
-if TYPE_CHECKING:
-    from onebox.context import BoxContext
 
 NAME = "attempts.json"
 # With these causes, the job did not end by itself and its user did not end it.

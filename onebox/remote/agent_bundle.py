@@ -19,7 +19,7 @@ SEED = (
     "box",
     "jobs/__init__",
     "jobs/exit_record",
-    "jobs/state",
+    "jobs/job_state",
     "main",
     "preemption_notice",
     "processes",

@@ -266,7 +266,7 @@ def push_row(row: object) -> tuple[bytes, str, list[Any]]:
     if not isinstance(row, list) or len(row) not in (2, 6):
         raise Hostile("an invalid row")
     path, kind, *offered = row
-    if not isinstance(path, str) or kind not in ("gone", "settle", "lack"):
+    if not isinstance(path, str) or kind not in ("gone", "change", "lack"):
         raise Hostile("an invalid row")
     try:
         return raw(path), kind, offered

@@ -165,6 +165,24 @@ class AgentChannel:
             if kind == b"A":
                 return
 
+    def has_frame(self, *, wait: float = 0.0) -> bool:
+        """
+        Return whether a frame other than a keep-alive has begun to arrive.
+
+        Keep-alives that arrive within *wait* seconds are skipped.
+        """
+        end = time.monotonic() + wait
+        try:
+            while True:
+                kind = self.wire.next_kind(max(end - time.monotonic(), 0.0))
+                if kind != b"P":
+                    return bool(kind)
+                self._receive(time.monotonic() + SILENCE_SECONDS)
+                if time.monotonic() >= end:
+                    return False
+        except protocol.Closed as error:
+            raise self._lost(error) from error
+
     def finish(self, *, within: float | None = None) -> dict[str, Any]:
         """Return the answer of the current request; skip the frames before it."""
         for count, (kind, payload) in enumerate(self.frames(within=within)):

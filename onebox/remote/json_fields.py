@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onebox.agent.file_names import printable, raw
-from onebox.agent.jobs import state
+from onebox.agent.jobs import job_state
 from onebox.errors import ProtocolError
 
 # No size, offset or count of a real box is larger.
@@ -46,7 +46,7 @@ class Fields:
 
     def job(self, name: str) -> str:
         """Return a job id, which must match a pattern because files are named by it."""
-        return self.matching(name, state.JOB)
+        return self.matching(name, job_state.JOB)
 
     def matching(self, name: str, pattern: re.Pattern[str]) -> str:
         """Return a text that matches a pattern."""

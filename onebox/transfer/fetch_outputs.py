@@ -36,12 +36,12 @@ from onebox.transfer.ledger import (
     forget_displaced,
     note_displaced,
 )
+from onebox.transfer.output_links import find_links_leading_out
 from onebox.transfer.progress import Meter, Progress
 from onebox.transfer.remote_manifest import (
     STAGING,
     ChangesOutside,
     RemoteManifest,
-    leads_out,
     request_manifest,
     without,
 )
@@ -161,7 +161,7 @@ def fetch(
                     with_repositories=unsafe_git,
                     into=os.fsencode(into),
                 )
-                refused = {} if unsafe_links else leads_out(remote.entries)
+                refused = {} if unsafe_links else find_links_leading_out(remote.entries)
                 entries = without(remote.entries, refused)
                 downloaded = Downloaded()
                 digest = remote.digest if entries is remote.entries else ""
@@ -184,7 +184,7 @@ def fetch(
                 entries = without(entries, downloaded.bad)
             entries = manifest.with_hashes(entries, downloaded.hashes)
             downloaded.hashes.clear()
-            kept, owners = [], {}
+            kept_aside, owners = [], {}
             if not remote.same:
                 last_fetch.save(remote.entries)
                 # The entry of an unchanged file is the same object as the one that was
@@ -193,11 +193,11 @@ def fetch(
                 fresh = [entry for entry in entries if id(entry) not in before]
                 remote.entries.clear()
                 remote.here.clear()
-                kept = install(
+                kept_aside = install(
                     entries, fresh, into, memory, index(), receiver, downloaded
                 )
-                if kept:
-                    owners = note_displaced(memory, into, kept, index())
+                if kept_aside:
+                    owners = note_displaced(memory, into, kept_aside, index())
             forget_displaced(memory)
             receiver.clean()
         if staging.parent == into:
@@ -205,7 +205,7 @@ def fetch(
         return Fetched(
             files=sum(entry.kind != "d" for entry in entries),
             bytes=sum(entry.size for entry in entries),
-            kept_aside=kept,
+            kept_aside=kept_aside,
             refused=refused,
             missing=remote.missing,
             digest=digest or manifest.digest(entries),
@@ -376,7 +376,7 @@ def _lock(into: Path, memory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reporting_held() -> Iterator[None]:
-    """Turn errors of local files into OutputsHeld, so that the box is kept."""
+    """Raise errors of local files as OutputsHeld, so that the box is kept."""
     try:
         yield
     except OSError as error:

@@ -49,10 +49,10 @@ def install(
         Installer(into, index, ledger, receiver.fd, downloaded.staged)
     ) as installer:
         installer.install(entries, downloaded.blocks)
-    ledger.settle(entries)
+    ledger.mark_installed(entries)
     ledger.save()
     index.save()
-    return installer.kept
+    return installer.kept_aside
 
 
 class Installer:
@@ -60,7 +60,7 @@ class Installer:
     Moves files from the staging directory to their paths below *into*.
 
     If the user has changed the file at a path, that file gets another name first;
-    *kept* lists its path and its new name.
+    *kept_aside* lists its path and its new name.
 
     Args:
         staging: The open staging directory.
@@ -84,7 +84,7 @@ class Installer:
         self._staged = staged
         self._writer = FolderWriter(self._into, self._clear)
         self._new_folders: set[bytes] = set()
-        self.kept: list[tuple[bytes, bytes]] = []
+        self.kept_aside: list[tuple[bytes, bytes]] = []
 
     def install(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
         """
@@ -206,7 +206,7 @@ class Installer:
             free = name + b"~%d" % count
         os.rename(name, free, src_dir_fd=folder, dst_dir_fd=folder)
         above = path.rpartition(b"/")[0]
-        self.kept.append((path, above + b"/" + free if above else free))
+        self.kept_aside.append((path, above + b"/" + free if above else free))
 
     def _all_ours(self, path: bytes) -> bool:
         scanned = manifest.scan(

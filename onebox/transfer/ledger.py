@@ -56,7 +56,7 @@ class Ledger:
                 if mark not in marks:
                     self._table.put(entry.path, b"\0".join([*marks, mark]))
 
-    def settle(self, entries: Iterable[Entry]) -> None:
+    def mark_installed(self, entries: Iterable[Entry]) -> None:
         """Store that these entries are installed: each has one mark from now on."""
         for entry in entries:
             if entry.kind != "d":
@@ -107,7 +107,7 @@ class LastFetch:
 
 
 def note_displaced(
-    memory: Path, into: Path, kept: Iterable[tuple[bytes, bytes]], index: Index
+    memory: Path, into: Path, kept_aside: Iterable[tuple[bytes, bytes]], index: Index
 ) -> dict[bytes, str]:
     """
     Record for each box where its displaced outputs are now.
@@ -115,7 +115,7 @@ def note_displaced(
     Args:
         memory: The memory folder of the box whose outputs were installed.
 
-        kept: The paths that were moved out of the way, each with its new name.
+        kept_aside: The paths that were moved out of the way, each with its new name.
 
     Returns:
         For each of these paths that held outputs of another box, the name of that box.
@@ -126,7 +126,7 @@ def note_displaced(
         if folder != memory and folder.is_dir()
     ]
     owners = {}
-    for path, now in kept:
+    for path, now in kept_aside:
         for folder, ledger in others:
             moved = _moved_entries(into, now, path, index)
             if moved and all(ledger.is_ours(entry) for entry in moved):

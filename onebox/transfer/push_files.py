@@ -8,7 +8,6 @@ connection raises `ConnectionLost`; the same call over a new channel continues t
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ def difference(
         conversation.compare(entries)
         if conversation.equal:
             return None
-        differing = set(conversation.settle)
+        differing = set(conversation.without_contents)
         for offer in conversation.offers:
             if not _is_equal(root, offer, hash_index):
                 differing.add(offer.entry.path)
@@ -179,10 +178,10 @@ class _Conversation:
     One exchange of manifests with the box.
 
     After `compare`, *equal* is whether the box has the same files. If it is False,
-    *offers* are files to send, *settle* are entries that the box can create or change
-    without file contents, and *gone* are files of an earlier push that are not selected
-    any more. *digest* is the digest of the local manifest with the hashes that are
-    known; "" if no hash is known.
+    *offers* are files to send, *without_contents* are entries that the box can create
+    or change without file contents, and *gone* are files of an earlier push that are
+    not selected any more. *digest* is the digest of the local manifest with the hashes
+    that are known; "" if no hash is known.
     """
 
     def __init__(
@@ -190,7 +189,7 @@ class _Conversation:
     ) -> None:
         self.channel = channel
         self.gone: list[bytes] = []
-        self.settle: list[bytes] = []
+        self.without_contents: list[bytes] = []
         self.offers: list[FileOffer] = []
         self.equal = False
         self.digest = ""
@@ -260,8 +259,8 @@ class _Conversation:
                 self.gone.append(path)
             elif entry is None:
                 raise Hostile(f"{show(path)} was not pushed")
-            elif kind == "settle":
-                self.settle.append(path)
+            elif kind == "change":
+                self.without_contents.append(path)
             else:
                 self.offers.append(answers.offer(entry, offered))
 
@@ -314,7 +313,7 @@ class _Contents:
             # When the box refuses the push, it closes the further connections and sends
             # the refusal on the first one. The refusal is the better error, so it is
             # read, which raises it.
-            if stripe is not self._channel and self._has_frame(wait=2):
+            if stripe is not self._channel and self._channel.has_frame(wait=2):
                 self._conversation.next_frame()
             raise
         extra = self._connections.count(len(payload), self._meter.left)
@@ -323,12 +322,9 @@ class _Contents:
             self._stripes.add(extra.channel)
 
     def _moved(self, count: int) -> None:
-        # A frame from the box while contents are being sent can only be a refusal.
-        if self._meter.moved(count) and self._has_frame(wait=0):
+        # While contents are being sent, the box sends keep-alives and refusals only.
+        if self._meter.moved(count) and self._channel.has_frame():
             self._conversation.next_frame()
-
-    def _has_frame(self, wait: float) -> bool:
-        return bool(select.select([self._channel.wire.read_fd], [], [], wait)[0])
 
 
 def _is_equal(root: Path, offer: FileOffer, index: Index) -> bool:

@@ -16,14 +16,13 @@ from onebox.errors import OutputsHeld
 from onebox.remote.answers import ScanResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.repositories import repositories, repository_of
+from onebox.transfer.output_links import find_links_leading_out
 
 # The name of the staging folder in the folder that is fetched into. It is used if the
 # memory folder is on another disk (see `fetch_outputs._staging`).
 STAGING = ".onebox-incoming"
 # Outputs are never written to top-level files or folders with these names.
 NOT_OUTPUTS = (b".onebox", STAGING.encode())
-# Linux follows this many links before it reports a loop.
-MOST_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,9 @@ def request_manifest(
     )
     entries = without(entries, [*excluded, *(entry.path for entry in in_repositories)])
     nowhere = frozenset(result.nowhere)
-    dangling = [p for p in leads_out(entries) if p in nowhere] if nowhere else []
+    dangling = (
+        [p for p in find_links_leading_out(entries) if p in nowhere] if nowhere else []
+    )
     entries = without(entries, dangling)
     # Set-user-id and similar bits are dropped, because a job on the box must not give
     # programs more rights here.
@@ -175,16 +176,6 @@ def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
     """Return the entries that are at none of these paths."""
     removed = frozenset(paths)
     return [e for e in entries if e.path not in removed] if removed else entries
-
-
-def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
-    """
-    Return the links that lead out of the tree, each with its target.
-
-    A link may lead out directly or through other links.
-    """
-    links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
-    return {path: links[path] for path in sorted(links) if not _stays(path, links)}
 
 
 def _receive(
@@ -239,36 +230,3 @@ def _excluded(
         elif not with_repositories and find_repository(entry.path) is not None:
             in_repositories.append(entry)
     return excluded, in_repositories
-
-
-def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
-    """
-    Return whether the place to which a link leads is inside the tree.
-
-    Other links on the way are followed, too.
-    """
-    here: list[bytes] = []
-    ahead = path.split(b"/")[::-1]
-    followed = 0
-    while ahead:
-        part = ahead.pop()
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            if not here:
-                return False
-            here.pop()
-            continue
-        here.append(part)
-        target = links.get(b"/".join(here))
-        if target is None:
-            continue
-        followed += 1
-        # This many links form a loop. It leads nowhere, so it does not leave the tree.
-        if followed > MOST_LINKS:
-            return True
-        if target.startswith(b"/"):
-            return False
-        here.pop()
-        ahead.extend(target.split(b"/")[::-1])
-    return True

@@ -222,7 +222,7 @@ def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
     ]
     for entry in scanned.entries:
         if entry.kind == "l":
-            if _leaves(entry.path, entry.target):
+            if _leads_out_of_project(entry.path, entry.target):
                 path = show(entry.path)
                 warnings.append(f"{path} is a link that leads out of the project")
         # A file that is readable for all users, as most are, needs no system call.
@@ -261,7 +261,7 @@ def _below(path: bytes, top: bytes) -> bool:
     return not top or path == top or path.startswith(top + b"/")
 
 
-def _leaves(path: bytes, target: bytes) -> bool:
+def _leads_out_of_project(path: bytes, target: bytes) -> bool:
     """Return whether a link with this target leads out of the project."""
     place = os.path.normpath(os.path.join(os.path.dirname(path), target))
     return place.startswith((b"/", b"../")) or place == b".."

@@ -123,8 +123,10 @@ def test_a_process_in_an_exec_is_found_by_its_mark() -> None:
     with subprocess.Popen(["sh", "-c", again], env=environ) as process:
         try:
             mark = f"MARK={environ['MARK']}"
-            until(lambda: processes.marked(mark))
-            assert all(processes.marked(mark) == [process.pid] for _ in range(100))
+            until(lambda: processes.with_variables(mark))
+            assert all(
+                processes.with_variables(mark) == [process.pid] for _ in range(100)
+            )
         finally:
             process.kill()
 

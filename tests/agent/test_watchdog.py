@@ -14,7 +14,7 @@ import pytest
 
 from onebox.agent import watchdog as watchdog_module
 from onebox.agent.box import Box
-from onebox.agent.jobs import state
+from onebox.agent.jobs import job_state
 from onebox.agent.watchdog import Watchdog
 from tests.agent.test_jobs import follow, run
 from tests.fakes.agent_box import AgentBox, until
@@ -170,7 +170,7 @@ def test_a_quiet_job_keeps_the_box_on(agent_box: AgentBox, clock: Clock) -> None
     clock.seconds += 1000
     assert watchdog.reason_to_power_off() == ""
     go_on.touch()
-    until(lambda: not state.running(watchdog.box))
+    until(lambda: not job_state.running(watchdog.box))
     clock.seconds += 99
     assert watchdog.reason_to_power_off() == ""
     clock.seconds += 1

@@ -28,7 +28,7 @@ def test_gap_counts_for_the_offset_and_is_not_printed(tmp_path: Path) -> None:
         log.add(b"more")
         log.skip(1 << 40)
         log.add(b"tail")
-        log.settle()
+        log.flush()
     with JobLog(path) as log:
         assert 12 + 7 + (1 << 40) == log.size
 
@@ -116,7 +116,7 @@ def test_copy_of_a_log_stays_within_its_limit(
     with JobLog(path, limit=limit) as log:
         for number in range(100):
             log.add(bytes([number]) * piece)
-        log.settle()
+        log.flush()
     with JobLog(path, limit=limit) as log:
         assert 100 * piece == log.size
     seen = printed(path)

@@ -20,7 +20,7 @@ from onebox.agent.files import manifest, manifest_exchange
 from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
-from tests.fakes import cutter
+from tests.fakes import batcher, cutter
 from tests.fakes.agent_box import AgentBox
 
 LARGE = 12 << 20
@@ -87,6 +87,11 @@ class SyncedProject:
     def connect_with_cut(self, direction: str, limit: int) -> AgentChannel:
         """Return a channel that breaks after *limit* bytes in a direction."""
         command = [sys.executable, cutter.__file__, direction, str(limit)]
+        return AgentChannel([*command, *self.box.command("serve")])
+
+    def connect_in_batches(self, *, beats: bool) -> AgentChannel:
+        """Return a channel on which frames of the agent arrive together."""
+        command = [sys.executable, batcher.__file__, "beats" if beats else ""]
         return AgentChannel([*command, *self.box.command("serve")])
 
 

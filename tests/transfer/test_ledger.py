@@ -19,7 +19,7 @@ def test_both_versions_of_an_interrupted_install_count_as_fetched(
     project.fetch()
     ours = ledger.Ledger(project.memory)
     before = manifest.Entry(b"out/a", "f", 0o644, 1, 0, b"", sha256(b"1"))
-    ours.settle([before])
+    ours.mark_installed([before])
     ours.add([before._replace(sha=sha256(b"2"))])
     ours.save()
     project.job("out/a", b"3")
@@ -37,14 +37,14 @@ def test_ledger_is_appended_to_and_does_not_grow_forever(
     ]
     project.memory.mkdir()
     ours = ledger.Ledger(project.memory)
-    ours.settle(entries)
+    ours.mark_installed(entries)
     ours.save()
     file = project.memory / "fetched.ledger"
     sizes = [file.stat().st_size]
     for at in range(1, 150):
         entries[7] = entries[7]._replace(sha=sha256(b"%d" % -at))
         ours = ledger.Ledger(project.memory)
-        ours.settle(entries)
+        ours.mark_installed(entries)
         ours.save()
         sizes.append(file.stat().st_size)
 
@@ -64,7 +64,7 @@ def test_ledger_cut_anywhere_keeps_its_earlier_rows(project: SyncedProject) -> N
     ]
     project.memory.mkdir()
     ours = ledger.Ledger(project.memory)
-    ours.settle(entries)
+    ours.mark_installed(entries)
     ours.save()
     file = project.memory / "fetched.ledger"
     before = file.stat().st_size

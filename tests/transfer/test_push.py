@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import shutil
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import BoxFailed, ConnectionLost, InputError
+from onebox.remote.channel import AgentError
 from onebox.transfer import install, push_files
 from tests.transfer.synced_project import (
     LARGE,
@@ -271,6 +273,39 @@ def test_push_larger_than_the_disk_is_refused_before_it_starts(
 
     with pytest.raises(BoxFailed, match="bytes free"):
         project.push()
+
+
+def test_keep_alives_of_the_box_do_not_stop_a_push(project: SyncedProject) -> None:
+    """A keep-alive that arrives while contents are sent is skipped."""
+    project.write("big", os.urandom(LARGE))
+
+    with project.connect_in_batches(beats=True) as link:
+
+        def wait_for_keep_alive(*numbers: int) -> None:
+            select.select([link.wire.read_fd], [], [], 60)
+
+        push_files.push(
+            link, project.root, project.paths(), project.index, wait_for_keep_alive
+        )
+
+    assert project.difference() is None
+
+
+def test_refusal_that_arrives_with_the_plan_ends_the_push_at_once(
+    project: SyncedProject,
+) -> None:
+    """If the box refuses the push after it has sent its plan, no contents are sent."""
+    project.write("big", os.urandom(LARGE))
+    # The record cannot be written, because a folder has its name.
+    (project.box.root / "files" / "pushed" / "full").mkdir(parents=True)
+
+    with (
+        project.connect_in_batches(beats=False) as link,
+        pytest.raises(AgentError, match="directory"),
+    ):
+        project.push(link)
+
+    assert link.moved < LARGE // 2
 
 
 def test_names_that_differ_only_in_case_or_accents_are_listed() -> None:

@@ -30,27 +30,27 @@ class PushPlan(NamedTuple):
     """
     The changes that make the work folder equal to *entries*.
 
-    *offers* are the files whose contents must be received. *settle* are the entries
-    that differ but need no contents: folders, links, and files of which only the mode
-    differs. *gone* are the paths that must be removed.
+    *offers* are the files whose contents must be received. *without_contents* are the
+    other entries that differ: folders, links, and files of which only the mode differs.
+    *gone* are the paths that must be removed.
     """
 
     entries: List[Entry]
     offers: Dict[bytes, FileOffer]
-    settle: List[Entry]
+    without_contents: List[Entry]
     gone: List[bytes]
 
     def rows(self) -> Iterator[List[Any]]:
         """Yield the plan as rows for the client."""
         for path in self.gone:
             yield [text(path), "gone"]
-        for entry in self.settle:
-            yield [text(entry.path), "settle"]
+        for entry in self.without_contents:
+            yield [text(entry.path), "change"]
         for path, offer in self.offers.items():
             yield [text(path), "lack", *offer.to_json()]
 
 
-class Push:
+class IncomingPush:
     """
     One push to this box.
 
@@ -95,9 +95,9 @@ class Push:
                 # its place.
                 same_content = offer is None or offer.whole
                 if mine is not None and same_content and mine.mode != entry.mode:
-                    plan.settle.append(entry)
+                    plan.without_contents.append(entry)
             elif mine is None or not manifest.same(mine, entry):
-                plan.settle.append(entry)
+                plan.without_contents.append(entry)
         return plan
 
     def check_space(self, plan: PushPlan, receiver: Receiver) -> None:
@@ -169,7 +169,7 @@ class Push:
 
         for path in reversed(plan.gone):
             writer.remove(path)
-        _settle(writer, plan, receiver.fd)
+        _change_without_contents(writer, plan, receiver.fd)
         receiver.receive(frames, plan.offers, land, take=move_to_staging)
         for entry in reversed(plan.entries):
             if entry.kind == "d":
@@ -220,7 +220,9 @@ def push_lock(box: Box) -> Iterator[None]:
         os.close(fd)
 
 
-def _settle(writer: FolderWriter, plan: PushPlan, staging: int) -> None:
+def _change_without_contents(
+    writer: FolderWriter, plan: PushPlan, staging: int
+) -> None:
     """Create folders and links, and set the modes of files that need no contents."""
     for entry in plan.entries:
         if entry.kind == "d":
@@ -230,7 +232,7 @@ def _settle(writer: FolderWriter, plan: PushPlan, staging: int) -> None:
             # `_change` sets the folder's own mode at the end.
             if mode & 0o700 != 0o700:
                 os.fchmod(fd, mode | 0o700)
-    for entry in plan.settle:
+    for entry in plan.without_contents:
         if entry.kind == "l":
             writer.link(entry.path, entry.target, staging)
         elif entry.kind == "f":

@@ -18,7 +18,7 @@ from ..file_names import check_path, raw
 from . import manifest
 from .manifest import Entry
 
-# Like Linux, `resolve` follows at most this many links, and then assumes a loop.
+# Like Linux, onebox follows at most this many links on a path, and then assumes a loop.
 MOST_LINKS = 40
 
 

@@ -110,8 +110,8 @@ class ContentReader:
                     if previous is None:
                         raise Hostile("%s is not here" % show(entry.path))
                     hasher.add_digests(previous.digests(begin, length))
-                    kept = previous.keep(self._fd, begin, length, self._moved)
-                    complete = kept and complete
+                    has_range = previous.keep(self._fd, begin, length, self._moved)
+                    complete = has_range and complete
                 else:
                     self._copy(hasher, begin, length)
                 at = begin + length

@@ -51,7 +51,7 @@ BUFFERED = 8 << 20
 SAMPLE = 1 << 14
 # A block is compressed only if its size shrinks to less than this share.
 WORTH = 0.9
-# Such a callback counts transferred bytes.
+# A callback that counts transferred bytes.
 Moved = Callable[[int], object]
 Send = Callable[[bytes, bytes], None]
 

@@ -25,7 +25,7 @@ of the other.
 client sends bucket hashes with times in a D frame, and only the entries in *buckets*,
 which differ, are sent. A link to a path that is no output is replaced by what it leads
 to, unless *into_project* is set and the client has that path as it was pushed.
-*nowhere* lists the links that lead to no file or folder. *outputs_changed* tells
+*nowhere* lists the links that lead to no file or folder. *outputs_changed* is
 whether any output differs from what was pushed. *changed_outside* counts the new or
 changed files outside of the outputs. They are searched only if *search_outside* is
 "always", or if it is "if-empty" and no output has changed.
@@ -46,7 +46,7 @@ from .. import protocol
 from ..box import Box
 from ..file_names import Hostile, brief, check_path, raw, text
 from . import manifest, manifest_exchange
-from .apply_push import Push, push_lock, receiver_for
+from .apply_push import IncomingPush, push_lock, receiver_for
 from .collect_outputs import OutputCollector, retargeted, root_path
 from .content_stream import Compressor, FileOffer
 from .hash_index import Index
@@ -67,7 +67,7 @@ def push(
             stack.enter_context(push_lock(box))
         kind = "restored" if request.get("kind") == "restored" else "pushed"
         frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
-        push = Push(box, kind, Pulse(channel, box))
+        push = IncomingPush(box, kind, Pulse(channel, box))
         stack.callback(push.save_index)
         present = push.present
         hashes = _receive_hashes(frames)
@@ -145,7 +145,7 @@ def scan(
             # For a root that is a link, `outputs.places` has only the link's target,
             # so the roots themselves are added.
             places = {*outputs.places, *map(root_path, request["roots"])}
-            outside = changes.outside(places)
+            outside = changes.changed_outside(places)
         return {
             "buckets": differing,
             "missing": outputs.missing,

@@ -14,7 +14,7 @@ from . import block_hashes
 from .block_hashes import BIG, BLOCK, DIGEST, HashSum
 from .key_value_file import KeyValueFile
 
-# Long work calls this often, to keep the connection to the client alive.
+# A function that long work calls often, to keep the connection to the client alive.
 Alive = Callable[[], None]
 # This is the size, mtime and ctime of a file. One of them changes whenever the file is
 # written.

@@ -9,7 +9,7 @@ import stat
 from typing import Callable, Container, Dict, Iterator, List, NamedTuple, Tuple
 
 from ..box import Box, read, replace_file
-from ..jobs import state
+from ..jobs import job_state
 from . import manifest
 from .hash_index import Index, Unstable, hash_file
 from .manifest import Entry
@@ -104,7 +104,7 @@ class ChangesSincePush:
             return False
         return not any(map(self._differs, manifest.below(self._work, path)))
 
-    def outside(self, places: Container[bytes]) -> List[bytes]:
+    def changed_outside(self, places: Container[bytes]) -> List[bytes]:
         """
         Return the paths of new and changed files that are not at or below *places*.
 
@@ -118,16 +118,16 @@ class ChangesSincePush:
         walked = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
         changed = {path for path in unreadable if not _is_tool_file(path)}
         changed.update(filter(self._differs, walked.paths))
-        return [*sorted(changed), *sorted(self._in_home())]
+        return [*sorted(changed), *sorted(self._new_in_home())]
 
-    def _in_home(self) -> Iterator[bytes]:
+    def _new_in_home(self) -> Iterator[bytes]:
         """
         Yield the new files in the home folder.
 
         Files are new if they have changed since the first job was started. Files from
         the image of the box are older.
         """
-        since = state.first_start(self._box)
+        since = job_state.first_start(self._box)
         home = os.fsencode(self._box.home)
         work = os.path.relpath(self._work, home)
         # Hidden folders are skipped, because they hold the settings and caches of

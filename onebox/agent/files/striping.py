@@ -161,7 +161,7 @@ class Pulse:
         self._next = time.monotonic() + PULSE_SECONDS
         self._beat()
         channel = self._channel
-        while channel.peek() in b"PL" and self._has_frame():
+        while channel.next_kind() in (b"P", b"L"):
             kind, payload = channel.receive()
             if kind == b"P":
                 touch(self._lease)
@@ -169,19 +169,6 @@ class Pulse:
                 self._add_stripe(payload)
             else:
                 raise protocol.Refused("order", "a stripe outside of a transfer")
-
-    def _has_frame(self) -> bool:
-        """
-        Return whether the next frame has begun to arrive and is for this class.
-
-        That is a keep-alive or the name of a new stripe. This does not wait.
-        """
-        channel = self._channel
-        if not channel.peek():
-            if not select.select([channel.read_fd], [], [], 0)[0]:
-                return False
-            channel.fill()
-        return channel.peek() in (b"P", b"L")
 
 
 def stripe(

@@ -83,15 +83,15 @@ def read(directory: str) -> Optional[ExitRecord]:
 def pack(record: ExitRecord) -> bytes:
     """Encode a record; its list of survivors is shortened until it fits."""
     names = record.survivors
-    kept = len(names)
+    count = len(names)
     while True:
-        if kept < len(names):
-            rest = "and %d more" % (len(names) - kept)
-            record = record._replace(survivors=(*names[:kept], rest))
+        if count < len(names):
+            rest = "and %d more" % (len(names) - count)
+            record = record._replace(survivors=(*names[:count], rest))
         body = json.dumps(record._asdict(), separators=(",", ":")).encode("ascii")
-        if len(body) <= SIZE - 10 or not kept:
+        if len(body) <= SIZE - 10 or not count:
             break
-        kept -= 1
+        count -= 1
     body = body.ljust(SIZE - 10)
     return body + b" %08x\n" % zlib.crc32(body)
 

@@ -14,8 +14,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from .. import processes
 from ..box import Box
 from ..protocol import Channel, Refused
-from . import exec, log_stream, metrics, state, supervisor
-from .state import StopOrder
+from . import exec, job_state, log_stream, metrics, supervisor
+from .job_state import StopOrder
 
 # A job inherits these variables from the agent's own environment.
 INHERITED = re.compile(
@@ -33,25 +33,23 @@ def start(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]
     Raises `Refused` while another job runs.
     """
     job = str(request.get("job"))
-    if not state.JOB.fullmatch(job):
+    if not job_state.JOB.fullmatch(job):
         raise Refused("argument", "a job cannot be called %r" % job)
     plan = _plan(box, job, request)
     os.makedirs(box.path("jobs"), mode=0o700, exist_ok=True)
     with _start_lock(box) as guard:
-        existing = state.jobs(box)
+        existing = job_state.jobs(box)
         if job not in existing:
             _make_room(channel, box, existing)
             _make_directories(box, request)
-            problem = supervisor.detach(box, plan, guard)
-            if problem:
-                raise Refused("start", "job %s did not start: %s" % (job, problem))
-    return {"job": job, "state": state.read(box, job).state}
+            supervisor.detach(box, plan, guard)
+    return {"job": job, "state": job_state.read(box, job).state}
 
 
 def status(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the status of a job, by default of the latest."""
     job = request.get("job")
-    return _status(box, state.latest(box) if job is None else str(job))
+    return _status(box, job_state.latest(box) if job is None else str(job))
 
 
 def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -63,7 +61,7 @@ def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
         size = os.fstat(fd).st_size
         # A client may have received the whole log before a power cut shortened it. So
         # if the job has ended, an offset beyond the end of the log is accepted.
-        limit = size if state.read(box, job).state == "running" else sys.maxsize
+        limit = size if job_state.read(box, job).state == "running" else sys.maxsize
         if not isinstance(offset, int) or not 0 <= offset <= limit:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
         os.lseek(fd, min(offset, size), os.SEEK_SET)
@@ -76,13 +74,13 @@ def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
 def cancel(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     """Stop a job and all its processes; answer when they have ended."""
     job = _existing_job(box, request)
-    state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
-    while state.read(box, job).state == "running":
+    job_state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
+    while job_state.read(box, job).state == "running":
         log_stream.listen(channel, box, 0.02)
     # The supervisor may have died after it received the order. Then the processes of
     # the job are ended here.
-    if state.read(box, job).state == "lost":
-        _end_strays(channel, box, job, state.grace(box, job))
+    if job_state.read(box, job).state == "lost":
+        _end_strays(channel, box, job, job_state.grace(box, job))
     return _status(box, job)
 
 
@@ -91,16 +89,16 @@ OPS = {"start": start, "job": status, "follow": follow, "cancel": cancel}
 
 def _status(box: Box, job: Optional[str]) -> Dict[str, Any]:
     """Return the answer to `job`: the job's state, record, log size, latest sample."""
-    now = state.read(box, job) if job else state.JobState("none")
+    now = job_state.read(box, job) if job else job_state.JobState("none")
     directory = box.path("jobs", job or "")
-    begun = state.read_start(directory)
+    begun = job_state.read_start(directory)
     sample = metrics.latest(directory)
     return {
         "job": job,
         "state": now.state,
         "record": now.record._asdict() if now.record else None,
         "why": now.why,
-        "alive": now.state == "lost" and bool(state.strays(box, str(job))),
+        "alive": now.state == "lost" and bool(job_state.strays(box, str(job))),
         "started": begun.at if begun else None,
         "log_bytes": _size_and_age(directory, "log")[0],
         "sample": sample._asdict() if sample else None,
@@ -121,8 +119,8 @@ def _existing_job(box: Box, request: Dict[str, Any]) -> str:
     """Return the requested job, by default the latest. Raises `Refused`."""
     job = request.get("job")
     if job is None:
-        job = state.latest(box)
-    if job is None or state.read(box, str(job)).state == "none":
+        job = job_state.latest(box)
+    if job is None or job_state.read(box, str(job)).state == "none":
         raise Refused("job", "there is no job %s on this box" % (job or "yet"))
     return str(job)
 
@@ -134,7 +132,7 @@ def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     """Return what to run. Raises `Refused` if the request is invalid."""
     env = _strings(request, "env")
     secrets = _strings(request, "secrets")
-    grace = request.get("cancel_grace", state.GRACE)
+    grace = request.get("cancel_grace", job_state.GRACE)
     max_log = request.get("max_log", 0)
     shell, argv = request.get("shell"), request.get("argv")
     if not isinstance(grace, (int, float)) or grace < 0:
@@ -228,14 +226,14 @@ def _make_room(channel: Channel, box: Box, existing: List[str]) -> None:
 
     Raises `Refused` if another job runs.
     """
-    busy = state.running(box)
+    busy = job_state.running(box)
     if busy:
         raise Refused("busy", "job %s is running" % busy)
     for name in os.listdir(box.path("jobs")):
         if name.startswith(".new-"):
             _discard(box.path("jobs", name))
     for job in existing:
-        if state.read(box, job).state == "lost":
+        if job_state.read(box, job).state == "lost":
             _end_strays(channel, box, job, 0.0)
 
 
@@ -266,10 +264,10 @@ def _end_strays(channel: Channel, box: Box, job: str, grace: float) -> None:
     After *grace* seconds, SIGKILL is sent to those that are left.
     """
     end = time.monotonic() + grace
-    left = state.strays(box, job)
+    left = job_state.strays(box, job)
     processes.terminate(left)
     while left and time.monotonic() < end + supervisor.UNKILLABLE:
         if time.monotonic() >= end:
             processes.send(signal.SIGKILL, left)
         log_stream.listen(channel, box, 0.05)
-        left = state.strays(box, job)
+        left = job_state.strays(box, job)

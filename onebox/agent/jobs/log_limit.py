@@ -4,7 +4,7 @@ Limit the size of a job's log: keep its beginning and its latest part.
 The job itself writes to the log, so no byte of the log can be moved. Instead, a hole
 in the file frees the middle of the log, and every offset stays valid. The file
 `gap.json` holds the range of the hole, and is written before the hole is made. A
-reader checks `gap.json` after each read, and so never takes the zeros of the hole for
+reader checks `gap.json` after each read, and so never treats the zeros of the hole as
 output.
 """
 

@@ -12,7 +12,7 @@ from typing import Callable, List, Optional
 from .. import protocol
 from ..box import Box, touch
 from ..protocol import CHUNK, Channel
-from . import exit_record, log_limit, metrics, state
+from . import exit_record, job_state, log_limit, metrics
 
 # Output that is printed within this many seconds is sent together.
 GATHER = 0.003
@@ -80,7 +80,7 @@ def _stream(
                 channel.send_json(b"S", sample._asdict())
             # A supervisor that was killed leaves no exit record. Only its lock, which
             # is free then, shows that the job is over.
-            over = state.read(box, job).state != "running"
+            over = job_state.read(box, job).state != "running"
         else:
             over = os.path.exists(os.path.join(directory, exit_record.NAME))
         # After `over` is set, the loop reads without waiting until nothing is left.

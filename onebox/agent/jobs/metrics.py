@@ -12,8 +12,8 @@ from ..box import boottime, cpus, disk_space, memory, read
 
 # The history has one sample a second for the first half hour. After that the pause
 # doubles after every 600 samples, so that two weeks are less than 8,000 lines.
-FIRST = 1800
-THEN = 600
+SAMPLES_EACH_SECOND = 1800
+SAMPLES_PER_PAUSE = 600
 LATEST = "latest"
 WIDTH = 512
 HISTORY = "samples.jsonl"
@@ -67,9 +67,9 @@ class Sampler:
         self._cpus = cpus()
         self._started = boottime()
         self._before = (time.monotonic(), _busy())
-        self._kept = 0
-        self._keep_at = 0.0
-        self._count_at = 0.0
+        self._stored = 0
+        self._store_at = 0.0
+        self._list_at = 0.0
         self._job_memory = 0
 
     def take(self) -> None:
@@ -81,10 +81,10 @@ class Sampler:
             # The line has a fixed width. So it is overwritten in place, and the file
             # is never empty.
             _write(os.path.join(self._directory, LATEST), line.rjust(WIDTH), 0)
-            if sample.seconds >= self._keep_at:
+            if sample.seconds >= self._store_at:
                 _write(os.path.join(self._directory, HISTORY), line, os.O_APPEND)
-                self._keep_at = sample.seconds + pause_after(self._kept) - 0.5
-                self._kept += 1
+                self._store_at = sample.seconds + pause_after(self._stored) - 0.5
+                self._stored += 1
         except OSError:
             return
 
@@ -114,7 +114,7 @@ class Sampler:
         )
 
     def _measure_job_memory(self, now: float) -> int:
-        if now >= self._count_at:
+        if now >= self._list_at:
             began = time.process_time()
             job = processes.descendants(self._ancestor, processes.all_processes())
             self._job_memory = sum(process.memory for process in job)
@@ -124,7 +124,7 @@ class Sampler:
                 self.largest = processes.name(largest) or self.largest
             # Listing thousands of processes is not cheap. The pause before the next
             # listing limits the cost to half a percent of one CPU.
-            self._count_at = now + 200 * (time.process_time() - began) - 0.5
+            self._list_at = now + 200 * (time.process_time() - began) - 0.5
         return self._job_memory
 
 
@@ -136,9 +136,13 @@ def latest(directory: str) -> Optional[Sample]:
         return None
 
 
-def pause_after(kept: int) -> float:
-    """Return the pause in seconds before the next sample, after *kept* older ones."""
-    return 1.0 if kept < FIRST else 2.0 ** (1 + (kept - FIRST) // THEN)
+def pause_after(stored: int) -> float:
+    """Return the pause in seconds before the next sample, after *stored* older ones."""
+    return (
+        1.0
+        if stored < SAMPLES_EACH_SECOND
+        else 2.0 ** (1 + (stored - SAMPLES_EACH_SECOND) // SAMPLES_PER_PAUSE)
+    )
 
 
 def oom_kills() -> int:

@@ -21,15 +21,16 @@ from typing import Any, Dict, List, Optional
 
 from .. import processes
 from ..box import Box, boottime, disk_space, sync_folder, touch
-from . import exec, exit_record, log_limit, metrics, state
+from ..protocol import Refused
+from . import exec, exit_record, job_state, log_limit, metrics
 from .exit_record import ExitRecord
 
 # All times are in seconds.
 TICK = 1.0
 HEARTBEAT = 10.0
-# Processes that the main process left running have SETTLE to end by themselves, and
-# then LEFTOVER_GRACE to end after SIGTERM.
-SETTLE = 0.3
+# Processes that the main process left running have LEFTOVER_WAIT to end by themselves,
+# and then LEFTOVER_GRACE to end after SIGTERM.
+LEFTOVER_WAIT = 0.3
 LEFTOVER_GRACE = 2.0
 # During a shutdown the job may receive SIGTERM this long before the supervisor does.
 SHUTDOWN_SKEW = 1.0
@@ -40,9 +41,9 @@ BALLAST = 64 << 20
 FULL = 1 << 20
 
 
-def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
+def detach(box: Box, plan: exec.JobPlan, guard: int) -> None:
     """
-    Start a supervisor that outlives this process; return why it failed, or "".
+    Start a supervisor that outlives this process. Raises `Refused` if it fails.
 
     The plan contains secrets, so it reaches the supervisor by fork, and not through a
     pipe or a file. The supervisor holds *guard*, the lock on starting jobs, until its
@@ -65,9 +66,9 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
     os.waitpid(child, 0)
     with os.fdopen(read_end, "rb") as pipe:
         report = pipe.read()
-    if report == b"ready":
-        return ""
-    return report.decode("utf-8", "replace") or "its supervisor died at once"
+    if report != b"ready":
+        why = report.decode("utf-8", "replace") or "its supervisor died at once"
+        raise Refused("start", "job %s did not start: %s" % (plan.job, why))
 
 
 class _Supervisor:
@@ -120,8 +121,8 @@ class _Supervisor:
         )
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _save(fresh, "spec.json", self.plan.spec)
-        at = state.next_start(self.box, time.time())
-        start = state.Start(os.getpid(), self.box.boot_id, at)
+        at = job_state.next_start(self.box, time.time())
+        start = job_state.Start(os.getpid(), self.box.boot_id, at)
         _save(fresh, "started.json", start._asdict())
         self.log = os.open(
             os.path.join(fresh, "log"),
@@ -249,7 +250,7 @@ class _Supervisor:
 
     def stop(self) -> None:
         """Send SIGTERM to the job, and note the stop order's cause and grace."""
-        order = state.read_stop_order(self.directory)
+        order = job_state.read_stop_order(self.directory)
         grace = self.plan.grace if order.grace is None else order.grace
         kill_at = time.monotonic() + grace
         self.kill_at = min(self.kill_at, kill_at) if self.cause else kill_at
@@ -261,7 +262,7 @@ class _Supervisor:
         family = processes.descendants(os.getpid(), processes.all_processes())
         found = {process.pid for process in family}
         if not self.reaper:
-            found.update(state.strays(self.box, self.plan.job))
+            found.update(job_state.strays(self.box, self.plan.job))
         if not found and sys.platform != "linux":
             return processes.group(self.main)
         return sorted(found)
@@ -273,7 +274,7 @@ class _Supervisor:
         Return the command lines of those that did not end by themselves.
         """
         if not self.cause:
-            left = self.wait_for_family(SETTLE)
+            left = self.wait_for_family(LEFTOVER_WAIT)
         # If a stop order has arrived, even just now, its full grace applies.
         if self.cause:
             left = self.wait_for_family(self.kill_at - time.monotonic())
@@ -297,7 +298,7 @@ class _Supervisor:
             # with its child. But a supervisor that is a subreaper adopts that child,
             # and so sees that it still has children.
             unseen = not left and children and self.reaper
-            over = time.monotonic() >= (end + SETTLE if unseen else end)
+            over = time.monotonic() >= (end + LEFTOVER_WAIT if unseen else end)
             if over or not (left or unseen):
                 return left
             self.wait(0.02)

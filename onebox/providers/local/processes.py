@@ -67,7 +67,7 @@ def marked(box: str) -> set[int]:
     """
     mark = f"{MARK}={box}"
     if _HAS_PROC:
-        return set(processes.marked(mark))
+        return set(processes.with_variables(mark))
     # The `ps` of BSD and macOS shows the environment of a process to its owner.
     listing = _ps("-axEww", "-o", "pid=,command=")
     found = {

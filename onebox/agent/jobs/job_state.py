@@ -2,7 +2,7 @@
 The state of jobs, read from their directories.
 
 A job's state is never stored. It follows from the exit record and from the lock that
-the job's supervisor holds, so any process can tell it at any time.
+the job's supervisor holds, so any process can read it at any time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class JobState(NamedTuple):
     """
     The state of a job: "none", "running", "exited" or "lost".
 
-    *record* is set if the job exited. *why* says why a job is "lost".
+    *record* is set if the job exited. *why* is the reason for a "lost" job.
     """
 
     state: str
@@ -176,7 +176,7 @@ def read_start(directory: str) -> Optional[Start]:
 
 def strays(box: Box, job: str) -> List[int]:
     """Return the pids of the processes whose environment names this box and job."""
-    return processes.marked("ONEBOX_JOB=" + job, "ONEBOX_BOX=" + box.id)
+    return processes.with_variables("ONEBOX_JOB=" + job, "ONEBOX_BOX=" + box.id)
 
 
 def _start_time(box: Box, job: str) -> float:
