@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from onebox import formatting
 from onebox.agent.files.manifest import Entry
-from onebox.jobs import run_history
-from onebox.jobs.run_history import Account, EarlierBox
+from onebox.jobs import run_record
+from onebox.jobs.run_record import Account, EarlierBox
 from onebox.providers.costs import MACHINE, total
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
@@ -301,11 +301,11 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     """
     box = receipt.box
     rates = {MACHINE: box.price_per_hour, **box.extras_per_hour}
-    costs = {name: run_history.cost(rate, lifetime) for name, rate in rates.items()}
+    costs = {name: run_record.cost(rate, lifetime) for name, rate in rates.items()}
     earlier = _earlier_boxes(receipt)
     if earlier:
         costs["earlier boxes"] = total(
-            run_history.cost(each.price, each.seconds) for each in earlier
+            run_record.cost(each.price, each.seconds) for each in earlier
         )
     count = receipt.outputs.bytes if receipt.outputs is not None else 0
     rate = box.egress_per_gb
@@ -323,7 +323,7 @@ def bill(receipt: Receipt, lifetime: float) -> str:
     text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
     hourly = total([box.on_demand_per_hour, *box.extras_per_hour.values()])
     boxes = [(hourly, lifetime), *((each.on_demand, each.seconds) for each in earlier)]
-    on_demand = total(run_history.cost(rate, lived) for rate, lived in boxes)
+    on_demand = total(run_record.cost(rate, lived) for rate, lived in boxes)
     if box.spot and on_demand:
         text += f" · on demand it would have been {formatting.money(on_demand)}"
     if earlier:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
-from onebox.jobs import client, follow, run_history
+from onebox.jobs import client, follow, run_record
 from onebox.remote.answers import JobStatus
 
 if TYPE_CHECKING:
@@ -28,6 +28,6 @@ def perform(context: BoxContext) -> None:
         )
         status = JobStatus.parse(answer, latest.job)
         record = client.exit_record(status)
-        run_history.record_end(context, status.job, record)
+        run_record.record_end(context, status.job, record)
         line.end("", f"{latest.job}: {follow.describe(record)}")
     context.screen.note("then: inv fetch teardown")

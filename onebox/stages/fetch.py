@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import client, receipt, run_history
+from onebox.jobs import client, receipt, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
 from onebox.stages import held_outputs
@@ -172,7 +172,7 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
             f"job {latest.job} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial fetches them as they are",
         )
-    run_history.record_end(context, latest.job, latest.record)
+    run_record.record_end(context, latest.job, latest.record)
     client.fetch_log(context, box, latest)
     return latest.record
 
@@ -334,7 +334,7 @@ def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     """Stop the machine that read the disk, and warn if the job was cut off."""
     latest = client.latest(context)
     power.power_off(context, box)
-    if latest is not None and (latest.cause or "poweroff") in run_history.NOT_BY_ITSELF:
+    if latest is not None and (latest.cause or "poweroff") in run_record.NOT_BY_ITSELF:
         context.screen.warn(
             f"job {latest.job} did not end by itself: these are the outputs that its "
             "disk held"

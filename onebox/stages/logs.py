@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
 from onebox.errors import JobFailed, Lost, UsageError
-from onebox.jobs import client, follow, history, log, receipt, run_history
+from onebox.jobs import client, finished_jobs, follow, log, receipt, run_record
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -23,7 +23,7 @@ def perform(context: BoxContext) -> None:
         JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
     """
     if context.box is None:
-        finished = history.last(context)
+        finished = finished_jobs.latest(context)
         if finished is not None:
             _replay(context, finished)
             return
@@ -37,17 +37,17 @@ def perform(context: BoxContext) -> None:
     with suppress(FileNotFoundError):
         shown = log.replay(path, context.screen.output, context.screen.output_gone)
     context.chain.stage, context.chain.job_state = "run", "started"
-    run = run_history.read(context)
+    run = run_record.read(context)
     run_id = run.id if run is not None and run.has(job_id) else job_id
     record = follow.watch(context, box, job_id, run=run_id, shown=shown)
     receipt.keep(context, box, job_id, record)
-    run_history.record_end(context, job_id, record)
+    run_record.record_end(context, job_id, record)
     context.screen.note("then: inv fetch teardown")
     if record.code:
         raise JobFailed(record.code)
 
 
-def _replay(context: BoxContext, finished: history.FinishedJob) -> None:
+def _replay(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
     """
     Print the local log of a finished job.
 

@@ -23,8 +23,8 @@ from onebox.errors import (
     Preempted,
     ProviderError,
 )
-from onebox.jobs import checkpoints, client, preemption, run_history
-from onebox.jobs.run_history import Run
+from onebox.jobs import checkpoints, client, preemption, run_record
+from onebox.jobs.run_record import Run
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
 from onebox.stages import provision, push, salvage
@@ -46,12 +46,12 @@ def resume_or_begin(
     Args:
         last_job: The status of the latest job on this box, None if there is none.
     """
-    run = run_history.read(context)
+    run = run_record.read(context)
     if run is None or run.ended or run.command != command or not run.attempts:
         return Run(command), False
     if last_job is None:
         return run, True
-    unended = last_job.state == "lost" or last_job.cause in run_history.NOT_BY_ITSELF
+    unended = last_job.state == "lost" or last_job.cause in run_record.NOT_BY_ITSELF
     if run.has(last_job.job) and unended:
         return run, False
     return Run(command), False
@@ -83,7 +83,7 @@ def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> s
         return "--only restarts nothing"
     if attempts > limits.retries:
         return f"[limits] retries = {limits.retries}"
-    spent = run_history.account(run, box).cost
+    spent = run_record.account(run, box).cost
     if limits.max_cost is None:
         return ""
     hourly = box.offer.hourly
@@ -115,7 +115,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
     while True:
         attempts += 1
         # `max_cost` limits all attempts together, so the cost so far is counted.
-        context.chain.spent_before = run_history.account(run, box).cost
+        context.chain.spent_before = run_record.account(run, box).cost
         try:
             provision.perform(context)
             push.perform(context)
@@ -183,7 +183,7 @@ def is_superseded(context: BoxContext, box: Box) -> bool:
 
     That is so if the job has ended in a later attempt, on another box.
     """
-    run = run_history.read(context)
+    run = run_record.read(context)
     if run is None or not run.ended:
         return False
     # The box of the last attempt is not superseded, because it may hold the only copy

@@ -1,4 +1,4 @@
-"""Decide whether the job runs, and start the attempts to run it (see `attempts`)."""
+"""Decide whether the job runs; `run_attempts` then runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
-from onebox.stages import attempts, fetch, image, preemption_recovery, push
+from onebox.stages import fetch, image, preemption_recovery, push, run_attempts
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def reason(context: BoxContext) -> str | None:
     if image_reason:
         return f"image: {image_reason}"
     boot_image = image.find(context)
-    current = attempts.result_inputs(
+    current = run_attempts.result_inputs(
         context, push.digest(context), boot_image.id if boot_image else ""
     )
     before = last_receipt.key or {}
@@ -94,7 +94,7 @@ def perform(
     context.lock()
     box = bring_up.wait_until_ready(context)
     shell_line = (line or configured_command(context)) if argv is None else None
-    command = attempts.Command(argv, shell_line, secret_values(context), configured)
+    command = run_attempts.Command(argv, shell_line, secret_values(context), configured)
     unfetched_job = _unfetched_job(context, command.line)
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
     if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
@@ -109,12 +109,12 @@ def perform(
         preemption_recovery.restore(context, run, box)
     if detach:
         with context.chain.timed("run"):
-            run = attempts.record_attempt(context, command, run, box)
-            attempts.start(context, command, run, box)
+            run = run_attempts.record_attempt(context, command, run, box)
+            run_attempts.start(context, command, run, box)
         context.invocation.keep = context.invocation.detached = True
         _print_detached(context, box, run.job)
         return None
-    return attempts.run_all(context, command, run, box)
+    return run_attempts.run_all(context, command, run, box)
 
 
 def configured_command(context: BoxContext) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import delete, power
 from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
-from onebox.jobs import checkpoints, client, run_history
-from onebox.jobs.run_history import Run
+from onebox.jobs import checkpoints, client, run_record
+from onebox.jobs.run_record import Run
 from onebox.providers.values import Box
 from onebox.stages import fetch
 from onebox.transfer import fetch_outputs
@@ -129,8 +129,8 @@ def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
     if latest is None or latest.job.startswith("image-"):
         return True
     job_id = latest.job
-    run_history.record_end(context, job_id, latest.record)
-    run, record = run_history.read(context), context.store.record
+    run_record.record_end(context, job_id, latest.record)
+    run, record = run_record.read(context), context.store.record
     if run is not None and run.has(job_id) and not run.ended:
         line.doing(f"fetching from {box.id}")
         client.fetch_log(context, box, latest)

@@ -20,7 +20,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import checkpoints, client, receipt, run_history
+from onebox.jobs import checkpoints, client, receipt, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import fetch, held_outputs, preemption_recovery
@@ -234,8 +234,8 @@ def _remove(
 
 def _end_run(context: BoxContext) -> None:
     """Forget the attempts at a job; print a note if the job had not ended."""
-    run = run_history.read(context)
-    run_history.forget(context)
+    run = run_record.read(context)
+    run_record.forget(context)
     if run is not None and run.attempts and not run.ended:
         pull = checkpoints.pulls(context).latest(run.id)
         kept = "" if pull is None else "; its checkpoints stay in .onebox/checkpoints"
@@ -313,7 +313,7 @@ def _remove_superseded(context: BoxContext) -> None:
 
     The box of the last attempt stays.
     """
-    run, record = run_history.read(context), context.store.record
+    run, record = run_record.read(context), context.store.record
     if context.chain.receipt is None or run is None or not run.attempts[1:]:
         return
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from onebox.jobs import receipt
 from onebox.jobs.receipt import OutputCount, Peak, Receipt, ReceiptBox
-from onebox.jobs.run_history import Account, EarlierBox
+from onebox.jobs.run_record import Account, EarlierBox
 
 BOX = ReceiptBox(
     id="ob-1",

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
-from onebox.jobs import client, preemption, receipt, run_history
+from onebox.jobs import client, preemption, receipt, run_record
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
-from onebox.jobs.run_history import Run
+from onebox.jobs.run_record import Run
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
@@ -87,7 +87,7 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
         job_into="" if usual else context.recorded_into,
         discarded=False,
     )
-    return run_history.write(context, run.with_attempt(job_id, box))
+    return run_record.write(context, run.with_attempt(job_id, box))
 
 
 def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
@@ -104,7 +104,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             outputs=[path for path in output_roots(context) if path.endswith("/")],
         )
     except (UsageError, AgentError):
-        run_history.withdraw(context, run)
+        run_record.withdraw(context, run)
         context.chain.job_state = ""
         raise
     context.chain.job_state = "started"
@@ -133,15 +133,13 @@ def _run_attempt(
     except (Lost, Preempted) as error:
         if not preemption.preemption_reason(context, box):
             raise
-        run = run_history.write(context, run.with_end(time.time() - began, ended=False))
+        run = run_record.write(context, run.with_end(time.time() - began, ended=False))
         refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
         if refusal:
             raise preemption_recovery.given_up(context, run, box, refusal) from error
         return run, None
     ended_by_itself = preemption.ended_by_itself(context, box, record)
-    run = run_history.write(
-        context, run.with_end(record.seconds, ended=ended_by_itself)
-    )
+    run = run_record.write(context, run.with_end(record.seconds, ended=ended_by_itself))
     job_receipt = _make_receipt(context, command, run, box, record)
     refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
     if not ended_by_itself:
@@ -158,7 +156,7 @@ def _run_attempt(
         preempted = preemption.preemption_reason(context, box, ended=True)
         if refusal or record.code or not preempted:
             raise
-    run = run_history.write(context, run.with_end(record.seconds, ended=False))
+    run = run_record.write(context, run.with_end(record.seconds, ended=False))
     return run, None
 
 
@@ -177,7 +175,7 @@ def _make_receipt(
         run.job,
         command.line,
         record,
-        attempts=run_history.account(run, box),
+        attempts=run_record.account(run, box),
         key=key,
     )
 

@@ -1,8 +1,8 @@
 """
-The attempts of one run: a command, and every job that was started for it.
+The record of one run: its command, and every job that was started for it.
 
-The attempts are stored beside the box's record and not in it. The record is emptied
-when the box is removed, but the attempts are still needed after a preemption.
+It is stored beside the box's record and not in it. The box's record is emptied when
+the box is removed, but the record of the run is still needed after a preemption.
 """
 
 from __future__ import annotations
