@@ -163,6 +163,6 @@ def left_by_record(context: BoxContext) -> str:
         return "stopped; no box of this line is left"
     return (
         f"stopped; {context.title} ({record.box}) is left, "
-        f"{formatting.rate(record.price)}, powers itself off at "
+        f"{formatting.rate(record.hourly)}, powers itself off at "
         f"{formatting.clock(record.deadline, time.time())}"
     )

@@ -184,17 +184,19 @@ def _title(offer: Offer, priced: str) -> list[str]:
 
 def _price(offer: Offer, priced: str) -> str:
     """Return an offer's hourly price, its age, and what spot saves."""
-    if offer.price is None or offer.price == 0:
-        return formatting.rate(offer.price)
+    if offer.machine_price is None or offer.machine_price == 0:
+        return formatting.rate(offer.machine_price)
     if offer.priced:
         priced = f"{formatting.age(time.time() - offer.priced)} ago"
-    text = f"{formatting.rate(offer.price)} {priced}"
+    text = f"{formatting.rate(offer.machine_price)} {priced}"
     if not offer.spot:
         return text
     text = f"spot {text}"
-    if offer.on_demand:
-        saved = 100 * (1 - offer.price / offer.on_demand)
-        text += f"  (on demand {formatting.money(offer.on_demand)}, -{saved:.0f} %)"
+    if offer.machine_on_demand:
+        saved = 100 * (1 - offer.machine_price / offer.machine_on_demand)
+        text += (
+            f"  (on demand {formatting.money(offer.machine_on_demand)}, -{saved:.0f} %)"
+        )
     return text
 
 
@@ -211,7 +213,7 @@ def _cost_lines(
     """
     hours = max(deadline - context.now(), 0) / 3600
     off = f"powers itself off at {formatting.clock(deadline, context.now())}"
-    if offer.price == 0:
+    if offer.machine_price == 0:
         return [f"{off}, whatever happens here"]
     ceiling = formatting.money(_product(offer.hourly, hours))
     ceiling += _dearer(offer, others, hours)

@@ -323,7 +323,9 @@ def _local_name(context: BoxContext, path: str) -> str:
 
 def _describe_rescue(box: Box) -> str:
     offer = box.offer
-    highest = offer.hourly if offer.on_demand is None else offer.hourly_on_demand
+    highest = (
+        offer.hourly if offer.machine_on_demand is None else offer.hourly_on_demand
+    )
     return (
         f"only the disk of {box.id} is left: reading it needs another machine, "
         f"{offer.type} at up to {formatting.rate(highest)}, while it runs"

@@ -222,7 +222,7 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
                 next="inv fetch, then inv run",
             )
         stopped = current is not None and current.state == "stopped"
-        if current is not None and stopped and current.offer.price == 0:
+        if current is not None and stopped and current.offer.machine_price == 0:
             saved = _read_free_disk(context, run, current, line)
         if current is not None and not saved:
             # The record names this box until the next box is created. If this command

@@ -400,8 +400,8 @@ class TestLastPrices:
         one = make_offer("m6a.xlarge", 0.19, spot=spot)
         price_cache.complete(context, [one])
         self.make_prices_older(line, days * 86400)
-        (found,) = price_cache.complete(context, [replace(one, price=None)])
-        assert (found.price == 0.19) == used
+        (found,) = price_cache.complete(context, [replace(one, machine_price=None)])
+        assert (found.machine_price == 0.19) == used
 
     def test_damaged_price_file_is_ignored(self, line: Line) -> None:
         """Whatever the file contains, a box can be created."""
@@ -411,7 +411,7 @@ class TestLastPrices:
         )
         context = line.type()
         one = make_offer("m6a.xlarge", None)
-        assert price_cache.complete(context, [one])[0].price is None
+        assert price_cache.complete(context, [one])[0].machine_price is None
 
     def price_file(self, line: Line) -> Path:
         """Return the file of the last prices."""
@@ -428,6 +428,6 @@ class TestLastPrices:
         """Return the same offers without prices."""
         extras = tuple(Cost(one.label, None) for one in EXTRAS)
         return [
-            replace(one, price=None, on_demand=None, extras=extras)
+            replace(one, machine_price=None, machine_on_demand=None, extras=extras)
             for one in line.cloud.found
         ]

@@ -62,7 +62,7 @@ def fits(offer: Offer, requirements: Requirements) -> bool:
 
 def price(offer: Offer) -> float:
     """Return an offer's price for sorting: an unknown price comes last."""
-    return math.inf if offer.price is None else offer.price
+    return math.inf if offer.machine_price is None else offer.machine_price
 
 
 def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
@@ -89,7 +89,11 @@ def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
 def show(offer: Offer) -> str:
     """Return a type with its size, and its price if that is known, for a message."""
     size = f"{offer.cpus} vCPU, {formatting.byte_count(offer.memory)}"
-    cost = "" if offer.price is None else f", {formatting.rate(offer.price)}"
+    cost = (
+        ""
+        if offer.machine_price is None
+        else f", {formatting.rate(offer.machine_price)}"
+    )
     return f"{offer.type} ({size}{cost})"
 
 
