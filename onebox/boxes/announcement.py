@@ -13,7 +13,6 @@ from onebox.boxes.offers import (
     deadline,
     find,
     is_allowed,
-    rank,
     why_unpriced,
 )
 from onebox.errors import UsageError
@@ -118,7 +117,8 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
         expected is None
         or announced.dearer_accepted
         or offer.spot != expected.spot
-        or rank(offer) <= rank(expected)
+        or offer.hourly == expected.hourly
+        or offer.cost_order < expected.cost_order
         or price_limits != (None, None, None)
         or not context.screen.can_ask
     ):

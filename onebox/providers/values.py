@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -90,6 +91,19 @@ class Offer:
     def hourly(self) -> float | None:
         """Return the total hourly cost, None if a part is unknown."""
         return costs.total(part.hourly for part in self.parts)
+
+    @property
+    def cost_order(self) -> tuple[float, float]:
+        """
+        Return the key that sorts offers by hourly cost; unknown costs come last.
+
+        The machine's price orders offers whose total is unknown or equal.
+        """
+        unknown = math.inf
+        return (
+            unknown if self.hourly is None else self.hourly,
+            unknown if self.machine_price is None else self.machine_price,
+        )
 
     @property
     def hourly_on_demand(self) -> float | None:
