@@ -65,8 +65,8 @@ def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
     Return the offers, best first.
 
     Spot offers come first, then the order of the types that the user named decides,
-    then the hourly cost, then the size. Offers that are equal in all of these stay in the
-    order of the user's regions and zones.
+    then the hourly cost, then the size. Offers that are equal in all of these stay in
+    the order of the user's regions and zones.
     """
     named = {name: place for place, name in enumerate(requirements.types)}
     return sorted(
