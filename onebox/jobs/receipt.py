@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from onebox import formatting
 from onebox.agent.files.manifest import Entry
 from onebox.jobs import run_record
-from onebox.jobs.run_record import Account, EarlierBox
+from onebox.jobs.run_record import EarlierBox, RunTotals
 from onebox.providers.costs import MACHINE, total
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
@@ -112,7 +112,7 @@ class Receipt:
     peak: Peak
     log_bytes: int
     log_gone: int
-    attempts: Account | None = None
+    attempts: RunTotals | None = None
     key: Mapping[str, str] | None = None
     outputs: OutputCount | None = None
     costs: Mapping[str, float | None] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class Receipt:
             account = dict(document["attempts"])
             earlier = tuple(EarlierBox(**box) for box in account.pop("earlier"))
             jobs = tuple(account.pop("jobs"))
-            values["attempts"] = Account(**account, jobs=jobs, earlier=earlier)
+            values["attempts"] = RunTotals(**account, jobs=jobs, earlier=earlier)
         if "outputs" in values:
             values["outputs"] = OutputCount(**document["outputs"])
         return cls(**values)
@@ -153,7 +153,7 @@ def make(
     command: str,
     record: ExitRecord,
     *,
-    attempts: Account | None = None,
+    attempts: RunTotals | None = None,
     key: Mapping[str, str] | None = None,
 ) -> Receipt:
     """Return the receipt of a job that has ended."""

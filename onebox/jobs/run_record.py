@@ -69,7 +69,7 @@ class EarlierBox:
 
 
 @dataclass(frozen=True)
-class Account:
+class RunTotals:
     """
     The sum over all attempts of a run, up to now.
 
@@ -179,13 +179,13 @@ def withdraw(context: BoxContext, run: Run) -> None:
         forget(context)
 
 
-def account(run: Run, box: Box) -> Account:
+def account(run: Run, box: Box) -> RunTotals:
     """Return the total time and cost of all attempts; *box* is the present box."""
     earlier = run.earlier(box.id)
     current = EarlierBox(box.offer.hourly, None, time.time() - box.created)
     costs = [cost(each.hourly, each.seconds) for each in (*earlier, current)]
     known = [each for each in costs if each is not None]
-    return Account(
+    return RunTotals(
         jobs=tuple(attempt.job for attempt in run.attempts),
         boxes=len(costs),
         seconds=round(sum(attempt.seconds for attempt in run.attempts), 3),

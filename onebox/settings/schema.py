@@ -121,7 +121,7 @@ SIZES = (
 
 
 @dataclass(frozen=True)
-class Image(Table):
+class ImageTable(Table):
     """
     The environment of the job.
 
@@ -221,7 +221,7 @@ class Image(Table):
 
 
 @dataclass(frozen=True)
-class Push(Table):
+class PushTable(Table):
     """The files that are copied to the box; paths are relative to the project."""
 
     code: tuple[str, ...] = setting(
@@ -243,7 +243,7 @@ class Push(Table):
 
 
 @dataclass(frozen=True)
-class Run(Table):
+class RunTable(Table):
     """The job; *secrets* are names of variables, *cancel_grace* is in seconds."""
 
     command: str | None = setting(
@@ -287,7 +287,7 @@ class Run(Table):
 
 
 @dataclass(frozen=True)
-class Fetch(Table):
+class FetchTable(Table):
     """
     The files that are copied back; *every* is in seconds.
 
@@ -328,7 +328,7 @@ class Fetch(Table):
 
 
 @dataclass(frozen=True)
-class Limits(Table):
+class LimitsTable(Table):
     """The limits at which onebox stops. Money is in USD; None means no limit."""
 
     max_hours: float = setting(
@@ -421,11 +421,11 @@ class Settings(Table):
     spot: bool | None = setting(
         BOOLEAN, None, "true", "Use spot capacity; if not set, as the size does."
     )
-    image: Image = subtable(Image)
-    push: Push = subtable(Push)
-    run: Run = subtable(Run)
-    fetch: Fetch = subtable(Fetch)
-    limits: Limits = subtable(Limits)
+    image: ImageTable = subtable(ImageTable)
+    push: PushTable = subtable(PushTable)
+    run: RunTable = subtable(RunTable)
+    fetch: FetchTable = subtable(FetchTable)
+    limits: LimitsTable = subtable(LimitsTable)
 
     @property
     def wants_spot(self) -> bool:

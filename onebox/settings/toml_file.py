@@ -56,7 +56,7 @@ def error(source: str, label: str, problem: str) -> ConfigError:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TomlEntry:
     """A value of the file. If *value* is None, the entry is the start of a table."""
 
     path: TomlPath
@@ -74,7 +74,7 @@ class Malformed(ValueError):
         self.problem = problem
 
 
-def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[Entry]]:
+def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[TomlEntry]]:
     """
     Return the name and the entries of onebox.toml, in the order of its lines.
 
@@ -94,7 +94,7 @@ def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[Entry]]:
         raise error(f"{name}:{problem.line}", problem.label, problem.problem) from None
 
 
-def parse(text: str) -> list[Entry]:
+def parse(text: str) -> list[TomlEntry]:
     """
     Return the entries of a TOML text, in the order of its lines.
 
@@ -121,7 +121,7 @@ def parse(text: str) -> list[Entry]:
             "type",
         ) from None
     entries = [
-        Entry(path, value, _line(path, lines)) for path, value in _flat((), tree)
+        TomlEntry(path, value, _line(path, lines)) for path, value in _flat((), tree)
     ]
     return sorted(entries, key=lambda entry: (entry.line, len(entry.path)))
 

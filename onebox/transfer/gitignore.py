@@ -31,7 +31,7 @@ CLASSES = {
 }
 
 
-class Rule(NamedTuple):
+class IgnoreRule(NamedTuple):
     """
     A line of a `.gitignore` file.
 
@@ -54,7 +54,7 @@ def tracked_without_git(base: bytes, tops: Iterable[bytes]) -> set[bytes]:
     """
     files: set[bytes] = set()
     for top in tops:
-        rules: list[tuple[int, list[Rule]]] = []
+        rules: list[tuple[int, list[IgnoreRule]]] = []
         folder = b""
         for part in top.split(b"/") if top else ():
             rules = [*rules, (len(folder), read_rules(os.path.join(base, folder)))]
@@ -70,7 +70,7 @@ def tracked_without_git(base: bytes, tops: Iterable[bytes]) -> set[bytes]:
     return files
 
 
-def read_rules(folder: bytes) -> list[Rule]:
+def read_rules(folder: bytes) -> list[IgnoreRule]:
     """Return the rules of a folder's `.gitignore` file, the last one first."""
     try:
         fd = os.open(os.path.join(folder, b".gitignore"), os.O_RDONLY | os.O_NOFOLLOW)
@@ -86,7 +86,7 @@ def read_rules(folder: bytes) -> list[Rule]:
     return [rule for rule in reversed(rules) if rule is not None]
 
 
-def parse_rule(line: str) -> Rule | None:
+def parse_rule(line: str) -> IgnoreRule | None:
     """Return a line's rule; None for a comment, an empty line or an invalid pattern."""
     if line.startswith("#"):
         return None
@@ -101,7 +101,7 @@ def parse_rule(line: str) -> Rule | None:
     pattern = translate(line[1:] if line.startswith("/") else line, whole_path)
     if pattern is None:
         return None
-    return Rule(pattern, include, folders_only, whole_path)
+    return IgnoreRule(pattern, include, folders_only, whole_path)
 
 
 def translate(glob: str, whole_path: bool) -> re.Pattern[str] | None:
@@ -149,7 +149,10 @@ def translate(glob: str, whole_path: bool) -> re.Pattern[str] | None:
 
 
 def _walk(
-    base: bytes, top: bytes, rules: list[tuple[int, list[Rule]]], files: set[bytes]
+    base: bytes,
+    top: bytes,
+    rules: list[tuple[int, list[IgnoreRule]]],
+    files: set[bytes],
 ) -> None:
     """
     Add the files below a folder to *files*.
@@ -176,7 +179,9 @@ def _walk(
                     files.add(path)
 
 
-def _excluded(path: bytes, folder: bool, rules: list[tuple[int, list[Rule]]]) -> bool:
+def _excluded(
+    path: bytes, folder: bool, rules: list[tuple[int, list[IgnoreRule]]]
+) -> bool:
     name = path.rpartition(b"/")[2].decode("latin-1")
     for length, lines in reversed(rules):
         below = path[length + 1 if length else 0 :].decode("latin-1")

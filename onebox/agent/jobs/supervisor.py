@@ -20,7 +20,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from .. import processes
-from ..box import Box, boottime, disk_space, sync_folder, touch
+from ..box import BoxConfig, boottime, disk_space, sync_folder, touch
 from . import exec, exit_record, log_limit, metrics, state
 from .exit_record import ExitRecord
 
@@ -40,7 +40,7 @@ BALLAST = 64 << 20
 FULL = 1 << 20
 
 
-def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
+def detach(box: BoxConfig, plan: exec.JobPlan, guard: int) -> str:
     """
     Start a supervisor that outlives this process; return why it failed, or "".
 
@@ -54,7 +54,7 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
         try:
             os.setsid()
             if os.fork() == 0:
-                _Supervisor(box, plan, write_end, guard).run()
+                _JobSupervisor(box, plan, write_end, guard).run()
         finally:
             # The traceback goes to stderr, which is a file in the job's directory by
             # now.
@@ -70,8 +70,10 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
     return report.decode("utf-8", "replace") or "its supervisor died at once"
 
 
-class _Supervisor:
-    def __init__(self, box: Box, plan: exec.JobPlan, ready: int, guard: int) -> None:
+class _JobSupervisor:
+    def __init__(
+        self, box: BoxConfig, plan: exec.JobPlan, ready: int, guard: int
+    ) -> None:
         self.box = box
         self.plan = plan
         self.ready = ready
