@@ -160,7 +160,7 @@ def left_by_record(context: BoxContext) -> str:
     """Return a sentence about the box that is left, without asking the provider."""
     record = context.store.record
     if not record.box:
-        return "stopped; no box of this line is left"
+        return "stopped; no box of this command is left"
     return (
         f"stopped; {context.title} ({record.box}) is left, "
         f"{formatting.rate(record.hourly)}, powers itself off at "

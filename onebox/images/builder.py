@@ -60,33 +60,35 @@ class Builder:
         """Show a line for a step while the block runs, and record how long it took."""
         began = time.monotonic()
         try:
-            with self.context.screen.stage(f"  {name}") as line:
-                yield line
+            with self.context.screen.stage(f"  {name}") as stage_line:
+                yield stage_line
         finally:
             self.seconds[name] = time.monotonic() - began
 
     def boot(self) -> None:
         """Wait until the builder is reachable and its first boot has ended."""
         offer = self.box.offer
-        with self.step("boot") as line:
-            self.box = bring_up.wait_and_prepare(self.context, self.box, line.doing)
-            line.doing("waiting until its first boot has ended")
+        with self.step("boot") as stage_line:
+            self.box = bring_up.wait_and_prepare(
+                self.context, self.box, stage_line.doing
+            )
+            stage_line.doing("waiting until its first boot has ended")
             on_box(self.context, self.box, sanitize.prepare)
             rate = formatting.rate(offer.hourly)
-            line.end("", f"{self.box.id}, {offer.type}, {rate}")
+            stage_line.end("", f"{self.box.id}, {offer.type}, {rate}")
 
     def push(self) -> None:
         """Push the recipe's files, again if they have changed during the push."""
         context = self.context
-        with self.step("push") as line:
+        with self.step("push") as stage_line:
             for _ in range(PUSHES):
                 self.inputs = recipe.inputs(context)
                 context.call_resuming(
-                    lambda channel: self._push(channel, line), self.box
+                    lambda channel: self._push(channel, stage_line), self.box
                 )
                 if recipe.inputs(context) == self.inputs:
                     break
-            line.end("", formatting.count(len(recipe.files(context)), "file"))
+            stage_line.end("", formatting.count(len(recipe.files(context)), "file"))
 
     def run(self, name: str, title: str, argv: Sequence[str]) -> None:
         """
@@ -130,9 +132,11 @@ class Builder:
             self.seconds[name] = time.monotonic() - began
         duration = formatting.seconds(self.seconds[name])
         if not record.code:
-            context.screen.line(f"  {name}", "done", duration, title)
+            context.screen.print_stage(f"  {name}", "done", duration, title)
             return
-        context.screen.line(f"  {name}", "failed", duration, f"exit {record.code}")
+        context.screen.print_stage(
+            f"  {name}", "failed", duration, f"exit {record.code}"
+        )
         raise self.log.failure(f"{title} failed with exit {record.code}")
 
     def save(self, name: str) -> Image:
@@ -141,16 +145,16 @@ class Builder:
         hello: Hello = context.call_resuming(
             lambda channel: Hello.parse(channel.request("hello")), self.box
         )
-        with self.step("clean") as line:
+        with self.step("clean") as stage_line:
             warn_of_secrets(context, self.box)
             on_box(context, self.box, partial(sanitize.clean, keep_box=False))
             context.forget_connection()
-            line.doing(f"stopping {self.box.id}")
+            stage_line.doing(f"stopping {self.box.id}")
             context.provider.stop(self.box)
             removed = sanitize.describe(system=context.provider.own_system)
-            line.end("", removed)
-        with self.step("save") as line:
-            line.doing("saving the disk")
+            stage_line.end("", removed)
+        with self.step("save") as stage_line:
+            stage_line.doing("saving the disk")
             image = snapshot.new_image(
                 context,
                 self.box.tags,
@@ -160,14 +164,14 @@ class Builder:
                 base=self.inputs["base"],
             )
             saved = snapshot.save(context, self.box, image, self.inputs)
-            line.end("", f"{saved.id}, {catalog.stored_size(saved)}")
+            stage_line.end("", f"{saved.id}, {catalog.stored_size(saved)}")
         return saved
 
-    def _push(self, channel: AgentChannel, line: StageLine) -> None:
+    def _push(self, channel: AgentChannel, stage_line: StageLine) -> None:
         context = self.context
         index = self.log.path.with_suffix(".index")
         paths = recipe.files(context)
-        push_files.push(channel, context.root, paths, index, line.progress)
+        push_files.push(channel, context.root, paths, index, stage_line.progress)
 
 
 class Log:
@@ -234,11 +238,11 @@ def build(
             image = builder.save(context.settings.project)
     except BaseException:
         duration = formatting.seconds(time.monotonic() - began)
-        context.screen.line("image", "failed", duration, why)
+        context.screen.print_stage("image", "failed", duration, why)
         raise
     duration = formatting.seconds(time.monotonic() - began)
     detail = f"built: {why}; {catalog.stored_size(image)}"
-    context.screen.line("image", "done", duration, detail)
+    context.screen.print_stage("image", "done", duration, detail)
     return image
 
 

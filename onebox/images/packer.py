@@ -155,11 +155,11 @@ def _build_in_cloud(
             adopted = snapshot.adopt(context, artifact, image, inputs)
     except BaseException:
         duration = formatting.seconds(time.monotonic() - began)
-        context.screen.line("image", "failed", duration, why)
+        context.screen.print_stage("image", "failed", duration, why)
         raise
     duration = formatting.seconds(time.monotonic() - began)
     detail = f"built by Packer: {why}; {artifact}"
-    context.screen.line("image", "done", duration, detail)
+    context.screen.print_stage("image", "done", duration, detail)
     return adopted
 
 
@@ -204,9 +204,9 @@ def _run(
     duration = formatting.seconds(time.time() - began)
     packer_program.warn_of_leftovers(context, lines)
     if code:
-        context.screen.line("  packer", "failed", duration, f"exit {code}")
+        context.screen.print_stage("  packer", "failed", duration, f"exit {code}")
         raise _failure(log, f"{template.name} failed", lines)
-    context.screen.line("  packer", "done", duration, template.name)
+    context.screen.print_stage("  packer", "done", duration, template.name)
     artifact = packer_output.artifact(lines)
     if not artifact and not template.on_a_box:
         manifest = context.root / packer_output.MANIFEST

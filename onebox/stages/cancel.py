@@ -17,11 +17,11 @@ def perform(context: BoxContext) -> None:
     box = bring_up.wait_until_ready(context)
     latest = client.latest(context)
     if latest is None or not latest.runs:
-        context.screen.line("cancel", "done", "up to date", "no job is running")
+        context.screen.print_stage("cancel", "done", "up to date", "no job is running")
         return
-    with context.screen.stage("cancel") as line:
+    with context.screen.stage("cancel") as stage_line:
         grace = context.settings.run.cancel_grace
-        line.doing(f"{latest.job}: SIGTERM, then SIGKILL after {grace:g} s")
+        stage_line.doing(f"{latest.job}: SIGTERM, then SIGKILL after {grace:g} s")
         answer = context.call_resuming(
             lambda channel: channel.request("cancel", job=latest.job, cause="cancel"),
             box,
@@ -29,5 +29,5 @@ def perform(context: BoxContext) -> None:
         status = JobStatus.parse(answer, latest.job)
         record = client.exit_record(status)
         run_record.record_end(context, status.job, record)
-        line.end("", f"{latest.job}: {follow.describe(record)}")
+        stage_line.end("", f"{latest.job}: {follow.describe(record)}")
     context.screen.note("then: inv fetch teardown")

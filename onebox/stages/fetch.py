@@ -73,15 +73,19 @@ def perform(
     with (
         power.off_again_if_it_fails(context, box),
         context.chain.timed("fetch"),
-        context.screen.stage("fetch") as line,
+        context.screen.stage("fetch") as stage_line,
     ):
-        box = _bring_up(context, box, line, rescue=rescue)
+        box = _bring_up(context, box, stage_line, rescue=rescue)
         if caller != "run" and not partial:
             ended = _require_ended_job(context, box)
         fetched = _download(
-            context, line, partial, unsafe_links=unsafe_links, unsafe_git=unsafe_git
+            context,
+            stage_line,
+            partial,
+            unsafe_links=unsafe_links,
+            unsafe_git=unsafe_git,
         )
-        _check_complete(context, line, fetched, partial, ended)
+        _check_complete(context, stage_line, fetched, partial, ended)
         if not partial:
             context.store.update(
                 fetched=fetched.digest or "nothing",
@@ -91,7 +95,7 @@ def perform(
             note_folder(context, context.into)
             if caller != "run":
                 receipt.copy_beside(context, context.store.record.job)
-        _end_line(context, line, fetched, partial)
+        _end_line(context, stage_line, fetched, partial)
     if was_stopped and rescue:
         _stop_rescue_machine(context, box)
     elif (
@@ -145,13 +149,15 @@ def fetch_previous(
     return last_job
 
 
-def _bring_up(context: BoxContext, box: Box, line: StageLine, *, rescue: bool) -> Box:
+def _bring_up(
+    context: BoxContext, box: Box, stage_line: StageLine, *, rescue: bool
+) -> Box:
     """Return the box once it is reachable; start it if it is stopped."""
     if box.state != "stopped":
-        return bring_up.wait_until_ready(context, box, line.doing)
+        return bring_up.wait_until_ready(context, box, stage_line.doing)
     if box.disk_only and not rescue:
         raise UsageError(_describe_rescue(box), next="inv fetch --rescue")
-    line.doing(f"starting {box.id} for its outputs")
+    stage_line.doing(f"starting {box.id} for its outputs")
     return power.start(context, box)
 
 
@@ -179,13 +185,13 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
 
 def _download(
     context: BoxContext,
-    line: StageLine,
+    stage_line: StageLine,
     partial: bool,
     *,
     unsafe_links: bool,
     unsafe_git: bool,
 ) -> Fetched:
-    line.doing("listing the outputs on the box")
+    stage_line.doing("listing the outputs on the box")
     receipt.outdate(context, context.store.record.job)
     try:
         fetched: Fetched = context.call_resuming(
@@ -194,7 +200,7 @@ def _download(
                 output_roots(context),
                 context.into,
                 context.fetch_memory,
-                line.progress,
+                stage_line.progress,
                 unsafe_links=unsafe_links,
                 unsafe_git=unsafe_git,
                 into_project=context.into == context.root,
@@ -211,7 +217,7 @@ def _download(
 
 def _check_complete(
     context: BoxContext,
-    line: StageLine,
+    stage_line: StageLine,
     fetched: Fetched,
     partial: bool,
     ended: ExitRecord | None,
@@ -221,13 +227,13 @@ def _check_complete(
     refused = refused or held_outputs.refused_repositories(fetched)
     if refused is not None:
         count = formatting.count(fetched.files, "file")
-        line.end("", f"{count} fetched", mark="failed")
+        stage_line.end("", f"{count} fetched", mark="failed")
         raise refused
     if partial:
         return
     unnamed = held_outputs.unnamed_outputs(context, fetched.changes_outside, ended)
     if unnamed is not None:
-        _end_line(context, line, fetched, partial)
+        _end_line(context, stage_line, fetched, partial)
         raise unnamed
 
 
@@ -289,28 +295,30 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
             f"{context.title} is gone, and these are not in {into}: {missing}",
             next="inv run --keep, then inv fetch",
         )
-    context.screen.line("fetch", "done", "up to date", "run has fetched the outputs")
+    context.screen.print_stage(
+        "fetch", "done", "up to date", "run has fetched the outputs"
+    )
     return fetched
 
 
 def _end_line(
-    context: BoxContext, line: StageLine, fetched: Fetched, partial: bool
+    context: BoxContext, stage_line: StageLine, fetched: Fetched, partial: bool
 ) -> None:
     if not output_roots(context):
-        line.end("nothing to do", "no [fetch] outputs are configured")
+        stage_line.end("nothing to do", "no [fetch] outputs are configured")
         return
     folders = [path for path in output_roots(context) if path not in fetched.missing]
     where = " ".join(_local_name(context, path) for path in folders)
     missing = [p for p in context.settings.fetch.outputs if p in fetched.missing]
     if not fetched.files:
         empty = formatting.first_names(missing) or where
-        line.end("", f"no outputs: {empty} is empty", mark="warn")
+        stage_line.end("", f"no outputs: {empty} is empty", mark="warn")
         return
     count = formatting.count(fetched.files, "file")
     amount = f"{count}, {formatting.byte_count(fetched.bytes)}"
     state = "as they are now" if partial else "verified"
     without = f" (no {formatting.first_names(missing)})" if missing else ""
-    line.end("", f"{amount}, {state} → {where}{without}")
+    stage_line.end("", f"{amount}, {state} → {where}{without}")
 
 
 def _local_name(context: BoxContext, path: str) -> str:

@@ -80,7 +80,7 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     announcement.announce(context)
     if why is None:
         detail = describe_up_to_date(context)
-        context.screen.line("image", "done", "up to date", detail)
+        context.screen.print_stage("image", "done", "up to date", detail)
         image = find(context)
         if image is not None and recipe.title(context):
             snapshot.remember(context, recipe.inputs(context))
@@ -126,22 +126,22 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     image = snapshot.new_image(
         context, box.tags, name, hello.arch, recipe="", base=base
     )
-    with context.chain.timed("image"), context.screen.stage("image") as line:
-        line.doing(f"cleaning {box.id}")
+    with context.chain.timed("image"), context.screen.stage("image") as stage_line:
+        stage_line.doing(f"cleaning {box.id}")
         builder.on_box(context, box, partial(sanitize.clean, keep_box=True))
-        line.doing(f"stopping {box.id}")
+        stage_line.doing(f"stopping {box.id}")
         context.forget_connection()
         try:
             context.provider.stop(box)
-            line.doing("saving the disk")
+            stage_line.doing("saving the disk")
             image = snapshot.save(context, box, image)
         except (OneboxError, Interrupted):
-            line.doing("starting the box again")
+            stage_line.doing("starting the box again")
             power.start(context, box, box.deadline)
             raise
-        line.doing("starting the box again")
+        stage_line.doing("starting the box again")
         power.start(context, box, box.deadline)
-        line.end("", f"{name}: {catalog.stored_size(image)}, from {box.id}")
+        stage_line.end("", f"{name}: {catalog.stored_size(image)}, from {box.id}")
     context.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
     return image
 

@@ -66,6 +66,6 @@ def _replay(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
     if finished.code is None:
         raise Lost(f"job {finished.job}: {finished.ending}", next="inv run")
     mark = "failed" if finished.code else "done"
-    screen.line("run", mark, finished.duration, finished.ending)
+    screen.print_stage("run", mark, finished.duration, finished.ending)
     if finished.code:
         raise JobFailed(finished.code)

@@ -207,13 +207,13 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
     Raises:
         OutputsHeld: The box still runs, and not all outputs could be fetched.
     """
-    with context.chain.timed("recover"), context.screen.stage("recover") as line:
+    with context.chain.timed("recover"), context.screen.stage("recover") as stage_line:
         current = context.provider.get(box.id, box.place)
         saved = False
         if current is not None and current.state == "running":
-            saved = salvage.save_all(context, run, current, line)
+            saved = salvage.save_all(context, run, current, stage_line)
         if not saved:
-            line.doing(f"waiting until {box.id} is off")
+            stage_line.doing(f"waiting until {box.id} is off")
             current = preemption.wait_until_at_rest(context, box, "running", "stopping")
         if current is not None and not saved and current.state == "running":
             raise OutputsHeld(
@@ -223,34 +223,36 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
             )
         stopped = current is not None and current.state == "stopped"
         if current is not None and stopped and current.offer.machine_price == 0:
-            saved = _read_free_disk(context, run, current, line)
+            saved = _read_free_disk(context, run, current, stage_line)
         if current is not None and not saved:
             # The record names this box until the next box is created. If this command
             # is killed before that, the next command recognizes the box by the record.
             context.chain.superseded.add(box.id)
             _expect_new_box(context)
-            line.end("", f"the disk of {box.id} is kept until the job has ended")
+            stage_line.end("", f"the disk of {box.id} is kept until the job has ended")
         else:
-            line.doing(f"removing {box.id}")
+            stage_line.doing(f"removing {box.id}")
             _remove(context, current or box)
             pull = checkpoints.pulls(context).latest(run.id)
             pulled = f"{checkpoints.describe(pull)}; " if pull else ""
-            line.end("", f"{pulled}{box.id} is gone")
+            stage_line.end("", f"{pulled}{box.id} is gone")
 
 
-def _read_free_disk(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
+def _read_free_disk(
+    context: BoxContext, run: Run, box: Box, stage_line: StageLine
+) -> bool:
     """
     Start a stopped box that is free of charge, and fetch what its disk holds.
 
     Returns:
         Whether everything was fetched.
     """
-    line.doing(f"starting {box.id} to read its disk")
+    stage_line.doing(f"starting {box.id} to read its disk")
     try:
         box = power.start(context, box)
     except (Lost, Preempted, BoxFailed, ProviderError):
         return False
-    saved = salvage.save_all(context, run, box, line)
+    saved = salvage.save_all(context, run, box, stage_line)
     current = context.provider.get(box.id, box.place)
     if not saved and current is not None and current.state == "running":
         # The box is stopped again, because the next attempt gets a box of its own.

@@ -71,7 +71,9 @@ def _reuse(context: BoxContext, box: Box) -> Box:
         # The command that created the box was killed before the box was prepared.
         box = bring_up.wait_and_prepare(context, box)
         context.boxes.set_current(box)
-    context.screen.line("provision", "done", "up to date", describe_up_to_date(context))
+    context.screen.print_stage(
+        "provision", "done", "up to date", describe_up_to_date(context)
+    )
     if not context.provider.stopped_is_free:
         _print_notes(context, box)
     _adopt(context, box)
@@ -81,31 +83,33 @@ def _reuse(context: BoxContext, box: Box) -> Box:
 def _bring_up(context: BoxContext) -> Box:
     """Start the stopped box or create a new one."""
     old = context.box
-    with context.screen.stage("provision") as line:
+    with context.screen.stage("provision") as stage_line:
         if old is not None and not salvage.is_disk(old):
-            line.doing(f"starting {old.id}")
+            stage_line.doing(f"starting {old.id}")
             old = power.start(context, old, offers.deadline(context))
             # The provider may start a smaller machine that can only read the disk.
             if not old.rescue:
-                line.end("", f"{old.id} started again, {old.place}")
+                stage_line.end("", f"{old.id} started again, {old.place}")
                 _adopt(context, old)
                 _print_notes(context, old)
                 return old
         if old is not None:
-            salvage.read_and_remove(context, old, line)
-        line.doing("creating the box")
+            salvage.read_and_remove(context, old, stage_line)
+        stage_line.doing("creating the box")
         boot_image = image.find(context)
-        box = create.create(context, kind="box", image=boot_image, doing=line.doing)
+        box = create.create(
+            context, kind="box", image=boot_image, doing=stage_line.doing
+        )
         try:
-            box = bring_up.wait_and_prepare(context, box, line.doing)
+            box = bring_up.wait_and_prepare(context, box, stage_line.doing)
             context.boxes.set_current(box)
         except (OneboxError, Interrupted):
-            line.doing("removing the new box")
+            stage_line.doing("removing the new box")
             delete.delete(context, box)
             context.store.forget()
             context.boxes.refresh()
             raise
-        line.end("", f"{box.id}, {box.place}, host key verified")
+        stage_line.end("", f"{box.id}, {box.place}, host key verified")
     catalog.remove_replaced(context, box)
     _print_notes(context, box)
     return box

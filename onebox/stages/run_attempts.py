@@ -33,12 +33,12 @@ LIVE = {"PYTHONUNBUFFERED": "1"}
 @dataclass(frozen=True)
 class Command:
     """
-    A command to run, which is either a list of words or a line of shell.
+    A command to run, which is either a list of words or a shell command.
 
     Attributes:
-        argv: The words, None if the command is a line of shell.
+        argv: The words, None if the command is a shell command.
 
-        shell_line: The line of shell, None if the command is a list of words.
+        shell_command: The shell command, None if the command is a list of words.
 
         secrets: The values of [run] secrets, by name.
 
@@ -46,15 +46,15 @@ class Command:
     """
 
     argv: Sequence[str] | None
-    shell_line: str | None
+    shell_command: str | None
     secrets: Mapping[str, str] = field(repr=False)
     configured: bool
 
     @property
-    def line(self) -> str:
-        """Return the command as a line of shell."""
-        if self.shell_line is not None:
-            return self.shell_line
+    def text(self) -> str:
+        """Return the command as one text."""
+        if self.shell_command is not None:
+            return self.shell_command
         return shlex.join(self.argv or ())
 
 
@@ -80,7 +80,7 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
     context.store.update(
         job=job_id,
         job_outputs="\n".join(configured_outputs(context)),
-        job_command=command.line,
+        job_command=command.text,
         job_started=time.time(),
         fetched="",
         into="",
@@ -98,7 +98,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             box,
             job_id=run.job,
             argv=command.argv,
-            line=command.shell_line,
+            shell_command=command.shell_command,
             env={**LIVE, **context.settings.run.env},
             secrets=command.secrets,
             outputs=[path for path in output_roots(context) if path.endswith("/")],
@@ -173,7 +173,7 @@ def _make_receipt(
         context,
         box,
         run.job,
-        command.line,
+        command.text,
         record,
         attempts=run_record.account(run, box),
         key=key,

@@ -27,7 +27,7 @@ def is_disk(box: Box) -> bool:
     return box.disk_only or box.rescue
 
 
-def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
+def read_and_remove(context: BoxContext, box: Box, stage_line: StageLine) -> None:
     """
     Fetch what the disk of a box holds, then remove the box.
 
@@ -40,8 +40,8 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
     record = context.store.record
     context.invocation.box_replaced(record.temporary)
     if record.box != box.id or record.job:
-        _read_disk(context, box, line)
-    line.doing(f"removing {box.id}")
+        _read_disk(context, box, stage_line)
+    stage_line.doing(f"removing {box.id}")
     delete.delete(context, box)
     context.store.forget()
     context.boxes.refresh()
@@ -78,14 +78,14 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
     return True
 
 
-def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
+def save_all(context: BoxContext, run: Run, box: Box, stage_line: StageLine) -> bool:
     """
     Fetch the checkpoints, log and outputs of the run's last attempt.
 
     Returns:
         Whether everything was fetched.
     """
-    line.doing(f"fetching from {box.id}")
+    stage_line.doing(f"fetching from {box.id}")
     screen = context.screen
     try:
         pulled = last_pull(context, run, box)
@@ -93,27 +93,27 @@ def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
             lambda channel: client.status(channel, run.job), box
         )
         client.fetch_log(context, box, status, screen.output, screen.output_gone)
-        return _keep_outputs(context, run.job, box, line) and pulled
+        return _keep_outputs(context, run.job, box, stage_line) and pulled
     except (Lost, Preempted, BoxFailed):
         # The box went down during the fetch.
         return False
 
 
-def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
+def _read_disk(context: BoxContext, box: Box, stage_line: StageLine) -> None:
     """
     Start a machine that reads the disk of a box, and fetch from it.
 
     If the fetch fails, the machine is stopped and the disk stays.
     """
     if box.state != "running":
-        line.doing(f"starting a machine to read the disk of {box.id}")
+        stage_line.doing(f"starting a machine to read the disk of {box.id}")
         box = power.start(context, box)
     context.screen.note(
         f"only the disk of {box.id} is left: a temporary {box.offer.type} reads it, "
         f"{formatting.rate(box.offer.hourly)}"
     )
     try:
-        if not _fetch_all(context, box, line):
+        if not _fetch_all(context, box, stage_line):
             raise OutputsHeld(
                 f"not everything on the disk of {box.id} could be fetched; it is kept",
                 next="inv run, or inv fetch --rescue",
@@ -123,7 +123,7 @@ def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
         raise
 
 
-def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
+def _fetch_all(context: BoxContext, box: Box, stage_line: StageLine) -> bool:
     """Fetch what the last job left on a disk; return whether all was fetched."""
     latest = client.latest(context)
     if latest is None or latest.job.startswith("image-"):
@@ -132,9 +132,9 @@ def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
     run_record.record_end(context, job_id, latest.record)
     run, record = run_record.read(context), context.store.record
     if run is not None and run.has(job_id) and not run.ended:
-        line.doing(f"fetching from {box.id}")
+        stage_line.doing(f"fetching from {box.id}")
         client.fetch_log(context, box, latest)
-        fetched = _keep_outputs(context, job_id, box, line)
+        fetched = _keep_outputs(context, job_id, box, stage_line)
         return _pull_checkpoints(context, run, box, job_id) and fetched
     client.fetch_log(context, box, latest)
     if not (record.fetched or record.discarded):
@@ -158,7 +158,9 @@ def _pull_checkpoints(context: BoxContext, run: Run, box: Box, job_id: str) -> b
     return last_pull(context, run, box, job_id)
 
 
-def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -> bool:
+def _keep_outputs(
+    context: BoxContext, job_id: str, box: Box, stage_line: StageLine
+) -> bool:
     """
     Fetch the outputs of an interrupted attempt to a folder of their own.
 
@@ -174,7 +176,7 @@ def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -
             context.settings.fetch.outputs,
             folder / "outputs",
             folder / "outputs-memory",
-            line.progress,
+            stage_line.progress,
         ),
         box,
     )

@@ -114,7 +114,7 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
         raise errors[0]
     if not names and not elsewhere:
         delete.remove_unused(context)
-        context.screen.line("teardown", "done", "up to date", "no box is left")
+        context.screen.print_stage("teardown", "done", "up to date", "no box is left")
 
 
 def settle(context: BoxContext, error: OneboxError | None) -> None:
@@ -156,7 +156,7 @@ def print_kept_box(context: BoxContext) -> None:
     box = context.box if context.invocation.leaves_box else None
     if box is not None:
         off = formatting.clock(box.deadline, time.time())
-        context.screen.line(
+        context.screen.print_stage(
             "box",
             "kept",
             "kept",
@@ -173,7 +173,7 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.store.forget()
     context.choose_provider()
     context.forget_connection()
-    context.screen.line("teardown", "done", "up to date", "no box is left")
+    context.screen.print_stage("teardown", "done", "up to date", "no box is left")
     # The project's other boxes are only a hint, which is left out if the provider does
     # not answer.
     with suppress(OneboxError):
@@ -208,11 +208,14 @@ def _remove(
     context: BoxContext, box: Box, *, discard: bool, yes: bool, unused: bool
 ) -> list[str]:
     """Remove the box and superseded disks; return the ids of the disks that stay."""
-    with context.chain.timed("teardown"), context.screen.stage("teardown") as line:
+    with (
+        context.chain.timed("teardown"),
+        context.screen.stage("teardown") as stage_line,
+    ):
         disks = context.boxes.preempted
-        line.doing("checking that the outputs are fetched")
+        stage_line.doing("checking that the outputs are fetched")
         if not discard and not unused:
-            held_outputs.check_box(context, box, line.doing)
+            held_outputs.check_box(context, box, stage_line.doing)
         elif discard and not yes and not _loses_nothing(context, box, disks):
             _confirm_discard(context, [box, *disks])
         removable = [
@@ -221,14 +224,16 @@ def _remove(
             if discard or preemption_recovery.is_superseded(context, disk)
         ]
         for part in [*removable, box]:
-            line.doing(f"removing {part.id}")
+            stage_line.doing(f"removing {part.id}")
             with signals_delayed():
                 # Ctrl-C waits until the provider has answered this call.
                 delete.delete(context, part)
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()
-        line.end("", f"{formatting.first_names(removed)}: machine, disk, keys: gone")
+        stage_line.end(
+            "", f"{formatting.first_names(removed)}: machine, disk, keys: gone"
+        )
     return [disk.id for disk in disks if disk not in removable]
 
 
@@ -322,9 +327,9 @@ def _remove_superseded(context: BoxContext) -> None:
             return
         for disk in context.boxes.preempted:
             if preemption_recovery.is_superseded(context, disk):
-                with context.screen.stage("teardown") as line, signals_delayed():
+                with context.screen.stage("teardown") as stage_line, signals_delayed():
                     delete.delete(context, disk)
-                    line.end("", f"{disk.id}, of an earlier attempt: gone")
+                    stage_line.end("", f"{disk.id}, of an earlier attempt: gone")
         context.boxes.refresh()
     except OneboxError as error:
         # The job has not failed, so no error is raised. The next teardown tries again.
