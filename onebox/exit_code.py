@@ -50,7 +50,7 @@ def exit_code(
         raise Exit(code=stop.code) from stop
 
 
-def system_failed(error: OSError) -> OneboxError:
+def system_error(error: OSError) -> OneboxError:
     """Return the OneboxError for an error of the operating system."""
     where = (
         f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""

@@ -1,5 +1,7 @@
 """
-Define the flags that every stage takes, such as `--vm`, with one value for the command line.
+Define the flags that every stage takes, such as `--vm`.
+
+Each has one value for the whole command line.
 
 Invoke parses a flag together with the task that it follows, and copies tasks and
 arguments between parsing and execution. The values are therefore kept in `FlagStore`
@@ -41,7 +43,7 @@ class FlagStore:
 
     @classmethod
     def take(cls) -> dict[str, Any]:
-        """Return the values and forget them, so that the next command line starts empty."""
+        """Return the values and forget them, for the next command line."""
         values = cls.values
         cls.clear()
         return values

@@ -2,9 +2,9 @@
 Make Invoke tasks of stages; only this module and `flags` depend on Invoke's internals.
 
 A stage brings up the stages it needs, runs once per command line, and takes the flags
-of the whole command line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own `pre=` is not
-used for this, because it passes no arguments on, and `inv provision run` would run
-`provision` twice.
+of the whole command line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own `pre=`
+is not used for this, because it passes no arguments on, and `inv provision run` would
+run `provision` twice.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ class Stage(Task):  # type: ignore[type-arg]
         contexts = _Contexts.of(c)
         with contexts.using(flags), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the command line, but not those
-            # of a stage in another task's `pre`. The defaults are applied here, so that both
-            # calls have the same arguments.
+            # of a stage in another task's `pre`. The defaults are applied here, so that
+            # both calls have the same arguments.
             bound = self.signature.bind(c, *args, **kwargs)
             bound.apply_defaults()
             command = bound.arguments.get("command", "")
@@ -189,7 +189,7 @@ class Stage(Task):  # type: ignore[type-arg]
         except OSError as error:
             if not self.builtin:
                 raise
-            raise _load("exit_code").system_failed(error) from error
+            raise _load("exit_code").system_error(error) from error
 
 
 @overload
@@ -249,8 +249,8 @@ class _Contexts:
     """
     The box contexts of one command line, one for each set of shared flags.
 
-    Most command lines have one context. A user's task makes more contexts when it passes shared
-    flags as keywords, as in `run(c, name="second")`.
+    Most command lines have one context. A user's task makes more contexts when it
+    passes shared flags as keywords, as in `run(c, name="second")`.
     """
 
     def __init__(self) -> None:

@@ -137,7 +137,7 @@ class Builder:
         context.screen.print_stage(
             f"  {name}", "failed", duration, f"exit {record.code}"
         )
-        raise self.log.failure(f"{title} failed with exit {record.code}")
+        raise self.log.failure_error(f"{title} failed with exit {record.code}")
 
     def save(self, name: str) -> Image:
         """Clean the box, stop it and save its disk as an image."""
@@ -204,7 +204,7 @@ class Log:
         if self._open:
             self.add(b"\n")
 
-    def failure(self, text: str) -> BoxFailed:
+    def failure_error(self, text: str) -> BoxFailed:
         """Return the error of a step that failed; its output is on the screen."""
         return BoxFailed(
             f"{text} (full output: {formatting.path(str(self.path))})",

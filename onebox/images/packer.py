@@ -205,19 +205,21 @@ def _run(
     packer_program.warn_of_leftovers(context, lines)
     if code:
         context.screen.print_stage("  packer", "failed", duration, f"exit {code}")
-        raise _failure(log, f"{template.name} failed", lines)
+        raise _failure_error(log, f"{template.name} failed", lines)
     context.screen.print_stage("  packer", "done", duration, template.name)
     artifact = packer_output.artifact(lines)
     if not artifact and not template.on_a_box:
         manifest = context.root / packer_output.MANIFEST
         artifact = packer_output.artifact_of_manifest(manifest, began)
         if not artifact:
-            raise log.failure(f"Packer reports no image built by {template.name}")
+            raise log.failure_error(f"Packer reports no image built by {template.name}")
     return artifact
 
 
-def _failure(log: Log, text: str, lines: list[packer_output.PackerLine]) -> BoxFailed:
-    error = log.failure(text)
+def _failure_error(
+    log: Log, text: str, lines: list[packer_output.PackerLine]
+) -> BoxFailed:
+    error = log.failure_error(text)
     messages = packer_output.errors(lines)
     if messages:
         error.message = (

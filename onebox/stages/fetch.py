@@ -223,15 +223,17 @@ def _check_complete(
     ended: ExitRecord | None,
 ) -> None:
     """Raise OutputsHeld if the fetch had to leave outputs on the box."""
-    refused = held_outputs.refused_links(fetched)
-    refused = refused or held_outputs.refused_repositories(fetched)
+    refused = held_outputs.refused_links_error(fetched)
+    refused = refused or held_outputs.refused_repositories_error(fetched)
     if refused is not None:
         count = formatting.count(fetched.files, "file")
         stage_line.end("", f"{count} fetched", mark="failed")
         raise refused
     if partial:
         return
-    unnamed = held_outputs.unnamed_outputs(context, fetched.changes_outside, ended)
+    unnamed = held_outputs.unnamed_outputs_error(
+        context, fetched.changes_outside, ended
+    )
     if unnamed is not None:
         _end_line(context, stage_line, fetched, partial)
         raise unnamed

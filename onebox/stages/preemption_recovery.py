@@ -27,7 +27,7 @@ from onebox.jobs import checkpoints, client, preemption, run_record
 from onebox.jobs.run_record import Run
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
-from onebox.stages import provision, push, salvage
+from onebox.stages import fetch_preempted, provision, push
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -74,7 +74,7 @@ def describe_resume(context: BoxContext, command: str) -> str:
     return f"resumes the run of job {run.id} from {checkpoints.describe(pull)}"
 
 
-def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> str:
+def why_not_restarted(context: BoxContext, run: Run, box: Box, attempts: int) -> str:
     """Return why a preempted job is not restarted, "" if it can be restarted."""
     limits = context.settings.limits
     if not box.offer.spot:
@@ -111,7 +111,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
         NoCapacity: No offer has capacity now.
     """
     context.invocation.box_replaced(context.store.record.temporary)
-    _leave(context, run, box)
+    _fetch_then_remove(context, run, box)
     while True:
         attempts += 1
         # `max_cost` limits all attempts together, so the cost so far is counted.
@@ -134,9 +134,9 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
                 box = lost_box
                 # No job has started on this box, so its disk holds nothing to keep.
                 _remove(context, box)
-            refusal = restart_refusal(context, run, box, attempts)
+            refusal = why_not_restarted(context, run, box, attempts)
             if refusal:
-                raise given_up(context, run, box, refusal) from None
+                raise given_up_error(context, run, box, refusal) from None
             context.screen.note("preempted before the job started; trying again")
 
 
@@ -151,7 +151,7 @@ def restore(context: BoxContext, run: Run, box: Box) -> None:
         context.screen.note(f"{why}: the job starts from the beginning")
 
 
-def given_up(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted:
+def given_up_error(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted:
     """Return the error for a preempted job that is not restarted."""
     try:
         current = context.provider.get(box.id, box.place)
@@ -200,22 +200,28 @@ def remove_kept_outputs(context: BoxContext, run: Run) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _leave(context: BoxContext, run: Run, box: Box) -> None:
+def _fetch_then_remove(context: BoxContext, run: Run, box: Box) -> None:
     """
-    Fetch what is on the preempted box, then remove the box or keep its disk.
+    Fetch what is on the preempted box, and remove the box if all is fetched.
+
+    If something is not fetched and the box is off, its disk stays, and the next box is
+    created beside it. A box that no longer exists at the provider is only forgotten.
 
     Raises:
-        OutputsHeld: The box still runs, and not all outputs could be fetched.
+        OutputsHeld: Something is not fetched, and the box has not stopped in time: its
+            preemption notice may have been withdrawn.
     """
     with context.chain.timed("recover"), context.screen.stage("recover") as stage_line:
         current = context.provider.get(box.id, box.place)
-        saved = False
+        all_fetched = False
         if current is not None and current.state == "running":
-            saved = salvage.save_all(context, run, current, stage_line)
-        if not saved:
+            all_fetched = fetch_preempted.fetch_attempt(
+                context, run, current, stage_line
+            )
+        if not all_fetched:
             stage_line.doing(f"waiting until {box.id} is off")
             current = preemption.wait_until_at_rest(context, box, "running", "stopping")
-        if current is not None and not saved and current.state == "running":
+        if current is not None and not all_fetched and current.state == "running":
             raise OutputsHeld(
                 f"{box.id} had a preemption notice and still runs, and not all of its "
                 "outputs are fetched; it is kept",
@@ -223,8 +229,8 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
             )
         stopped = current is not None and current.state == "stopped"
         if current is not None and stopped and current.offer.machine_price == 0:
-            saved = _read_free_disk(context, run, current, stage_line)
-        if current is not None and not saved:
+            all_fetched = _fetch_from_free_disk(context, run, current, stage_line)
+        if current is not None and not all_fetched:
             # The record names this box until the next box is created. If this command
             # is killed before that, the next command recognizes the box by the record.
             context.chain.superseded.add(box.id)
@@ -234,11 +240,11 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
             stage_line.doing(f"removing {box.id}")
             _remove(context, current or box)
             pull = checkpoints.pulls(context).latest(run.id)
-            pulled = f"{checkpoints.describe(pull)}; " if pull else ""
-            stage_line.end("", f"{pulled}{box.id} is gone")
+            checkpoints_pulled = f"{checkpoints.describe(pull)}; " if pull else ""
+            stage_line.end("", f"{checkpoints_pulled}{box.id} is gone")
 
 
-def _read_free_disk(
+def _fetch_from_free_disk(
     context: BoxContext, run: Run, box: Box, stage_line: StageLine
 ) -> bool:
     """
@@ -252,13 +258,13 @@ def _read_free_disk(
         box = power.start(context, box)
     except (Lost, Preempted, BoxFailed, ProviderError):
         return False
-    saved = salvage.save_all(context, run, box, stage_line)
+    all_fetched = fetch_preempted.fetch_attempt(context, run, box, stage_line)
     current = context.provider.get(box.id, box.place)
-    if not saved and current is not None and current.state == "running":
+    if not all_fetched and current is not None and current.state == "running":
         # The box is stopped again, because the next attempt gets a box of its own.
         context.forget_connection()
         context.provider.stop(current)
-    return saved
+    return all_fetched
 
 
 def _remove(context: BoxContext, box: Box) -> None:

@@ -19,7 +19,7 @@ from onebox.errors import OneboxError, UsageError
 from onebox.images import catalog
 from onebox.providers.values import Box
 from onebox.signals import Interrupted
-from onebox.stages import image, salvage
+from onebox.stages import fetch_preempted, image
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -38,7 +38,7 @@ def reason(context: BoxContext) -> str | None:
         other_providers.refuse(context)
         return f"there is no box {context.title}"
     check(context, box)
-    if salvage.is_disk(box):
+    if fetch_preempted.is_only_disk(box):
         return f"only the disk of {box.id} is left; it is read first"
     if box.state in ("stopped", "stopping"):
         return f"{box.id} is {box.state}"
@@ -84,7 +84,7 @@ def _bring_up(context: BoxContext) -> Box:
     """Start the stopped box or create a new one."""
     old = context.box
     with context.screen.stage("provision") as stage_line:
-        if old is not None and not salvage.is_disk(old):
+        if old is not None and not fetch_preempted.is_only_disk(old):
             stage_line.doing(f"starting {old.id}")
             old = power.start(context, old, offers.deadline(context))
             # The provider may start a smaller machine that can only read the disk.
@@ -94,7 +94,7 @@ def _bring_up(context: BoxContext) -> Box:
                 _print_notes(context, old)
                 return old
         if old is not None:
-            salvage.read_and_remove(context, old, stage_line)
+            fetch_preempted.rescue_and_remove(context, old, stage_line)
         stage_line.doing("creating the box")
         boot_image = image.find(context)
         box = create.create(

@@ -20,7 +20,7 @@ from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
 from onebox.remote.channel import AgentError
-from onebox.stages import fetch, preemption_recovery, salvage
+from onebox.stages import fetch, fetch_preempted, preemption_recovery
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -134,18 +134,20 @@ def _run_attempt(
         if not preemption.preemption_reason(context, box):
             raise
         run = run_record.write(context, run.with_end(time.time() - began, ended=False))
-        refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
+        refusal = preemption_recovery.why_not_restarted(context, run, box, attempt)
         if refusal:
-            raise preemption_recovery.given_up(context, run, box, refusal) from error
+            raise preemption_recovery.given_up_error(
+                context, run, box, refusal
+            ) from error
         return run, None
     ended_by_itself = preemption.ended_by_itself(context, box, record)
     run = run_record.write(context, run.with_end(record.seconds, ended=ended_by_itself))
     job_receipt = _make_receipt(context, command, run, box, record)
-    refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
+    refusal = preemption_recovery.why_not_restarted(context, run, box, attempt)
     if not ended_by_itself:
         if refusal:
             _fetch_before_preemption(context, run, box, job_receipt)
-            raise preemption_recovery.given_up(context, run, box, refusal)
+            raise preemption_recovery.given_up_error(context, run, box, refusal)
         return run, None
     try:
         return run, _finish(context, run, job_receipt, record)
@@ -212,7 +214,7 @@ def _fetch_before_preemption(
     """
     context.chain.receipt = draft
     try:
-        salvage.last_pull(context, run, box)
+        fetch_preempted.pull_last_checkpoints(context, run, box)
         if not context.invocation.only:
             fetched = fetch.perform(context, caller="run")
             draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 OTHERS_SECONDS = 10.0
 
 
-def is_disk(box: Box) -> bool:
+def is_only_disk(box: Box) -> bool:
     """Return whether a box is only a disk, or a temporary machine that reads it."""
     return box.disk_only or box.rescue
 
 
-def read_and_remove(context: BoxContext, box: Box, stage_line: StageLine) -> None:
+def rescue_and_remove(context: BoxContext, box: Box, stage_line: StageLine) -> None:
     """
     Fetch what the disk of a box holds, then remove the box.
 
@@ -40,14 +40,16 @@ def read_and_remove(context: BoxContext, box: Box, stage_line: StageLine) -> Non
     record = context.store.record
     context.invocation.box_replaced(record.temporary)
     if record.box != box.id or record.job:
-        _read_disk(context, box, stage_line)
+        _rescue(context, box, stage_line)
     stage_line.doing(f"removing {box.id}")
     delete.delete(context, box)
     context.store.forget()
     context.boxes.refresh()
 
 
-def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool:
+def pull_last_checkpoints(
+    context: BoxContext, run: Run, box: Box, job_id: str = ""
+) -> bool:
     """
     Pull the checkpoints a last time, while the box still answers.
 
@@ -78,7 +80,9 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
     return True
 
 
-def save_all(context: BoxContext, run: Run, box: Box, stage_line: StageLine) -> bool:
+def fetch_attempt(
+    context: BoxContext, run: Run, box: Box, stage_line: StageLine
+) -> bool:
     """
     Fetch the checkpoints, log and outputs of the run's last attempt.
 
@@ -88,18 +92,18 @@ def save_all(context: BoxContext, run: Run, box: Box, stage_line: StageLine) -> 
     stage_line.doing(f"fetching from {box.id}")
     screen = context.screen
     try:
-        pulled = last_pull(context, run, box)
+        checkpoints_pulled = pull_last_checkpoints(context, run, box)
         status = context.call_resuming(
             lambda channel: client.status(channel, run.job), box
         )
         client.fetch_log(context, box, status, screen.output, screen.output_gone)
-        return _keep_outputs(context, run.job, box, stage_line) and pulled
+        return _keep_outputs(context, run.job, box, stage_line) and checkpoints_pulled
     except (Lost, Preempted, BoxFailed):
         # The box went down during the fetch.
         return False
 
 
-def _read_disk(context: BoxContext, box: Box, stage_line: StageLine) -> None:
+def _rescue(context: BoxContext, box: Box, stage_line: StageLine) -> None:
     """
     Start a machine that reads the disk of a box, and fetch from it.
 
@@ -113,7 +117,7 @@ def _read_disk(context: BoxContext, box: Box, stage_line: StageLine) -> None:
         f"{formatting.rate(box.offer.hourly)}"
     )
     try:
-        if not _fetch_all(context, box, stage_line):
+        if not _fetch_latest_job(context, box, stage_line):
             raise OutputsHeld(
                 f"not everything on the disk of {box.id} could be fetched; it is kept",
                 next="inv run, or inv fetch --rescue",
@@ -123,7 +127,7 @@ def _read_disk(context: BoxContext, box: Box, stage_line: StageLine) -> None:
         raise
 
 
-def _fetch_all(context: BoxContext, box: Box, stage_line: StageLine) -> bool:
+def _fetch_latest_job(context: BoxContext, box: Box, stage_line: StageLine) -> bool:
     """Fetch what the last job left on a disk; return whether all was fetched."""
     latest = client.latest(context)
     if latest is None or latest.job.startswith("image-"):
@@ -155,7 +159,7 @@ def _pull_checkpoints(context: BoxContext, run: Run, box: Box, job_id: str) -> b
     """
     if job_id != run.job and checkpoints.pulls(context).latest(run.id) is not None:
         return True
-    return last_pull(context, run, box, job_id)
+    return pull_last_checkpoints(context, run, box, job_id)
 
 
 def _keep_outputs(
