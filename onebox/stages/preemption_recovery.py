@@ -208,8 +208,7 @@ def _fetch_then_remove(context: BoxContext, run: Run, box: Box) -> None:
     created beside it. A box that no longer exists at the provider is only forgotten.
 
     Raises:
-        OutputsHeld: Something is not fetched, and the box has not stopped in time: its
-            preemption notice may have been withdrawn.
+        OutputsHeld: Something is not fetched, and the box has not stopped in time.
     """
     with context.chain.timed("recover"), context.screen.stage("recover") as stage_line:
         current = context.provider.get(box.id, box.place)
