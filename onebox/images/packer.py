@@ -40,12 +40,6 @@ if TYPE_CHECKING:
 
 # This matches a zone, which is a region and a letter: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
-# This finds the name of a base image in the text that Google (project/name), Amazon
-# (ami-…) or DigitalOcean (slug and number) returns.
-_BASE_IMAGE = re.compile(
-    r"^(?P<project>[^/ ]+)/(?P<name>[^/ ]+)$"
-    r"|(?P<ami>ami-[0-9a-f]{8,})|^(?P<slug>[a-z0-9-]+)(?= [0-9]+$)"
-)
 
 
 def check(context: BoxContext) -> None:
@@ -252,9 +246,9 @@ def _write_variables(
     }
     common = {
         "region": zone[1] if zone else place,
-        **base_image_values(inputs["base"]),
+        **context.provider.packer_source(inputs["base"]),
         "tags": {f"onebox:{name}": value for name, value in tags.items()},
-        # Google does not allow a colon in a label.
+        # Some clouds allow no colon in a label.
         "labels": {f"onebox-{name}": value for name, value in tags.items()},
     }
     path = _output_file(context, inputs).with_suffix(".pkrvars.json")
@@ -262,26 +256,6 @@ def _write_variables(
     data = packer_template.variables_file(template, {**common, **values}, user_values)
     write_atomically(path, data)
     return path
-
-
-def base_image_values(base: str) -> dict[str, Any]:
-    """
-    Return the variables that tell the cloud's Packer builder which base image to use.
-
-    >>> base_image_values("ubuntu-24.04 amd64 ami-0123456789abcdef0")["source_image"]
-    'ami-0123456789abcdef0'
-    >>> base_image_values("ubuntu-24-04-x64 12345")["source_image"]
-    'ubuntu-24-04-x64'
-    >>> base_image_values("debian-cloud/debian-12-v1")
-    {'source_image': 'debian-12-v1', 'source_image_project_id': ['debian-cloud']}
-    """
-    match = _BASE_IMAGE.search(base)
-    if match is None:
-        return {"source_image": base}
-    if match["project"]:
-        project = [match["project"]]
-        return {"source_image": match["name"], "source_image_project_id": project}
-    return {"source_image": match["ami"] or match["slug"]}
 
 
 def _output_file(context: BoxContext, inputs: Mapping[str, str]) -> Path:

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from onebox import formatting
+from onebox import formatting, providers
 from onebox.boxes import announcement, bring_up, offers, power, replay_journal
 from onebox.errors import ConfigError, OneboxError, UsageError
 from onebox.images import builder, catalog, packer, recipe, sanitize, snapshot
@@ -23,8 +23,6 @@ from onebox.signals import Interrupted
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# This matches the id of an image that onebox did not create, at Amazon or at Google.
-_FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -177,7 +175,7 @@ def _find(context: BoxContext) -> Image | None:
         for image in images:
             if settings.use in (image.id, image.name):
                 return image
-        if _FOREIGN.fullmatch(settings.use):
+        if providers.row_of(context.provider_name).has_image_id(settings.use):
             # The image belongs to the provider, not to this owner. `recipe.base` raises
             # an error if the image does not exist.
             recipe.base(context)

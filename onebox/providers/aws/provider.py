@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from onebox.errors import Gone, OneboxError, ProviderError
 from onebox.providers.aws import (
@@ -123,6 +124,10 @@ class AWS(CloudProvider):
     def base(self, name: str = "", arch: str = "") -> str:
         """Return the AMI to which a base name leads in the first region."""
         return base_images.text(self._bases.find(self._cloud.ec2(), name, arch))
+
+    def packer_source(self, base: str) -> dict[str, Any]:
+        """Return the AMI in *base* as Packer's variable."""
+        return base_images.packer_source(base)
 
     def create(self, request: Request) -> Box:
         """Create the box, or return the existing one; it may have no address yet."""
