@@ -84,16 +84,13 @@ def check_before_needs(context: BoxContext, stage: str) -> bool:
         run.check(context)
     if stage in ("provision", "push", "run"):
         check_files(context.settings, context.root)
-        announcement.greet(context)
-        if context.box is not None:
-            provision.check(context, context.box)
+        announcement.print_title(context)
+        box = context.find_box()
+        if box is not None:
+            provision.check(context, box)
         else:
             other_providers.refuse(context)
-        if (
-            context.box is None
-            and stage != "provision"
-            and not context.chain.files_checked
-        ):
+        if box is None and stage != "provision" and not context.chain.files_checked:
             context.chain.files_checked = True
             select_project(context)
     return True

@@ -28,7 +28,7 @@ class Announced:
     What this command has announced so far.
 
     Attributes:
-        greeted: Whether the first line, which has no prices, has been printed.
+        title_printed: Whether the first line, which has no prices, has been printed.
 
         boxes: The number of the box whose headline was printed last (the first box
             of the command is 1), 0 before the first headline.
@@ -40,20 +40,20 @@ class Announced:
         clock_warned: Whether the warning about this machine's clock has been printed.
     """
 
-    greeted: bool = False
+    title_printed: bool = False
     boxes: int = 0
     offer: Offer | None = None
     dearer_accepted: bool = False
     clock_warned: bool = False
 
 
-def greet(context: BoxContext) -> None:
+def print_title(context: BoxContext) -> None:
     """Print project, provider and size once, before the provider's SDK is loaded."""
     provider_name = context.provider_name
     announced = context.chain.announced
-    if announced.greeted or provider_name == "local":
+    if announced.title_printed or provider_name == "local":
         return
-    announced.greeted = True
+    announced.title_printed = True
     title = [context.title, provider_name, context.settings.vm]
     context.screen.headline(title, [], complete=False)
     # The provider is loaded now, so that its SDK can continue to load in the
@@ -68,13 +68,13 @@ def announce(context: BoxContext) -> None:
     Raises:
         UsageError: The best offer exceeds a limit. A box that runs is not checked.
     """
-    greet(context)
-    box = context.box
+    print_title(context)
+    box = context.find_box()
     if box is not None and box.state == "running" and not box.rescue:
         _headline(context, box.offer, box.deadline, "when it was created")
         return
     best, *others = find(context)
-    _check_clock(context)
+    _warn_of_clock(context)
     check_price(context, best)
     others = [offer for offer in others if is_allowed(context, offer)]
     _headline(context, best, deadline(context), others=others)
@@ -139,7 +139,7 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
     announced.dearer_accepted = True
 
 
-def _check_clock(context: BoxContext) -> None:
+def _warn_of_clock(context: BoxContext) -> None:
     """Warn once if this machine's clock differs from the provider's clock."""
     ahead = context.now() - time.time()
     announced = context.chain.announced
@@ -165,9 +165,9 @@ def _headline(
         return
     announced.boxes = context.chain.ended_boxes + 1
     subject = f"{context.title}   {context.provider.name}"
-    title = ["" if announced.greeted else subject, *_title(offer, priced)]
+    title = ["" if announced.title_printed else subject, *_title(offer, priced)]
     costs = _cost_lines(context, offer, deadline, others)
-    context.screen.headline(title, costs, continued=announced.greeted)
+    context.screen.headline(title, costs, continued=announced.title_printed)
 
 
 def _title(offer: Offer, priced: str) -> list[str]:

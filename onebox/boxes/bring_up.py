@@ -27,9 +27,7 @@ DEADLINE_SECONDS = 60.0
 Doing = Callable[[str], None]
 
 
-def wait_and_prepare(
-    context: BoxContext, box: Box, doing: Doing = lambda text: None
-) -> Box:
+def finish_boot(context: BoxContext, box: Box, doing: Doing = lambda text: None) -> Box:
     """
     Wait until a new box accepts connections, then prepare it.
 
@@ -47,7 +45,7 @@ def wait_and_prepare(
             post-boot script failed.
     """
     box = _wait_for_ssh(context, box, doing)
-    _check_clock(context, box)
+    _warn_of_clock(context, box)
     box = replace_bootstrap_key(context, box)
     _run_post_boot_script(context, box)
     if context.store.record.box == box.id:
@@ -63,7 +61,7 @@ def has_booted(context: BoxContext, box: Box) -> bool:
     return box.state == "running" and has_address and not is_booting
 
 
-def wait_until_ready(
+def wait_until_reachable(
     context: BoxContext, box: Box | None = None, doing: Doing = lambda text: None
 ) -> Box:
     """
@@ -115,7 +113,7 @@ def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
     return box
 
 
-def _check_clock(context: BoxContext, box: Box) -> None:
+def _warn_of_clock(context: BoxContext, box: Box) -> None:
     """Warn if the box's clock differs from the provider's and shifts the deadline."""
     ahead = context.ssh(box).clock_ahead
     difference = time.time() + ahead - context.now()
@@ -128,7 +126,7 @@ def _check_clock(context: BoxContext, box: Box) -> None:
         )
 
 
-def check_deadline(context: BoxContext, box: Box) -> Box:
+def with_armed_deadline(context: BoxContext, box: Box) -> Box:
     """
     Return a restarted box with the deadline that it has actually armed.
 

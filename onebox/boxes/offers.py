@@ -35,7 +35,7 @@ def find_for_builder(context: BoxContext) -> list[Offer]:
     """Return the on-demand offers for a builder of the box's architecture."""
     cache = context.cache.offers
     if "builder" not in cache:
-        offers = _find(context, context.settings.builder, False, None)
+        offers = _find(context, context.settings.builder_size, False, None)
         arch, size_name = find(context)[0].arch, context.settings.vm
         offers = _of_arch(offers, arch, f"--vm={size_name}", "[image] size")
         cache["builder"] = offers

@@ -31,7 +31,7 @@ T = TypeVar("T")
 SCRIPT_ENV = {"PYTHONUNBUFFERED": "1", "DEBIAN_FRONTEND": "noninteractive"}
 # The push is done at most this many times. It is repeated as long as the files change
 # while they are pushed.
-PUSHES = 5
+MOST_PUSHES = 5
 
 
 class Builder:
@@ -69,9 +69,7 @@ class Builder:
         """Wait until the builder is reachable and its first boot has ended."""
         offer = self.box.offer
         with self.step("boot") as stage_line:
-            self.box = bring_up.wait_and_prepare(
-                self.context, self.box, stage_line.doing
-            )
+            self.box = bring_up.finish_boot(self.context, self.box, stage_line.doing)
             stage_line.doing("waiting until its first boot has ended")
             on_box(self.context, self.box, sanitize.prepare)
             rate = formatting.rate(offer.hourly)
@@ -81,7 +79,7 @@ class Builder:
         """Push the recipe's files, again if they have changed during the push."""
         context = self.context
         with self.step("push") as stage_line:
-            for _ in range(PUSHES):
+            for _ in range(MOST_PUSHES):
                 self.inputs = recipe.inputs(context)
                 context.call_resuming(
                     lambda channel: self._push(channel, stage_line), self.box

@@ -127,7 +127,8 @@ class ImageTable(Table):
 
     *packer* builds it, or *setup*, *python* and *requirements* build it, or *use* names
     an image that exists already. *size* names the size of the box that builds the
-    image; `Settings.builder` is that size. *vars* are the Packer template's variables.
+    image; `Settings.builder_size` is that size. *vars* are the variables of the Packer
+    template.
     """
 
     base: str = setting(
@@ -378,14 +379,14 @@ class Settings(Table):
     The settings of a project: flags, variables and onebox.toml over the defaults.
 
     *vm* is the text by which the user chose the size, and *size* is that size.
-    *builder* is the size of the boxes that build images. *providers* holds each
+    *builder_size* is the size of the boxes that build images. *providers* holds each
     provider's own table. *sources* maps the full name of each setting that was given to
     the place where it was given.
     """
 
     root: Path
     size: Size
-    builder: Size
+    builder_size: Size
     sizes: Mapping[str, Size]
     providers: Mapping[str, Table]
     sources: Mapping[str, str] = field(compare=False, repr=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext) -> None:
     """Stop the job with SIGTERM and, after the grace period, SIGKILL; wait for it."""
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     latest = client.latest(context)
     if latest is None or not latest.runs:
         context.screen.print_stage("cancel", "done", "up to date", "no job is running")

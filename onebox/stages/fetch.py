@@ -26,7 +26,7 @@ def reason(context: BoxContext) -> str | None:
 
     If the box does not run, its outputs are unknown: its state is returned.
     """
-    box = context.box
+    box = context.find_box()
     if box is None:
         return None
     if box.state != "running":
@@ -66,7 +66,7 @@ def perform(
         OutputsHeld: Some outputs could not be fetched and verified: the box is kept.
     """
     context.lock()
-    box = context.box
+    box = context.find_box()
     if box is None:
         return _fetched_by_run(context)
     was_stopped = box.state == "stopped"
@@ -75,7 +75,7 @@ def perform(
         context.chain.timed("fetch"),
         context.screen.stage("fetch") as stage_line,
     ):
-        box = _bring_up(context, box, stage_line, rescue=rescue)
+        box = _reachable_box(context, box, stage_line, rescue=rescue)
         if caller != "run" and not partial:
             ended = _require_ended_job(context, box)
         fetched = _download(
@@ -149,12 +149,12 @@ def fetch_previous(
     return last_job
 
 
-def _bring_up(
+def _reachable_box(
     context: BoxContext, box: Box, stage_line: StageLine, *, rescue: bool
 ) -> Box:
     """Return the box once it is reachable; start it if it is stopped."""
     if box.state != "stopped":
-        return bring_up.wait_until_ready(context, box, stage_line.doing)
+        return bring_up.wait_until_reachable(context, box, stage_line.doing)
     if box.disk_only and not rescue:
         raise UsageError(_describe_rescue(box), next="inv fetch --rescue")
     stage_line.doing(f"starting {box.id} for its outputs")

@@ -100,7 +100,7 @@ def _check_running_box(
 ) -> None:
     record = context.store.record
     try:
-        box = bring_up.wait_until_ready(context, box, doing)
+        box = bring_up.wait_until_reachable(context, box, doing)
     except (BoxFailed, ConnectionLost) as error:
         raise _no_answer_error(box, error) from error
     try:

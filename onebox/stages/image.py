@@ -67,7 +67,7 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     """Build the image if necessary; return it, None if the box boots a base image."""
-    announcement.greet(context)
+    announcement.print_title(context)
     if context.store.open_intents() or context.boxes.builders:
         context.lock()
         replay_journal.replay(context)
@@ -112,7 +112,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     context.lock()
     replay_journal.replay(context)
     context.boxes.refresh()
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     client.refuse_running(context, client.latest(context))
     hello: Hello = context.call_resuming(
         lambda channel: Hello.parse(channel.request("hello"))

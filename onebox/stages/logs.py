@@ -22,12 +22,12 @@ def perform(context: BoxContext) -> None:
     Raises:
         JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
     """
-    if context.box is None:
+    if context.find_box() is None:
         finished = finished_jobs.latest(context)
         if finished is not None:
             _replay(context, finished)
             return
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     latest = client.latest(context)
     if latest is None:
         raise UsageError(f"no job has run on {context.title} yet", next="inv run")

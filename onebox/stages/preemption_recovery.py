@@ -59,7 +59,7 @@ def resume_or_begin(
 
 def describe_resume(context: BoxContext, command: str) -> str:
     """Return how a job would continue an interrupted run, "" if it begins a new one."""
-    box, last_job = context.box, None
+    box, last_job = context.find_box(), None
     if box is not None and box.state == "running":
         last_job = client.latest(context)
     run, on_new_box = resume_or_begin(context, command, last_job)

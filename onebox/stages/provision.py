@@ -33,7 +33,7 @@ def reason(context: BoxContext) -> str | None:
         UsageError: The existing box is not the requested one. onebox never creates a
             second box silently.
     """
-    box = context.box
+    box = context.find_box()
     if box is None:
         other_providers.refuse(context)
         return f"there is no box {context.title}"
@@ -54,7 +54,7 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 def perform(context: BoxContext) -> Box:
     """Bring up the box and return it."""
-    announcement.greet(context)
+    announcement.print_title(context)
     context.lock()
     replay_journal.replay(context)
     context.boxes.refresh()
@@ -63,13 +63,13 @@ def perform(context: BoxContext) -> Box:
     if why is None:
         return _reuse(context, context.boxes.running())
     with context.chain.timed("provision"):
-        return _bring_up(context)
+        return _start_or_create(context)
 
 
 def _reuse(context: BoxContext, box: Box) -> Box:
     if not bring_up.has_booted(context, box):
         # The command that created the box was killed before the box was prepared.
-        box = bring_up.wait_and_prepare(context, box)
+        box = bring_up.finish_boot(context, box)
         context.boxes.set_current(box)
     context.screen.print_stage(
         "provision", "done", "up to date", describe_up_to_date(context)
@@ -80,9 +80,9 @@ def _reuse(context: BoxContext, box: Box) -> Box:
     return box
 
 
-def _bring_up(context: BoxContext) -> Box:
+def _start_or_create(context: BoxContext) -> Box:
     """Start the stopped box or create a new one."""
-    old = context.box
+    old = context.find_box()
     with context.screen.stage("provision") as stage_line:
         if old is not None and not fetch_preempted.is_only_disk(old):
             stage_line.doing(f"starting {old.id}")
@@ -101,7 +101,7 @@ def _bring_up(context: BoxContext) -> Box:
             context, kind="box", image=boot_image, doing=stage_line.doing
         )
         try:
-            box = bring_up.wait_and_prepare(context, box, stage_line.doing)
+            box = bring_up.finish_boot(context, box, stage_line.doing)
             context.boxes.set_current(box)
         except (OneboxError, Interrupted):
             stage_line.doing("removing the new box")

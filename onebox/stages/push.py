@@ -31,7 +31,7 @@ def digest(context: BoxContext) -> str:
 
 def reason(context: BoxContext) -> str | None:
     """Return how the box's files differ from the local ones, None if they match."""
-    box = context.box
+    box = context.find_box()
     if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
     entries = partial(_entries, context)
@@ -49,7 +49,7 @@ def perform(context: BoxContext) -> None:
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched. So a running job is an error, and the last job's outputs are
     # fetched first.
-    fetch.fetch_previous(context, bring_up.wait_until_ready(context))
+    fetch.fetch_previous(context, bring_up.wait_until_reachable(context))
     with context.chain.timed("push"), context.screen.stage("push") as stage_line:
         stage_line.doing("reading the project's files")
         left_out = ""

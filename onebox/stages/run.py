@@ -92,7 +92,7 @@ def perform(
         )
         return None
     context.lock()
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     if argv is None:
         shell_command = shell_command or configured_command(context)
     command = run_attempts.Command(

@@ -35,7 +35,7 @@ ANSWER_SECONDS = 10.0
 
 def reason(context: BoxContext) -> str | None:
     """Return the box to remove and its state, None if there is no box."""
-    box = context.box
+    box = context.find_box()
     return None if box is None else f"{box.id} is {box.state}"
 
 
@@ -153,7 +153,7 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
 
 def print_kept_box(context: BoxContext) -> None:
     """Print the box that a finished command line leaves up, if it leaves one."""
-    box = context.box if context.invocation.leaves_box else None
+    box = context.find_box() if context.invocation.leaves_box else None
     if box is not None:
         off = formatting.clock(box.deadline, time.time())
         context.screen.print_stage(
@@ -305,8 +305,9 @@ def _confirm_discard(context: BoxContext, boxes: list[Box]) -> None:
 def _running_job(context: BoxContext) -> str:
     """Return the job that runs on the box, "" if none runs or the box is silent."""
     with suppress(OneboxError):
-        if context.box is not None and context.box.state == "running":
-            context.ssh(context.box).channel(within=ANSWER_SECONDS)
+        box = context.find_box()
+        if box is not None and box.state == "running":
+            context.ssh(box).channel(within=ANSWER_SECONDS)
             latest = client.latest(context)
             return latest.job if latest is not None and latest.runs else ""
     return ""
@@ -345,6 +346,6 @@ def _leaves_box_up(context: BoxContext) -> bool:
     ):
         return False
     with suppress(OneboxError):
-        box = context.box
+        box = context.find_box()
         return box is not None and box.state == "running"
     return False

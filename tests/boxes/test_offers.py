@@ -214,8 +214,9 @@ class TestFallback:
         line.cloud.refusals = {"m6a.xlarge": NoCapacity("none", cause="no capacity")}
         context = line.type(provision)
         printed = capsys.readouterr().err
-        assert context.box is not None
-        assert context.box.offer.type == "m7i.xlarge"
+        box = context.find_box()
+        assert box is not None
+        assert box.offer.type == "m7i.xlarge"
         after = printed[printed.index("obtained instead: small: m7i.xlarge") :]
         assert "$0.25/h now" in after
         assert "at most $2.12:" in after
@@ -316,7 +317,7 @@ class TestRefusals:
         for one in line.cloud.found[:4]:
             line.cloud.refusals[one.place] = QuotaExceeded("a limit of 4", next=LINK)
         context = line.type(provision)
-        assert context.box is not None
+        assert context.find_box() is not None
         assert line.cloud.asked == ["m6a.xlarge r1-a", "m6a.xlarge r2-a"]
 
     def test_refusals_of_one_kind_keep_their_class_and_next(self, line: Line) -> None:
