@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebox import formatting
@@ -20,31 +19,6 @@ from onebox.providers.values import Offer
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-
-
-@dataclass
-class Announced:
-    """
-    What this command has announced so far.
-
-    Attributes:
-        title_printed: Whether the first line, which has no prices, has been printed.
-
-        boxes: The number of the box whose headline was printed last (the first box
-            of the command is 1), 0 before the first headline.
-
-        offer: The offer that was announced last, None before that.
-
-        dearer_accepted: Whether the user has agreed to a dearer offer.
-
-        clock_warned: Whether the warning about this machine's clock has been printed.
-    """
-
-    title_printed: bool = False
-    boxes: int = 0
-    offer: Offer | None = None
-    dearer_accepted: bool = False
-    clock_warned: bool = False
 
 
 def print_title(context: BoxContext) -> None:
