@@ -9,11 +9,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onebox.boxes.announcement import Announced
+from onebox.providers.values import Offer
 
 if TYPE_CHECKING:
     from onebox.jobs.receipt import Receipt
     from onebox.transfer.fetch_outputs import Fetched
+
+
+@dataclass
+class Announced:
+    """
+    What this command has announced so far.
+
+    Attributes:
+        title_printed: Whether the first line, which has no prices, has been printed.
+
+        boxes: The number of the box whose headline was printed last (the first box
+            of the command is 1), 0 before the first headline.
+
+        offer: The offer that was announced last, None before that.
+
+        dearer_accepted: Whether the user has agreed to a dearer offer.
+
+        clock_warned: Whether the warning about this machine's clock has been printed.
+    """
+
+    title_printed: bool = False
+    boxes: int = 0
+    offer: Offer | None = None
+    dearer_accepted: bool = False
+    clock_warned: bool = False
 
 
 @dataclass

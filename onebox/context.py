@@ -177,10 +177,9 @@ class BoxContext:
             self._boxes = BoxFinder(self)
         return self._boxes
 
-    @property
-    def box(self) -> Box | None:
-        """Return the current box, None if there is none; see `BoxFinder.current`."""
-        return self.boxes.current
+    def find_box(self) -> Box | None:
+        """Return the current box, None if there is none; the first call lists boxes."""
+        return self.boxes.find_current()
 
     def now(self) -> float:
         """Return the time by the provider's clock (epoch seconds)."""

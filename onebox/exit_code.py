@@ -50,7 +50,7 @@ def exit_code(
         raise Exit(code=stop.code) from stop
 
 
-def system_failed(error: OSError) -> OneboxError:
+def system_error(error: OSError) -> OneboxError:
     """Return the OneboxError for an error of the operating system."""
     where = (
         f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""
@@ -165,10 +165,10 @@ def left_by_record(context: BoxContext) -> str:
     except (OneboxError, OSError):
         return f"stopped; {_unreadable(context)}"
     if not record.box:
-        return "stopped; no box of this line is left"
+        return "stopped; no box of this command is left"
     return (
         f"stopped; {context.title} ({record.box}) is left, "
-        f"{formatting.rate(record.price)}, powers itself off at "
+        f"{formatting.rate(record.hourly)}, powers itself off at "
         f"{formatting.clock(record.deadline, time.time())}"
     )
 

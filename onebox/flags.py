@@ -1,5 +1,7 @@
 """
-Define the flags that every stage takes, such as `--vm`, with one value for the line.
+Define the flags that every stage takes, such as `--vm`.
+
+Each has one value for the whole command line.
 
 Invoke parses a flag together with the task that it follows, and copies tasks and
 arguments between parsing and execution. The values are therefore kept in `FlagStore`
@@ -41,7 +43,7 @@ class FlagStore:
 
     @classmethod
     def take(cls) -> dict[str, Any]:
-        """Return the values and forget them, so that the next line starts empty."""
+        """Return the values and forget them, for the next command line."""
         values = cls.values
         cls.clear()
         return values
@@ -57,10 +59,10 @@ class SharedArgument(Argument):
 
     def set_value(self, value: Any, cast: bool = True) -> None:
         """
-        Store the value for the line.
+        Store the value for the command line.
 
         Raises:
-            Exit: The flag has no value, or the line already has another value for it.
+            Exit: The flag has no value, or the command line has another value for it.
         """
         name = str(self.names[0])
         if isinstance(value, str) and (not value or value.startswith("-")):
@@ -87,7 +89,7 @@ class NoSpot(SharedArgument):
         )
 
     def set_value(self, value: Any, cast: bool = True) -> None:
-        """Store False as the line's value of `spot`."""
+        """Store False as the value of `spot` for the command line."""
         Argument.set_value(self, value, cast)
         if FlagStore.values.setdefault("spot", not value) == bool(value):
             raise usage_exit("conflicting flags: --spot and --no-spot")

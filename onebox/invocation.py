@@ -18,7 +18,7 @@ class Invocation:
     Attributes:
         command: The command line as typed.
 
-        stages: The onebox stages on the line, in order.
+        stages: The onebox stages on the command line, in order.
 
         keep: Whether to keep the box at the end (`--keep`).
 
@@ -32,16 +32,16 @@ class Invocation:
         box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
 
-        job_requested: Whether the line runs a job, so that a temporary box is torn
+        job_requested: Whether it runs a job, so that a temporary box is torn
             down at its end.
 
-        created_box: Whether this line created the box.
+        created_box: Whether it created the box.
 
         dry: Whether this is the copy that a plan uses. A plan owes no teardown.
 
-        leaves_box: Whether a box is still up after the last chain of the line.
+        leaves_box: Whether a box is still up after its last chain.
 
-        box_used: Whether a stage of the line has used the box.
+        box_used: Whether one of its stages has used the box.
 
         detached: Whether a job was left running and instructions for it were printed.
     """

@@ -2,9 +2,9 @@
 Make Invoke tasks of stages; only this module and `flags` depend on Invoke's internals.
 
 A stage brings up the stages it needs, runs once per command line, and takes the flags
-of the whole line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own `pre=` is not
-used for this, because it passes no arguments on, and `inv provision run` would run
-`provision` twice.
+of the whole command line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own `pre=`
+is not used for this, because it passes no arguments on, and `inv provision run` would
+run `provision` twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Stage(Task):  # type: ignore[type-arg]
         needs: The stages that must be up to date before this one runs.
 
         builtin: Whether this is one of onebox's own stages. `--dry` prints their
-            line of the plan instead of running them.
+            part of the plan instead of running them.
 
         on_box: Whether the result is lost with the box, so that the stage runs
             again for a new box.
@@ -54,7 +54,7 @@ class Stage(Task):  # type: ignore[type-arg]
             may have been edited.
 
         each_time: Whether the stage runs at every call, even if it ran before on
-            the same line.
+            the same command line.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Stage(Task):  # type: ignore[type-arg]
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return this task's own flags, then the shared ones."""
         # Invoke calls this method for every task before it parses a command line, so
-        # the values of an earlier line are removed here.
+        # the values of an earlier one are removed here.
         FlagStore.clear()
         # Invoke removes each help text that it uses. The texts are restored, because a
         # second Invoke program in this process needs them, too.
@@ -124,9 +124,9 @@ class Stage(Task):  # type: ignore[type-arg]
         }
         contexts = _Contexts.of(c)
         with contexts.using(flags), contexts.entered(c) as context:
-            # Invoke passes the defaults of a stage on the line, but not those of a
-            # stage in another task's `pre`. The defaults are applied here, so that both
-            # calls have the same arguments.
+            # Invoke passes the defaults of a stage on the command line, but not those
+            # of a stage in another task's `pre`. The defaults are applied here, so that
+            # both calls have the same arguments.
             bound = self.signature.bind(c, *args, **kwargs)
             bound.apply_defaults()
             command = bound.arguments.get("command", "")
@@ -189,7 +189,7 @@ class Stage(Task):  # type: ignore[type-arg]
         except OSError as error:
             if not self.builtin:
                 raise
-            raise _load("exit_code").system_failed(error) from error
+            raise _load("exit_code").system_error(error) from error
 
 
 @overload
@@ -249,12 +249,12 @@ class _Contexts:
     """
     The box contexts of one command line, one for each set of shared flags.
 
-    Most lines have one context. A user's task makes more contexts when it passes shared
-    flags as keywords, as in `run(c, name="second")`.
+    Most command lines have one context. A user's task makes more contexts when it
+    passes shared flags as keywords, as in `run(c, name="second")`.
     """
 
     def __init__(self) -> None:
-        self._line_flags = FlagStore.take()
+        self._command_line_flags = FlagStore.take()
         self._task_names, self._stages = _read_executor()
         # The shared flags of each stage that is running. Those of the innermost stage
         # are last and are in force.
@@ -262,7 +262,7 @@ class _Contexts:
         self._contexts: dict[Any, BoxContext] = {}
         self._running: list[BoxContext] = []
         # The boxes that are kept are printed at exit, because before that a later task
-        # of the line may remove one.
+        # of the command line may remove one.
         atexit.register(self._print_kept_boxes)
 
     @classmethod
@@ -272,14 +272,14 @@ class _Contexts:
         if not isinstance(contexts, cls):
             contexts = cls()
             # The contexts are stored in the config, because `Executor.execute` passes
-            # the same config to all tasks of a line, but a new Context to each task.
+            # the same config to all tasks of a command line, but a new Context to each.
             c.config._set(_onebox=contexts)
         return contexts
 
     @contextmanager
     def using(self, flags: dict[str, Any]) -> Iterator[None]:
         """Let a stage's keywords override the flags of its caller during the body."""
-        base = self._flags[-1] if self._flags else self._line_flags
+        base = self._flags[-1] if self._flags else self._command_line_flags
         self._flags.append({**base, **flags})
         try:
             yield
@@ -338,10 +338,10 @@ class _Contexts:
 
 def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
     """
-    Return the command-line name of each onebox stage, and the stages on this line.
+    Return the command-line name of each onebox stage, and the stages on this one.
 
     A stage's name on the command line, such as `box.run`, is in the collection. Invoke
-    passes neither the collection nor the other tasks of the line to a task
+    passes neither the collection nor the other tasks to a task
     (`Executor.execute` in invoke/executor.py), so they are read from the frame of the
     executor that called the task. Both results are empty if no executor called it, as
     when a stage is called from Python.
@@ -369,7 +369,7 @@ def _names_in_collection(executor: Executor) -> dict[str, str]:
 
 
 def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, ...]:
-    """Return the onebox stages among the tasks of the line and their `pre` tasks."""
+    """Return the onebox stages among the requested tasks and their `pre` tasks."""
     calls = executor.expand_calls(executor.normalize(tuple(requested)))
     tasks = [call.task for call in calls]
     return tuple(

@@ -39,7 +39,7 @@ def select_files(
         UsageError: The project folder must not be pushed: it is or holds a home folder,
             or it holds onebox's own key, state or local boxes.
     """
-    reason = paths.no_project(context.root, context.environ)
+    reason = paths.why_no_project(context.root, context.environ)
     if reason is not None:
         raise UsageError(
             f"{reason}: nothing in it is pushed",

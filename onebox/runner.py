@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from onebox.boxes import announcement, other_providers
 from onebox.context import BoxContext
 from onebox.errors import OneboxError
-from onebox.exit_code import left_by_record, report_interrupt, system_failed
+from onebox.exit_code import left_by_record, report_interrupt, system_error
 from onebox.project_files import select_project
 from onebox.settings import check_files
 from onebox.signals import Interrupted, signals_as_exceptions
@@ -65,7 +65,7 @@ def _settle(context: BoxContext, error: OneboxError | None) -> None:
     try:
         teardown.settle(context, error)
     except OSError as os_error:
-        raise system_failed(os_error) from os_error
+        raise system_error(os_error) from os_error
 
 
 def check_before_needs(context: BoxContext, stage: str) -> bool:
@@ -84,16 +84,13 @@ def check_before_needs(context: BoxContext, stage: str) -> bool:
         run.check(context)
     if stage in ("provision", "push", "run"):
         check_files(context.settings, context.root)
-        announcement.greet(context)
-        if context.box is not None:
-            provision.check(context, context.box)
+        announcement.print_title(context)
+        box = context.find_box()
+        if box is not None:
+            provision.check(context, box)
         else:
             other_providers.refuse(context)
-        if (
-            context.box is None
-            and stage != "provision"
-            and not context.chain.files_checked
-        ):
+        if box is None and stage != "provision" and not context.chain.files_checked:
             context.chain.files_checked = True
             select_project(context)
     return True

@@ -96,7 +96,7 @@ def run(
     return stage_module("run").perform(
         context_of(c),
         remainder_of(c) or None,
-        line=command or None,
+        shell_command=command or None,
         detach=detach,
         yes=yes,
     )

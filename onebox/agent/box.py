@@ -14,7 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from .protocol import Refused
 
 
-class Box(NamedTuple):
+class BoxConfig(NamedTuple):
     """
     The configuration of the box, which its startup script writes to `box.json`.
 
@@ -45,7 +45,7 @@ class Box(NamedTuple):
     host_key: str = ""
 
     @classmethod
-    def load(cls, root: str) -> Box:
+    def load(cls, root: str) -> BoxConfig:
         """Read `box.json` in *root*. Raises `Refused` if it is missing or invalid."""
         path = os.path.join(root, "box.json")
         try:
@@ -80,7 +80,7 @@ class Box(NamedTuple):
         return argv if os.geteuid() == 0 else [*self.sudo, *argv]
 
 
-def facts(box: Box) -> Dict[str, Any]:
+def facts(box: BoxConfig) -> Dict[str, Any]:
     """Return the answer to `hello`: versions, clocks and hardware."""
     free, total = disk_space(box.work)
     return {

@@ -33,7 +33,7 @@ import subprocess
 import time
 from typing import Any, Dict, Iterator, List
 
-from .box import Box
+from .box import BoxConfig
 from .protocol import Channel, Refused
 
 # On a loaded box, a command may take this many seconds, and sshd as many to reload.
@@ -43,7 +43,7 @@ PAUSE = 0.2
 SERVICES = ("ssh", "sshd")
 
 
-def new(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+def new(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Generate a second host key, unless it already exists."""
     with _exclusive(box):
         fresh = box.host_key + ".new"
@@ -57,7 +57,7 @@ def new(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
         return {"public": _public(box, fresh)}
 
 
-def use(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+def use(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Install the key that `new` generated, and reload sshd."""
     public = str(request.get("public"))
     with _exclusive(box):
@@ -75,7 +75,7 @@ OPS = {"hostkey_new": new, "hostkey_use": use}
 
 
 @contextlib.contextmanager
-def _exclusive(box: Box) -> Iterator[None]:
+def _exclusive(box: BoxConfig) -> Iterator[None]:
     """
     Allow one host key request at a time.
 
@@ -88,26 +88,26 @@ def _exclusive(box: Box) -> Iterator[None]:
         yield
 
 
-def _public(box: Box, path: str) -> str:
+def _public(box: BoxConfig, path: str) -> str:
     """Return the public key of a key file, "" if the file is missing or invalid."""
     done = _run(box, ["ssh-keygen", "-y", "-P", "", "-f", path])
     return " ".join(done.stdout.split()[:2]) if done.returncode == 0 else ""
 
 
-def _rename(box: Box, old: str, new: str) -> None:
+def _rename(box: BoxConfig, old: str, new: str) -> None:
     _check_run(box, ["sync", old])
     _check_run(box, ["mv", "-f", "-T", old, new])
     _check_run(box, ["sync", os.path.dirname(new)])
 
 
-def _reload(box: Box) -> None:
+def _reload(box: BoxConfig) -> None:
     for service in SERVICES:
         if _run(box, ["systemctl", "reload", service]).returncode == 0:
             return
     raise Refused("hostkey", "sshd could not be reloaded")
 
 
-def _wait_for(box: Box, public: str) -> None:
+def _wait_for(box: BoxConfig, public: str) -> None:
     """Wait until sshd offers this key, because a reload takes effect with a delay."""
     where = os.environ.get("SSH_CONNECTION", "").split() or ["", "", "127.0.0.1", "22"]
     scan = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", where[3], where[2]]
@@ -118,13 +118,13 @@ def _wait_for(box: Box, public: str) -> None:
         time.sleep(PAUSE)
 
 
-def _check_run(box: Box, argv: List[str]) -> None:
+def _check_run(box: BoxConfig, argv: List[str]) -> None:
     done = _run(box, argv)
     if done.returncode:
         raise Refused("hostkey", "%s: %s" % (argv[0], done.stderr.strip()))
 
 
-def _run(box: Box, argv: List[str]) -> "subprocess.CompletedProcess[str]":
+def _run(box: BoxConfig, argv: List[str]) -> "subprocess.CompletedProcess[str]":
     """Run a command as root. Raises `Refused` if it exceeds `PATIENCE`."""
     try:
         return subprocess.run(

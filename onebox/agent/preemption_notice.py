@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Callable, Dict, Optional, Tuple
 
-from .box import Box, replace_file
+from .box import BoxConfig, replace_file
 
 Address = Tuple[str, int]
 # A query returns the moment of the preemption in seconds since the epoch, or None if
@@ -31,7 +31,7 @@ TOKEN_SECONDS = 21600
 GCE_SECONDS = 30.0
 
 
-def listen(box: Box, address: Address = SERVICE) -> None:
+def listen(box: BoxConfig, address: Address = SERVICE) -> None:
     """Start the polling thread, if the box's cloud announces preemptions."""
     if box.notice in QUERIES:
         query, pause = QUERIES[box.notice]
@@ -40,7 +40,7 @@ def listen(box: Box, address: Address = SERVICE) -> None:
         thread.start()
 
 
-def _poll(box: Box, query: Query, pause: float, address: Address) -> None:
+def _poll(box: BoxConfig, query: Query, pause: float, address: Address) -> None:
     # http.client is imported here, because it is half of what the watchdog would load,
     # and on a cloud that announces no preemption the watchdog does not need it.
     from http.client import HTTPException

@@ -13,10 +13,10 @@ import sys
 from typing import Any, Callable, Dict
 
 from . import protocol, watchdog
-from .box import Box, facts, touch, version
+from .box import BoxConfig, facts, touch, version
 from .jobs import job_state
 
-Op = Callable[[protocol.Channel, Box, Dict[str, Any]], Dict[str, Any]]
+Op = Callable[[protocol.Channel, BoxConfig, Dict[str, Any]], Dict[str, Any]]
 
 
 def serve(channel: protocol.Channel, root: str, ops: Dict[str, Op]) -> None:
@@ -46,7 +46,7 @@ def answer(
         op = ops.get(str(request.get("op")))
         if op is None:
             raise protocol.Refused("op", "there is no op %r" % request.get("op"))
-        channel.send_json(b"A", op(channel, Box.load(root), request))
+        channel.send_json(b"A", op(channel, BoxConfig.load(root), request))
     except protocol.Refused as refusal:
         channel.send_json(b"E", {"kind": refusal.kind, "message": refusal.message})
     except OSError as error:
@@ -65,14 +65,14 @@ def answer(
 
 
 def hello(
-    channel: protocol.Channel, box: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Return the facts about the box, and its latest job."""
     return dict(facts(box), job=job_state.latest(box))
 
 
 def renew(
-    channel: protocol.Channel, box: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """
     Replace the agent's file with the version that the client sends.
@@ -103,7 +103,7 @@ def renew(
     return {"own": False}
 
 
-def _install(box: Box, fresh: str, path: str) -> bool:
+def _install(box: BoxConfig, fresh: str, path: str) -> bool:
     """
     Replace *path*, a file of root, with a copy of *fresh*; return whether it worked.
     """
@@ -116,7 +116,7 @@ def _install(box: Box, fresh: str, path: str) -> bool:
 
 
 def poweroff(
-    channel: protocol.Channel, box: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Power the box off from a background process, so that the answer can be sent."""
     child = os.fork()

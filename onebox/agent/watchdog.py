@@ -17,7 +17,7 @@ import time
 from typing import List, Set
 
 from . import preemption_notice, processes
-from .box import Box, boottime, read
+from .box import BoxConfig, boottime, read
 from .jobs import job_state
 from .jobs.job_state import StopOrder
 from .protocol import Refused
@@ -70,7 +70,7 @@ def watch(root: str) -> None:
         time.sleep(POLL)
 
 
-def power_off(box: Box, cause: str) -> None:
+def power_off(box: BoxConfig, cause: str) -> None:
     """
     End the job and power the box off, by force if needed.
 
@@ -92,7 +92,7 @@ def power_off(box: Box, cause: str) -> None:
         run(box, box.poweroff_force)
 
 
-def before_shutdown(box: Box) -> None:
+def before_shutdown(box: BoxConfig) -> None:
     """
     End the job if the box shuts down, while its clients are still connected.
 
@@ -112,7 +112,7 @@ def before_shutdown(box: Box) -> None:
         os.unlink(request)
 
 
-def _end_job(box: Box, cause: str) -> None:
+def _end_job(box: BoxConfig, cause: str) -> None:
     job = job_state.running(box)
     if not job:
         return
@@ -123,7 +123,7 @@ def _end_job(box: Box, cause: str) -> None:
         time.sleep(0.05)
 
 
-def note(box: Box, text: str) -> None:
+def note(box: BoxConfig, text: str) -> None:
     """Append a line to the watchdog's log."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
@@ -146,7 +146,7 @@ class Watchdog:
         # The time is taken before the file is read, so that a change during the read
         # is noticed later.
         self.config_mtime = _mtime(os.path.join(root, "box.json"))
-        self.box = Box.load(root)
+        self.box = BoxConfig.load(root)
         self.armed_at = self.alive_at = boottime()
         self.lease_mtime = _mtime(self.box.path("lease"))
         self.warned: Set[str] = set()
@@ -178,7 +178,7 @@ class Watchdog:
         if mtime == self.config_mtime:
             return
         try:
-            fresh = Box.load(self.box.root)
+            fresh = BoxConfig.load(self.box.root)
         except Refused as refusal:
             note(self.box, refusal.message)
             return
@@ -205,7 +205,7 @@ class Watchdog:
         _stop_job(self.box, job, StopOrder("preempted", grace))
 
 
-def _stop_job(box: Box, job: str, order: StopOrder) -> None:
+def _stop_job(box: BoxConfig, job: str, order: StopOrder) -> None:
     """
     Order a job to stop, with the rights of the job's own user.
 
@@ -250,7 +250,7 @@ def _sync() -> None:
     _wait(pid)
 
 
-def run(box: Box, argv: List[str]) -> bool:
+def run(box: BoxConfig, argv: List[str]) -> bool:
     """
     Run a command as root without input and output; return whether it succeeded.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebox import formatting
@@ -13,7 +12,6 @@ from onebox.boxes.offers import (
     deadline,
     find,
     is_allowed,
-    rank,
     why_unpriced,
 )
 from onebox.errors import UsageError
@@ -23,38 +21,13 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 
-@dataclass
-class Announced:
-    """
-    What this command has announced so far.
-
-    Attributes:
-        greeted: Whether the first line, which has no prices, has been printed.
-
-        boxes: The number of the box whose headline was printed last (the first box
-            of the command is 1), 0 before the first headline.
-
-        offer: The offer that was announced last, None before that.
-
-        dearer_accepted: Whether the user has agreed to a dearer offer.
-
-        clock_warned: Whether the warning about this machine's clock has been printed.
-    """
-
-    greeted: bool = False
-    boxes: int = 0
-    offer: Offer | None = None
-    dearer_accepted: bool = False
-    clock_warned: bool = False
-
-
-def greet(context: BoxContext) -> None:
+def print_title(context: BoxContext) -> None:
     """Print project, provider and size once, before the provider's SDK is loaded."""
     provider_name = context.provider_name
     announced = context.chain.announced
-    if announced.greeted or provider_name == "local":
+    if announced.title_printed or provider_name == "local":
         return
-    announced.greeted = True
+    announced.title_printed = True
     title = [context.title, provider_name, context.settings.vm]
     context.screen.headline(title, [], complete=False)
     # The provider is loaded now, so that its SDK can continue to load in the
@@ -69,13 +42,13 @@ def announce(context: BoxContext) -> None:
     Raises:
         UsageError: The best offer exceeds a limit. A box that runs is not checked.
     """
-    greet(context)
-    box = context.box
+    print_title(context)
+    box = context.find_box()
     if box is not None and box.state == "running" and not box.rescue:
         _headline(context, box.offer, box.deadline, "when it was created")
         return
     best, *others = find(context)
-    _check_clock(context)
+    _warn_of_clock(context)
     check_price(context, best)
     others = [offer for offer in others if is_allowed(context, offer)]
     _headline(context, best, deadline(context), others=others)
@@ -118,7 +91,8 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
         expected is None
         or announced.dearer_accepted
         or offer.spot != expected.spot
-        or rank(offer) <= rank(expected)
+        or offer.hourly == expected.hourly
+        or offer.cost_order < expected.cost_order
         or price_limits != (None, None, None)
         or not context.screen.can_ask
     ):
@@ -139,7 +113,7 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
     announced.dearer_accepted = True
 
 
-def _check_clock(context: BoxContext) -> None:
+def _warn_of_clock(context: BoxContext) -> None:
     """Warn once if this machine's clock differs from the provider's clock."""
     ahead = context.now() - time.time()
     announced = context.chain.announced
@@ -165,9 +139,9 @@ def _headline(
         return
     announced.boxes = context.chain.ended_boxes + 1
     subject = f"{context.title}   {context.provider.name}"
-    title = ["" if announced.greeted else subject, *_title(offer, priced)]
+    title = ["" if announced.title_printed else subject, *_title(offer, priced)]
     costs = _cost_lines(context, offer, deadline, others)
-    context.screen.headline(title, costs, continued=announced.greeted)
+    context.screen.headline(title, costs, continued=announced.title_printed)
 
 
 def _title(offer: Offer, priced: str) -> list[str]:
@@ -184,17 +158,19 @@ def _title(offer: Offer, priced: str) -> list[str]:
 
 def _price(offer: Offer, priced: str) -> str:
     """Return an offer's hourly price, its age, and what spot saves."""
-    if offer.price is None or offer.price == 0:
-        return formatting.rate(offer.price)
+    if offer.machine_price is None or offer.machine_price == 0:
+        return formatting.rate(offer.machine_price)
     if offer.priced:
         priced = f"{formatting.age(time.time() - offer.priced)} ago"
-    text = f"{formatting.rate(offer.price)} {priced}"
+    text = f"{formatting.rate(offer.machine_price)} {priced}"
     if not offer.spot:
         return text
     text = f"spot {text}"
-    if offer.on_demand:
-        saved = 100 * (1 - offer.price / offer.on_demand)
-        text += f"  (on demand {formatting.money(offer.on_demand)}, -{saved:.0f} %)"
+    if offer.machine_on_demand:
+        saved = 100 * (1 - offer.machine_price / offer.machine_on_demand)
+        text += (
+            f"  (on demand {formatting.money(offer.machine_on_demand)}, -{saved:.0f} %)"
+        )
     return text
 
 
@@ -211,7 +187,7 @@ def _cost_lines(
     """
     hours = max(deadline - context.now(), 0) / 3600
     off = f"powers itself off at {formatting.clock(deadline, context.now())}"
-    if offer.price == 0:
+    if offer.machine_price == 0:
         return [f"{off}, whatever happens here"]
     ceiling = formatting.money(_product(offer.hourly, hours))
     ceiling += _dearer(offer, others, hours)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from onebox import formatting, subprocess_env
+from onebox import formatting
 from onebox.agent.file_names import printable
 from onebox.errors import BoxFailed
 from onebox.providers.values import Box
 from onebox.remote import answers
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentError
+from onebox.remote.ssh_script import LONGEST_LINE, ScriptFailed, run_script
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 POST_BOOT_SECONDS = 60.0
-# Error messages quote at most this many characters of a line that the box printed.
-LONGEST_LINE = 400
 # A restarted box may take this many seconds to apply its new deadline, which it reads
 # from the provider while it boots.
 DEADLINE_SECONDS = 60.0
@@ -29,9 +27,7 @@ DEADLINE_SECONDS = 60.0
 Doing = Callable[[str], None]
 
 
-def wait_and_prepare(
-    context: BoxContext, box: Box, doing: Doing = lambda text: None
-) -> Box:
+def finish_boot(context: BoxContext, box: Box, doing: Doing = lambda text: None) -> Box:
     """
     Wait until a new box accepts connections, then prepare it.
 
@@ -49,7 +45,7 @@ def wait_and_prepare(
             post-boot script failed.
     """
     box = _wait_for_ssh(context, box, doing)
-    _check_clock(context, box)
+    _warn_of_clock(context, box)
     box = replace_bootstrap_key(context, box)
     _run_post_boot_script(context, box)
     if context.store.record.box == box.id:
@@ -65,7 +61,7 @@ def has_booted(context: BoxContext, box: Box) -> bool:
     return box.state == "running" and has_address and not is_booting
 
 
-def wait_until_ready(
+def wait_until_reachable(
     context: BoxContext, box: Box | None = None, doing: Doing = lambda text: None
 ) -> Box:
     """
@@ -117,7 +113,7 @@ def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
     return box
 
 
-def _check_clock(context: BoxContext, box: Box) -> None:
+def _warn_of_clock(context: BoxContext, box: Box) -> None:
     """Warn if the box's clock differs from the provider's and shifts the deadline."""
     ahead = context.ssh(box).clock_ahead
     difference = time.time() + ahead - context.now()
@@ -130,7 +126,7 @@ def _check_clock(context: BoxContext, box: Box) -> None:
         )
 
 
-def check_deadline(context: BoxContext, box: Box) -> Box:
+def with_armed_deadline(context: BoxContext, box: Box) -> Box:
     """
     Return a restarted box with the deadline that it has actually armed.
 
@@ -201,31 +197,22 @@ def _run_post_boot_script(context: BoxContext, box: Box) -> None:
     script = context.provider.post_boot_script(box)
     if not script:
         return
-    # The script gets an ssh connection of its own, because another command may close
-    # the shared one.
-    ssh = context.ssh(box).argv("-o", "ControlPath=none")
     try:
-        process = subprocess.run(
-            [*ssh, "sudo -n python3 -I -S -"],
-            input=script,
-            capture_output=True,
-            check=False,
-            timeout=POST_BOOT_SECONDS,
-            env=subprocess_env.environment(),
+        run_script(
+            context.ssh(box),
+            "sudo -n python3 -I -S -",
+            script,
+            seconds=POST_BOOT_SECONDS,
+            # The script gets an ssh connection of its own, because another command may
+            # close the shared one.
+            options=["-o", "ControlPath=none"],
         )
-    except subprocess.TimeoutExpired as error:
-        why = f"no answer within {POST_BOOT_SECONDS:.0f} s"
-        raise _post_boot_failed(box, why) from error
-    if process.returncode:
-        lines = process.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _post_boot_failed(box, printable("".join(lines[-1:])[:LONGEST_LINE]))
-
-
-def _post_boot_failed(box: Box, why: str) -> BoxFailed:
-    return BoxFailed(
-        f"{box.id} could not be set up to remove itself at its deadline: {why}",
-        next="inv run again, or accept_no_watchdog = true",
-    )
+    except ScriptFailed as error:
+        why = "".join(error.lines[-1:])
+        raise BoxFailed(
+            f"{box.id} could not be set up to remove itself at its deadline: {why}",
+            next="inv run again, or accept_no_watchdog = true",
+        ) from error
 
 
 def _at_most_every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:

@@ -54,7 +54,7 @@ def create(
             dearer offer, or the request is invalid.
     """
     is_builder = kind == "builder"
-    size = context.settings.builder if is_builder else context.settings.size
+    size = context.settings.builder_size if is_builder else context.settings.size
     refused = RefusedOffers(context.provider)
     for offer in (
         offers.find_for_builder(context) if is_builder else offers.find(context, image)
@@ -103,8 +103,8 @@ def adopt(
         provider=context.provider.name,
         place=box.place,
         size=box.offer.name,
-        price=box.offer.hourly,
-        on_demand=box.offer.hourly_on_demand,
+        hourly=box.offer.hourly,
+        hourly_on_demand=box.offer.hourly_on_demand,
         created=box.created,
         deadline=box.deadline,
         image=box.image,
@@ -162,7 +162,7 @@ def _request(
     context: BoxContext, kind: Kind, image: Image | None, offer: Offer
 ) -> Request:
     settings = context.settings
-    size = settings.builder if kind == "builder" else settings.size
+    size = settings.builder_size if kind == "builder" else settings.size
     deadline = offers.deadline(context)
     key_dir = config_dir(context.environ)
     return Request(

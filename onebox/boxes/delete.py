@@ -67,7 +67,7 @@ def wait_until_gone(provider: Provider, box_id: str, place: str) -> None:
 def list_leftovers(left: Sequence[Leftover]) -> str:
     """Return a text with the kind, id and price of the first few leftovers."""
     return formatting.first_names(
-        [f"{part.kind} {part.id} ({formatting.rate(part.price)})" for part in left]
+        [f"{part.kind} {part.id} ({formatting.rate(part.hourly)})" for part in left]
     )
 
 

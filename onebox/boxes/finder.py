@@ -42,8 +42,7 @@ class BoxFinder:
         self._current: Box | None = None
         self._determined = False
 
-    @property
-    def current(self) -> Box | None:
+    def find_current(self) -> Box | None:
         """
         Return the box of this name, None if there is none.
 
@@ -51,11 +50,11 @@ class BoxFinder:
             OneboxError: There is more than one box of this name that is not stopped.
         """
         if not self._determined:
-            self._current = self._find_current()
+            self._current = self._choose_current()
             self._determined = True
         return self._current
 
-    def _find_current(self) -> Box | None:
+    def _choose_current(self) -> Box | None:
         boxes = [
             box
             for box in self._list()
@@ -74,7 +73,7 @@ class BoxFinder:
     @property
     def preempted(self) -> list[Box]:
         """Return the stopped boxes of this name other than the current box."""
-        current = self.current
+        current = self.find_current()
         current_id = current.id if current is not None else ""
         return [
             box
@@ -94,7 +93,7 @@ class BoxFinder:
         Raises:
             UsageError: There is no box, or it is neither running nor starting.
         """
-        box = self.current
+        box = self.find_current()
         if box is None:
             raise UsageError(
                 f"there is no box {self._context.title}",
@@ -129,7 +128,7 @@ class BoxFinder:
     def refresh(self) -> Box | None:
         """List the boxes again and return the current one."""
         self.invalidate()
-        return self.current
+        return self.find_current()
 
     def invalidate(self) -> None:
         """Drop the cached list: the next use lists the boxes again."""

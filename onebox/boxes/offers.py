@@ -35,7 +35,7 @@ def find_for_builder(context: BoxContext) -> list[Offer]:
     """Return the on-demand offers for a builder of the box's architecture."""
     cache = context.cache.offers
     if "builder" not in cache:
-        offers = _find(context, context.settings.builder, False, None)
+        offers = _find(context, context.settings.builder_size, False, None)
         arch, size_name = find(context)[0].arch, context.settings.vm
         offers = _of_arch(offers, arch, f"--vm={size_name}", "[image] size")
         cache["builder"] = offers
@@ -60,12 +60,7 @@ def _find(
         return offers
     # The offers are sorted again, because the provider sorted them without the prices
     # that the cache has added.
-    return sorted(offers, key=lambda offer: (spot and not offer.spot, rank(offer)))
-
-
-def rank(offer: Offer) -> float:
-    """Return the sort key of an offer by price; an unknown price sorts last."""
-    return float("inf") if offer.hourly is None else offer.hourly
+    return sorted(offers, key=lambda offer: (spot and not offer.spot, offer.cost_order))
 
 
 def _of_arch(offers: list[Offer], arch: str, source: str, option: str) -> list[Offer]:

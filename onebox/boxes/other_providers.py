@@ -101,7 +101,7 @@ def print_box(
     record = other.record
     title = f"{context.title_of(other.name)} ({record.box})"
     verb = "is" if other.box is not None else "may be"
-    price = record.price if other.box is None else other.box.offer.hourly
+    price = record.hourly if other.box is None else other.box.offer.hourly
     error = f"; it does not answer: {other.error}" if other.error else ""
     line(f"{title} {verb} on {record.provider}, {formatting.rate(price)}{error}")
     command = f"inv teardown --name={other.name} --provider={record.provider}"

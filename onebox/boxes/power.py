@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # A box that is started only to fetch its outputs powers itself off after this many
 # seconds.
-RESCUE_SECONDS = 1800.0
+FETCH_ONLY_SECONDS = 1800.0
 
 
 def start(context: BoxContext, box: Box, deadline: float | None = None) -> Box:
@@ -24,17 +24,18 @@ def start(context: BoxContext, box: Box, deadline: float | None = None) -> Box:
     Start a stopped box, wait until it is up, and return it.
 
     Args:
-        deadline: Its new deadline (epoch seconds); `RESCUE_SECONDS` from now if None.
+        deadline: Its new deadline (epoch seconds); None means `FETCH_ONLY_SECONDS` from
+            now.
     """
     if deadline is None:
-        deadline = context.now() + RESCUE_SECONDS
+        deadline = context.now() + FETCH_ONLY_SECONDS
     if context.store.record.box == box.id:
         context.store.update(booted=False)
     with context.store.intent("start", box=box.id):
         box = context.provider.start(box, deadline)
     context.boxes.set_current(box)
-    box = bring_up.wait_and_prepare(context, box)
-    box = bring_up.check_deadline(context, box)
+    box = bring_up.finish_boot(context, box)
+    box = bring_up.with_armed_deadline(context, box)
     context.boxes.set_current(box)
     adopt(context, box)
     return box

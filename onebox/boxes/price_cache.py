@@ -59,8 +59,8 @@ def _fill_in(offer: Offer, stored: dict[str, Any], now: float) -> Offer:
 
     return replace(
         offer,
-        price=price_of(MACHINE, offer.price, spot=offer.spot),
-        on_demand=price_of(MACHINE, offer.on_demand, spot=False),
+        machine_price=price_of(MACHINE, offer.machine_price, spot=offer.spot),
+        machine_on_demand=price_of(MACHINE, offer.machine_on_demand, spot=False),
         extras=tuple(
             Cost(extra.label, price_of(extra.label, extra.hourly, spot=False))
             for extra in offer.extras
@@ -73,8 +73,8 @@ def _fill_in(offer: Offer, stored: dict[str, Any], now: float) -> Offer:
 def _rows(offer: Offer, now: float) -> dict[str, Any]:
     """Return the cache rows of an offer's known prices, by `_key`."""
     prices = {
-        _key(offer, MACHINE, spot=offer.spot): offer.price,
-        _key(offer, MACHINE, spot=False): offer.on_demand,
+        _key(offer, MACHINE, spot=offer.spot): offer.machine_price,
+        _key(offer, MACHINE, spot=False): offer.machine_on_demand,
         **{_key(offer, e.label, spot=False): e.hourly for e in offer.extras},
     }
     # Neither an unknown price (None) nor "no charge" (0) is stored.

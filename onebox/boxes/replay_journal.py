@@ -90,7 +90,15 @@ def _replay_delete(context: BoxContext, intent: Intent) -> bool:
 
 def _gone_box(box_id: str, place: str, tags: Tags) -> Box:
     """Return a box in state "gone", with only the fields that a delete call needs."""
-    offer = Offer("", "", cpus=0, memory=0, price=None, on_demand=None, place=place)
+    offer = Offer(
+        "",
+        "",
+        cpus=0,
+        memory=0,
+        machine_price=None,
+        machine_on_demand=None,
+        place=place,
+    )
     return Box(
         box_id,
         tags,

@@ -32,7 +32,7 @@ T = TypeVar("T")
 SCRIPT_ENV = {"PYTHONUNBUFFERED": "1", "DEBIAN_FRONTEND": "noninteractive"}
 # The push is done at most this many times. It is repeated as long as the files change
 # while they are pushed.
-PUSHES = 5
+MOST_PUSHES = 5
 
 
 class Builder:
@@ -61,33 +61,33 @@ class Builder:
         """Show a line for a step while the block runs, and record how long it took."""
         began = time.monotonic()
         try:
-            with self.context.screen.stage(f"  {name}") as line:
-                yield line
+            with self.context.screen.stage(f"  {name}") as stage_line:
+                yield stage_line
         finally:
             self.seconds[name] = time.monotonic() - began
 
     def boot(self) -> None:
         """Wait until the builder is reachable and its first boot has ended."""
         offer = self.box.offer
-        with self.step("boot") as line:
-            self.box = bring_up.wait_and_prepare(self.context, self.box, line.doing)
-            line.doing("waiting until its first boot has ended")
+        with self.step("boot") as stage_line:
+            self.box = bring_up.finish_boot(self.context, self.box, stage_line.doing)
+            stage_line.doing("waiting until its first boot has ended")
             on_box(self.context, self.box, sanitize.prepare)
             rate = formatting.rate(offer.hourly)
-            line.end("", f"{self.box.id}, {offer.type}, {rate}")
+            stage_line.end("", f"{self.box.id}, {offer.type}, {rate}")
 
     def push(self) -> None:
         """Push the recipe's files; repeat that if they changed during the push."""
         context = self.context
-        with self.step("push") as line:
-            for _ in range(PUSHES):
+        with self.step("push") as stage_line:
+            for _ in range(MOST_PUSHES):
                 self.inputs = recipe.inputs(context)
                 context.call_resuming(
-                    lambda channel: self._push(channel, line), self.box
+                    lambda channel: self._push(channel, stage_line), self.box
                 )
                 if recipe.inputs(context) == self.inputs:
                     break
-            line.end("", formatting.count(len(recipe.files(context)), "file"))
+            stage_line.end("", formatting.count(len(recipe.files(context)), "file"))
 
     def run(self, name: str, title: str, argv: Sequence[str]) -> None:
         """
@@ -131,10 +131,12 @@ class Builder:
             self.seconds[name] = time.monotonic() - began
         duration = formatting.seconds(self.seconds[name])
         if not record.code:
-            context.screen.line(f"  {name}", "done", duration, title)
+            context.screen.print_stage(f"  {name}", "done", duration, title)
             return
-        context.screen.line(f"  {name}", "failed", duration, f"exit {record.code}")
-        raise self.log.failure(f"{title} failed with exit {record.code}")
+        context.screen.print_stage(
+            f"  {name}", "failed", duration, f"exit {record.code}"
+        )
+        raise self.log.failure_error(f"{title} failed with exit {record.code}")
 
     def save(self, name: str) -> Image:
         """Clean the box, stop it and save its disk as an image."""
@@ -142,16 +144,16 @@ class Builder:
         hello: Hello = context.call_resuming(
             lambda channel: Hello.parse(channel.request("hello")), self.box
         )
-        with self.step("clean") as line:
+        with self.step("clean") as stage_line:
             warn_of_secrets(context, self.box)
             on_box(context, self.box, partial(sanitize.clean, keep_box=False))
             context.forget_connection()
-            line.doing(f"stopping {self.box.id}")
+            stage_line.doing(f"stopping {self.box.id}")
             context.provider.stop(self.box)
             removed = sanitize.describe(system=context.provider.own_system)
-            line.end("", removed)
-        with self.step("save") as line:
-            line.doing("saving the disk")
+            stage_line.end("", removed)
+        with self.step("save") as stage_line:
+            stage_line.doing("saving the disk")
             image = snapshot.new_image(
                 context,
                 self.box.tags,
@@ -161,14 +163,14 @@ class Builder:
                 base=self.inputs["base"],
             )
             saved = snapshot.save(context, self.box, image, self.inputs)
-            line.end("", f"{saved.id}, {catalog.stored_size(saved)}")
+            stage_line.end("", f"{saved.id}, {catalog.stored_size(saved)}")
         return saved
 
-    def _push(self, channel: AgentChannel, line: StageLine) -> None:
+    def _push(self, channel: AgentChannel, stage_line: StageLine) -> None:
         context = self.context
         index = self.log.path.with_suffix(".index")
         paths = recipe.files(context)
-        push_files.push(channel, context.root, paths, index, line.progress)
+        push_files.push(channel, context.root, paths, index, stage_line.progress)
 
 
 class Log:
@@ -203,7 +205,7 @@ class Log:
         if self._open:
             self.add(b"\n")
 
-    def failure(self, text: str) -> BoxFailed:
+    def failure_error(self, text: str) -> BoxFailed:
         """Return the error for a failed step: *text* and the path of the log file."""
         return BoxFailed(
             f"{text} (full output: {formatting.path(str(self.path))})",
@@ -238,11 +240,11 @@ def build(
             image = builder.save(context.settings.project)
     except BaseException:
         duration = formatting.seconds(time.monotonic() - began)
-        context.screen.line("image", "failed", duration, why)
+        context.screen.print_stage("image", "failed", duration, why)
         raise
     duration = formatting.seconds(time.monotonic() - began)
     detail = f"built: {why}; {catalog.stored_size(image)}"
-    context.screen.line("image", "done", duration, detail)
+    context.screen.print_stage("image", "done", duration, detail)
     return image
 
 

@@ -115,7 +115,7 @@ def prune(
         raise UsageError("no image was removed", next="inv image --prune --yes")
     for image in removable:
         snapshot.remove(context, image)
-    context.screen.line("image", "done", "removed", count)
+    context.screen.print_stage("image", "done", "removed", count)
 
 
 def replaced(own_images: Sequence[Image]) -> list[Image]:

@@ -41,12 +41,6 @@ if TYPE_CHECKING:
 # This matches the name of a zone, which is the name of its region and a letter:
 # us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
-# This finds the name of a base image in the text that Google (project/name), Amazon
-# (ami-…) or DigitalOcean (slug and number) returns.
-_BASE_IMAGE = re.compile(
-    r"^(?P<project>[^/ ]+)/(?P<name>[^/ ]+)$"
-    r"|(?P<ami>ami-[0-9a-f]{8,})|^(?P<slug>[a-z0-9-]+)(?= [0-9]+$)"
-)
 
 
 def check(context: BoxContext) -> None:
@@ -156,11 +150,11 @@ def _build_in_cloud(
             adopted = snapshot.adopt(context, artifact, image, inputs)
     except BaseException:
         duration = formatting.seconds(time.monotonic() - began)
-        context.screen.line("image", "failed", duration, why)
+        context.screen.print_stage("image", "failed", duration, why)
         raise
     duration = formatting.seconds(time.monotonic() - began)
     detail = f"built by Packer: {why}; {artifact}"
-    context.screen.line("image", "done", duration, detail)
+    context.screen.print_stage("image", "done", duration, detail)
     return adopted
 
 
@@ -205,20 +199,22 @@ def _run(
     duration = formatting.seconds(time.time() - began)
     packer_program.warn_of_leftovers(context, lines)
     if code:
-        context.screen.line("  packer", "failed", duration, f"exit {code}")
-        raise _failure(log, f"{template.name} failed", lines)
-    context.screen.line("  packer", "done", duration, template.name)
+        context.screen.print_stage("  packer", "failed", duration, f"exit {code}")
+        raise _failure_error(log, f"{template.name} failed", lines)
+    context.screen.print_stage("  packer", "done", duration, template.name)
     artifact = packer_output.artifact(lines)
     if not artifact and not template.on_a_box:
         manifest = context.root / packer_output.MANIFEST
         artifact = packer_output.artifact_of_manifest(manifest, began)
         if not artifact:
-            raise log.failure(f"Packer reports no image built by {template.name}")
+            raise log.failure_error(f"Packer reports no image built by {template.name}")
     return artifact
 
 
-def _failure(log: Log, text: str, lines: list[packer_output.PackerLine]) -> BoxFailed:
-    error = log.failure(text)
+def _failure_error(
+    log: Log, text: str, lines: list[packer_output.PackerLine]
+) -> BoxFailed:
+    error = log.failure_error(text)
     messages = packer_output.errors(lines)
     if messages:
         error.message = (
@@ -255,9 +251,9 @@ def _write_variables(
     }
     common = {
         "region": zone[1] if zone else place,
-        **base_image_values(inputs["base"]),
+        **context.provider.packer_source(inputs["base"]),
         "tags": {f"onebox:{name}": value for name, value in tags.items()},
-        # Google does not allow a colon in a label.
+        # Some clouds allow no colon in a label.
         "labels": {f"onebox-{name}": value for name, value in tags.items()},
     }
     path = _output_file(context, inputs).with_suffix(".pkrvars.json")
@@ -265,26 +261,6 @@ def _write_variables(
     data = packer_template.variables_file(template, {**common, **values}, user_values)
     write_atomically(path, data)
     return path
-
-
-def base_image_values(base: str) -> dict[str, Any]:
-    """
-    Return the variables that tell the cloud's Packer builder which base image to use.
-
-    >>> base_image_values("ubuntu-24.04 amd64 ami-0123456789abcdef0")["source_image"]
-    'ami-0123456789abcdef0'
-    >>> base_image_values("ubuntu-24-04-x64 12345")["source_image"]
-    'ubuntu-24-04-x64'
-    >>> base_image_values("debian-cloud/debian-12-v1")
-    {'source_image': 'debian-12-v1', 'source_image_project_id': ['debian-cloud']}
-    """
-    match = _BASE_IMAGE.search(base)
-    if match is None:
-        return {"source_image": base}
-    if match["project"]:
-        project = [match["project"]]
-        return {"source_image": match["name"], "source_image_project_id": project}
-    return {"source_image": match["ami"] or match["slug"]}
 
 
 def _output_file(context: BoxContext, inputs: Mapping[str, str]) -> Path:

@@ -6,25 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onebox.settings.schema import Image
+    from onebox.settings.schema import ImageTable
 
 PYPI = "https://pypi.org/simple"
 # install_uv.py runs on the box; onebox only reads its text and never imports it.
 INSTALL_UV = Path(__file__).with_name("install_uv.py")
 
 
-def is_requested(image: Image) -> bool:
+def is_requested(image: ImageTable) -> bool:
     """Return whether onebox.toml asks for a Python environment."""
     return bool(image.python or image.requirements)
 
 
-def title(image: Image) -> str:
+def title(image: ImageTable) -> str:
     """Return the environment's title, such as "Python 3.12, requirements.txt"."""
     python = f"Python {image.python}" if image.python else ""
     return ", ".join(part for part in (python, image.requirements) if part)
 
 
-def argv(image: Image) -> list[str]:
+def argv(image: ImageTable) -> list[str]:
     """
     Return the command that creates the environment on the box.
 

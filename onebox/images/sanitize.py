@@ -10,14 +10,12 @@ has the id of the box, so that they never change another machine.
 from __future__ import annotations
 
 import shlex
-import subprocess
 from pathlib import PurePosixPath
 
-from onebox import subprocess_env
-from onebox.agent.file_names import printable
 from onebox.errors import BoxFailed, ConnectionLost
 from onebox.providers.values import Box
 from onebox.remote.connection import SSHConnection
+from onebox.remote.ssh_script import ScriptFailed, run_script
 
 # The time that a script may take. It is long because cloud-init can be busy for minutes
 # after a boot.
@@ -94,32 +92,20 @@ def _run(ssh: SSHConnection, script: str) -> str:
     The script must be safe to run twice: it is repeated if the connection breaks.
     """
     try:
-        process = subprocess.run(
-            [*ssh.argv(), "exec sh -s"],
-            input=script.encode(),
-            capture_output=True,
-            check=False,
-            timeout=TIMEOUT_SECONDS,
-            env=subprocess_env.environment(),
-            # ssh runs in a session of its own, so that Ctrl-C does not reach it and
-            # onebox handles the interrupt.
-            start_new_session=True,
-        )
-    except subprocess.TimeoutExpired as error:
+        return run_script(ssh, "exec sh -s", script.encode(), seconds=TIMEOUT_SECONDS)
+    except ScriptFailed as error:
+        if error.exit is None:
+            raise BoxFailed(
+                f"{ssh.box.id} was not ready for an image within "
+                f"{TIMEOUT_SECONDS:.0f} s",
+                next="run the same command again",
+            ) from error
+        if error.exit == 255:
+            raise ConnectionLost("the connection to the box broke") from error
         raise BoxFailed(
-            f"{ssh.box.id} was not ready for an image within {TIMEOUT_SECONDS:.0f} s",
-            next="run the same command again",
+            f"{ssh.box.id} could not be prepared for an image (exit {error.exit})"
+            + "".join(f"\n    {line}" for line in error.lines)
         ) from error
-    if process.returncode == 255:
-        raise ConnectionLost("the connection to the box broke")
-    if process.returncode:
-        lines = process.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise BoxFailed(
-            f"{ssh.box.id} could not be prepared for an image (exit "
-            f"{process.returncode})"
-            + "".join(f"\n    {printable(line[:400])}" for line in lines[-5:])
-        )
-    return process.stdout.decode("utf-8", "replace")
 
 
 _AS_ROOT = """\

@@ -1,1 +1,1 @@
-"""Jobs on a box: start, follow, receipt, history and preemption."""
+"""Jobs on a box: start, follow, receipt, records and preemption."""

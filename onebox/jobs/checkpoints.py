@@ -76,14 +76,14 @@ def restore(context: BoxContext, box: Box, run: str) -> Pull | None:
     files = store.folder(pull)
     paths = manifest.below(os.fsencode(files), b"")
     index = store.directory / "memory" / "restored.index"
-    with context.screen.stage("restore") as line:
+    with context.screen.stage("restore") as stage_line:
         context.call_resuming(
             lambda channel: push_files.push(
-                channel, files, paths, index, line.progress, "restored"
+                channel, files, paths, index, stage_line.progress, "restored"
             ),
             box,
         )
-        line.end("", describe(pull))
+        stage_line.end("", describe(pull))
     return pull
 
 

@@ -56,7 +56,7 @@ def start(
     *,
     job_id: str,
     argv: Sequence[str] | None = None,
-    line: str | None = None,
+    shell_command: str | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     outputs: Sequence[str] = (),
@@ -65,14 +65,14 @@ def start(
     Start a job on the box. A second call with the same id has no effect.
 
     Args:
-        argv: The command as words; *line* is used if it is None.
+        argv: The command as words; *shell_command* is used if it is None.
 
-        line: The command as a shell line.
+        shell_command: The command for a shell.
 
     Raises:
         UsageError: Another job is running on the box.
     """
-    command = {"shell": line} if argv is None else {"argv": list(argv)}
+    command = {"shell": shell_command} if argv is None else {"argv": list(argv)}
 
     def ask(channel: AgentChannel) -> dict[str, Any]:
         return channel.request(

@@ -73,11 +73,13 @@ def watch(
         lasted = formatting.seconds(time.time() - context.store.record.job_started)
         how = preemption.preemption_reason(context, box)
         unknown = f"job {job_id}: its outcome is unknown"
-        screen.line("run", "failed", lasted, how or unknown)
+        screen.print_stage("run", "failed", lasted, how or unknown)
         raise
     screen.close_line()
     mark = "done" if not record.code else "failed"
-    screen.line("run", mark, formatting.seconds(record.seconds), describe(record))
+    screen.print_stage(
+        "run", mark, formatting.seconds(record.seconds), describe(record)
+    )
     if record.code:
         screen.note(f"its log: {client.log_name(context, job_id)}")
     return record

@@ -14,7 +14,7 @@ from onebox.agent.jobs import log_limit
 from onebox.errors import ProtocolError
 from onebox.store.atomic_files import (
     NO_LINK,
-    not_ours,
+    not_ours_error,
     open_folder,
     open_in,
     write_all,
@@ -185,4 +185,4 @@ def _open(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise not_ours(path, "file") from error
+        raise not_ours_error(path, "file") from error

@@ -13,8 +13,8 @@ from typing import Any
 from onebox import formatting
 from onebox.agent.files.manifest import Entry
 from onebox.context import BoxContext
-from onebox.jobs import run_history
-from onebox.jobs.run_history import Account, EarlierBox
+from onebox.jobs import run_record
+from onebox.jobs.run_record import EarlierBox, RunTotals
 from onebox.providers.costs import MACHINE, total
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
@@ -41,8 +41,9 @@ class ReceiptBox:
     """
     The box that a job ran on; prices in USD.
 
-    *name* is the `--name` of the box. *extras_per_hour* holds the hourly price of each
-    billed part except the machine, by the part's label.
+    *name* is the `--name` of the box. *machine_per_hour* is the price of the machine
+    alone. *extras_per_hour* holds the hourly price of each other billed part, by the
+    part's label.
     """
 
     id: str
@@ -54,8 +55,8 @@ class ReceiptBox:
     cpus: int
     memory: int
     spot: bool
-    price_per_hour: float | None
-    on_demand_per_hour: float | None
+    machine_per_hour: float | None
+    machine_on_demand_per_hour: float | None
     extras_per_hour: Mapping[str, float | None]
     egress_per_gb: float | None
     image: str
@@ -109,7 +110,7 @@ class Receipt:
     peak: Peak
     log_bytes: int
     log_gone: int
-    attempts: Account | None = None
+    attempts: RunTotals | None = None
     key: Mapping[str, str] | None = None
     outputs: OutputCount | None = None
     costs: Mapping[str, float | None] = field(default_factory=dict)
@@ -137,7 +138,7 @@ class Receipt:
             account = dict(document["attempts"])
             earlier = tuple(EarlierBox(**box) for box in account.pop("earlier"))
             jobs = tuple(account.pop("jobs"))
-            values["attempts"] = Account(**account, jobs=jobs, earlier=earlier)
+            values["attempts"] = RunTotals(**account, jobs=jobs, earlier=earlier)
         if "outputs" in values:
             values["outputs"] = OutputCount(**document["outputs"])
         return cls(**values)
@@ -150,7 +151,7 @@ def make(
     command: str,
     record: ExitRecord,
     *,
-    attempts: Account | None = None,
+    attempts: RunTotals | None = None,
     key: Mapping[str, str] | None = None,
 ) -> Receipt:
     """Return the receipt of a job that has ended."""
@@ -174,8 +175,8 @@ def make(
             cpus=offer.cpus,
             memory=offer.memory,
             spot=offer.spot,
-            price_per_hour=offer.price,
-            on_demand_per_hour=offer.on_demand,
+            machine_per_hour=offer.machine_price,
+            machine_on_demand_per_hour=offer.machine_on_demand,
             extras_per_hour={extra.label: extra.hourly for extra in offer.extras},
             egress_per_gb=context.provider.egress_rate(box.place),
             image=box.image,
@@ -298,12 +299,12 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
         lifetime: The age of the last box in seconds.
     """
     box = receipt.box
-    rates = {MACHINE: box.price_per_hour, **box.extras_per_hour}
-    costs = {name: run_history.cost(rate, lifetime) for name, rate in rates.items()}
+    rates = {MACHINE: box.machine_per_hour, **box.extras_per_hour}
+    costs = {name: run_record.cost(rate, lifetime) for name, rate in rates.items()}
     earlier = _earlier_boxes(receipt)
     if earlier:
         costs["earlier boxes"] = total(
-            run_history.cost(each.price, each.seconds) for each in earlier
+            run_record.cost(each.hourly, each.seconds) for each in earlier
         )
     count = receipt.outputs.bytes if receipt.outputs is not None else 0
     rate = box.egress_per_gb
@@ -316,12 +317,15 @@ def bill(receipt: Receipt, lifetime: float) -> str:
     box, earlier = receipt.box, _earlier_boxes(receipt)
     seconds = lifetime + sum(each.seconds for each in earlier)
     costs = costs_of(receipt, lifetime)
-    if box.price_per_hour == 0 and not earlier:
+    if box.machine_per_hour == 0 and not earlier:
         return f"no charge, {formatting.seconds(seconds)} on the box"
     text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
-    hourly = total([box.on_demand_per_hour, *box.extras_per_hour.values()])
-    boxes = [(hourly, lifetime), *((each.on_demand, each.seconds) for each in earlier)]
-    on_demand = total(run_history.cost(rate, lived) for rate, lived in boxes)
+    hourly = total([box.machine_on_demand_per_hour, *box.extras_per_hour.values()])
+    boxes = [
+        (hourly, lifetime),
+        *((each.hourly_on_demand, each.seconds) for each in earlier),
+    ]
+    on_demand = total(run_record.cost(rate, lived) for rate, lived in boxes)
     if box.spot and on_demand:
         text += f" · on demand it would have been {formatting.money(on_demand)}"
     if earlier:

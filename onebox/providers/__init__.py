@@ -45,6 +45,9 @@ class ProviderRow(NamedTuple):
             them.
 
         missing_sdk: The command that installs its SDK, for the error without the SDK.
+
+        image_id: A regular expression for the ids of images that onebox did not
+            create, "" if the provider's images have no ids of a form of their own.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ProviderRow(NamedTuple):
     machine_type: str
     example: str
     missing_sdk: str
+    image_id: str = ""
 
     def settings_class(self) -> type[Table]:
         """Import and return the class for the provider's table in onebox.toml."""
@@ -63,6 +67,10 @@ class ProviderRow(NamedTuple):
     def has_type(self, text: str) -> bool:
         """Return whether *text* looks like a machine type of this provider."""
         return bool(self.machine_type and re.fullmatch(self.machine_type, text))
+
+    def has_image_id(self, text: str) -> bool:
+        """Return whether *text* looks like the id of an image of this provider."""
+        return bool(self.image_id and re.fullmatch(self.image_id, text))
 
 
 _ROWS = (
@@ -84,6 +92,7 @@ _ROWS = (
         r"(?:large|medium|small|micro|nano))(?:-[a-z0-9]+)*",
         example='["m7i.16xlarge", "m7a.16xlarge"]',
         missing_sdk="pip install 'onebox[aws]'",
+        image_id=r"ami-[0-9a-f]+",
     ),
     ProviderRow(
         name="gcp",
@@ -93,6 +102,7 @@ _ROWS = (
         machine_type=r"(?:[a-z]+[0-9]+[a-z]*|custom)-[a-z0-9]+(?:-[a-z0-9]+)*",
         example='"n2d-standard-64"',
         missing_sdk="pip install 'onebox[gcp]'",
+        image_id=r"projects/[a-z0-9:.-]+/global/images/.+",
     ),
     ProviderRow(
         name="digitalocean",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from onebox.errors import NotAllowed, UsageError
 from onebox.providers.values import (
@@ -220,6 +221,15 @@ class Provider(abc.ABC):
             UsageError: This provider cannot adopt images.
         """
         raise UsageError(f"provider {self.name} cannot adopt the image {id}")
+
+    def packer_source(self, base: str) -> dict[str, Any]:
+        """
+        Return the variables with which a Packer template starts from a base image.
+
+        Args:
+            base: The exact base image, as `base` returns it.
+        """
+        return {"source_image": base}
 
     @abc.abstractmethod
     def console(self, box: Box) -> str:

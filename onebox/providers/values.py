@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -64,17 +65,18 @@ class Offer:
     An unknown price is None, never 0 (0 is the price of the local box). *memory* is
     in bytes. *place* is the provider's name of a zone or a region. *cores* is the
     number of physical cores, None if it is unknown. *arch* is what `uname -m` prints.
-    *price* and *on_demand* are for the machine alone; *extras* are billed in addition
-    while it runs. *priced* is 0 if the price was read now. Otherwise the price is an
-    older one, and *priced* is the time (epoch seconds) at which it was current.
+    *machine_price* and *machine_on_demand* are for the machine alone; *extras* are
+    billed in addition while it runs, and `hourly` is the total. *priced* is 0 if the
+    price was read now. Otherwise the price is an older one, and *priced* is the time
+    (epoch seconds) at which it was current.
     """
 
     name: str
     type: str
     cpus: int
     memory: int
-    price: float | None
-    on_demand: float | None
+    machine_price: float | None
+    machine_on_demand: float | None
     spot: bool = False
     place: str = ""
     cores: int | None = None
@@ -85,7 +87,7 @@ class Offer:
     @property
     def parts(self) -> tuple[Cost, ...]:
         """Return all parts of the hourly cost, the machine first."""
-        return (Cost(costs.MACHINE, self.price), *self.extras)
+        return (Cost(costs.MACHINE, self.machine_price), *self.extras)
 
     @property
     def hourly(self) -> float | None:
@@ -93,9 +95,24 @@ class Offer:
         return costs.total(part.hourly for part in self.parts)
 
     @property
+    def cost_order(self) -> tuple[float, float]:
+        """
+        Return the key that sorts offers by hourly cost; unknown costs come last.
+
+        The machine's price orders offers whose total is unknown or equal.
+        """
+        unknown = math.inf
+        return (
+            unknown if self.hourly is None else self.hourly,
+            unknown if self.machine_price is None else self.machine_price,
+        )
+
+    @property
     def hourly_on_demand(self) -> float | None:
         """Return the total hourly cost on demand, None if a part is unknown."""
-        return costs.total([self.on_demand, *(cost.hourly for cost in self.extras)])
+        return costs.total(
+            [self.machine_on_demand, *(cost.hourly for cost in self.extras)]
+        )
 
     @property
     def hourly_stopped(self) -> float | None:
@@ -233,11 +250,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A billed object that still existed after a teardown."""
+    """A billed object that still existed after a teardown; *hourly* is in USD."""
 
     kind: str
     id: str
-    price: float | None
+    hourly: float | None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from onebox.settings.fields import Key
 from onebox.settings.kinds import STRING_TABLE
 from onebox.settings.quoting import dotted, show, show_path, suggest
 from onebox.settings.schema import RESERVED, keys, size_keys, tables
-from onebox.settings.toml_file import FILE, Entry, TomlPath, error, read
+from onebox.settings.toml_file import FILE, TomlEntry, TomlPath, error, read
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _expected(key: Key, raw: object, file: bool) -> str:
     return f"expected {key.kind.expected} such as {example}, got {got}"
 
 
-def _key_and_value(entry: Entry, source: str) -> Value:
+def _key_and_value(entry: TomlEntry, source: str) -> Value:
     """Return the setting that *entry* sets. Raises ConfigError if there is none."""
     path, value = entry.path, entry.value
     label = show_path(path)

@@ -58,7 +58,7 @@ def load(
         found,
         root=root,
         size=choose(provider, sizes, values, "vm"),
-        builder=choose(provider, sizes, values, "image.size"),
+        builder_size=choose(provider, sizes, values, "image.size"),
         sizes=sizes,
         providers={
             name: build(row.settings_class(), found, name)

@@ -121,13 +121,14 @@ SIZES = (
 
 
 @dataclass(frozen=True)
-class Image(Table):
+class ImageTable(Table):
     """
     The environment of the job.
 
     *packer* builds it, or *setup*, *python* and *requirements* build it, or *use* names
     an image that exists already. *size* names the size of the box that builds the
-    image; `Settings.builder` is that size. *vars* are the Packer template's variables.
+    image; `Settings.builder_size` is that size. *vars* are the variables of the Packer
+    template.
     """
 
     base: str = setting(
@@ -221,7 +222,7 @@ class Image(Table):
 
 
 @dataclass(frozen=True)
-class Push(Table):
+class PushTable(Table):
     """The files that are copied to the box; paths are relative to the project."""
 
     code: tuple[str, ...] = setting(
@@ -243,7 +244,7 @@ class Push(Table):
 
 
 @dataclass(frozen=True)
-class Run(Table):
+class RunTable(Table):
     """The job; *secrets* are names of variables, *cancel_grace* is in seconds."""
 
     command: str | None = setting(
@@ -287,7 +288,7 @@ class Run(Table):
 
 
 @dataclass(frozen=True)
-class Fetch(Table):
+class FetchTable(Table):
     """
     The files that are copied back; *every* is in seconds.
 
@@ -328,7 +329,7 @@ class Fetch(Table):
 
 
 @dataclass(frozen=True)
-class Limits(Table):
+class LimitsTable(Table):
     """The limits at which onebox stops. Money is in USD; None means no limit."""
 
     max_hours: float = setting(
@@ -378,14 +379,14 @@ class Settings(Table):
     The settings of a project: flags, variables and onebox.toml over the defaults.
 
     *vm* is the text by which the user chose the size, and *size* is that size.
-    *builder* is the size of the boxes that build images. *providers* holds each
+    *builder_size* is the size of the boxes that build images. *providers* holds each
     provider's own table. *sources* maps the full name of each setting that was given to
     the place where it was given.
     """
 
     root: Path
     size: Size
-    builder: Size
+    builder_size: Size
     sizes: Mapping[str, Size]
     providers: Mapping[str, Table]
     sources: Mapping[str, str] = field(compare=False, repr=False)
@@ -421,11 +422,11 @@ class Settings(Table):
     spot: bool | None = setting(
         BOOLEAN, None, "true", "Use spot capacity; if not set, as the size does."
     )
-    image: Image = subtable(Image)
-    push: Push = subtable(Push)
-    run: Run = subtable(Run)
-    fetch: Fetch = subtable(Fetch)
-    limits: Limits = subtable(Limits)
+    image: ImageTable = subtable(ImageTable)
+    push: PushTable = subtable(PushTable)
+    run: RunTable = subtable(RunTable)
+    fetch: FetchTable = subtable(FetchTable)
+    limits: LimitsTable = subtable(LimitsTable)
 
     @property
     def wants_spot(self) -> bool:

@@ -60,7 +60,7 @@ def error(source: str, label: str, problem: str) -> ConfigError:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TomlEntry:
     """One value in onebox.toml, or, if *value* is None, the start of a table."""
 
     path: TomlPath
@@ -78,7 +78,7 @@ class Malformed(ValueError):
         self.problem = problem
 
 
-def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[Entry]]:
+def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[TomlEntry]]:
     """
     Return the name and the entries of onebox.toml, in the order of its lines.
 
@@ -98,7 +98,7 @@ def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[Entry]]:
         raise error(f"{name}:{problem.line}", problem.label, problem.problem) from None
 
 
-def parse(text: str) -> list[Entry]:
+def parse(text: str) -> list[TomlEntry]:
     """
     Return the entries of a TOML text, in the order of its lines.
 
@@ -125,7 +125,7 @@ def parse(text: str) -> list[Entry]:
             "type",
         ) from None
     entries = [
-        Entry(path, value, _line(path, lines)) for path, value in _flat((), tree)
+        TomlEntry(path, value, _line(path, lines)) for path, value in _flat((), tree)
     ]
     return sorted(entries, key=lambda entry: (entry.line, len(entry.path)))
 

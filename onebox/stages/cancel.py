@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
-from onebox.jobs import client, follow, run_history
+from onebox.jobs import client, follow, run_record
 from onebox.remote.answers import JobStatus
 
 if TYPE_CHECKING:
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext) -> None:
     """Stop the job with SIGTERM and, after the grace period, SIGKILL; wait for it."""
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     latest = client.latest(context)
     if latest is None or not latest.runs:
-        context.screen.line("cancel", "done", "up to date", "no job is running")
+        context.screen.print_stage("cancel", "done", "up to date", "no job is running")
         return
-    with context.screen.stage("cancel") as line:
+    with context.screen.stage("cancel") as stage_line:
         grace = context.settings.run.cancel_grace
-        line.doing(f"{latest.job}: SIGTERM, then SIGKILL after {grace:g} s")
+        stage_line.doing(f"{latest.job}: SIGTERM, then SIGKILL after {grace:g} s")
         answer = context.call_resuming(
             lambda channel: channel.request("cancel", job=latest.job, cause="cancel"),
             box,
         )
         status = JobStatus.parse(answer, latest.job)
         record = client.exit_record(status)
-        run_history.record_end(context, status.job, record)
-        line.end("", f"{latest.job}: {follow.describe(record)}")
+        run_record.record_end(context, status.job, record)
+        stage_line.end("", f"{latest.job}: {follow.describe(record)}")
     context.screen.note("then: inv fetch teardown")

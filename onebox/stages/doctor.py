@@ -73,7 +73,7 @@ def _credentials_check(context: BoxContext) -> Iterator[Check]:
 def _local_checks(context: BoxContext) -> Iterator[Check]:
     version = ".".join(str(n) for n in sys.version_info[:3])
     yield Check("python", True, f"{version}, {sys.executable}")
-    yield _check_ssh()
+    yield _ssh_check()
     git = shutil.which("git")
     yield Check(
         "git",
@@ -84,17 +84,17 @@ def _local_checks(context: BoxContext) -> Iterator[Check]:
         ("state", state_dir(context.environ)),
         ("owner", config_dir(context.environ)),
     ):
-        yield _check_writable(name, path)
+        yield _writable_check(name, path)
     yield Check("owner id", True, context.owner)
     try:
         ssh_config.socket_dir(context.environ)
         yield Check("ssh sockets", True, str(ssh_config.socket_dir(context.environ)))
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
-    yield _check_configuration(context)
+    yield _configuration_check(context)
 
 
-def _check_ssh() -> Check:
+def _ssh_check() -> Check:
     try:
         version = subprocess.run(
             ["ssh", "-V"],
@@ -110,7 +110,7 @@ def _check_ssh() -> Check:
     return Check("ssh", True, version)
 
 
-def _check_writable(name: str, path: Path) -> Check:
+def _writable_check(name: str, path: Path) -> Check:
     try:
         with tempfile.TemporaryFile(dir=private_dir(path)):
             return Check(name, True, str(path))
@@ -118,7 +118,7 @@ def _check_writable(name: str, path: Path) -> Check:
         return Check(name, False, f"{path}: {error.strerror}")
 
 
-def _check_configuration(context: BoxContext) -> Check:
+def _configuration_check(context: BoxContext) -> Check:
     try:
         check_files(context.settings, context.root)
     except OneboxError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import client, receipt, run_history
+from onebox.jobs import client, receipt, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
 from onebox.stages import held_outputs
@@ -26,7 +26,7 @@ def reason(context: BoxContext) -> str | None:
 
     If the box does not run, its outputs are unknown: its state is returned.
     """
-    box = context.box
+    box = context.find_box()
     if box is None:
         return None
     if box.state != "running":
@@ -66,22 +66,26 @@ def perform(
         OutputsHeld: Some outputs could not be fetched and verified: the box is kept.
     """
     context.lock()
-    box = context.box
+    box = context.find_box()
     if box is None:
         return _fetched_by_run(context)
     was_stopped = box.state == "stopped"
     with (
         power.off_again_if_it_fails(context, box),
         context.chain.timed("fetch"),
-        context.screen.stage("fetch") as line,
+        context.screen.stage("fetch") as stage_line,
     ):
-        box = _bring_up(context, box, line, rescue=rescue)
+        box = _reachable_box(context, box, stage_line, rescue=rescue)
         if caller != "run" and not partial:
             ended = _require_ended_job(context, box)
         fetched = _download(
-            context, line, partial, unsafe_links=unsafe_links, unsafe_git=unsafe_git
+            context,
+            stage_line,
+            partial,
+            unsafe_links=unsafe_links,
+            unsafe_git=unsafe_git,
         )
-        _check_complete(context, line, fetched, partial, ended)
+        _check_complete(context, stage_line, fetched, partial, ended)
         if not partial:
             context.store.update(
                 fetched=fetched.digest or "nothing",
@@ -91,7 +95,7 @@ def perform(
             note_folder(context, context.into)
             if caller != "run":
                 receipt.copy_beside(context, context.store.record.job)
-        _end_line(context, line, fetched, partial)
+        _end_line(context, stage_line, fetched, partial)
     if was_stopped and rescue:
         _stop_rescue_machine(context, box)
     elif (
@@ -151,13 +155,15 @@ def fetch_previous(
     return last_job
 
 
-def _bring_up(context: BoxContext, box: Box, line: StageLine, *, rescue: bool) -> Box:
+def _reachable_box(
+    context: BoxContext, box: Box, stage_line: StageLine, *, rescue: bool
+) -> Box:
     """Return the box once it is reachable; start it if it is stopped."""
     if box.state != "stopped":
-        return bring_up.wait_until_ready(context, box, line.doing)
+        return bring_up.wait_until_reachable(context, box, stage_line.doing)
     if box.disk_only and not rescue:
         raise UsageError(_describe_rescue(box), next="inv fetch --rescue")
-    line.doing(f"starting {box.id} for its outputs")
+    stage_line.doing(f"starting {box.id} for its outputs")
     return power.start(context, box)
 
 
@@ -178,20 +184,20 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
             f"job {latest.job} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial fetches them as they are",
         )
-    run_history.record_end(context, latest.job, latest.record)
+    run_record.record_end(context, latest.job, latest.record)
     client.fetch_log(context, box, latest)
     return latest.record
 
 
 def _download(
     context: BoxContext,
-    line: StageLine,
+    stage_line: StageLine,
     partial: bool,
     *,
     unsafe_links: bool,
     unsafe_git: bool,
 ) -> Fetched:
-    line.doing("listing the outputs on the box")
+    stage_line.doing("listing the outputs on the box")
     receipt.outdate(context, context.store.record.job)
     try:
         fetched: Fetched = context.call_resuming(
@@ -200,7 +206,7 @@ def _download(
                 output_roots(context),
                 context.into,
                 context.fetch_memory,
-                line.progress,
+                stage_line.progress,
                 unsafe_links=unsafe_links,
                 unsafe_git=unsafe_git,
                 into_project=context.into == context.root,
@@ -217,23 +223,25 @@ def _download(
 
 def _check_complete(
     context: BoxContext,
-    line: StageLine,
+    stage_line: StageLine,
     fetched: Fetched,
     partial: bool,
     ended: ExitRecord | None,
 ) -> None:
     """Raise OutputsHeld if the fetch had to leave outputs on the box."""
-    refused = held_outputs.refused_links(fetched)
-    refused = refused or held_outputs.refused_repositories(fetched)
+    refused = held_outputs.refused_links_error(fetched)
+    refused = refused or held_outputs.refused_repositories_error(fetched)
     if refused is not None:
         count = formatting.count(fetched.files, "file")
-        line.end("", f"{count} fetched", mark="failed")
+        stage_line.end("", f"{count} fetched", mark="failed")
         raise refused
     if partial:
         return
-    unnamed = held_outputs.unnamed_outputs(context, fetched.changes_outside, ended)
+    unnamed = held_outputs.unnamed_outputs_error(
+        context, fetched.changes_outside, ended
+    )
     if unnamed is not None:
-        _end_line(context, line, fetched, partial)
+        _end_line(context, stage_line, fetched, partial)
         raise unnamed
 
 
@@ -303,28 +311,30 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
             f"{context.title} is gone, and these are not in {into}: {missing}",
             next="inv run --keep, then inv fetch",
         )
-    context.screen.line("fetch", "done", "up to date", "run has fetched the outputs")
+    context.screen.print_stage(
+        "fetch", "done", "up to date", "run has fetched the outputs"
+    )
     return fetched
 
 
 def _end_line(
-    context: BoxContext, line: StageLine, fetched: Fetched, partial: bool
+    context: BoxContext, stage_line: StageLine, fetched: Fetched, partial: bool
 ) -> None:
     if not output_roots(context):
-        line.end("nothing to do", "no [fetch] outputs are configured")
+        stage_line.end("nothing to do", "no [fetch] outputs are configured")
         return
     folders = [path for path in output_roots(context) if path not in fetched.missing]
     where = " ".join(_local_name(context, path) for path in folders)
     missing = [p for p in context.settings.fetch.outputs if p in fetched.missing]
     if not fetched.files:
         empty = formatting.first_names(missing) or where
-        line.end("", f"no outputs: {empty} is empty", mark="warn")
+        stage_line.end("", f"no outputs: {empty} is empty", mark="warn")
         return
     count = formatting.count(fetched.files, "file")
     amount = f"{count}, {formatting.byte_count(fetched.bytes)}"
     state = "as they are now" if partial else "verified"
     without = f" (no {formatting.first_names(missing)})" if missing else ""
-    line.end("", f"{amount}, {state} → {where}{without}")
+    stage_line.end("", f"{amount}, {state} → {where}{without}")
 
 
 def _local_name(context: BoxContext, path: str) -> str:
@@ -337,7 +347,9 @@ def _local_name(context: BoxContext, path: str) -> str:
 
 def _describe_rescue(box: Box) -> str:
     offer = box.offer
-    highest = offer.hourly if offer.on_demand is None else offer.hourly_on_demand
+    highest = (
+        offer.hourly if offer.machine_on_demand is None else offer.hourly_on_demand
+    )
     return (
         f"only the disk of {box.id} is left: reading it needs another machine, "
         f"{offer.type} at up to {formatting.rate(highest)}, while it runs"
@@ -348,7 +360,7 @@ def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     """Stop the machine that read the disk, and warn if the job was cut off."""
     latest = client.latest(context)
     power.power_off(context, box)
-    if latest is not None and (latest.cause or "poweroff") in run_history.NOT_BY_ITSELF:
+    if latest is not None and (latest.cause or "poweroff") in run_record.NOT_BY_ITSELF:
         context.screen.warn(
             f"job {latest.job} did not end by itself: these are the outputs that its "
             "disk held"

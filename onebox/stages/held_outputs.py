@@ -98,9 +98,9 @@ def _check_running_box(
 ) -> None:
     record = context.store.record
     try:
-        box = bring_up.wait_until_ready(context, box, doing)
+        box = bring_up.wait_until_reachable(context, box, doing)
     except (BoxFailed, ConnectionLost) as error:
-        raise _no_answer(box, error) from error
+        raise _no_answer_error(box, error) from error
     try:
         latest = client.latest(context)
         if latest is None and not record.has_unfetched_job(box.id):
@@ -116,19 +116,19 @@ def _check_running_box(
         if not missing and latest is not None:
             client.fetch_log(context, box, latest)
     except ConnectionLost as error:
-        raise _no_answer(box, error) from error
+        raise _no_answer_error(box, error) from error
     if missing:
         raise OutputsHeld(
             f"outputs on {box.id} are not fetched: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
     ended = latest.record if latest is not None else None
-    unnamed = unnamed_outputs(context, compared.changes_outside, ended)
+    unnamed = unnamed_outputs_error(context, compared.changes_outside, ended)
     if unnamed is not None:
         raise unnamed
 
 
-def unnamed_outputs(
+def unnamed_outputs_error(
     context: BoxContext, left: ChangesOutside | None, ended: ExitRecord | None
 ) -> OutputsHeld | None:
     """
@@ -151,7 +151,7 @@ def unnamed_outputs(
     )
 
 
-def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
+def refused_links_error(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
     """Return an error if the fetch left out links that point out of the project."""
     if not fetched.refused:
         return None
@@ -166,7 +166,7 @@ def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
     )
 
 
-def refused_repositories(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
+def refused_repositories_error(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
     """Return an error if the fetch left out repositories such as `.git`."""
     if not fetched.repositories:
         return None
@@ -187,7 +187,7 @@ def name_files(left: ChangesOutside) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _no_answer(box: Box, error: OneboxError) -> OutputsHeld:
+def _no_answer_error(box: Box, error: OneboxError) -> OutputsHeld:
     return OutputsHeld(
         f"{box.id} does not answer ({error.message}), so it is unknown whether its "
         "outputs are fetched; nothing was removed",

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from onebox import formatting
+from onebox import formatting, providers
 from onebox.boxes import announcement, bring_up, offers, power, replay_journal
 from onebox.errors import ConfigError, OneboxError, UsageError
 from onebox.images import builder, catalog, packer, recipe, sanitize, snapshot
@@ -23,8 +23,6 @@ from onebox.signals import Interrupted
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# This matches the id of an image that onebox did not create, at Amazon or at Google.
-_FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -69,7 +67,7 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     """Build the image if necessary; return it, None if the box boots a base image."""
-    announcement.greet(context)
+    announcement.print_title(context)
     if context.store.open_intents() or context.boxes.builders:
         context.lock()
         replay_journal.replay(context)
@@ -80,7 +78,7 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     announcement.announce(context)
     if why is None:
         detail = describe_up_to_date(context)
-        context.screen.line("image", "done", "up to date", detail)
+        context.screen.print_stage("image", "done", "up to date", detail)
         image = find(context)
         if image is not None and recipe.title(context):
             snapshot.remember(context, recipe.inputs(context))
@@ -114,7 +112,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     context.lock()
     replay_journal.replay(context)
     context.boxes.refresh()
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     client.refuse_running(context, client.latest(context))
     hello: Hello = context.call_resuming(
         lambda channel: Hello.parse(channel.request("hello"))
@@ -126,22 +124,22 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     image = snapshot.new_image(
         context, box.tags, name, hello.arch, recipe="", base=base
     )
-    with context.chain.timed("image"), context.screen.stage("image") as line:
-        line.doing(f"cleaning {box.id}")
+    with context.chain.timed("image"), context.screen.stage("image") as stage_line:
+        stage_line.doing(f"cleaning {box.id}")
         builder.on_box(context, box, partial(sanitize.clean, keep_box=True))
-        line.doing(f"stopping {box.id}")
+        stage_line.doing(f"stopping {box.id}")
         context.forget_connection()
         try:
             context.provider.stop(box)
-            line.doing("saving the disk")
+            stage_line.doing("saving the disk")
             image = snapshot.save(context, box, image)
         except (OneboxError, Interrupted):
-            line.doing("starting the box again")
+            stage_line.doing("starting the box again")
             power.start(context, box, box.deadline)
             raise
-        line.doing("starting the box again")
+        stage_line.doing("starting the box again")
         power.start(context, box, box.deadline)
-        line.end("", f"{name}: {catalog.stored_size(image)}, from {box.id}")
+        stage_line.end("", f"{name}: {catalog.stored_size(image)}, from {box.id}")
     context.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
     return image
 
@@ -177,7 +175,7 @@ def _find(context: BoxContext) -> Image | None:
         for image in images:
             if settings.use in (image.id, image.name):
                 return image
-        if _FOREIGN.fullmatch(settings.use):
+        if providers.row_of(context.provider_name).has_image_id(settings.use):
             # The image belongs to the provider, not to this owner. `recipe.base` raises
             # an error if the image does not exist.
             recipe.base(context)

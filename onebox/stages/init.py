@@ -46,13 +46,13 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         raise UsageError(f"{path} exists already", next="inv init --force")
     text = template(context.settings.provider)
     write_atomically(path, text.encode(), mode=0o644)
-    context.screen.line("init", "done", "written", "onebox.toml")
+    context.screen.print_stage("init", "done", "written", "onebox.toml")
     ignore = context.root / ".gitignore"
     lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
     if ".onebox/" not in lines:
         text = "".join(f"{line}\n" for line in [*lines, ".onebox/"])
         write_atomically(ignore, text.encode(), mode=0o644)
-        context.screen.line("init", "done", "written", ".gitignore: .onebox/")
+        context.screen.print_stage("init", "done", "written", ".gitignore: .onebox/")
     has_job = (context.root / "job.py").exists()
     context.screen.note(f"next: {'' if has_job else '[run] command, then '}inv run")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
 from onebox.errors import JobFailed, Lost, UsageError
-from onebox.jobs import client, follow, history, log, receipt, run_history
+from onebox.jobs import client, finished_jobs, follow, log, receipt, run_record
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -22,12 +22,12 @@ def perform(context: BoxContext) -> None:
     Raises:
         JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
     """
-    if context.box is None:
-        finished = history.last(context)
+    if context.find_box() is None:
+        finished = finished_jobs.latest(context)
         if finished is not None:
             _replay(context, finished)
             return
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     latest = client.latest(context)
     if latest is None:
         raise UsageError(f"no job has run on {context.title} yet", next="inv run")
@@ -37,17 +37,17 @@ def perform(context: BoxContext) -> None:
     with suppress(FileNotFoundError):
         shown = log.replay(path, context.screen.output, context.screen.output_gone)
     context.chain.stage, context.chain.job_state = "run", "started"
-    run = run_history.read(context)
+    run = run_record.read(context)
     run_id = run.id if run is not None and run.has(job_id) else job_id
     record = follow.watch(context, box, job_id, run=run_id, shown=shown)
     receipt.keep(context, box, job_id, record)
-    run_history.record_end(context, job_id, record)
+    run_record.record_end(context, job_id, record)
     context.screen.note("then: inv fetch teardown")
     if record.code:
         raise JobFailed(record.code)
 
 
-def _replay(context: BoxContext, finished: history.FinishedJob) -> None:
+def _replay(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
     """
     Print the local log of a finished job.
 
@@ -66,6 +66,6 @@ def _replay(context: BoxContext, finished: history.FinishedJob) -> None:
     if finished.code is None:
         raise Lost(f"job {finished.job}: {finished.ending}", next="inv run")
     mark = "failed" if finished.code else "done"
-    screen.line("run", mark, finished.duration, finished.ending)
+    screen.print_stage("run", mark, finished.duration, finished.ending)
     if finished.code:
         raise JobFailed(finished.code)

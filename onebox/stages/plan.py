@@ -70,7 +70,7 @@ def _show_end_of_chain(context: BoxContext) -> None:
     """Print what follows the job: the fetch, and whether the box is torn down."""
     outputs = ", ".join(output_roots(context)) or "no [fetch] outputs are configured"
     context.screen.plan_line("fetch", "kept", "would run", outputs)
-    if context.box is None and context.invocation.creates_temporary_box:
+    if context.find_box() is None and context.invocation.creates_temporary_box:
         reason = "the chain creates the box for this job only"
     elif not context.invocation.owes_teardown(context.store.record.temporary):
         context.screen.plan_line("teardown", "done", "would not run", "the box is kept")
@@ -86,7 +86,8 @@ def _run_reason(context: BoxContext) -> str | None:
     reason = run.reason(context)
     if reason is not None:
         run.check(context)
-        if context.box is not None and context.box.state == "running":
+        box = context.find_box()
+        if box is not None and box.state == "running":
             client.refuse_running(context, client.latest(context))
     return reason
 

@@ -23,11 +23,11 @@ from onebox.errors import (
     Preempted,
     ProviderError,
 )
-from onebox.jobs import checkpoints, client, preemption, run_history
-from onebox.jobs.run_history import Run
+from onebox.jobs import checkpoints, client, preemption, run_record
+from onebox.jobs.run_record import Run
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
-from onebox.stages import provision, push, salvage
+from onebox.stages import fetch_preempted, provision, push
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -46,12 +46,12 @@ def resume_or_begin(
     Args:
         last_job: The status of the latest job on this box, None if there is none.
     """
-    run = run_history.read(context)
+    run = run_record.read(context)
     if run is None or run.ended or run.command != command or not run.attempts:
         return Run(command), False
     if last_job is None:
         return run, True
-    unended = last_job.state == "lost" or last_job.cause in run_history.NOT_BY_ITSELF
+    unended = last_job.state == "lost" or last_job.cause in run_record.NOT_BY_ITSELF
     if run.has(last_job.job) and unended:
         return run, False
     return Run(command), False
@@ -59,7 +59,7 @@ def resume_or_begin(
 
 def describe_resume(context: BoxContext, command: str) -> str:
     """Return how a job would continue an interrupted run, "" if it begins a new one."""
-    box, last_job = context.box, None
+    box, last_job = context.find_box(), None
     if box is not None and box.state == "running":
         last_job = client.latest(context)
     run, on_new_box = resume_or_begin(context, command, last_job)
@@ -74,7 +74,7 @@ def describe_resume(context: BoxContext, command: str) -> str:
     return f"resumes the run of job {run.id} from {checkpoints.describe(pull)}"
 
 
-def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> str:
+def why_not_restarted(context: BoxContext, run: Run, box: Box, attempts: int) -> str:
     """Return why a preempted job is not restarted, "" if it can be restarted."""
     limits = context.settings.limits
     if not box.offer.spot:
@@ -83,7 +83,7 @@ def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> s
         return "--only restarts nothing"
     if attempts > limits.retries:
         return f"[limits] retries = {limits.retries}"
-    spent = run_history.account(run, box).cost
+    spent = run_record.account(run, box).cost
     if limits.max_cost is None:
         return ""
     hourly = box.offer.hourly
@@ -111,11 +111,11 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
         NoCapacity: No offer has capacity now.
     """
     context.invocation.box_replaced(context.store.record.temporary)
-    _leave(context, run, box)
+    _fetch_then_remove(context, run, box)
     while True:
         attempts += 1
         # `max_cost` limits all attempts together, so the cost so far is counted.
-        context.chain.spent_before = run_history.account(run, box).cost
+        context.chain.spent_before = run_record.account(run, box).cost
         try:
             provision.perform(context)
             push.perform(context)
@@ -134,9 +134,9 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
                 box = lost_box
                 # No job has started on this box, so its disk holds nothing to keep.
                 _remove(context, box)
-            refusal = restart_refusal(context, run, box, attempts)
+            refusal = why_not_restarted(context, run, box, attempts)
             if refusal:
-                raise given_up(context, run, box, refusal) from None
+                raise given_up_error(context, run, box, refusal) from None
             context.screen.note("preempted before the job started; trying again")
 
 
@@ -151,7 +151,7 @@ def restore(context: BoxContext, run: Run, box: Box) -> None:
         context.screen.note(f"{why}: the job starts from the beginning")
 
 
-def given_up(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted:
+def given_up_error(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted:
     """Return the error for a preempted job that is not restarted."""
     try:
         current = context.provider.get(box.id, box.place)
@@ -183,7 +183,7 @@ def is_superseded(context: BoxContext, box: Box) -> bool:
 
     That is so if the job has ended in a later attempt, on another box.
     """
-    run = run_history.read(context)
+    run = run_record.read(context)
     if run is None or not run.ended:
         return False
     # The box of the last attempt is not superseded, because it may hold the only copy
@@ -200,63 +200,70 @@ def remove_kept_outputs(context: BoxContext, run: Run) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _leave(context: BoxContext, run: Run, box: Box) -> None:
+def _fetch_then_remove(context: BoxContext, run: Run, box: Box) -> None:
     """
-    Fetch what is on the preempted box, then remove the box or keep its disk.
+    Fetch what is on the preempted box, and remove the box if all is fetched.
+
+    If something is not fetched and the box is off, its disk stays, and the next box is
+    created beside it. A box that no longer exists at the provider is only forgotten.
 
     Raises:
-        OutputsHeld: The box still runs, and not all outputs could be fetched.
+        OutputsHeld: Something is not fetched, and the box has not stopped in time.
     """
-    with context.chain.timed("recover"), context.screen.stage("recover") as line:
+    with context.chain.timed("recover"), context.screen.stage("recover") as stage_line:
         current = context.provider.get(box.id, box.place)
-        saved = False
+        all_fetched = False
         if current is not None and current.state == "running":
-            saved = salvage.save_all(context, run, current, line)
-        if not saved:
-            line.doing(f"waiting until {box.id} is off")
+            all_fetched = fetch_preempted.fetch_attempt(
+                context, run, current, stage_line
+            )
+        if not all_fetched:
+            stage_line.doing(f"waiting until {box.id} is off")
             current = preemption.wait_until_at_rest(context, box, "running", "stopping")
-        if current is not None and not saved and current.state == "running":
+        if current is not None and not all_fetched and current.state == "running":
             raise OutputsHeld(
                 f"{box.id} had a preemption notice and still runs, and not all of its "
                 "outputs are fetched; it is kept",
                 next="inv fetch, then inv run",
             )
         stopped = current is not None and current.state == "stopped"
-        if current is not None and stopped and current.offer.price == 0:
-            saved = _read_free_disk(context, run, current, line)
-        if current is not None and not saved:
+        if current is not None and stopped and current.offer.machine_price == 0:
+            all_fetched = _fetch_from_free_disk(context, run, current, stage_line)
+        if current is not None and not all_fetched:
             # The record names this box until the next box is created. If this command
             # is killed before that, the next command recognizes the box by the record.
             context.chain.superseded.add(box.id)
             _expect_new_box(context)
-            line.end("", f"the disk of {box.id} is kept until the job has ended")
+            stage_line.end("", f"the disk of {box.id} is kept until the job has ended")
         else:
-            line.doing(f"removing {box.id}")
+            stage_line.doing(f"removing {box.id}")
             _remove(context, current or box)
             pull = checkpoints.pulls(context).latest(run.id)
-            pulled = f"{checkpoints.describe(pull)}; " if pull else ""
-            line.end("", f"{pulled}{box.id} is gone")
+            checkpoints_pulled = f"{checkpoints.describe(pull)}; " if pull else ""
+            stage_line.end("", f"{checkpoints_pulled}{box.id} is gone")
 
 
-def _read_free_disk(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
+def _fetch_from_free_disk(
+    context: BoxContext, run: Run, box: Box, stage_line: StageLine
+) -> bool:
     """
     Start a stopped box that is free of charge, and fetch what its disk holds.
 
     Returns:
         Whether everything was fetched.
     """
-    line.doing(f"starting {box.id} to read its disk")
+    stage_line.doing(f"starting {box.id} to read its disk")
     try:
         box = power.start(context, box)
     except (Lost, Preempted, BoxFailed, ProviderError):
         return False
-    saved = salvage.save_all(context, run, box, line)
+    all_fetched = fetch_preempted.fetch_attempt(context, run, box, stage_line)
     current = context.provider.get(box.id, box.place)
-    if not saved and current is not None and current.state == "running":
+    if not all_fetched and current is not None and current.state == "running":
         # The box is stopped again, because the next attempt gets a box of its own.
         context.forget_connection()
         context.provider.stop(current)
-    return saved
+    return all_fetched
 
 
 def _remove(context: BoxContext, box: Box) -> None:

@@ -19,7 +19,7 @@ from onebox.errors import OneboxError, UsageError
 from onebox.images import catalog
 from onebox.providers.values import Box
 from onebox.signals import Interrupted
-from onebox.stages import image, salvage
+from onebox.stages import fetch_preempted, image
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -33,12 +33,12 @@ def reason(context: BoxContext) -> str | None:
         UsageError: The existing box is not the requested one. onebox never creates a
             second box silently.
     """
-    box = context.box
+    box = context.find_box()
     if box is None:
         other_providers.refuse(context)
         return f"there is no box {context.title}"
     check(context, box)
-    if salvage.is_disk(box):
+    if fetch_preempted.is_only_disk(box):
         return f"only the disk of {box.id} is left; it is read first"
     if box.state in ("stopped", "stopping"):
         return f"{box.id} is {box.state}"
@@ -54,7 +54,7 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 def perform(context: BoxContext) -> Box:
     """Bring up the box and return it."""
-    announcement.greet(context)
+    announcement.print_title(context)
     context.lock()
     replay_journal.replay(context)
     context.boxes.refresh()
@@ -63,49 +63,53 @@ def perform(context: BoxContext) -> Box:
     if why is None:
         return _reuse(context, context.boxes.running())
     with context.chain.timed("provision"):
-        return _bring_up(context)
+        return _start_or_create(context)
 
 
 def _reuse(context: BoxContext, box: Box) -> Box:
     if not bring_up.has_booted(context, box):
         # The command that created the box was killed before the box was prepared.
-        box = bring_up.wait_and_prepare(context, box)
+        box = bring_up.finish_boot(context, box)
         context.boxes.set_current(box)
-    context.screen.line("provision", "done", "up to date", describe_up_to_date(context))
+    context.screen.print_stage(
+        "provision", "done", "up to date", describe_up_to_date(context)
+    )
     if not context.provider.stopped_is_free:
         _print_notes(context, box)
     _adopt(context, box)
     return box
 
 
-def _bring_up(context: BoxContext) -> Box:
+def _start_or_create(context: BoxContext) -> Box:
     """Start the stopped box or create a new one."""
-    old = context.box
-    with context.screen.stage("provision") as line:
-        if old is not None and not salvage.is_disk(old):
-            line.doing(f"starting {old.id}")
+    old = context.find_box()
+    with context.screen.stage("provision") as stage_line:
+        if old is not None and not fetch_preempted.is_only_disk(old):
+            stage_line.doing(f"starting {old.id}")
             old = power.start(context, old, offers.deadline(context))
             # The provider may start a smaller machine that can only read the disk.
             if not old.rescue:
-                line.end("", f"{old.id} started again, {old.place}")
+                stage_line.end("", f"{old.id} started again, {old.place}")
                 _adopt(context, old)
                 _print_notes(context, old)
                 return old
         if old is not None:
-            salvage.read_and_remove(context, old, line)
-        line.doing("creating the box")
+            fetch_preempted.rescue_and_remove(context, old, stage_line)
+        stage_line.doing("creating the box")
         boot_image = image.find(context)
-        box = create.create(context, kind="box", image=boot_image, doing=line.doing)
+        box = create.create(
+            context, kind="box", image=boot_image, doing=stage_line.doing
+        )
         try:
-            box = bring_up.wait_and_prepare(context, box, line.doing)
+            box = bring_up.finish_boot(context, box, stage_line.doing)
             context.boxes.set_current(box)
         except (OneboxError, Interrupted):
-            line.doing("removing the new box")
+            stage_line.doing("removing the new box")
             delete.delete(context, box)
             context.store.forget()
             context.boxes.refresh()
             raise
-        line.end("", f"{box.id}, {box.place}, host key verified")
+        stage_line.end("", f"{box.id}, {box.place}, host key verified")
     catalog.remove_replaced(context, box)
     _print_notes(context, box)
     return box

@@ -31,7 +31,7 @@ def digest(context: BoxContext) -> str:
 
 def reason(context: BoxContext) -> str | None:
     """Return how the box's files differ from the local ones, None if they match."""
-    box = context.box
+    box = context.find_box()
     if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
     entries = partial(_entries, context)
@@ -49,9 +49,9 @@ def perform(context: BoxContext) -> None:
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched. So a running job is an error, and the last job's outputs are
     # fetched first.
-    fetch.fetch_previous(context, bring_up.wait_until_ready(context))
-    with context.chain.timed("push"), context.screen.stage("push") as line:
-        line.doing("reading the project's files")
+    fetch.fetch_previous(context, bring_up.wait_until_reachable(context))
+    with context.chain.timed("push"), context.screen.stage("push") as stage_line:
+        stage_line.doing("reading the project's files")
         left_out = ""
 
         def entries(index: Index) -> list[Entry]:
@@ -62,14 +62,14 @@ def perform(context: BoxContext) -> None:
 
         pushed = context.call_resuming(
             lambda channel: push_files.push(
-                channel, context.root, entries, _index(context), line.progress
+                channel, context.root, entries, _index(context), stage_line.progress
             )
         )
         context.chain.pushed_digest = pushed.digest
         count = formatting.count(pushed.files, "file")
         amount = f"{count}, {formatting.byte_count(pushed.bytes)}"
         if not pushed.sent_files and not pushed.deleted:
-            line.end("up to date", "; ".join(filter(None, [amount, left_out])))
+            stage_line.end("up to date", "; ".join(filter(None, [amount, left_out])))
             return
         changes = []
         if pushed.sent_files < pushed.files:
@@ -77,7 +77,7 @@ def perform(context: BoxContext) -> None:
         if pushed.deleted:
             changes.append(f"{pushed.deleted:,} deleted")
         detail = ", ".join([amount, *changes])
-        line.end("", "; ".join(filter(None, [detail, left_out])))
+        stage_line.end("", "; ".join(filter(None, [detail, left_out])))
 
 
 def _entries(context: BoxContext, index: Index) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""Decide whether the job runs, and start the attempts to run it (see `attempts`)."""
+"""Decide whether the job runs; `run_attempts` then runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
-from onebox.stages import attempts, fetch, image, preemption_recovery, push
+from onebox.stages import fetch, image, preemption_recovery, push, run_attempts
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def reason(context: BoxContext) -> str | None:
     if image_reason:
         return f"image: {image_reason}"
     boot_image = image.find(context)
-    current = attempts.result_inputs(
+    current = run_attempts.result_inputs(
         context, push.digest(context), boot_image.id if boot_image else ""
     )
     before = last_receipt.key or {}
@@ -53,7 +53,7 @@ def perform(
     context: BoxContext,
     argv: Sequence[str] | None,
     *,
-    line: str | None = None,
+    shell_command: str | None = None,
     detach: bool = False,
     yes: bool = False,
 ) -> Receipt | None:
@@ -70,8 +70,8 @@ def perform(
     Args:
         argv: The command as words.
 
-        line: The command as a shell line. If *argv* and *line* are both None, [run]
-            command runs.
+        shell_command: The command for a shell. If *argv* is None too, [run] command
+            runs.
 
         detach: Return once the job has started.
 
@@ -85,36 +85,39 @@ def perform(
 
         Preempted: The cloud preempted the box, and the job is not restarted.
     """
-    configured = argv is None and line is None
+    configured = argv is None and shell_command is None
     if configured and reason(context) is None:
-        context.screen.line(
+        context.screen.print_stage(
             "run", "done", "up to date", "command, code, data and image unchanged"
         )
         return None
     context.lock()
-    box = bring_up.wait_until_ready(context)
-    shell_line = (line or configured_command(context)) if argv is None else None
-    command = attempts.Command(argv, shell_line, secret_values(context), configured)
-    unfetched_job = _unfetched_job(context, command.line)
+    box = bring_up.wait_until_reachable(context)
+    if argv is None:
+        shell_command = shell_command or configured_command(context)
+    command = run_attempts.Command(
+        argv, shell_command, secret_values(context), configured
+    )
+    unfetched_job = _unfetched_job(context, command.text)
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
     if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
         context, unfetched_job, yes
     ):
         return None
     run, on_new_box = preemption_recovery.resume_or_begin(
-        context, command.line, last_job
+        context, command.text, last_job
     )
     if on_new_box:
         context.screen.note(f"resuming the run of job {run.id}")
         preemption_recovery.restore(context, run, box)
     if detach:
         with context.chain.timed("run"):
-            run = attempts.record_attempt(context, command, run, box)
-            attempts.start(context, command, run, box)
+            run = run_attempts.record_attempt(context, command, run, box)
+            run_attempts.start(context, command, run, box)
         context.invocation.keep = context.invocation.detached = True
         _print_detached(context, box, run.job)
         return None
-    return attempts.run_all(context, command, run, box)
+    return run_attempts.run_all(context, command, run, box)
 
 
 def configured_command(context: BoxContext) -> str:
@@ -175,13 +178,13 @@ def _confirm_rerun(context: BoxContext, job_id: str, yes: bool) -> bool:
         return True
     if screen.ask(f"{ended}. Type yes to run the same command again:", "yes"):
         return True
-    screen.line("run", "done", "up to date", f"job {job_id} has succeeded")
+    screen.print_stage("run", "done", "up to date", f"job {job_id} has succeeded")
     return False
 
 
 def _print_detached(context: BoxContext, box: Box, job_id: str) -> None:
     idle = context.settings.limits.idle_minutes
-    context.screen.line("run", "done", "started", f"job {job_id}, detached")
+    context.screen.print_stage("run", "done", "started", f"job {job_id}, detached")
     context.screen.note("follow it: inv logs     stop it: inv cancel")
     context.screen.note("then:      inv fetch teardown")
     if box.offer.spot and context.settings.limits.retries:

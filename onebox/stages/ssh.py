@@ -21,7 +21,7 @@ def perform(context: BoxContext, argv: Sequence[str]) -> int:
 
     Meanwhile the box's idle lease is renewed, so that it does not power itself off.
     """
-    box = bring_up.wait_until_ready(context)
+    box = bring_up.wait_until_reachable(context)
     ssh = context.ssh(box)
     # While the agent channel is open, its thread renews the lease.
     ssh.channel()

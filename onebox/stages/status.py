@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import other_providers
 from onebox.errors import OneboxError
-from onebox.jobs import client, follow, history
+from onebox.jobs import client, finished_jobs, follow
 from onebox.providers.values import Box
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def perform(context: BoxContext) -> None:
 def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
     title = context.title if one_name else context.settings.project
     context.screen.print(f"{title}: no box is up")
-    finished = history.last(context, whatever_name=not one_name)
+    finished = finished_jobs.latest(context, whatever_name=not one_name)
     if finished is not None:
         context.screen.print(f"    last job {finished.job}: {finished.ending}")
 

@@ -170,9 +170,9 @@ def _remove_free(
         title = f"{resource.kind} {resource.id}"
         problem = delete.remove_free(provider, context.owner, resource)
         if problem:
-            context.screen.line("sweep", "kept", f"{title}: {problem}", "")
+            context.screen.print_stage("sweep", "kept", f"{title}: {problem}", "")
         else:
-            context.screen.line("sweep", "done", "removed", title)
+            context.screen.print_stage("sweep", "done", "removed", title)
 
 
 def _used_providers(context: BoxContext) -> list[str]:
@@ -264,12 +264,12 @@ def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
             # printed.
             current = _judge(context, provider, box)
             if not current.expired:
-                context.screen.line("sweep", "kept", current.text, box_id)
+                context.screen.print_stage("sweep", "kept", current.text, box_id)
                 continue
             provider.delete(box)
             delete.wait_until_gone(provider, box_id, box.place)
         except OneboxError as error:
             failed.append(f"{box_id}: {error.message}")
             continue
-        context.screen.line("sweep", "done", "removed", box_id)
+        context.screen.print_stage("sweep", "done", "removed", box_id)
     return failed

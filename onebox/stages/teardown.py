@@ -20,7 +20,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import checkpoints, client, receipt, run_history
+from onebox.jobs import checkpoints, client, receipt, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import fetch, held_outputs, preemption_recovery
@@ -35,7 +35,7 @@ ANSWER_SECONDS = 10.0
 
 def reason(context: BoxContext) -> str | None:
     """Return the box to remove and its state, None if there is no box."""
-    box = context.box
+    box = context.find_box()
     return None if box is None else f"{box.id} is {box.state}"
 
 
@@ -114,7 +114,7 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
         raise errors[0]
     if not names and not elsewhere:
         delete.remove_unused(context)
-        context.screen.line("teardown", "done", "up to date", "no box is left")
+        context.screen.print_stage("teardown", "done", "up to date", "no box is left")
 
 
 def settle(context: BoxContext, error: OneboxError | None) -> None:
@@ -153,10 +153,10 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
 
 def print_kept_box(context: BoxContext) -> None:
     """Print the box that a finished command line leaves up, if it leaves one."""
-    box = context.box if context.invocation.leaves_box else None
+    box = context.find_box() if context.invocation.leaves_box else None
     if box is not None:
         off = formatting.clock(box.deadline, time.time())
-        context.screen.line(
+        context.screen.print_stage(
             "box",
             "kept",
             "kept",
@@ -173,7 +173,7 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.store.forget()
     context.choose_provider()
     context.forget_connection()
-    context.screen.line("teardown", "done", "up to date", "no box is left")
+    context.screen.print_stage("teardown", "done", "up to date", "no box is left")
     # The project's other boxes are only a hint, which is left out if the provider does
     # not answer.
     with suppress(OneboxError):
@@ -208,11 +208,14 @@ def _remove(
     context: BoxContext, box: Box, *, discard: bool, yes: bool, unused: bool
 ) -> list[str]:
     """Remove the box and superseded disks; return the ids of the disks that stay."""
-    with context.chain.timed("teardown"), context.screen.stage("teardown") as line:
+    with (
+        context.chain.timed("teardown"),
+        context.screen.stage("teardown") as stage_line,
+    ):
         disks = context.boxes.preempted
-        line.doing("checking that the outputs are fetched")
+        stage_line.doing("checking that the outputs are fetched")
         if not discard and not unused:
-            held_outputs.check_box(context, box, line.doing)
+            held_outputs.check_box(context, box, stage_line.doing)
         elif discard and not yes and not _loses_nothing(context, box, disks):
             _confirm_discard(context, [box, *disks])
         removable = [
@@ -221,21 +224,23 @@ def _remove(
             if discard or preemption_recovery.is_superseded(context, disk)
         ]
         for part in [*removable, box]:
-            line.doing(f"removing {part.id}")
+            stage_line.doing(f"removing {part.id}")
             with signals_delayed():
                 # Ctrl-C waits until the provider has answered this call.
                 delete.delete(context, part)
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()
-        line.end("", f"{formatting.first_names(removed)}: machine, disk, keys: gone")
+        stage_line.end(
+            "", f"{formatting.first_names(removed)}: machine, disk, keys: gone"
+        )
     return [disk.id for disk in disks if disk not in removable]
 
 
 def _end_run(context: BoxContext) -> None:
     """Forget the attempts at a job; print a note if the job had not ended."""
-    run = run_history.read(context)
-    run_history.forget(context)
+    run = run_record.read(context)
+    run_record.forget(context)
     if run is not None and run.attempts and not run.ended:
         pull = checkpoints.pulls(context).latest(run.id)
         kept = "" if pull is None else "; its checkpoints stay in .onebox/checkpoints"
@@ -300,8 +305,9 @@ def _confirm_discard(context: BoxContext, boxes: list[Box]) -> None:
 def _running_job(context: BoxContext) -> str:
     """Return the job that runs on the box, "" if none runs or the box is silent."""
     with suppress(OneboxError):
-        if context.box is not None and context.box.state == "running":
-            context.ssh(context.box).channel(within=ANSWER_SECONDS)
+        box = context.find_box()
+        if box is not None and box.state == "running":
+            context.ssh(box).channel(within=ANSWER_SECONDS)
             latest = client.latest(context)
             return latest.job if latest is not None and latest.runs else ""
     return ""
@@ -313,7 +319,7 @@ def _remove_superseded(context: BoxContext) -> None:
 
     The box of the last attempt stays.
     """
-    run, record = run_history.read(context), context.store.record
+    run, record = run_record.read(context), context.store.record
     if context.chain.receipt is None or run is None or not run.attempts[1:]:
         return
     try:
@@ -322,9 +328,9 @@ def _remove_superseded(context: BoxContext) -> None:
             return
         for disk in context.boxes.preempted:
             if preemption_recovery.is_superseded(context, disk):
-                with context.screen.stage("teardown") as line, signals_delayed():
+                with context.screen.stage("teardown") as stage_line, signals_delayed():
                     delete.delete(context, disk)
-                    line.end("", f"{disk.id}, of an earlier attempt: gone")
+                    stage_line.end("", f"{disk.id}, of an earlier attempt: gone")
         context.boxes.refresh()
     except OneboxError as error:
         # The job has not failed, so no error is raised. The next teardown tries again.
@@ -340,6 +346,6 @@ def _leaves_box_up(context: BoxContext) -> bool:
     ):
         return False
     with suppress(OneboxError):
-        box = context.box
+        box = context.find_box()
         return box is not None and box.state == "running"
     return False

@@ -44,7 +44,7 @@ def open_folder(path: Path) -> Iterator[int]:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
-        raise not_ours(path, "folder") from error
+        raise not_ours_error(path, "folder") from error
     try:
         yield fd
     finally:
@@ -64,7 +64,7 @@ def open_in(folder: int, path: Path, flags: int) -> int:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise not_ours(path, "file") from error
+        raise not_ours_error(path, "file") from error
 
 
 def open_file(path: Path, flags: int) -> int:
@@ -79,7 +79,7 @@ def open_file(path: Path, flags: int) -> int:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise not_ours(path, "file") from error
+        raise not_ours_error(path, "file") from error
 
 
 def append_line(path: Path, line: str) -> None:
@@ -92,7 +92,7 @@ def append_line(path: Path, line: str) -> None:
         os.close(fd)
 
 
-def not_ours(path: Path, what: str) -> StateError:
+def not_ours_error(path: Path, what: str) -> StateError:
     """Return the error for a link in the place of a file or folder of onebox."""
     return StateError(
         f"{path} is not a {what}, and onebox does not write through a link",

@@ -47,7 +47,7 @@ def own_folder_near(path: Path, environ: Mapping[str, str]) -> tuple[str, Path] 
     return None
 
 
-def no_project(root: Path, environ: Mapping[str, str]) -> str | None:
+def why_no_project(root: Path, environ: Mapping[str, str]) -> str | None:
     """Return why a folder must not be pushed as a project; None if it may be pushed."""
     real = root.resolve()
     for home in _homes(real, environ):

@@ -23,9 +23,9 @@ class Record:
 
         size: The name of the box's size.
 
-        price: The price of the box in USD an hour, None if it is unknown.
+        hourly: The hourly cost of the box in USD, None if it is unknown.
 
-        on_demand: The on-demand price of the box in USD an hour, None if it is unknown.
+        hourly_on_demand: The hourly cost of the same box on demand.
 
         created, deadline: Epoch seconds by the provider's clock.
 
@@ -56,8 +56,8 @@ class Record:
     place: str = ""
     host_key: str = ""
     size: str = ""
-    price: float | None = None
-    on_demand: float | None = None
+    hourly: float | None = None
+    hourly_on_demand: float | None = None
     created: float = 0.0
     deadline: float = 0.0
     temporary: bool = False

@@ -119,10 +119,10 @@ class Screen:
             finally:
                 self._live.stop()
                 spent = formatting.seconds(time.monotonic() - began)
-                self.line(name, line.mark, line.result or spent, line.detail)
+                self.print_stage(name, line.mark, line.result or spent, line.detail)
 
-    def line(self, name: str, mark: str, result: str, detail: str = "") -> None:
-        """Print one finished line of the table of stages."""
+    def print_stage(self, name: str, mark: str, result: str, detail: str = "") -> None:
+        """Print the finished line of a stage."""
         self._line(self.err, name, mark, result, self.hints.spell(detail))
 
     def plan_line(self, name: str, mark: str, result: str, detail: str) -> None:

@@ -334,7 +334,7 @@ def test_an_incomplete_sample_is_not_sent(
     far, near = socket.socketpair()
     with far, near, (latest.parent / "log").open("rb") as log:
         channel = protocol.Channel(near.fileno(), near.fileno())
-        at = box.Box.load(str(agent_box.root))
+        at = box.BoxConfig.load(str(agent_box.root))
         log_stream.stream(channel, at, "j1", log.fileno())
         channel.send(b"Z")
         client = protocol.Channel(far.fileno(), far.fileno())

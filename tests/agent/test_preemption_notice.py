@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from onebox.agent import preemption_notice
-from onebox.agent.box import Box
+from onebox.agent.box import BoxConfig
 from tests.fakes.agent_box import AgentBox, until
 
 ACTION = "/latest/meta-data/spot/instance-action"
@@ -80,7 +80,7 @@ def query_often(monkeypatch: pytest.MonkeyPatch) -> None:
 def start_polling(agent_box: AgentBox, kind: str, address: tuple[str, int]) -> Path:
     """Start the polling; return the path of the notice file."""
     agent_box.describe(notice=kind)
-    preemption_notice.listen(Box.load(str(agent_box.root)), address)
+    preemption_notice.listen(BoxConfig.load(str(agent_box.root)), address)
     return agent_box.root / "notice"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from onebox.agent import protocol, server
-from onebox.agent.box import Box
+from onebox.agent.box import BoxConfig
 from onebox.remote.channel import AgentError
 from tests.fakes.agent_box import AgentBox
 
@@ -59,7 +59,9 @@ def test_a_bug_in_the_agent_is_reported_with_its_place(agent_box: AgentBox) -> N
     An unexpected exception is answered with its place, and does not end the connection.
     """
 
-    def stumble(channel: protocol.Channel, box: Box, request: dict[str, Any]) -> Any:
+    def stumble(
+        channel: protocol.Channel, box: BoxConfig, request: dict[str, Any]
+    ) -> Any:
         return 1 // len(request["nothing"])
 
     near, far = os.pipe()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from onebox.agent import watchdog as watchdog_module
-from onebox.agent.box import Box
+from onebox.agent.box import BoxConfig
 from onebox.agent.jobs import job_state
 from onebox.agent.watchdog import Watchdog
 from tests.agent.test_jobs import follow, run
@@ -115,15 +115,15 @@ def test_a_change_of_box_json_during_the_read_is_noticed(
 ) -> None:
     """A box.json that changes right after it was read is read again."""
     os.utime(agent_box.root / "box.json", (1000, 1000))
-    load = Box.load
+    load = BoxConfig.load
 
-    def load_before_it_changes(root: str) -> Box:
+    def load_before_it_changes(root: str) -> BoxConfig:
         monkeypatch.undo()
         config = load(root)
         agent_box.describe(deadline=time.time() - 1)
         return config
 
-    monkeypatch.setattr(Box, "load", load_before_it_changes)
+    monkeypatch.setattr(BoxConfig, "load", load_before_it_changes)
     watchdog = Watchdog(str(agent_box.root))
     assert watchdog.reason_to_power_off() == "deadline"
 

@@ -214,8 +214,9 @@ class TestFallback:
         line.cloud.refusals = {"m6a.xlarge": NoCapacity("none", cause="no capacity")}
         context = line.type(provision)
         printed = capsys.readouterr().err
-        assert context.box is not None
-        assert context.box.offer.type == "m7i.xlarge"
+        box = context.find_box()
+        assert box is not None
+        assert box.offer.type == "m7i.xlarge"
         after = printed[printed.index("obtained instead: small: m7i.xlarge") :]
         assert "$0.25/h now" in after
         assert "at most $2.12:" in after
@@ -316,7 +317,7 @@ class TestRefusals:
         for one in line.cloud.found[:4]:
             line.cloud.refusals[one.place] = QuotaExceeded("a limit of 4", next=LINK)
         context = line.type(provision)
-        assert context.box is not None
+        assert context.find_box() is not None
         assert line.cloud.asked == ["m6a.xlarge r1-a", "m6a.xlarge r2-a"]
 
     def test_refusals_of_one_kind_keep_their_class_and_next(self, line: Line) -> None:
@@ -400,8 +401,8 @@ class TestLastPrices:
         one = make_offer("m6a.xlarge", 0.19, spot=spot)
         price_cache.complete(context, [one])
         self.make_prices_older(line, days * 86400)
-        (found,) = price_cache.complete(context, [replace(one, price=None)])
-        assert (found.price == 0.19) == used
+        (found,) = price_cache.complete(context, [replace(one, machine_price=None)])
+        assert (found.machine_price == 0.19) == used
 
     def test_damaged_price_file_is_ignored(self, line: Line) -> None:
         """Whatever the file contains, a box can be created."""
@@ -411,7 +412,7 @@ class TestLastPrices:
         )
         context = line.type()
         one = make_offer("m6a.xlarge", None)
-        assert price_cache.complete(context, [one])[0].price is None
+        assert price_cache.complete(context, [one])[0].machine_price is None
 
     def price_file(self, line: Line) -> Path:
         """Return the file of the last prices."""
@@ -428,6 +429,6 @@ class TestLastPrices:
         """Return the same offers without prices."""
         extras = tuple(Cost(one.label, None) for one in EXTRAS)
         return [
-            replace(one, price=None, on_demand=None, extras=extras)
+            replace(one, machine_price=None, machine_on_demand=None, extras=extras)
             for one in line.cloud.found
         ]

@@ -9,7 +9,7 @@ import pytest
 
 from onebox.jobs import receipt
 from onebox.jobs.receipt import OutputCount, Peak, Receipt, ReceiptBox
-from onebox.jobs.run_history import Account, EarlierBox
+from onebox.jobs.run_record import EarlierBox, RunTotals
 
 BOX = ReceiptBox(
     id="ob-1",
@@ -21,8 +21,8 @@ BOX = ReceiptBox(
     cpus=2,
     memory=8 << 30,
     spot=True,
-    price_per_hour=0.1,
-    on_demand_per_hour=None,
+    machine_per_hour=0.1,
+    machine_on_demand_per_hour=None,
     extras_per_hour={"100 GB disk": 0.01},
     egress_per_gb=0.09,
     image="",
@@ -53,7 +53,9 @@ def make_receipt(**changes: object) -> Receipt:
     [
         make_receipt(),
         make_receipt(
-            attempts=Account(("a", "b"), 2, 90.0, None, (EarlierBox(0.1, None, 9.0),)),
+            attempts=RunTotals(
+                ("a", "b"), 2, 90.0, None, (EarlierBox(0.1, None, 9.0),)
+            ),
             key={"image": "ubuntu-24.04"},
             outputs=OutputCount(0, 0),
             costs={"machine": 0.5, "outputs": None},
@@ -90,7 +92,7 @@ def test_a_receipt_without_one_of_its_fields_counts_as_missing(tmp_path: Path) -
 def test_cost_of_a_run_includes_its_earlier_boxes() -> None:
     """Each box is billed for at least a minute."""
     earlier = (EarlierBox(60.0, 120.0, 1.0),)
-    run = make_receipt(attempts=Account(("a", "b"), 2, 90.0, None, earlier))
+    run = make_receipt(attempts=RunTotals(("a", "b"), 2, 90.0, None, earlier))
     costs = receipt.costs_of(run, lifetime=3600.0)
     assert costs["earlier boxes"] == pytest.approx(1.0)
     assert costs["machine"] == pytest.approx(0.1)

@@ -438,7 +438,9 @@ class CloudContract(ProviderContract):
         offers = provider.offers(Requirements("big", 16, 64 << 30))
         assert offers
         assert all(offer.cpus >= 16 and offer.memory >= 64 << 30 for offer in offers)
-        prices = [offer.price for offer in offers if offer.price is not None]
+        prices = [
+            offer.machine_price for offer in offers if offer.machine_price is not None
+        ]
         assert prices[:1] == [min(prices)]
         [named, *_] = provider.offers(
             Requirements("named", 1, 1, types=(offers[0].type,))

@@ -119,3 +119,23 @@ def test_an_unexpected_exception_ends_a_command_with_70_and_no_traceback(
     assert "provider local failed at find" in done.err
     assert "that was not to be" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("image", "provider"),
+    [
+        ("ami-0123456789abcdef0", "aws"),
+        ("projects/debian-cloud/global/images/debian-12-v1", "gcp"),
+    ],
+)
+def test_image_id_belongs_to_its_own_cloud_only(image: str, provider: str) -> None:
+    """An image id of one cloud is an unknown name at all others."""
+    owners = [
+        name for name, row in providers.PROVIDERS.items() if row.has_image_id(image)
+    ]
+    assert owners == [provider]
+
+
+def test_name_of_a_saved_image_is_no_image_id() -> None:
+    """A name that the user gave to an image is looked up among the saved images."""
+    assert not any(row.has_image_id("my-image") for row in providers.PROVIDERS.values())

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onebox.settings.toml_file import Entry, Malformed, parse
+from onebox.settings.toml_file import Malformed, TomlEntry, parse
 
 
-def as_tables(entries: Iterable[Entry]) -> dict[str, Any]:
+def as_tables(entries: Iterable[TomlEntry]) -> dict[str, Any]:
     """Return entries as nested tables."""
     root: dict[str, Any] = {}
     for entry in entries:

@@ -47,7 +47,10 @@ class Paid(Local):
 
     def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return offers with a price."""
-        return [replace(s, price=3.6, on_demand=7.2) for s in super().offers(need)]
+        return [
+            replace(s, machine_price=3.6, machine_on_demand=7.2)
+            for s in super().offers(need)
+        ]
 
     def create(self, request: Request) -> Box:
         """Create a box, as long as there is capacity."""

@@ -14,7 +14,7 @@ from onebox.errors import OneboxError, OutputsHeld
 from onebox.providers.local.layout import Layout
 from onebox.providers.values import Box, Request
 from onebox.signals import Interrupted
-from onebox.stages import push, run, salvage
+from onebox.stages import fetch_preempted, push, run
 from tests.providers.sshbox import wait_until
 from tests.stages.test_preempted_disk import Line, line
 from tests.stages.test_preemption_recovery import JOB, first_steps
@@ -81,7 +81,7 @@ def test_unreadable_disk_stops_the_next_run(
     """If the disk cannot be read, it stays, and the machine is powered off again."""
     disk = preempt_detached_job(line)
     line.project.write("job.sh", JOB)
-    monkeypatch.setattr(salvage, "last_pull", lambda *about: False)
+    monkeypatch.setattr(fetch_preempted, "pull_last_checkpoints", lambda *about: False)
     with pytest.raises(OutputsHeld, match="could be fetched; it is kept"):
         line.type(run)
 

@@ -310,7 +310,7 @@ class TestPreempted:
     ) -> None:
         """Checkpoints that another pull blocks stay on their disk."""
         (tmp_path / "sitecustomize.py").write_text(
-            "from onebox.stages import salvage\nsalvage.OTHERS_SECONDS = 0.1\n"
+            "from onebox.stages import fetch_preempted as f\nf.OTHERS_SECONDS = 0.1\n"
         )
         project.environ["PYTHONPATH"] = str(tmp_path)
         write_job(project)

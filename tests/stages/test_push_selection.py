@@ -131,9 +131,9 @@ class TestNoProject:
         home = Path(pwd.getpwuid(os.getuid()).pw_dir)
         environ = {"HOME": "/nowhere", "ONEBOX_IDENTITY": "/a"}
 
-        assert paths.no_project(home, environ) == f"{home} is a home folder"
-        assert "home folder" in (paths.no_project(Path("/"), environ) or "")
-        assert paths.no_project(Path("/usr/share"), environ) is None
+        assert paths.why_no_project(home, environ) == f"{home} is a home folder"
+        assert "home folder" in (paths.why_no_project(Path("/"), environ) or "")
+        assert paths.why_no_project(Path("/usr/share"), environ) is None
 
     @pytest.mark.parametrize(
         "variable", ["ONEBOX_IDENTITY", "ONEBOX_STATE", "ONEBOX_LOCAL_ROOT"]

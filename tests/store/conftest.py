@@ -14,6 +14,6 @@ from onebox.store.box_store import BoxStore
 def store(tmp_path: Path) -> Iterator[BoxStore]:
     """A store with one update."""
     made = BoxStore(tmp_path / "state" / "census" / "main")
-    made.update(box="ob-first", price=1.5)
+    made.update(box="ob-first", hourly=1.5)
     yield made
     made.unlock()

@@ -32,7 +32,7 @@ changes = st.fixed_dictionaries(
     optional={
         "box": text,
         "job": text,
-        "price": dollars,
+        "hourly": dollars,
         "deadline": st.floats(0, 1e10),
         "temporary": st.booleans(),
     },

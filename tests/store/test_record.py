@@ -43,7 +43,7 @@ def test_update_changes_only_the_given_fields(store: BoxStore) -> None:
     """Other fields of the record stay."""
     store.update(job="j1")
 
-    assert Record(box="ob-first", price=1.5, job="j1") == store.record
+    assert Record(box="ob-first", hourly=1.5, job="j1") == store.record
 
 
 def test_update_keeps_keys_of_other_versions(store: BoxStore) -> None:
@@ -99,7 +99,7 @@ def test_record_of_a_newer_version_is_not_used_and_not_changed(store: BoxStore) 
         b'{"format": true}',
         b'{"box": 5}',
         b'{"box": null}',
-        b'{"price": "1.5"}',
+        b'{"hourly": "1.5"}',
         b'{"deadline": "soon"}',
         b'{"created": true}',
         b'{"temporary": 1}',

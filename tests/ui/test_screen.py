@@ -30,7 +30,7 @@ screen = Screen(os.environ)
 LONG = "word " * 22
 EVERYTHING = f"""\
 screen.headline(["census/main", "local", "small"], ["at most $8.56: off at 18:40"])
-screen.line("image", "done", "up to date", "setup.sh unchanged, built 12 Nov")
+screen.print_stage("image", "done", "up to date", "setup.sh unchanged, built 12 Nov")
 with screen.stage("push") as line:
     line.doing("asking the box")
     line.progress(1, 2, 500, 1000)
@@ -40,8 +40,8 @@ screen.output(b"epoch 1\\n")
 screen.footer("run  12:42  $0.23")
 screen.output(b"epoch 2\\n")
 screen.close_line()
-screen.line("run", "failed", "14:02", "exit 3")
-screen.line("teardown", "kept", "kept", "{LONG}")
+screen.print_stage("run", "failed", "14:02", "exit 3")
+screen.print_stage("teardown", "kept", "kept", "{LONG}")
 screen.note("a note {LONG}")
 screen.warn("a warning")
 screen.say("said")
@@ -326,7 +326,7 @@ class TestTerminal:
         """Text that looks like markup is shown unchanged."""
         shown = run_on_terminal(
             "screen.note('[bold]a[/bold]')\n"
-            "screen.line('run', 'done', '[red]', ':x:')\n"
+            "screen.print_stage('run', 'done', '[red]', ':x:')\n"
             "with screen.stage('push') as line: line.end('', '[/nonsense] [1]')"
         )
 
@@ -401,7 +401,7 @@ class TestJobOutput:
     ) -> None:
         """If both go to the same place, our line starts on a new line."""
         code = (
-            "screen.output(b'no newline'); screen.line('run', 'done', '0.0 s')\n"
+            "screen.output(b'no newline'); screen.print_stage('run', 'done', '0.0 s')\n"
             "screen.output(b'1'); screen.note('n'); screen.output(b'2\\n')\n"
             "screen.output(b'3'); screen.error(OneboxError('no'))\n"
         )
@@ -508,8 +508,8 @@ class TestEncoding:
         "PYTHONIOENCODING": "ascii:strict",
     }
     NAMES = (
-        "screen.line('run', 'failed', 'x', 'exit 3')\n"
-        "screen.line('push', 'done', 'x', 'ü → \\udcff')\n"
+        "screen.print_stage('run', 'failed', 'x', 'exit 3')\n"
+        "screen.print_stage('push', 'done', 'x', 'ü → \\udcff')\n"
         "screen.print('ü → \\udcff'); screen.table(['ü'], [['\\udcff']])\n"
         "screen.footer('ü \\udcff'); screen.say('ü \\udcff')\n"
     )

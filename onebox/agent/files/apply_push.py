@@ -12,7 +12,7 @@ import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 from .. import protocol
-from ..box import Box, disk_space, read
+from ..box import BoxConfig, disk_space, read
 from ..file_names import text
 from . import manifest
 from .content_stream import FileOffer
@@ -58,7 +58,7 @@ class IncomingPush:
     that record to the entry that is there now, or to None if nothing is there.
     """
 
-    def __init__(self, box: Box, kind: str, alive: Callable[[], None]) -> None:
+    def __init__(self, box: BoxConfig, kind: str, alive: Callable[[], None]) -> None:
         self.record = read_record(box, kind)
         self._box = box
         self._kind = kind
@@ -177,7 +177,7 @@ class IncomingPush:
         return hashes
 
 
-def receiver_for(box: Box, *, write: bool) -> Receiver:
+def receiver_for(box: BoxConfig, *, write: bool) -> Receiver:
     """Return a receiver whose staging directory is on the disk of the work folder."""
     staging = box.path("files", "incoming")
     if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
@@ -190,7 +190,7 @@ def receiver_for(box: Box, *, write: bool) -> Receiver:
 
 
 @contextlib.contextmanager
-def push_lock(box: Box) -> Iterator[None]:
+def push_lock(box: BoxConfig) -> Iterator[None]:
     """
     Allow one push to this box at a time; the newest connection wins.
 

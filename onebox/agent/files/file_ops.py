@@ -43,7 +43,7 @@ import os
 from typing import Any, Callable, Dict, Iterator
 
 from .. import protocol
-from ..box import Box
+from ..box import BoxConfig
 from ..file_names import Hostile, brief, check_path, raw, text
 from . import manifest, manifest_exchange
 from .apply_push import IncomingPush, push_lock, receiver_for
@@ -57,7 +57,7 @@ from .striping import Frame, Incoming, Outgoing, Pulse
 
 
 def push(
-    channel: protocol.Channel, box: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Compare the files of one kind with the client's manifest, and make them equal."""
     write = bool(request["write"])
@@ -96,7 +96,7 @@ def push(
 
 
 def scan(
-    channel: protocol.Channel, box: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Send the manifest of the outputs, including the targets of their links."""
     with _refusing():
@@ -160,7 +160,7 @@ def scan(
 
 
 def send(
-    channel: protocol.Channel, box: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Send the contents of the files that the client names."""
     with _refusing(), contextlib.closing(Outgoing(channel, box)) as out:

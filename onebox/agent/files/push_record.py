@@ -8,7 +8,7 @@ import re
 import stat
 from typing import Callable, Container, Dict, Iterator, List, NamedTuple, Tuple
 
-from ..box import Box, read, replace_file
+from ..box import BoxConfig, read, replace_file
 from ..jobs import job_state
 from . import manifest
 from .hash_index import Index, Unstable, hash_file
@@ -40,7 +40,7 @@ class PushRecord(NamedTuple):
     digest: str
 
 
-def read_record(box: Box, kind: str) -> PushRecord:
+def read_record(box: BoxConfig, kind: str) -> PushRecord:
     """Return the record of the last push of this kind, an empty one if none exists."""
     data = read(box.path("files", kind))
     if not data.endswith(b"\0end"):
@@ -53,7 +53,7 @@ def read_record(box: Box, kind: str) -> PushRecord:
     return PushRecord(dict(zip(rows[::2], rows[1::2])), digest.decode("ascii"))
 
 
-def write_record(box: Box, kind: str, record: PushRecord) -> None:
+def write_record(box: BoxConfig, kind: str, record: PushRecord) -> None:
     """Replace the record of this kind; return when it is on the disk."""
     rows = itertools.chain.from_iterable(record.marks.items())
     data = b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"])
@@ -67,7 +67,7 @@ def mark(entry: Entry) -> bytes:
     return entry.kind.encode("ascii") + entry.target
 
 
-def own_file(box: Box, name: str) -> bytes:
+def own_file(box: BoxConfig, name: str) -> bytes:
     """Return the path of a file in the agent's own folder `files`."""
     return os.fsencode(box.path("files", name))
 
@@ -79,7 +79,7 @@ class ChangesSincePush:
     Python's caches are ignored, and so are new files that tools write for themselves.
     """
 
-    def __init__(self, box: Box, alive: Callable[[], None]) -> None:
+    def __init__(self, box: BoxConfig, alive: Callable[[], None]) -> None:
         self._box = box
         self._alive = alive
         self._work = os.fsencode(box.work)

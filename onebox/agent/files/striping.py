@@ -32,7 +32,7 @@ from typing import (
 )
 
 from .. import protocol
-from ..box import Box, touch
+from ..box import BoxConfig, touch
 
 RELAY_BYTES = 1 << 18
 NAME = re.compile(r"[0-9a-f]{16}")
@@ -64,7 +64,7 @@ class Stripes(Generic[Stripe]):
 class _Connections:
     """The connections of an operation: the client's channel and joined stripes."""
 
-    def __init__(self, channel: protocol.Channel, box: Box) -> None:
+    def __init__(self, channel: protocol.Channel, box: BoxConfig) -> None:
         self.box = box
         self.stripes = Stripes(channel)
         self._joined: List[socket.socket] = []
@@ -109,7 +109,7 @@ class Outgoing(_Connections):
     client sends meanwhile.
     """
 
-    def __init__(self, channel: protocol.Channel, box: Box) -> None:
+    def __init__(self, channel: protocol.Channel, box: BoxConfig) -> None:
         super().__init__(channel, box)
         self._sent_at = time.monotonic()
         self.alive = Pulse(channel, box, self._add, self._beat)
@@ -145,7 +145,7 @@ class Pulse:
     def __init__(
         self,
         channel: protocol.Channel,
-        box: Box,
+        box: BoxConfig,
         add_stripe: Optional[Callable[[bytes], None]] = None,
         beat: Optional[Callable[[], None]] = None,
     ) -> None:
@@ -172,7 +172,7 @@ class Pulse:
 
 
 def stripe(
-    channel: protocol.Channel, box: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Offer this connection as a stripe, and relay its bytes until one end closes."""
     os.makedirs(box.path("files"), exist_ok=True)
@@ -198,7 +198,7 @@ def stripe(
 OPS = {"stripe": stripe}
 
 
-def _join(box: Box, name: bytes) -> socket.socket:
+def _join(box: BoxConfig, name: bytes) -> socket.socket:
     """Connect to the process on this box that serves the stripe of this name."""
     with _socket_folder(box, name.decode("ascii", "replace")) as path:
         relay = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -239,7 +239,7 @@ def _receive(joined: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def _socket_folder(box: Box, name: str) -> Iterator[str]:
+def _socket_folder(box: BoxConfig, name: str) -> Iterator[str]:
     """
     Change to the folder of the sockets, and yield the name of a stripe's socket there.
 

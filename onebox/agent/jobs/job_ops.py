@@ -12,7 +12,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .. import processes
-from ..box import Box
+from ..box import BoxConfig
 from ..protocol import Channel, Refused
 from . import exec, job_state, log_stream, metrics, supervisor
 from .job_state import StopOrder
@@ -26,7 +26,7 @@ INHERITED = re.compile(
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def start(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+def start(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """
     Start a job, unless it was started before.
 
@@ -46,13 +46,13 @@ def start(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]
     return {"job": job, "state": job_state.read(box, job).state}
 
 
-def status(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+def status(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the status of a job, by default of the latest."""
     job = request.get("job")
     return _status(box, job_state.latest(box) if job is None else str(job))
 
 
-def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+def follow(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Send the log from an offset on, as it grows, until the job has ended."""
     job = _existing_job(box, request)
     offset = request.get("offset", 0)
@@ -71,7 +71,7 @@ def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
     return _status(box, job)
 
 
-def cancel(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+def cancel(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Stop a job and all its processes; answer when they have ended."""
     job = _existing_job(box, request)
     job_state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
@@ -87,7 +87,7 @@ def cancel(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
 OPS = {"start": start, "job": status, "follow": follow, "cancel": cancel}
 
 
-def _status(box: Box, job: Optional[str]) -> Dict[str, Any]:
+def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
     """Return the answer to `job`: the job's state, record, log size, latest sample."""
     now = job_state.read(box, job) if job else job_state.JobState("none")
     directory = box.path("jobs", job or "")
@@ -115,7 +115,7 @@ def _size_and_age(directory: str, name: str) -> Tuple[int, Optional[float]]:
     return stat.st_size, max(0.0, time.time() - stat.st_mtime)
 
 
-def _existing_job(box: Box, request: Dict[str, Any]) -> str:
+def _existing_job(box: BoxConfig, request: Dict[str, Any]) -> str:
     """Return the requested job, by default the latest. Raises `Refused`."""
     job = request.get("job")
     if job is None:
@@ -128,7 +128,7 @@ def _existing_job(box: Box, request: Dict[str, Any]) -> str:
 # Starting a job
 
 
-def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.JobPlan:
+def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     """Return what to run. Raises `Refused` if the request is invalid."""
     env = _strings(request, "env")
     secrets = _strings(request, "secrets")
@@ -167,7 +167,7 @@ def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     )
 
 
-def _base_environment(box: Box) -> Dict[str, str]:
+def _base_environment(box: BoxConfig) -> Dict[str, str]:
     """
     Return the variables that every job gets.
 
@@ -209,7 +209,7 @@ def _bytes(text: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _start_lock(box: Box) -> Iterator[int]:
+def _start_lock(box: BoxConfig) -> Iterator[int]:
     """Hold the lock under which one client at a time starts a job."""
     path = box.path("jobs", ".lock")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -220,7 +220,7 @@ def _start_lock(box: Box) -> Iterator[int]:
         os.close(fd)
 
 
-def _make_room(channel: Channel, box: Box, existing: List[str]) -> None:
+def _make_room(channel: Channel, box: BoxConfig, existing: List[str]) -> None:
     """
     End the processes of lost jobs, and remove the directories of failed starts.
 
@@ -237,7 +237,7 @@ def _make_room(channel: Channel, box: Box, existing: List[str]) -> None:
             _end_strays(channel, box, job, 0.0)
 
 
-def _make_directories(box: Box, request: Dict[str, Any]) -> None:
+def _make_directories(box: BoxConfig, request: Dict[str, Any]) -> None:
     """Create the work directory and the output folders. Raises `Refused`."""
     for name in [".", *request.get("outputs", [])]:
         path = os.path.normpath(str(name))
@@ -257,7 +257,7 @@ def _discard(directory: str) -> None:
         os.rmdir(directory)
 
 
-def _end_strays(channel: Channel, box: Box, job: str, grace: float) -> None:
+def _end_strays(channel: Channel, box: BoxConfig, job: str, grace: float) -> None:
     """
     End the processes of a job whose supervisor has died.
 

@@ -15,7 +15,7 @@ import signal
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .. import processes
-from ..box import Box, is_locked, replace_file
+from ..box import BoxConfig, is_locked, replace_file
 from ..box import read as read_file
 from . import exit_record
 from .exit_record import ExitRecord
@@ -61,12 +61,12 @@ class StopOrder(NamedTuple):
     grace: Optional[float] = None
 
 
-def latest(box: Box) -> Optional[str]:
+def latest(box: BoxConfig) -> Optional[str]:
     """Return the job that was started last, None if there was none."""
     return max(jobs(box), key=lambda job: _start_time(box, job), default=None)
 
 
-def next_start(box: Box, now: float) -> float:
+def next_start(box: BoxConfig, now: float) -> float:
     """
     Return the start time of a new job.
 
@@ -75,7 +75,7 @@ def next_start(box: Box, now: float) -> float:
     return max([now, *(_start_time(box, job) + 0.001 for job in jobs(box))])
 
 
-def first_start(box: Box) -> int:
+def first_start(box: BoxConfig) -> int:
     """
     Return when the first job was started, or 0 if there was no job.
 
@@ -89,7 +89,7 @@ def first_start(box: Box) -> int:
     return min(moments, default=0)
 
 
-def running(box: Box) -> Optional[str]:
+def running(box: BoxConfig) -> Optional[str]:
     """Return the job that is running, None if there is none."""
     for job in jobs(box):
         # Most jobs have ended. For those it is enough to see that a record exists.
@@ -99,7 +99,7 @@ def running(box: Box) -> Optional[str]:
     return None
 
 
-def order_stop(box: Box, job: str, order: StopOrder) -> None:
+def order_stop(box: BoxConfig, job: str, order: StopOrder) -> None:
     """Order the supervisor of a job to stop it, unless the job has ended."""
     directory = box.path("jobs", job)
     start = read_start(directory)
@@ -128,7 +128,7 @@ def read_stop_order(directory: str) -> StopOrder:
     )
 
 
-def read(box: Box, job: str) -> JobState:
+def read(box: BoxConfig, job: str) -> JobState:
     """Return the state of a job."""
     directory = box.path("jobs", job)
     if not os.path.isdir(directory) or not JOB.fullmatch(job):
@@ -151,7 +151,7 @@ def read(box: Box, job: str) -> JobState:
     return JobState("exited", record)
 
 
-def jobs(box: Box) -> List[str]:
+def jobs(box: BoxConfig) -> List[str]:
     """Return the ids of all jobs, in no particular order."""
     try:
         names = os.listdir(box.path("jobs"))
@@ -160,7 +160,7 @@ def jobs(box: Box) -> List[str]:
     return [name for name in names if JOB.fullmatch(name)]
 
 
-def grace(box: Box, job: str) -> float:
+def grace(box: BoxConfig, job: str) -> float:
     """Return the seconds that a job has between SIGTERM and SIGKILL."""
     return float(_load(box.path("jobs", job), "spec.json").get("cancel_grace", GRACE))
 
@@ -174,12 +174,12 @@ def read_start(directory: str) -> Optional[Start]:
         return None
 
 
-def strays(box: Box, job: str) -> List[int]:
+def strays(box: BoxConfig, job: str) -> List[int]:
     """Return the pids of the processes whose environment names this box and job."""
     return processes.with_variables("ONEBOX_JOB=" + job, "ONEBOX_BOX=" + box.id)
 
 
-def _start_time(box: Box, job: str) -> float:
+def _start_time(box: BoxConfig, job: str) -> float:
     start = read_start(box.path("jobs", job))
     return start.at if start else 0.0
 

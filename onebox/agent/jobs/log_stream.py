@@ -10,7 +10,7 @@ import time
 from typing import Callable, List, Optional
 
 from .. import protocol
-from ..box import Box, touch
+from ..box import BoxConfig, touch
 from ..protocol import CHUNK, Channel
 from . import exit_record, job_state, log_limit, metrics
 
@@ -24,7 +24,7 @@ IN_MODIFY, IN_CREATE, IN_ONESHOT = 0x2, 0x100, 1 << 31
 IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
 
 
-def stream(channel: Channel, box: Box, job: str, log: int) -> None:
+def stream(channel: Channel, box: BoxConfig, job: str, log: int) -> None:
     """
     Send *log* from its current position on, until the job has ended.
 
@@ -38,7 +38,7 @@ def stream(channel: Channel, box: Box, job: str, log: int) -> None:
         notifications.close()
 
 
-def listen(channel: Channel, box: Box, seconds: float, *others: int) -> None:
+def listen(channel: Channel, box: BoxConfig, seconds: float, *others: int) -> None:
     """
     Wait for at most *seconds*, or until one of the descriptors *others* is readable.
 
@@ -52,7 +52,11 @@ def listen(channel: Channel, box: Box, seconds: float, *others: int) -> None:
 
 
 def _stream(
-    channel: Channel, box: Box, job: str, log: int, notifications: LogNotifications
+    channel: Channel,
+    box: BoxConfig,
+    job: str,
+    log: int,
+    notifications: LogNotifications,
 ) -> None:
     directory = box.path("jobs", job)
     view = memoryview(bytearray(CHUNK))

@@ -20,7 +20,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from .. import processes
-from ..box import Box, boottime, disk_space, sync_folder, touch
+from ..box import BoxConfig, boottime, disk_space, sync_folder, touch
 from ..protocol import Refused
 from . import exec, exit_record, job_state, log_limit, metrics
 from .exit_record import ExitRecord
@@ -41,7 +41,7 @@ BALLAST = 64 << 20
 FULL = 1 << 20
 
 
-def detach(box: Box, plan: exec.JobPlan, guard: int) -> None:
+def detach(box: BoxConfig, plan: exec.JobPlan, guard: int) -> None:
     """
     Start a supervisor that outlives this process. Raises `Refused` if it fails.
 
@@ -55,7 +55,7 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> None:
         try:
             os.setsid()
             if os.fork() == 0:
-                _Supervisor(box, plan, write_end, guard).run()
+                _JobSupervisor(box, plan, write_end, guard).run()
         finally:
             # The traceback goes to stderr, which is a file in the job's directory by
             # now.
@@ -71,8 +71,10 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> None:
         raise Refused("start", "job %s did not start: %s" % (plan.job, why))
 
 
-class _Supervisor:
-    def __init__(self, box: Box, plan: exec.JobPlan, ready: int, guard: int) -> None:
+class _JobSupervisor:
+    def __init__(
+        self, box: BoxConfig, plan: exec.JobPlan, ready: int, guard: int
+    ) -> None:
         self.box = box
         self.plan = plan
         self.ready = ready

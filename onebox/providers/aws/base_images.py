@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from onebox.errors import Gone, NoCapacity, ProviderError, Unsuitable, UsageError
 from onebox.providers.aws import errors, metadata
@@ -216,3 +217,14 @@ def _source(name: str, arch: str) -> tuple[list[str], str, str]:
         f"there is no base {name!r} on AWS",
         next="ubuntu-24.04, ubuntu-22.04, debian-12, debian-13, or an image's id",
     )
+
+
+def packer_source(base: str) -> dict[str, Any]:
+    """
+    Return the variable of a Packer template for a base image that `text` describes.
+
+    >>> packer_source("ubuntu-24.04 amd64 ami-0123456789abcdef0")
+    {'source_image': 'ami-0123456789abcdef0'}
+    """
+    match = re.search(r"ami-[0-9a-f]{8,}", base)
+    return {"source_image": match[0] if match else base}

@@ -193,4 +193,4 @@ def _hourly(instance: Answer) -> float | None:
     if instances.state(instance) in ("stopped", "stopping", "shutting-down"):
         return 0.0
     meta = metadata.read(instance)
-    return meta.offer.price if meta else None
+    return meta.offer.machine_price if meta else None

@@ -113,13 +113,15 @@ def _in_subnets(
         for zone in [subnet.zone for subnet in subnets]:
             if (offer.type, zone) not in offered:
                 continue
-            here = replace(offer, place=zone, price=price, on_demand=price)
+            here = replace(
+                offer, place=zone, machine_price=price, machine_on_demand=price
+            )
             for is_spot in ranking.markets(requirements):
                 if not is_spot:
                     found.append(here)
                 elif "spot" in described.get("SupportedUsageClasses", ("spot",)):
                     now = spot.get((offer.type, zone))
-                    found.append(replace(here, spot=True, price=now))
+                    found.append(replace(here, spot=True, machine_price=now))
     return found
 
 
@@ -132,8 +134,8 @@ def _offer(described: Answer, requirements: Requirements) -> Offer:
         type=str(described["InstanceType"]),
         cpus=int(cpu.get("DefaultVCpus") or 1),
         memory=int(described.get("MemoryInfo", {}).get("SizeInMiB") or 1) << 20,
-        price=None,
-        on_demand=None,
+        machine_price=None,
+        machine_on_demand=None,
         cores=int(cpu.get("DefaultCores") or 0) or None,
         # An old type supports two architectures and lists i386 first, so the first one
         # is used only if the required one is not listed.

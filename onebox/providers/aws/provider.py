@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from onebox.errors import Gone, OneboxError, ProviderError
 from onebox.providers.aws import (
@@ -128,6 +129,10 @@ class AWS(CloudProvider):
     def base(self, name: str = "", arch: str = "") -> str:
         """Return a text that identifies the AMI of a base name in the first region."""
         return base_images.text(self._bases.find(self._cloud.ec2(), name, arch))
+
+    def packer_source(self, base: str) -> dict[str, Any]:
+        """Return the AMI in *base* as Packer's variable."""
+        return base_images.packer_source(base)
 
     def create(self, request: Request) -> Box:
         """

@@ -50,7 +50,7 @@ def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
     """Return everything of a box that still exists, with its price in USD an hour."""
     rows = [
         *(
-            ("droplet", one, read_offer(one.get("size") or {}, one, "").price)
+            ("droplet", one, read_offer(one.get("size") or {}, one, "").machine_price)
             for one in droplets.of_box(box)
         ),
         *(("firewall", one, 0.0) for one in network.of_box(cloud, box)),

@@ -168,7 +168,7 @@ def _sizes(catalogue: Catalogue, settings: DigitalOceanSettings) -> Check:
         "sizes",
         True,
         f"{len(here)}, up to {best.type} ({best.cpus} vCPU, "
-        f"{formatting.byte_count(best.memory)}, {formatting.rate(best.price)})",
+        f"{formatting.byte_count(best.memory)}, {formatting.rate(best.machine_price)})",
     )
 
 

@@ -118,7 +118,7 @@ def read_box(
     if state == "running" and not host:
         state = "starting"
     ended = now >= stored.tags.expires
-    price = stored.offer.price
+    price = stored.offer.machine_price
     if state == "stopped":
         cost = "in full" if price is None else f"in full, ${price:.2f}/h"
         notes = (f"a droplet that is powered off is billed {cost}", *notes)
@@ -151,8 +151,8 @@ def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
         type=slug,
         cpus=int(of.get("vcpus") or 0),
         memory=int(of.get("memory") or 0) * MEGABYTE,
-        price=price,
-        on_demand=price,
+        machine_price=price,
+        machine_on_demand=price,
         place=place,
         arch="x86_64",
     )

@@ -124,8 +124,8 @@ def _fitting(
             f"{' or '.join(regions)} (DigitalOcean)", requirements, here
         )
     found = ranking.ranked(fitting, requirements)
-    limit = DEAREST * ranking.price(found[0])
-    return [offer for offer in found if ranking.price(offer) <= limit]
+    cheapest, _ = found[0].cost_order
+    return [offer for offer in found if offer.cost_order[0] <= DEAREST * cheapest]
 
 
 def _available(sizes: Iterable[Answer], regions: Sequence[str]) -> list[Offer]:

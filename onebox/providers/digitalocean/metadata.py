@@ -132,6 +132,6 @@ def with_stored_price(stored: BoxMetadata, offer: Offer) -> Offer:
     return replace(
         offer,
         name=stored.offer.name or offer.type,
-        price=stored.offer.price,
-        on_demand=stored.offer.on_demand,
+        machine_price=stored.offer.machine_price,
+        machine_on_demand=stored.offer.machine_on_demand,
     )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from onebox import formatting
 from onebox.errors import (
@@ -135,6 +136,10 @@ class DigitalOcean(CloudProvider):
         Return DigitalOcean's name for the image that a base stands for, and its number.
         """
         return base_images.exactly(self._cloud, name)
+
+    def packer_source(self, base: str) -> dict[str, Any]:
+        """Return the slug in *base* as Packer's variable."""
+        return base_images.packer_source(base)
 
     def create(self, request: Request) -> Box:
         """Create the box, its firewall first; return the box if it exists already."""

@@ -128,3 +128,16 @@ def _of(cloud: Cloud, name: str, image: Any) -> Source:
         "debian" not in known,
         int(image.disk_size_gb),
     )
+
+
+def packer_source(base: str) -> dict[str, Any]:
+    """
+    Return the variables of a Packer template for an image that `exactly` returned.
+
+    >>> packer_source("debian-cloud/debian-12-v1")
+    {'source_image': 'debian-12-v1', 'source_image_project_id': ['debian-cloud']}
+    """
+    project, slash, name = base.partition("/")
+    if not slash:
+        return {"source_image": base}
+    return {"source_image": name, "source_image_project_id": [project]}

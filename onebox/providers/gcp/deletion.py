@@ -44,7 +44,9 @@ def leftovers(cloud: Cloud, box: str, place: str = "") -> list[Leftover]:
     left = []
     if found is not None:
         known = instances.read_box(found)
-        left.append(Leftover("instance", box, known.offer.price if known else None))
+        left.append(
+            Leftover("instance", box, known.offer.machine_price if known else None)
+        )
     left += [Leftover("disk", disk.name, None) for disk in _disks(cloud, box, place)]
     addresses = _labelled(cloud, "addresses", box, region=region_of(place))
     return [*left, *(Leftover("address", one.name, None) for one in addresses)]

@@ -106,8 +106,8 @@ def _in_zone(cloud: Cloud, zone: str, requirements: Requirements | None) -> list
             type=one.name,
             cpus=one.guest_cpus,
             memory=one.memory_mb << 20,
-            price=None,
-            on_demand=None,
+            machine_price=None,
+            machine_on_demand=None,
             place=zone,
             arch=_arch(one.name, one.architecture),
         )
@@ -164,8 +164,8 @@ def _priced(
             replace(
                 offer,
                 spot=spot,
-                price=price,
-                on_demand=on_demand,
+                machine_price=price,
+                machine_on_demand=on_demand,
                 cores=offer.cpus // listed.threads if listed else None,
                 extras=tuple(extras),
             )

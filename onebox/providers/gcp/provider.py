@@ -112,6 +112,10 @@ class GCP(CloudProvider):
         """Return the image that a base name stands for now, as "project/name"."""
         return base_images.exactly(self._cloud, name, arch)
 
+    def packer_source(self, base: str) -> dict[str, Any]:
+        """Return the project and name in *base* as Packer's variables."""
+        return base_images.packer_source(base)
+
     def create(self, request: Request) -> Box:
         """Create the box; its state is "starting" until its host key is known."""
         _check_id(request.box)

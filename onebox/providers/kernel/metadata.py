@@ -136,8 +136,8 @@ class BoxMetadata:
             "cores": "" if offer.cores is None else str(offer.cores),
             "arch": offer.arch,
             "spot": _flag(offer.spot),
-            "price": _real(offer.price),
-            "on-demand": _real(offer.on_demand),
+            "price": _real(offer.machine_price),
+            "on-demand": _real(offer.machine_on_demand),
             "extras": costs.to_text(offer.extras),
         }
         return {key: value for key, value in pairs.items() if value}
@@ -261,8 +261,8 @@ def _offer(pairs: Mapping[str, str]) -> Offer:
         type=pairs.get("type", ""),
         cpus=int(number(pairs.get("cpus")) or 1),
         memory=int(number(pairs.get("memory")) or 1),
-        price=number(pairs.get("price")),
-        on_demand=number(pairs.get("on-demand")),
+        machine_price=number(pairs.get("price")),
+        machine_on_demand=number(pairs.get("on-demand")),
         spot=bool(pairs.get("spot")),
         cores=None if cores is None else int(cores),
         arch=pairs.get("arch", ""),

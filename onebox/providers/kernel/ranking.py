@@ -60,18 +60,13 @@ def fits(offer: Offer, requirements: Requirements) -> bool:
     )
 
 
-def price(offer: Offer) -> float:
-    """Return an offer's price for sorting: an unknown price comes last."""
-    return math.inf if offer.price is None else offer.price
-
-
 def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
     """
     Return the offers, best first.
 
     Spot offers come first, then the order of the types that the user named decides,
-    then the price, then the size. Offers that are equal in all of these stay in the
-    order of the user's regions and zones.
+    then the hourly cost, then the size. Offers that are equal in all of these stay in
+    the order of the user's regions and zones.
     """
     named = {name: place for place, name in enumerate(requirements.types)}
     return sorted(
@@ -79,7 +74,7 @@ def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
         key=lambda offer: (
             not offer.spot,
             named.get(offer.type, 0),
-            price(offer),
+            offer.cost_order,
             offer.cpus,
             offer.memory,
         ),
@@ -89,7 +84,11 @@ def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
 def show(offer: Offer) -> str:
     """Return a type with its size, and its price if that is known, for a message."""
     size = f"{offer.cpus} vCPU, {formatting.byte_count(offer.memory)}"
-    cost = "" if offer.price is None else f", {formatting.rate(offer.price)}"
+    cost = (
+        ""
+        if offer.machine_price is None
+        else f", {formatting.rate(offer.machine_price)}"
+    )
     return f"{offer.type} ({size}{cost})"
 
 
@@ -104,10 +103,10 @@ def no_fit(
             the least CPUs and memory.
     """
 
-    def lack(offer: Offer) -> tuple[float, ...]:
+    def lack(offer: Offer) -> tuple[float, tuple[float, float], int]:
         cpus = max(requirements.cpus / max(offer.cpus, 1), 1.0)
         memory = max(requirements.memory / max(offer.memory, 1), 1.0)
-        return math.log(cpus) + math.log(memory), price(offer), offer.cpus
+        return math.log(cpus) + math.log(memory), offer.cost_order, offer.cpus
 
     by_type = {offer.type: offer for offer in sorted(offers, key=lack, reverse=True)}
     nearest = ", ".join(map(show, list(reversed(by_type.values()))[:_NEAREST]))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import mounts, sandbox
-from .layout import BootConfig, Layout
+from .layout import Layout, MachineConfig
 
 # This is the first version of Landlock that confines signals and abstract sockets.
 _SCOPES_ABI = 6
@@ -26,7 +26,7 @@ class RefusedError(Exception):
     """The box cannot be confined as configured; the message says why."""
 
 
-def confine(layout: Layout, boot: BootConfig) -> Sequence[str]:
+def confine(layout: Layout, boot: MachineConfig) -> Sequence[str]:
     """
     Confine this process and its children; return notes that the user will see.
 

@@ -22,7 +22,7 @@ from onebox.providers.values import Request
 
 from . import directories, images, path_shims, power
 from .instances import NEW, WORK
-from .layout import BootConfig, Layout, make_fifo, read_json, write_json
+from .layout import Layout, MachineConfig, make_fifo, read_json, write_json
 from .locks import locked
 from .settings import LocalSettings, Rehearse
 
@@ -73,7 +73,7 @@ def make(
 
 def renew(layout: Layout, deadline: float, rehearse: Rehearse) -> None:
     """Set a stopped box's deadline, faults and proxies for its next start."""
-    boot, record = BootConfig.load(layout.boot), read_json(layout.record)
+    boot, record = MachineConfig.load(layout.boot), read_json(layout.record)
     if boot is None or record is None:
         raise ProviderError(f"box {layout.path.name} has lost its own files")
     boot = replace(
@@ -146,10 +146,10 @@ def _write_files(
     write_json(new.boot, _boot(final, request, settings).to_json())
 
 
-def _boot(final: Layout, request: Request, settings: LocalSettings) -> BootConfig:
+def _boot(final: Layout, request: Request, settings: LocalSettings) -> MachineConfig:
     config = request.boot_config
     library = _library_path()
-    return BootConfig(
+    return MachineConfig(
         box=request.box,
         deadline=config.deadline,
         faults=settings.rehearse.faults,

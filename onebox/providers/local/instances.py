@@ -11,7 +11,7 @@ from onebox.providers.kernel.metadata import identity
 from onebox.providers.values import Box, BoxState, Offer, Tags
 
 from ...agent.box import is_locked
-from .layout import BootConfig, Layout, read_json
+from .layout import Layout, MachineConfig, read_json
 
 # A box's directory has the prefix NEW while the box is being created, and DELETED while
 # it is being deleted.
@@ -64,7 +64,7 @@ def has_run(layout: Layout) -> bool:
 
 def loses_disk(layout: Layout) -> bool:
     """Return whether the box's home is a rehearsed disk, which is lost at a stop."""
-    boot = BootConfig.load(layout.boot)
+    boot = MachineConfig.load(layout.boot)
     return boot is not None and "disk" in boot.faults
 
 

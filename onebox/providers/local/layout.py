@@ -109,7 +109,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class BootConfig:
+class MachineConfig:
     """
     The data with which the supervisor and the machine boot a box.
 
@@ -136,13 +136,13 @@ class BootConfig:
     agent: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, value: Mapping[str, Any]) -> BootConfig:
+    def parse(cls, value: Mapping[str, Any]) -> MachineConfig:
         """Return the configuration in a JSON object."""
         lists = {name: tuple(value[name]) for name in ("homes", "python_path", "read")}
         return cls(**{**value, **lists})
 
     @classmethod
-    def load(cls, path: Path) -> BootConfig | None:
+    def load(cls, path: Path) -> MachineConfig | None:
         """Return a file's configuration, None if the file is missing or invalid."""
         value = read_json(path)
         try:

@@ -33,7 +33,7 @@ ctypes.util.find_library = _find_library
 from ...agent.processes import become_subreaper
 from . import processes
 from .confinement import RefusedError, confine
-from .layout import MARK, BootConfig, Layout
+from .layout import MARK, Layout, MachineConfig
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
 # These ciphers are fast for client and server, because CPUs have instructions for AES.
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     for inherited in (supervisor, listener):
         inherited.set_inheritable(False)
     with supervisor.makefile("rb") as lines:
-        boot = BootConfig.parse(json.loads(lines.readline()))
+        boot = MachineConfig.parse(json.loads(lines.readline()))
     become_subreaper()
     try:
         (layout.home / boot.work).mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class _Machine:
     def __init__(
         self,
         layout: Layout,
-        boot: BootConfig,
+        boot: MachineConfig,
         supervisor: socket.socket,
         listener: socket.socket,
     ) -> None:
@@ -263,7 +263,7 @@ class _Machine:
         )
 
 
-def environment(layout: Layout, boot: BootConfig) -> dict[str, str]:
+def environment(layout: Layout, boot: MachineConfig) -> dict[str, str]:
     """Return the environment of a session, which includes the user's proxies."""
     places = (
         f"{layout.bin}:{layout.home}/.local/bin"

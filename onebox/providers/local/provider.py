@@ -76,8 +76,8 @@ class Local(Provider):
                 type="this machine",
                 cpus=host.cpus(),
                 memory=host.memory(),
-                price=0.0,
-                on_demand=0.0,
+                machine_price=0.0,
+                machine_on_demand=0.0,
                 spot=requirements.spot,
                 arch=platform.machine(),
             )

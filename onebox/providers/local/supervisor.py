@@ -27,7 +27,7 @@ from typing import Any
 from ...agent.box import is_locked
 from ...agent.processes import become_subreaper
 from . import processes
-from .layout import MARK, BootConfig, Layout, write_json
+from .layout import MARK, Layout, MachineConfig, write_json
 
 # All times are in seconds. The agent powers the box off at its deadline. If the agent
 # is dead, the supervisor stops the box this much later, like a cloud that enforces a
@@ -58,15 +58,15 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     become_subreaper()
-    _Supervisor(layout).run()
+    _BoxSupervisor(layout).run()
 
 
-class _Supervisor:
+class _BoxSupervisor:
     """Runs a box from boot to stop; each reboot starts a new machine process."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        boot = BootConfig.load(layout.boot)
+        boot = MachineConfig.load(layout.boot)
         if boot is None:
             raise SystemExit(f"{layout.boot} is missing or invalid")
         self._boot = boot

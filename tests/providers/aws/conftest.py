@@ -119,8 +119,8 @@ def make_request(keys: Keys) -> MakeRequest:
     def make_request(
         *, spot: bool = False, zone: str = "us-east-1a", **changes: object
     ) -> Request:
-        price = 0.03 if spot else OFFER.on_demand
-        offer = dataclasses.replace(OFFER, price=price, spot=spot, place=zone)
+        price = 0.03 if spot else OFFER.machine_on_demand
+        offer = dataclasses.replace(OFFER, machine_price=price, spot=spot, place=zone)
         return make(**{"offer": offer, **changes})
 
     return make_request

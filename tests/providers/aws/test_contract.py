@@ -66,7 +66,11 @@ class TestSpotContract:
     ) -> None:
         """Its offer is spot, at the spot price."""
         box = provider.create(make_request(spot=True))
-        assert (box.offer.spot, box.offer.price, box.offer.on_demand) == (
+        assert (
+            box.offer.spot,
+            box.offer.machine_price,
+            box.offer.machine_on_demand,
+        ) == (
             True,
             0.03,
             0.1008,

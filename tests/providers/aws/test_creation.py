@@ -129,7 +129,7 @@ class TestRequest:
         """Its name and shape are unchanged."""
         request = make_request()
         size = dataclasses.replace(
-            request.offer, name="cpus=64,memory=256 GB", price=None, cores=None
+            request.offer, name="cpus=64,memory=256 GB", machine_price=None, cores=None
         )
         box = provider.create(dataclasses.replace(request, offer=size))
         assert box.offer == size

@@ -40,11 +40,11 @@ class TestRemoval:
     ) -> None:
         """Each is listed with its price an hour."""
         box = when_up(provider, provider.create(make_request()))
-        left = {one.kind: one.price for one in provider.leftovers(box.id)}
-        assert left["machine"] == box.offer.price
+        left = {one.kind: one.hourly for one in provider.leftovers(box.id)}
+        assert left["machine"] == box.offer.machine_price
         assert left["disk"] == pytest.approx(100 * 0.08 / 730)
         provider.stop(box)
-        left = {one.kind: one.price for one in provider.leftovers(box.id)}
+        left = {one.kind: one.hourly for one in provider.leftovers(box.id)}
         assert left["machine"] == 0.0
         provider.delete(box)
 

@@ -26,7 +26,7 @@ def image(arch: str, *places: str) -> Image:
 
 def prices(sizes: list[Offer]) -> list[float]:
     """Return the prices of offers; each must be known."""
-    return [size.price for size in sizes if size.price is not None]
+    return [size.machine_price for size in sizes if size.machine_price is not None]
 
 
 class TestNeeds:
@@ -107,8 +107,10 @@ class TestCosts:
         disk, address = best.extras
         assert disk.hourly == pytest.approx(100 * 0.08 / 730)
         assert address.hourly == 0.005
-        assert best.price is not None
-        assert best.hourly == pytest.approx(best.price + 100 * 0.08 / 730 + 0.005)
+        assert best.machine_price is not None
+        assert best.hourly == pytest.approx(
+            best.machine_price + 100 * 0.08 / 730 + 0.005
+        )
         assert best.hourly_stopped == disk.hourly
 
     def test_the_disk_of_a_size_is_the_larger_of_what_is_asked_and_the_image(
@@ -134,7 +136,7 @@ class TestCosts:
         """A disk without a price is None in its part and in the sum, never 0."""
         best = make_provider(disk_type="st1").offers(LARGE)[0]
         assert best.extras[0].hourly is None
-        assert best.price is not None
+        assert best.machine_price is not None
         assert best.hourly is None
 
     @pytest.mark.parametrize(
@@ -154,9 +156,11 @@ class TestSpot:
         assert all(size.spot for size in found)
         assert prices(found) == sorted(prices(found))
         one = [size for size in found if size.type == found[0].type]
-        assert len({size.price for size in one}) > 1
+        assert len({size.machine_price for size in one}) > 1
         assert all(
-            size.on_demand and size.price < size.on_demand for size in one if size.price
+            size.machine_on_demand and size.machine_price < size.machine_on_demand
+            for size in one
+            if size.machine_price
         )
 
     def test_on_demand_offers_follow_spot_only_with_a_fallback(
@@ -207,8 +211,8 @@ class TestPrices:
         finally:
             catalog.UNPRICED.clear()
         assert found[-1].type == "m6a.16xlarge"
-        assert found[-1].price is None
-        assert found[-1].on_demand is None
+        assert found[-1].machine_price is None
+        assert found[-1].machine_on_demand is None
 
     @pytest.mark.parametrize(
         "action", ["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"]
@@ -219,7 +223,7 @@ class TestPrices:
         """The prices are unknown then."""
         account.faults.denied.add(action)
         found = provider.offers(Requirements("large", 64, 256 * GB, spot=True))
-        unknown = {size.price for size in found} == {None}
+        unknown = {size.machine_price for size in found} == {None}
         assert unknown == (action != "pricing:GetProducts")
 
     def test_offers_take_few_calls(self, provider: AWS, account: Account) -> None:

@@ -289,7 +289,7 @@ class TestTags:
     ) -> None:
         """No other record exists."""
         size = dataclasses.replace(
-            make_request().offer, name="cpus=4,memory=16 GB", price=0.15
+            make_request().offer, name="cpus=4,memory=16 GB", machine_price=0.15
         )
         request = make_request(offer=size)
         first = make_provider()
@@ -361,7 +361,7 @@ class TestDeadline:
         assert stopped is not None
         assert stopped.why == "poweroff"
         assert any("$0.19/h" in note for note in stopped.notes)
-        assert provider.leftovers(box.id)[0].price == 0.1875
+        assert provider.leftovers(box.id)[0].hourly == 0.1875
 
     def test_a_box_that_stopped_after_its_deadline_has_that_reason(
         self, provider: DigitalOcean, make_request: MakeRequest

@@ -206,8 +206,8 @@ def test_a_volume_with_the_tag_of_the_box_is_deleted(
     word = metadata.tag("box", box.id)
     server.account.volumes["v1"] = {"id": "v1", "size_gigabytes": 100, "tags": [word]}
     left = {one.kind: one for one in provider.leftovers(box.id)}
-    assert left["volume"].price == pytest.approx(10 / 730)
-    assert (left["droplet"].price, left["firewall"].price) == (0.1875, 0.0)
+    assert left["volume"].hourly == pytest.approx(10 / 730)
+    assert (left["droplet"].hourly, left["firewall"].hourly) == (0.1875, 0.0)
     provider.delete(box)
     assert not server.account.volumes
 

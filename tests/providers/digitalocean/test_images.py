@@ -99,7 +99,7 @@ def test_a_snapshot_without_its_tag_is_no_image(
     server.faults.clear()
     later = make_provider()
     assert list(later.images(stopped.tags.owner)) == []
-    left = {one.kind: one.price for one in later.leftovers(stopped.id)}
+    left = {one.kind: one.hourly for one in later.leftovers(stopped.id)}
     assert 0 < (left["snapshot"] or 0) < 0.001
     later.delete(stopped)
     assert server.account.snapshots() == []

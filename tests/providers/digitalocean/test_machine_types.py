@@ -41,7 +41,11 @@ def test_an_offer_has_shape_price_and_name(provider: DigitalOcean) -> None:
     first = provider.offers(SMALL)[0]
     assert first.name == "small"
     assert (first.cpus, first.memory) == (4, 16 * GB)
-    assert (first.price, first.on_demand, first.spot) == (0.1875, 0.1875, False)
+    assert (first.machine_price, first.machine_on_demand, first.spot) == (
+        0.1875,
+        0.1875,
+        False,
+    )
     assert first.arch == "x86_64"
 
 
@@ -58,7 +62,7 @@ def test_a_size_at_more_than_twice_the_lowest_price_is_not_offered(
 ) -> None:
     """A user who wants it names the type."""
     sizes = provider.offers(SMALL)
-    assert max(size.price or 0 for size in sizes) <= 2 * 0.1875
+    assert max(size.machine_price or 0 for size in sizes) <= 2 * 0.1875
 
 
 def test_an_unavailable_size_is_not_offered(
@@ -149,7 +153,7 @@ def test_an_unreported_price_is_unknown(
             size["price_hourly"] = price
     assert offered(provider, SMALL)[0][0] == "g-4vcpu-16gb"
     [named] = provider.offers(Requirements("x", 0, 0, types=("gd-4vcpu-16gb",)))
-    assert (named.price, named.on_demand) == (None, None)
+    assert (named.machine_price, named.machine_on_demand) == (None, None)
 
 
 def test_only_sizes_whose_disk_holds_the_image_are_offered(
@@ -186,7 +190,7 @@ def test_a_box_keeps_the_price_of_its_creation(
         size["price_hourly"] = 9.0
     found = make_provider().get(box.id)
     assert found is not None
-    assert found.offer.price == 0.1875
+    assert found.offer.machine_price == 0.1875
 
 
 def saved(server: Server, make_request: MakeRequest, disk: int) -> Image:

@@ -57,7 +57,10 @@ def test_tags_in_any_case_and_order_are_read_as_they_were_written(
         stored = metadata.read([*variant, "web", "onebox-colour:red"])
         assert stored is not None
         assert (stored.box, stored.tags, stored.offer.name) == ("ob-1", tags, size)
-        assert (stored.offer.price, stored.offer.on_demand) == (price, on_demand)
+        assert (stored.offer.machine_price, stored.offer.machine_on_demand) == (
+            price,
+            on_demand,
+        )
         assert (stored.host_key, stored.bootstrap_key) == (KEY, True)
 
 
@@ -124,5 +127,7 @@ def test_an_offer_keeps_the_price_of_the_day_the_box_was_created() -> None:
     offer = Offer("c-4", "c-4", 4, 8, 9.0, 9.0)
     stored = metadata.read([*TAGGED, "onebox-size:small", "onebox-price:0_2e5"])
     assert stored is not None
-    kept = dataclasses.replace(offer, name="small", price=0.5, on_demand=None)
+    kept = dataclasses.replace(
+        offer, name="small", machine_price=0.5, machine_on_demand=None
+    )
     assert metadata.with_stored_price(stored, offer) == kept

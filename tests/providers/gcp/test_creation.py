@@ -323,7 +323,7 @@ class TestBox:
         box = when_up(provider, provider.create(make_request()))
         server.account.instance(box.id)["metadata"]["items"] = []
         [found] = provider.find(box.tags.owner)
-        assert found.offer.price is None
+        assert found.offer.machine_price is None
         assert found.offer.type == box.offer.type
         wanted = dataclasses.replace(box.tags, expires=float(int(box.tags.expires)))
         assert found.tags == wanted

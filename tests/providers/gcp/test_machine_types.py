@@ -26,8 +26,8 @@ class TestCandidates:
         first = found[0]
         assert first.type == "n2d-standard-4"
         assert (
-            first.on_demand
-            == first.price
+            first.machine_on_demand
+            == first.machine_price
             == pytest.approx(4 * 0.027502 + 16 * 0.003686)
         )
         assert [one.place for one in found[:3]] == [
@@ -35,15 +35,15 @@ class TestCandidates:
             "us-central1-b",
             "us-central1-f",
         ]
-        prices = [one.price for one in found if one.price is not None]
+        prices = [one.machine_price for one in found if one.machine_price is not None]
         assert prices == sorted(prices)
 
     def test_a_spot_offer_also_has_the_on_demand_price(self, provider: GCP) -> None:
         """Both are from the catalogue."""
         first = provider.offers(dataclasses.replace(SMALL, spot=True))[0]
         assert first.spot
-        assert first.price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
-        assert first.on_demand == pytest.approx(4 * 0.027502 + 16 * 0.003686)
+        assert first.machine_price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
+        assert first.machine_on_demand == pytest.approx(4 * 0.027502 + 16 * 0.003686)
 
     def test_on_demand_offers_follow_spot_only_with_a_fallback(
         self, provider: GCP
@@ -132,20 +132,20 @@ class TestPrices:
     def test_an_inexact_price_is_unknown(self, provider: GCP, type_: str) -> None:
         """It is None, never 0."""
         found = provider.offers(Requirements("x", 0, 0, types=(type_,)))
-        assert {one.price for one in found} == {None}
+        assert {one.machine_price for one in found} == {None}
 
     def test_a_region_that_the_catalogue_lacks_has_no_prices(
         self, make_provider: MakeProvider
     ) -> None:
         """They are None."""
         found = make_provider(region="europe-west4").offers(SMALL)
-        assert {one.price for one in found} == {None}
+        assert {one.machine_price for one in found} == {None}
 
     def test_offers_need_no_catalogue(self, server: Server, provider: GCP) -> None:
         """Without prices the smallest type comes first."""
         server.catalogue = False
         found = provider.offers(SMALL)
-        assert {one.price for one in found} == {None}
+        assert {one.machine_price for one in found} == {None}
         assert found[0].cpus == 4
 
     def test_a_private_endpoint_needs_a_private_catalogue(
@@ -153,14 +153,14 @@ class TestPrices:
     ) -> None:
         """The public one is not read."""
         found = make_provider(billing_endpoint=None).offers(SMALL)
-        assert {one.price for one in found} == {None}
+        assert {one.machine_price for one in found} == {None}
 
     def test_an_unreachable_catalogue_leaves_prices_unknown(
         self, make_provider: MakeProvider
     ) -> None:
         """The offers are complete otherwise."""
         provider = make_provider(billing_endpoint="http://127.0.0.1:9")
-        assert provider.offers(SMALL)[0].price is None
+        assert provider.offers(SMALL)[0].machine_price is None
 
 
 class TestCosts:

@@ -71,7 +71,7 @@ class TestRules:
         provider.delete(box)
         server.account.firewalls.update(kept)
         left = provider.leftovers(box.id, box.place)
-        assert {(one.kind, one.price) for one in left} == {("firewall rule", 0.0)}
+        assert {(one.kind, one.hourly) for one in left} == {("firewall rule", 0.0)}
         provider.delete(box)
         assert not provider.leftovers(box.id, box.place)
 

@@ -157,7 +157,7 @@ class TestStart:
         assert started.rescue and not box.rescue
         assert (started.offer.type, started.offer.cpus) == ("n2d-standard-4", 4)
         assert (started.offer.name, started.offer.spot) == (box.offer.name, True)
-        assert started.offer.price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
+        assert started.offer.machine_price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
         assert "n2d-standard-4" in started.notes[-1]
         assert started.host_key == box.host_key
         assert started.deadline > box.created

@@ -46,8 +46,8 @@ METADATA = st.builds(
         type=WORDS,
         cpus=st.integers(1, 999),
         memory=st.integers(1, 1 << 50),
-        price=PRICES,
-        on_demand=PRICES,
+        machine_price=PRICES,
+        machine_on_demand=PRICES,
         spot=st.booleans(),
         place=st.just(""),
         cores=st.none() | st.integers(1, 999),
@@ -104,7 +104,7 @@ def test_a_number_that_is_not_finite_is_unknown(text: str) -> None:
     pairs = {**identity(TAGS, "ob-1"), "price": text, "deadline": text}
     box = BoxMetadata.from_pairs({**pairs, "expires": "12.5"})
     assert box is not None
-    assert (box.offer.price, box.deadline) == (None, 12.5)
+    assert (box.offer.machine_price, box.deadline) == (None, 12.5)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from onebox.providers import costs
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Image, Offer, Requirements, Tags
 
@@ -31,6 +32,21 @@ def test_spot_comes_before_on_demand_before_an_unknown_price() -> None:
         offer("e", 8, 16, None),
     ]
     assert ranking.ranked(reversed(expected), LARGE) == expected
+
+
+def test_disk_and_address_count_for_the_order() -> None:
+    """A cheap machine with a dear disk follows a dearer machine with a cheap disk."""
+    dear = offer("a", 4, 16, 1.0, extras=(costs.disk(100, 0.5),))
+    cheap = offer("b", 4, 16, 1.1, extras=(costs.disk(100, 0.1),))
+    assert ranking.ranked([dear, cheap], LARGE) == [cheap, dear]
+
+
+def test_unknown_totals_are_ordered_by_the_machine_price() -> None:
+    """An unknown disk price does not hide which machine is cheaper."""
+    extras = (costs.disk(100, None),)
+    dear = offer("a", 4, 16, 2.0, extras=extras)
+    cheap = offer("b", 8, 16, 1.0, extras=extras)
+    assert ranking.ranked([dear, cheap], LARGE) == [cheap, dear]
 
 
 def test_named_types_keep_the_order_of_the_user() -> None:

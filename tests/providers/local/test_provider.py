@@ -55,7 +55,11 @@ class TestSettings:
         [size] = Local(LocalSettings(), place).offers(
             Requirements("large", 64, 1 << 40, spot=True)
         )
-        assert (size.price, size.on_demand, size.spot) == (0.0, 0.0, True)
+        assert (size.machine_price, size.machine_on_demand, size.spot) == (
+            0.0,
+            0.0,
+            True,
+        )
         assert size.name == "large"
 
 

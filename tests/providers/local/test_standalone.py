@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.local import processes
-from onebox.providers.local.layout import BootConfig, write_json
+from onebox.providers.local.layout import MachineConfig, write_json
 
 from .conftest import OpenBox
 
-CONFIG = BootConfig(
+CONFIG = MachineConfig(
     box="b",
     deadline=1.0,
     faults={"boot_delay": 2.0},
@@ -36,7 +36,7 @@ def test_a_box_process_loads_only_the_local_package_and_the_agent(
     open_box: OpenBox, module: str
 ) -> None:
     """A process of a box imports nothing else of onebox, and no `__init__` of it."""
-    boot = BootConfig.load(open_box().layout.boot)
+    boot = MachineConfig.load(open_box().layout.boot)
     assert boot is not None
     python, *options, code, _, path = processes.command(module, boot.python_path)
     code = code.replace(
@@ -57,7 +57,7 @@ def test_a_box_process_loads_only_the_local_package_and_the_agent(
 def test_a_boot_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
     """A boot configuration survives its JSON file unchanged."""
     write_json(tmp_path / "boot.json", CONFIG.to_json())
-    assert BootConfig.load(tmp_path / "boot.json") == CONFIG
+    assert MachineConfig.load(tmp_path / "boot.json") == CONFIG
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"box": "b"}'])
@@ -65,7 +65,7 @@ def test_an_unknown_boot_configuration_is_none(tmp_path: Path, text: str) -> Non
     """A missing field or an invalid file is no configuration, and no crash."""
     path = tmp_path / "boot.json"
     path.write_text(text)
-    assert BootConfig.load(path) is None
+    assert MachineConfig.load(path) is None
     known = dataclasses.asdict(CONFIG)
     with pytest.raises(TypeError):
-        BootConfig.parse({**known, "unknown": 1})
+        MachineConfig.parse({**known, "unknown": 1})

@@ -51,7 +51,7 @@ class FinishedJob:
         )
 
 
-def last(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob | None:
+def latest(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob | None:
     """
     Return the latest job whose log is on this machine.
 

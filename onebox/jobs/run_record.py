@@ -1,8 +1,8 @@
 """
-The attempts of one run: a command, and every job that was started for it.
+The record of one run: its command, and every job that was started for it.
 
-The attempts are stored beside the box's record and not in it. The record is emptied
-when the box is removed, but the attempts are still needed after a preemption.
+It is stored beside the box's record and not in it. The box's record is emptied when
+the box is removed, but the record of the run is still needed after a preemption.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Attempt:
     One job of a run and the box that it ran on.
 
     Attributes:
-        price: The hourly cost of the box in USD, None if it is unknown.
+        hourly: The hourly cost of the box in USD, None if it is unknown.
 
-        on_demand: The hourly cost of the same box on demand.
+        hourly_on_demand: The hourly cost of the same box on demand.
 
         created: When the box was created (epoch seconds).
 
@@ -45,8 +45,8 @@ class Attempt:
     job: str
     box: str
     spot: bool
-    price: float | None
-    on_demand: float | None
+    hourly: float | None
+    hourly_on_demand: float | None
     created: float
     until: float = 0.0
     seconds: float = 0.0
@@ -57,16 +57,16 @@ class EarlierBox:
     """
     A box of a run that is not its present box.
 
-    *price* and *on_demand* are hourly costs in USD; *seconds* is the box's lifetime.
+    *hourly* and *hourly_on_demand* are in USD; *seconds* is the box's lifetime.
     """
 
-    price: float | None
-    on_demand: float | None
+    hourly: float | None
+    hourly_on_demand: float | None
     seconds: float
 
 
 @dataclass(frozen=True)
-class Account:
+class RunTotals:
     """
     The sum over all attempts of a run, up to now.
 
@@ -132,7 +132,7 @@ class Run:
             if attempt.box != box_id:
                 seconds = max(attempt.until, attempt.created) - attempt.created
                 boxes[attempt.box] = EarlierBox(
-                    attempt.price, attempt.on_demand, seconds
+                    attempt.hourly, attempt.hourly_on_demand, seconds
                 )
         return tuple(boxes.values())
 
@@ -177,13 +177,13 @@ def withdraw(context: BoxContext, run: Run) -> None:
         forget(context)
 
 
-def account(run: Run, box: Box) -> Account:
+def account(run: Run, box: Box) -> RunTotals:
     """Return the total time and cost of all attempts; *box* is the present box."""
     earlier = run.earlier(box.id)
     current = EarlierBox(box.offer.hourly, None, time.time() - box.created)
-    costs = [cost(each.price, each.seconds) for each in (*earlier, current)]
+    costs = [cost(each.hourly, each.seconds) for each in (*earlier, current)]
     known = [each for each in costs if each is not None]
-    return Account(
+    return RunTotals(
         jobs=tuple(attempt.job for attempt in run.attempts),
         boxes=len(costs),
         seconds=round(sum(attempt.seconds for attempt in run.attempts), 3),

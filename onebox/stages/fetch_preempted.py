@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import delete, power
 from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
-from onebox.jobs import checkpoints, client, run_history
-from onebox.jobs.run_history import Run
+from onebox.jobs import checkpoints, client, run_record
+from onebox.jobs.run_record import Run
 from onebox.project_files import roots_of_attempt
 from onebox.providers.values import Box
 from onebox.stages import fetch
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 OTHERS_SECONDS = 10.0
 
 
-def is_disk(box: Box) -> bool:
+def is_only_disk(box: Box) -> bool:
     """Return whether a box is only a disk, or a temporary machine that reads it."""
     return box.disk_only or box.rescue
 
 
-def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
+def rescue_and_remove(context: BoxContext, box: Box, stage_line: StageLine) -> None:
     """
     Fetch what the disk of a box holds, then remove the box.
 
@@ -41,14 +41,16 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
     record = context.store.record
     context.invocation.box_replaced(record.temporary)
     if record.box != box.id or record.job:
-        _read_disk(context, box, line)
-    line.doing(f"removing {box.id}")
+        _rescue(context, box, stage_line)
+    stage_line.doing(f"removing {box.id}")
     delete.delete(context, box)
     context.store.forget()
     context.boxes.refresh()
 
 
-def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool:
+def pull_last_checkpoints(
+    context: BoxContext, run: Run, box: Box, job_id: str = ""
+) -> bool:
     """
     Pull the checkpoints a last time, while the box still answers.
 
@@ -79,42 +81,44 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
     return True
 
 
-def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
+def fetch_attempt(
+    context: BoxContext, run: Run, box: Box, stage_line: StageLine
+) -> bool:
     """
     Fetch the checkpoints, log and outputs of the run's last attempt.
 
     Returns:
         Whether everything was fetched.
     """
-    line.doing(f"fetching from {box.id}")
+    stage_line.doing(f"fetching from {box.id}")
     screen = context.screen
     try:
-        pulled = last_pull(context, run, box)
+        checkpoints_pulled = pull_last_checkpoints(context, run, box)
         status = context.call_resuming(
             lambda channel: client.status(channel, run.job), box
         )
         client.fetch_log(context, box, status, screen.output, screen.output_gone)
-        return _keep_outputs(context, run.job, box, line) and pulled
+        return _keep_outputs(context, run.job, box, stage_line) and checkpoints_pulled
     except (Lost, Preempted, BoxFailed):
         # The box went down during the fetch.
         return False
 
 
-def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
+def _rescue(context: BoxContext, box: Box, stage_line: StageLine) -> None:
     """
     Start a machine that reads the disk of a box, and fetch from it.
 
     If the fetch fails, the machine is stopped and the disk stays.
     """
     if box.state != "running":
-        line.doing(f"starting a machine to read the disk of {box.id}")
+        stage_line.doing(f"starting a machine to read the disk of {box.id}")
         box = power.start(context, box)
     context.screen.note(
         f"only the disk of {box.id} is left: a temporary {box.offer.type} reads it, "
         f"{formatting.rate(box.offer.hourly)}"
     )
     try:
-        if not _fetch_all(context, box, line):
+        if not _fetch_latest_job(context, box, stage_line):
             raise OutputsHeld(
                 f"not everything on the disk of {box.id} could be fetched; it is kept",
                 next="inv run, or inv fetch --rescue",
@@ -124,21 +128,21 @@ def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
         raise
 
 
-def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
+def _fetch_latest_job(context: BoxContext, box: Box, stage_line: StageLine) -> bool:
     """Fetch what the last job left on a disk; return whether all was fetched."""
     latest, record = client.latest(context), context.store.record
     if latest is None and record.has_unfetched_job(box.id):
         # The box does not know the recorded job any more, but may have its outputs.
-        return _keep_outputs(context, record.job, box, line)
+        return _keep_outputs(context, record.job, box, stage_line)
     if latest is None or latest.job.startswith("image-"):
         return True
     job_id = latest.job
-    run_history.record_end(context, job_id, latest.record)
-    run = run_history.read(context)
+    run_record.record_end(context, job_id, latest.record)
+    run = run_record.read(context)
     if run is not None and run.has(job_id) and not run.ended:
-        line.doing(f"fetching from {box.id}")
+        stage_line.doing(f"fetching from {box.id}")
         client.fetch_log(context, box, latest)
-        fetched = _keep_outputs(context, job_id, box, line)
+        fetched = _keep_outputs(context, job_id, box, stage_line)
         return _pull_checkpoints(context, run, box, job_id) and fetched
     client.fetch_log(context, box, latest)
     if not record.fetched:
@@ -159,10 +163,12 @@ def _pull_checkpoints(context: BoxContext, run: Run, box: Box, job_id: str) -> b
     """
     if job_id != run.job and checkpoints.pulls(context).latest(run.id) is not None:
         return True
-    return last_pull(context, run, box, job_id)
+    return pull_last_checkpoints(context, run, box, job_id)
 
 
-def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -> bool:
+def _keep_outputs(
+    context: BoxContext, job_id: str, box: Box, stage_line: StageLine
+) -> bool:
     """
     Fetch the outputs of an interrupted attempt to a folder of their own.
 
@@ -178,7 +184,7 @@ def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -
             roots_of_attempt(context),
             folder / "outputs",
             folder / "outputs-memory",
-            line.progress,
+            stage_line.progress,
         ),
         box,
     )

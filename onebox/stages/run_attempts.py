@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
-from onebox.jobs import client, preemption, receipt, run_history
+from onebox.jobs import client, preemption, receipt, run_record
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
-from onebox.jobs.run_history import Run
+from onebox.jobs.run_record import Run
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
 from onebox.remote.channel import AgentError
-from onebox.stages import fetch, preemption_recovery, salvage
+from onebox.stages import fetch, fetch_preempted, preemption_recovery
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -33,12 +33,12 @@ LIVE = {"PYTHONUNBUFFERED": "1"}
 @dataclass(frozen=True)
 class Command:
     """
-    A command to run, which is either a list of words or a line of shell.
+    A command to run, which is either a list of words or a shell command.
 
     Attributes:
-        argv: The words, None if the command is a line of shell.
+        argv: The words, None if the command is a shell command.
 
-        shell_line: The line of shell, None if the command is a list of words.
+        shell_command: The shell command, None if the command is a list of words.
 
         secrets: The values of [run] secrets, by name.
 
@@ -46,15 +46,15 @@ class Command:
     """
 
     argv: Sequence[str] | None
-    shell_line: str | None
+    shell_command: str | None
     secrets: Mapping[str, str] = field(repr=False)
     configured: bool
 
     @property
-    def line(self) -> str:
-        """Return the command as a line of shell."""
-        if self.shell_line is not None:
-            return self.shell_line
+    def text(self) -> str:
+        """Return the command as one text."""
+        if self.shell_command is not None:
+            return self.shell_command
         return shlex.join(self.argv or ())
 
 
@@ -80,13 +80,13 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
     context.store.update(
         job=job_id,
         job_outputs="\n".join(configured_outputs(context)),
-        job_command=command.line,
+        job_command=command.text,
         job_started=time.time(),
         fetched="",
         into="",
         job_into="" if usual else context.recorded_into,
     )
-    return run_history.write(context, run.with_attempt(job_id, box))
+    return run_record.write(context, run.with_attempt(job_id, box))
 
 
 def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
@@ -97,13 +97,13 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             box,
             job_id=run.job,
             argv=command.argv,
-            line=command.shell_line,
+            shell_command=command.shell_command,
             env={**LIVE, **context.settings.run.env},
             secrets=command.secrets,
             outputs=[path for path in output_roots(context) if path.endswith("/")],
         )
     except (UsageError, AgentError):
-        run_history.withdraw(context, run)
+        run_record.withdraw(context, run)
         context.chain.job_state = ""
         raise
     context.chain.job_state = "started"
@@ -132,21 +132,21 @@ def _run_attempt(
     except (Lost, Preempted) as error:
         if not preemption.preemption_reason(context, box):
             raise
-        run = run_history.write(context, run.with_end(time.time() - began, ended=False))
-        refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
+        run = run_record.write(context, run.with_end(time.time() - began, ended=False))
+        refusal = preemption_recovery.why_not_restarted(context, run, box, attempt)
         if refusal:
-            raise preemption_recovery.given_up(context, run, box, refusal) from error
+            raise preemption_recovery.given_up_error(
+                context, run, box, refusal
+            ) from error
         return run, None
     ended_by_itself = preemption.ended_by_itself(context, box, record)
-    run = run_history.write(
-        context, run.with_end(record.seconds, ended=ended_by_itself)
-    )
+    run = run_record.write(context, run.with_end(record.seconds, ended=ended_by_itself))
     job_receipt = _make_receipt(context, command, run, box, record)
-    refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
+    refusal = preemption_recovery.why_not_restarted(context, run, box, attempt)
     if not ended_by_itself:
         if refusal:
             _fetch_before_preemption(context, run, box, job_receipt)
-            raise preemption_recovery.given_up(context, run, box, refusal)
+            raise preemption_recovery.given_up_error(context, run, box, refusal)
         return run, None
     try:
         return run, _finish(context, run, job_receipt, record)
@@ -157,7 +157,7 @@ def _run_attempt(
         preempted = preemption.preemption_reason(context, box, ended=True)
         if refusal or record.code or not preempted:
             raise
-    run = run_history.write(context, run.with_end(record.seconds, ended=False))
+    run = run_record.write(context, run.with_end(record.seconds, ended=False))
     return run, None
 
 
@@ -174,9 +174,9 @@ def _make_receipt(
         context,
         box,
         run.job,
-        command.line,
+        command.text,
         record,
-        attempts=run_history.account(run, box),
+        attempts=run_record.account(run, box),
         key=key,
     )
 
@@ -213,7 +213,7 @@ def _fetch_before_preemption(
     """
     context.chain.receipt = draft
     try:
-        salvage.last_pull(context, run, box)
+        fetch_preempted.pull_last_checkpoints(context, run, box)
         if not context.invocation.only:
             fetched = fetch.perform(context, caller="run")
             draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))
