@@ -13,6 +13,7 @@ import pytest
 from onebox.store.box_store import BoxStore
 from tests.conftest import TOML, Project
 from tests.fakes.digitalocean.server import TOKEN, Server
+from tests.fakes.short_pauses import short_pauses
 from tests.providers.digitalocean.conftest import server
 
 __all__ = ["server"]
@@ -34,6 +35,7 @@ def cloud(project: Project, server: Server) -> Server:
     """DigitalOcean with droplets that do not answer ssh, for use by the project."""
     project.environ["DIGITALOCEAN_END_POINT"] = server.address
     project.environ["DIGITALOCEAN_ACCESS_TOKEN"] = TOKEN
+    project.environ.update(short_pauses(project.home / "pauses"))
     return server
 
 

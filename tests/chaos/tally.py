@@ -81,7 +81,8 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
                 chance = random.Random(
                     f"{seed} {make.__module__} {make.__name__} {left}"
                 )
-                parts[kind].append(_bound(make, chance, min(left, TOGETHER)))
+                count = min(left, TOGETHER)
+                parts[kind].append(functools.partial(make, chance, count))
                 left -= TOGETHER
     return {kind: work for kind, work in parts.items() if not only or kind in only}
 
@@ -143,10 +144,6 @@ def main() -> int:
                 sys.stderr.flush()
     _print(table, time.monotonic() - began)
     return int(not table or any(row["lost"] for row in table.values()))
-
-
-def _bound(make: Make, chance: random.Random, count: int) -> Work:
-    return lambda: make(chance, count)
 
 
 def _print(table: dict[str, collections.Counter[str]], seconds: float) -> None:

@@ -118,24 +118,20 @@ class TestKept:
             "@stage(push)\n"
             "def work(c): print('worked')\n",
         )
-        for line in (("provision",), ("look",), ("work",), ("provision", "push")):
+        for line in (("look",), ("work",), ("provision", "push"), ("provision",)):
+            project.inv("teardown")
             done = project.inv(*line)
             assert 0 == done.code, done.err
             (box,) = project.boxes()
             assert 1 == done.err.count("inv teardown"), done.err
             assert f"kept  {box}, no charge, powers itself off at" in done.err
-            for words in (("push",), ("provision",), ("run", "--only"), ("fetch",)):
-                done = project.inv(*words)
-                assert 0 == done.code, done.err
-                assert 1 == done.err.count(f"kept  {box}, no charge"), words
-            assert (
-                3
-                == (
-                    done := project.inv("run", "--keep", "--", "sh", "-c", "exit 3")
-                ).code
-            )
-            assert 1 == done.err.count(f"kept  {box}, no charge"), done.err
-            project.inv("teardown")
+        for words in (("push",), ("provision",), ("run", "--only"), ("fetch",)):
+            done = project.inv(*words)
+            assert 0 == done.code, done.err
+            assert 1 == done.err.count(f"kept  {box}, no charge"), words
+        done = project.inv("run", "--keep", "--", "sh", "-c", "exit 3")
+        assert 3 == done.code
+        assert 1 == done.err.count(f"kept  {box}, no charge"), done.err
         gone = project.inv("provision", "push", "teardown")
         assert "kept" not in gone.err
 

@@ -20,6 +20,7 @@ from onebox.remote.connection import SSHConnection
 from tests.fakes.ec2.account import Account
 from tests.fakes.ec2.real_machines import RealMachines
 from tests.fakes.machines import Machines, missing
+from tests.fakes.short_pauses import short_pauses
 
 from ...conftest import Project
 from ..boxes import MakeRequest
@@ -77,6 +78,7 @@ def project(
     """A project whose boxes are on EC2."""
     variables = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
     project.environ.update(variables)
+    project.environ.update(short_pauses(project.home / "pauses"))
     project.write("onebox.toml", TOML)
     project.write("job.sh", JOB)
     return project

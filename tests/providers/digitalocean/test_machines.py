@@ -21,6 +21,7 @@ from tests.conftest import Project
 from tests.fakes.digitalocean.real_machines import RealMachines
 from tests.fakes.digitalocean.server import ENDING, TOKEN, Server
 from tests.fakes.machines import Machines
+from tests.fakes.short_pauses import short_pauses
 
 from ..boxes import MakeRequest
 from .conftest import TIMEOUTS, provider_of
@@ -62,6 +63,7 @@ def project(server: Server, real_machines: RealMachines, project: Project) -> Pr
     """A project whose boxes are droplets."""
     project.environ["DIGITALOCEAN_END_POINT"] = server.address
     project.environ["DIGITALOCEAN_ACCESS_TOKEN"] = TOKEN
+    project.environ.update(short_pauses(project.home / "pauses"))
     project.write("onebox.toml", TOML)
     project.write("job.sh", JOB)
     return project

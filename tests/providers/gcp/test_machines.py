@@ -22,6 +22,7 @@ from tests.conftest import Project
 from tests.fakes.compute.real_machines import RealMachines
 from tests.fakes.compute.server import Server
 from tests.fakes.machines import Machines
+from tests.fakes.short_pauses import short_pauses
 
 from ..boxes import MakeRequest
 from .conftest import OFFER
@@ -191,6 +192,7 @@ def project(server: Server, real_machines: RealMachines, project: Project) -> Pr
         "NO_PROXY",
     ):
         project.environ[name] = os.environ[name]
+    project.environ.update(short_pauses(project.home / "pauses"))
     project.write("onebox.toml", TOML.format(endpoint=server.address))
     project.write("job.sh", JOB)
     return project
