@@ -50,7 +50,6 @@ STARTERS = {
     "line",
     "machines",
     "open_box",
-    "outcomes",
     "place",
     "project",
     "server",

@@ -148,5 +148,5 @@ def hooked(made: World, **more: str) -> dict[str, str]:
     """
     Return the variables with which a line lists its steps, or meets a fault at one.
     """
-    path = f"{HOOK}:{made.project.environ['PYTHONPATH']}"
+    path = f"{HOOK}:{PACKAGE.parent}"
     return {"PYTHONPATH": path, "ONEBOX_PACKAGE": str(PACKAGE), **more}

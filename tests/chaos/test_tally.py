@@ -8,30 +8,23 @@ import secrets
 import pytest
 
 from tests.chaos import tally
-from tests.chaos.world import Outcome
 
 SEED = int(os.environ.get("ONEBOX_TEST_SEED") or secrets.randbits(32))
-# Most of the time something is waited for.
-JOBS = 4
-PARTS = tally.plan(SEED, full=False)
+# Each part is a test of its own, so that several run at the same time.
+PARTS = [
+    pytest.param(kind, number, id=f"{kind}-{number}")
+    for kind, parts in tally.plan(SEED, full=False).items()
+    for number in range(len(parts))
+]
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, list[Outcome]]:
-    """The outcomes of each kind of fault; the kinds run at the same time."""
-    found: dict[str, list[Outcome]] = {kind: [] for kind in PARTS}
-    work = [(kind, part) for kind, parts in PARTS.items() for part in parts]
-    for kind, outcome in tally.in_threads(work, JOBS):
-        found[kind].append(outcome)
-    return found
-
-
-@pytest.mark.parametrize("kind", PARTS)
-def test_no_fault_loses_a_box_an_output_or_state(
-    outcomes: dict[str, list[Outcome]], kind: str
-) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "number"), PARTS)
+def test_no_fault_loses_a_box_an_output_or_state(kind: str, number: int) -> None:
     """Faults are kills, cut connections, full disks and concurrent commands."""
-    lost = [f"{o.kind}: {o.fault}\n{o.why}" for o in outcomes[kind] if o.why]
+    outcomes = list(tally.plan(SEED, full=False)[kind][number]())
+
+    lost = [f"{o.kind}: {o.fault}\n{o.why}" for o in outcomes if o.why]
     assert not lost, f"seed {SEED}\n" + "\n\n".join(lost)
     # Small disks take root, to mount them.
-    assert outcomes[kind] or (kind == "disks" and os.geteuid())
+    assert outcomes or (kind == "disks" and os.geteuid())

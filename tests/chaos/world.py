@@ -306,7 +306,6 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
             **kept,
             "LANG": "C.UTF-8",
             "HOME": str(home),
-            "PYTHONPATH": str(PACKAGE.parent),
             "ONEBOX_STATE": str(home / "state"),
             "ONEBOX_IDENTITY": str(home / "config"),
             "ONEBOX_LOCAL_ROOT": str(home / "local"),

@@ -15,6 +15,7 @@ import pytest
 from onebox.remote.keys import identity
 from onebox.store.box_store import BoxStore
 from tests.conftest import TOML, Project
+from tests.fakes.short_pauses import short_pauses
 
 REHEARSE = TOML + "[local.rehearse]\n"
 
@@ -208,6 +209,7 @@ class TestConnection:
         forever.
         """
         project.write("job.sh", "echo up; sleep 600")
+        project.environ.update(short_pauses(project.home / "pauses"))
         line = project.start("run")
         project.until("up\n")
         (box,) = project.boxes()

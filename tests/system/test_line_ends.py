@@ -12,7 +12,7 @@ from tests.conftest import JOB, TOML, Project
 CHANGED = TOML.replace("[run]", '[run]\nwhen = "changed"')
 
 
-class TestOnlySaid:
+class TestDryLines:
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
     def test_plan_keeps_the_box_of_an_interrupted_chain(
         self, project: Project, line: tuple[str, ...]
@@ -106,9 +106,9 @@ class TestOutputsElsewhere:
         assert [] == project.boxes()
 
 
-class TestKept:
-    def test_line_that_leaves_a_box_says_so_once(self, project: Project) -> None:
-        """The message is at the end, whoever created the box."""
+class TestKeptBox:
+    def test_line_that_leaves_a_box_names_it_once(self, project: Project) -> None:
+        """The message is at the end, whichever command created the box."""
         project.write(
             "tasks.py",
             "from invoke import task\n"
@@ -118,24 +118,20 @@ class TestKept:
             "@stage(push)\n"
             "def work(c): print('worked')\n",
         )
-        for line in (("provision",), ("look",), ("work",), ("provision", "push")):
+        for line in (("look",), ("work",), ("provision", "push"), ("provision",)):
+            project.inv("teardown")
             done = project.inv(*line)
             assert 0 == done.code, done.err
             (box,) = project.boxes()
             assert 1 == done.err.count("inv teardown"), done.err
             assert f"kept  {box}, no charge, powers itself off at" in done.err
-            for words in (("push",), ("provision",), ("run", "--only"), ("fetch",)):
-                done = project.inv(*words)
-                assert 0 == done.code, done.err
-                assert 1 == done.err.count(f"kept  {box}, no charge"), words
-            assert (
-                3
-                == (
-                    done := project.inv("run", "--keep", "--", "sh", "-c", "exit 3")
-                ).code
-            )
-            assert 1 == done.err.count(f"kept  {box}, no charge"), done.err
-            project.inv("teardown")
+        for words in (("push",), ("provision",), ("run", "--only"), ("fetch",)):
+            done = project.inv(*words)
+            assert 0 == done.code, done.err
+            assert 1 == done.err.count(f"kept  {box}, no charge"), words
+        done = project.inv("run", "--keep", "--", "sh", "-c", "exit 3")
+        assert 3 == done.code
+        assert 1 == done.err.count(f"kept  {box}, no charge"), done.err
         gone = project.inv("provision", "push", "teardown")
         assert "kept" not in gone.err
 
@@ -173,7 +169,7 @@ class TestKept:
         assert [] == project.boxes()
 
 
-class TestOff:
+class TestStoppedBox:
     def test_teardown_starts_a_stopped_box_fetches_and_deletes_it(
         self, project: Project
     ) -> None:

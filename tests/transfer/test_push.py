@@ -6,7 +6,6 @@ import os
 import random
 import select
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from onebox.errors import BoxFailed, ConnectionLost, InputError
 from onebox.remote.channel import AgentError
 from onebox.transfer import install, push_files
+from tests.fakes.agent_box import until
 from tests.transfer.synced_project import (
     LARGE,
     SyncedProject,
@@ -323,7 +323,9 @@ def test_agent_of_a_broken_connection_does_not_block_the_next_push(
     project.write("a")
     with project.box.connect() as stuck:
         stuck.begin("push", write=True)
-        time.sleep(0.3)
+        # The lock file holds the pid of the agent that has the lock.
+        lock = project.box.root / "files" / "lock"
+        until(lambda: lock.exists() and lock.read_text())
         project.push()
         with pytest.raises(ConnectionLost):
             stuck.send(b"Z")
