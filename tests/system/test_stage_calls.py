@@ -277,7 +277,7 @@ class TestSharedFlags:
             """Greet somebody."""
             given.extend((vm, name, only))
 
-        assert 0 == inv([greet], "print_title", "--name=eve", "--vm=bus", "--only")
+        assert 0 == inv([greet], "greet", "--name=eve", "--vm=bus", "--only")
         assert ["bus", "eve", True] == given
         # The stages it needs are for the usual box.
         assert ["first"] == chain.ran

@@ -348,7 +348,7 @@ def _python_of_nobody() -> str:
 _ATTACK = """
 import ctypes, json, os, secrets, socket, subprocess, sys, time
 from pathlib import Path
-from onebox.providers.values import MachineConfig, HostKey, Request, Requirements, Tags
+from onebox.providers.values import BootConfig, HostKey, Request, Requirements, Tags
 from onebox.providers.local import confinement
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
@@ -376,7 +376,7 @@ request = Request(
     None,
     keys.public("user"),
     HostKey(keys.private("host"), keys.public("host")),
-    MachineConfig(soon, 600, 600, b"import time; time.sleep(600)"),
+    BootConfig(soon, 600, 600, b"import time; time.sleep(600)"),
 )
 secret = place / "secret"
 secret.write_text("secret")
