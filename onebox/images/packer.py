@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 # This matches a zone, which is a region and a letter: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
-# This finds the name of a base image in the text that Google (project/name), Amazon
-# (ami-…) or DigitalOcean (slug and number) returns.
+# This finds the name of a base image in the text that a provider returns: project/name
+# (Google), ami-… (Amazon), or a name and a number.
 _BASE_IMAGE = re.compile(
     r"^(?P<project>[^/ ]+)/(?P<name>[^/ ]+)$"
-    r"|(?P<ami>ami-[0-9a-f]{8,})|^(?P<slug>[a-z0-9-]+)(?= [0-9]+$)"
+    r"|(?P<ami>ami-[0-9a-f]{8,})|^(?P<slug>[a-z0-9.-]+)(?= [0-9]+$)"
 )
 
 
@@ -268,6 +268,8 @@ def base_image_values(base: str) -> dict[str, Any]:
 
     >>> base_image_values("ubuntu-24.04 amd64 ami-0123456789abcdef0")["source_image"]
     'ami-0123456789abcdef0'
+    >>> base_image_values("ubuntu-24.04 12345")["source_image"]
+    'ubuntu-24.04'
     >>> base_image_values("ubuntu-24-04-x64 12345")["source_image"]
     'ubuntu-24-04-x64'
     >>> base_image_values("debian-cloud/debian-12-v1")

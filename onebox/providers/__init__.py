@@ -43,7 +43,10 @@ class ProviderRow(NamedTuple):
 
         example: Machine types as [size.NAME] in onebox.toml lists them.
 
-        missing_sdk: What to do if its SDK is not installed.
+        library: The module of its SDK. The extra with the provider's name installs it.
+
+        credentials: The files in which the cloud's own tools keep credentials, relative
+            to a home folder. They are neither pushed to a box nor saved in an image.
     """
 
     name: str
@@ -52,7 +55,13 @@ class ProviderRow(NamedTuple):
     settings: str
     machine_type: str
     example: str
-    missing_sdk: str
+    library: str
+    credentials: tuple[str, ...] = ()
+
+    @property
+    def missing_sdk(self) -> str:
+        """Return the command that installs its SDK."""
+        return f"pip install 'onebox[{self.name}]'"
 
     def settings_class(self) -> type[Table]:
         """Import and return the class for the provider's table in onebox.toml."""
@@ -72,7 +81,7 @@ _ROWS = (
         settings="local.settings:LocalSettings",
         machine_type="",
         example="",
-        missing_sdk="pip install 'onebox[local]'",
+        library="asyncssh",
     ),
     ProviderRow(
         name="aws",
@@ -82,7 +91,8 @@ _ROWS = (
         machine_type=r"[a-z][a-z0-9-]*\.(?:metal|[a-z0-9]*"
         r"(?:large|medium|small|micro|nano))(?:-[a-z0-9]+)*",
         example='["m7i.16xlarge", "m7a.16xlarge"]',
-        missing_sdk="pip install 'onebox[aws]'",
+        library="boto3",
+        credentials=(".aws/credentials",),
     ),
     ProviderRow(
         name="gcp",
@@ -91,7 +101,11 @@ _ROWS = (
         settings="gcp.settings:GCPSettings",
         machine_type=r"(?:[a-z]+[0-9]+[a-z]*|custom)-[a-z0-9]+(?:-[a-z0-9]+)*",
         example='"n2d-standard-64"',
-        missing_sdk="pip install 'onebox[gcp]'",
+        library="google.cloud.compute_v1",
+        credentials=(
+            ".config/gcloud/credentials.db",
+            ".config/gcloud/application_default_credentials.json",
+        ),
     ),
     ProviderRow(
         name="digitalocean",
@@ -100,7 +114,8 @@ _ROWS = (
         settings="digitalocean.settings:DigitalOceanSettings",
         machine_type=r"[a-z][a-z0-9_]*-(?=[a-z-]*[0-9])[a-z0-9-]+",
         example='"m-32vcpu-256gb"',
-        missing_sdk="pip install 'onebox[digitalocean]'",
+        library="digitalocean",
+        credentials=(".config/doctl/config.yaml",),
     ),
 )
 PROVIDERS = {row.name: row for row in _ROWS}

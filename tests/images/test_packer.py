@@ -123,7 +123,7 @@ def test_json_template_is_built(packer_project: Project) -> None:
 
 def test_base_image_is_named_as_the_cloud_of_the_template_names_it() -> None:
     """A template gets the base image by its name at its own cloud."""
-    assert (0, 3) == tuple(doctest.testmod(packer))
+    assert (0, 4) == tuple(doctest.testmod(packer))
 
 
 def test_failed_build_shows_packers_error_and_leaves_no_box(

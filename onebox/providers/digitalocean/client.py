@@ -9,33 +9,28 @@ of the response, send the token to redirected addresses, and never repeat a requ
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from typing import Any
 
 import requests
 from digitalocean.baseapi import BaseAPI, EndPointError
 from requests.auth import AuthBase
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from onebox import __version__, formatting
+from onebox import __version__
 from onebox.errors import (
     ConfigError,
     NotAllowed,
     OneboxError,
     ProviderError,
-    Throttled,
-    Unclear,
 )
 from onebox.providers.digitalocean import errors
-from onebox.providers.digitalocean.settings import Timeouts
+from onebox.providers.kernel import http
 from onebox.providers.kernel.clock import ServerClock
-from onebox.providers.kernel.errors import RetryAfter, Unanswered
 from onebox.providers.kernel.retry import Retry
+from onebox.providers.kernel.timeouts import Timeouts
 from onebox.providers.kernel.wait import Poller
 
 # A list with more pages than this counts as endless.
@@ -45,7 +40,7 @@ PER_PAGE = 200
 Answer = dict[str, Any]
 Query = Mapping[str, str]
 
-_LATER = "inv status, in a minute"
+_CLOUD = "DigitalOcean"
 
 
 class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
@@ -99,7 +94,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
                 "there is no token for DigitalOcean",
                 next=f"set {errors.TOKEN}; inv doctor lists the scopes that it needs",
             )
-        elif not _is_safe(self._base):
+        elif not http.is_safe(self._base):
             self.trouble = ConfigError(
                 "DIGITALOCEAN_END_POINT must use https, because the token is sent there"
             )
@@ -171,36 +166,20 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     def _once(self, method: str, path: str, query: Query, body: Any) -> Answer:
         try:
             status, headers, data = self._exchange(method, path, query, body)
-        except _NotSentError as error:
-            raise Unanswered(
-                f"DigitalOcean's API at {self._base} cannot be reached",
-                next="try again when this machine has a network",
-            ) from error
-        except _CutError as error:
-            raise _without_response(method, path, str(error)) from error
+        except requests.RequestException as error:
+            raise http.not_answered(_CLOUD, method, path, error) from error
         self.clock.correct(headers.get("Date"))
         if status == 429:
-            raise self._throttled(headers)
+            raise http.throttled(_CLOUD, headers, self.clock())
         answer = _read(data)
         message = self._hide(_message(answer))
         if status >= 500 or (status < 300 and answer is None):
             why = f"HTTP {status}, {message or 'without a readable response'}"
-            raise _without_response(method, path, why, errors.Failed)
+            raise http.without_response(_CLOUD, method, path, why, errors.Failed)
         if status >= 300:
             code = str((answer or {}).get("id", ""))
             raise errors.refusal(method, path, status, code, message)
         return answer or {}
-
-    def _throttled(self, headers: Mapping[str, str]) -> Throttled | RetryAfter:
-        seconds = _retry_after(headers, self.clock())
-        duration = "" if seconds is None else f" for {formatting.seconds(seconds)}"
-        error = Throttled(
-            f"DigitalOcean accepts no more calls from this account{duration}",
-            next="the same command, later",
-        )
-        # A tenth of a second is added, because the server rounds down to a whole
-        # second.
-        return error if seconds is None else RetryAfter(error, seconds + 0.1)
 
     def _exchange(
         self, method: str, path: str, query: Query, body: Any
@@ -229,25 +208,11 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
                 for chunk in response.iter_content(1 << 16):
                     data += chunk
                     if time.monotonic() > end:
-                        raise _CutError(f"no end after {self.timeouts.request:.0f} s")
+                        raise requests.Timeout("no end of the answer")
                 return response.status_code, response.headers, data
-        except requests.RequestException as error:
-            self._failed(error)
         finally:
             if session is not self._session:
                 session.close()
-
-    def _failed(self, error: requests.RequestException) -> NoReturn:
-        if isinstance(error, requests.exceptions.SSLError):
-            raise NotAllowed(
-                f"the API's certificate is not trusted: {self._hide(str(error))}"
-            ) from error
-        reason = getattr(error.args[0] if error.args else None, "reason", None)
-        if isinstance(reason, (NewConnectionError, ConnectTimeoutError)):
-            raise _NotSentError("no connection") from error
-        if isinstance(error, requests.Timeout) or "timed out" in str(error):
-            raise _CutError(f"silence for {self.timeouts.read:.0f} s") from error
-        raise _CutError("the connection broke") from error
 
     def _hide(self, text: str) -> str:
         return text.replace(self._token, "[token]")
@@ -262,25 +227,6 @@ class _Bearer(AuthBase):
     def __call__(self, request: Any) -> Any:
         request.headers["Authorization"] = f"Bearer {self.token}"
         return request
-
-
-class _NotSentError(Exception):
-    """The request was not sent, so it had no effect."""
-
-
-class _CutError(Exception):
-    """The connection ended before the response did."""
-
-
-def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that the API asks to wait, None if it names no time."""
-    after = headers.get("Retry-After", "").strip()
-    if after.isdigit():
-        return float(after)
-    reset = headers.get("ratelimit-reset", "").strip()
-    if reset.isdigit():
-        return max(float(reset) - now, 0.0)
-    return None
 
 
 def _read(data: bytes) -> Answer | None:
@@ -300,26 +246,3 @@ def _read(data: bytes) -> Answer | None:
 
 def _message(answer: Answer | None) -> str:
     return " ".join(str((answer or {}).get("message", "")).split())[:300]
-
-
-def _without_response(
-    method: str, path: str, why: str, unclear: type[Unclear] = Unclear
-) -> OneboxError:
-    """Return the error for a call without a usable response."""
-    text = f"DigitalOcean did not answer {method} {path}: {why}"
-    if method == "GET":
-        return Unanswered(text, next="try again in a minute")
-    return unclear(text, next=_LATER)
-
-
-def _is_safe(address: str) -> bool:
-    """
-    Return whether the address is encrypted or on this machine: safe for the token.
-    """
-    parts = urlsplit(address)
-    if parts.scheme == "https" or parts.hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return False

@@ -7,9 +7,9 @@ from contextlib import suppress
 from onebox.errors import Gone, NotAllowed, Unclear
 from onebox.providers.digitalocean import images, metadata, network, prices, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_offer
 from onebox.providers.kernel.clock import CLOSE_SECONDS
+from onebox.providers.kernel.errors import Pending
 from onebox.providers.values import Box, Leftover
 
 

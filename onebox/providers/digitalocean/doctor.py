@@ -34,14 +34,13 @@ def checks(
     catalogue: Catalogue,
     settings: DigitalOceanSettings,
     access: SSHAccess,
-    destroy_token: Callable[[], str],
+    deadline: Callable[[], Check],
 ) -> list[Check]:
     """
     Run all checks, and return one line for each.
 
     Args:
-        destroy_token: Returns the token by which boxes delete themselves, see
-            `deadline.destroy_token`.
+        deadline: Returns the line about what ends a box at its deadline.
     """
     return doctor.run(
         [("token", partial(_token, cloud))],
@@ -50,7 +49,7 @@ def checks(
             ("droplets", partial(_limit, cloud)),
             ("region", partial(_region, cloud, settings)),
             ("sizes", partial(_sizes, catalogue, settings)),
-            ("deadline", partial(_deadline, settings, destroy_token)),
+            ("deadline", deadline),
             ("ssh", partial(doctor.ssh_line, access)),
         ],
     )
@@ -170,13 +169,3 @@ def _sizes(catalogue: Catalogue, settings: DigitalOceanSettings) -> Check:
         f"{len(here)}, up to {best.type} ({best.cpus} vCPU, "
         f"{formatting.byte_count(best.memory)}, {formatting.rate(best.price)})",
     )
-
-
-def _deadline(
-    settings: DigitalOceanSettings, destroy_token: Callable[[], str]
-) -> Check:
-    if destroy_token():
-        detail = f"boxes delete themselves, with {settings.destroy_token}"
-        return Check("deadline", True, detail)
-    detail = "a box that is powered off is still billed, until inv sweep"
-    return Check("deadline", None, detail, "inv sweep --print-cron")

@@ -14,6 +14,7 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.providers.kernel.errors import Exists, Refusal, Rule, explain
+from onebox.providers.kernel.errors import Pending as Pending
 
 TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105, the name of the variable
 
@@ -45,10 +46,6 @@ class Failed(Unclear):
 
 class UnknownKey(ProviderError):
     """The call names an ssh key that is not in the account."""
-
-
-class Pending(ProviderError):
-    """The droplet or the image is busy with an earlier action."""
 
 
 class Already(ProviderError):

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from onebox.errors import Gone, NotAllowed, Unclear, UsageError
 from onebox.providers.digitalocean import metadata, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets
 from onebox.providers.digitalocean.power import wait_for
 from onebox.providers.kernel.clock import epoch_seconds
+from onebox.providers.kernel.errors import Pending
 from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
 from onebox.providers.kernel.metadata import check_owner, identity
 from onebox.providers.values import Box, Image

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from onebox.errors import Gone
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.client import Answer, Cloud
+from onebox.providers.digitalocean.deadline import BILLED_OFF
 from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import check_owner, identity
@@ -120,8 +121,7 @@ def read_box(
     ended = now >= stored.tags.expires
     price = stored.offer.price
     if state == "stopped":
-        cost = "in full" if price is None else f"in full, ${price:.2f}/h"
-        notes = (f"a droplet that is powered off is billed {cost}", *notes)
+        notes = (BILLED_OFF.stopped_note(price), *notes)
     offer = read_offer(
         droplet.get("size") or {}, droplet, str(droplet["region"]["slug"])
     )

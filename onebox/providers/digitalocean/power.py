@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from onebox.errors import Gone, ProviderError, Unclear
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.errors import Already, Pending
+from onebox.providers.digitalocean.errors import Already
 from onebox.providers.digitalocean.instances import Droplets
+from onebox.providers.kernel.errors import Pending
 
 
 def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:

@@ -18,7 +18,6 @@ from onebox.errors import (
 from onebox.providers.digitalocean import (
     base_images,
     creation,
-    deadline,
     deletion,
     doctor,
     images,
@@ -28,18 +27,19 @@ from onebox.providers.digitalocean import (
     policy,
     power,
     prices,
-    self_destroy,
     ssh_keys,
     tag_api,
 )
 from onebox.providers.digitalocean.client import Answer, Cloud
+from onebox.providers.digitalocean.deadline import BILLED_OFF
 from onebox.providers.digitalocean.errors import ACCOUNT, UnknownKey
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_box
-from onebox.providers.digitalocean.settings import DigitalOceanSettings, Timeouts
-from onebox.providers.kernel import public_ip
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
+from onebox.providers.kernel import public_ip, self_destroy
 from onebox.providers.kernel.cloud_provider import CloudProvider
 from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.kernel.timeouts import Timeouts
 from onebox.providers.values import (
     Box,
     Check,
@@ -94,7 +94,7 @@ class DigitalOcean(CloudProvider):
         self._access = SSHAccess(
             ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=my_ip
         )
-        self._notes = (deadline.note(settings), *self._access.notes)
+        self._notes = (BILLED_OFF.note(settings), *self._access.notes)
         self._environ = environ
         self._cloud = Cloud(self._timeouts)
         self._droplets = Droplets(self._cloud)
@@ -264,7 +264,7 @@ class DigitalOcean(CloudProvider):
             self._catalogue,
             self._settings,
             self._access,
-            self._destroy_token,
+            lambda: BILLED_OFF.check(self._settings, self._environ, self._cloud.secret),
         )
 
     def set_host_key(self, box: Box, host_key: str) -> Box:
@@ -298,10 +298,14 @@ class DigitalOcean(CloudProvider):
         """
         if not self._settings.destroy_token or box.tags.kind != "box":
             return b""
-        return self_destroy.post_boot_script(self._destroy_token(), self._cloud.address)
+        return self_destroy.post_boot_script(
+            self._destroy_token(),
+            f"{self._cloud.address}droplets/",
+            "metadata/v1/id",
+        )
 
     def _destroy_token(self) -> str:
-        return deadline.destroy_token(self._settings, self._environ, self._cloud.secret)
+        return BILLED_OFF.token(self._settings, self._environ, self._cloud.secret)
 
     def _post(self, request: Request, body: Answer) -> Answer:
         """

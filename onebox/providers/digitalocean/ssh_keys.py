@@ -10,19 +10,18 @@ name, that registration is used and stays.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from contextlib import suppress
 
-from onebox.errors import Gone, ProviderError
+from onebox.errors import Gone
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import check_same_owner, without_comment
+from onebox.providers.kernel.ssh_access import md5_fingerprint
 
 
 def ensure(cloud: Cloud, owner: str, public: str) -> str:
     """Register the key in the account unless it is there; return its fingerprint."""
-    known = fingerprint(public)
+    known = md5_fingerprint(public)
     try:
         cloud.get(f"account/keys/{known}")
     except Gone:
@@ -51,21 +50,6 @@ def remove(cloud: Cloud, owner: str, id: str) -> None:
         found = cloud.get(f"account/keys/{id}")["ssh_key"]
         check_same_owner(f"ssh key {id}", str(found.get("name")), _name(owner))
         cloud.delete(f"account/keys/{id}")
-
-
-def fingerprint(public: str) -> str:
-    """
-    Return the MD5 fingerprint by which the API identifies a public key.
-
-    >>> fingerprint("ssh-ed25519 AAAA")
-    '69:3e:9a:f8:4d:3d:fc:c7:1e:64:0e:00:5b:dc:5e:2e'
-    """
-    try:
-        blob = base64.b64decode(public.split()[1], validate=True)
-    except (IndexError, ValueError):
-        raise ProviderError(f"{public[:40]!r} is not an ssh public key") from None
-    digits = hashlib.md5(blob, usedforsecurity=False).hexdigest()
-    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
 
 
 def _name(owner: str) -> str:

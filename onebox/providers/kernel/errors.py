@@ -23,6 +23,10 @@ class Exists(ProviderError):
     """A resource of this name exists already."""
 
 
+class Pending(ProviderError):
+    """The object is busy with an earlier action, or still in use."""
+
+
 class RetryAfter(Exception):
     """An error, and the pause (seconds) that the server demands before a repetition."""
 

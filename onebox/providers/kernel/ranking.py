@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from onebox import formatting
-from onebox.errors import UsageError
+from onebox.errors import NoCapacity, UsageError
 from onebox.providers.values import Offer, Requirements
 
 DEFAULT_ARCH = "x86_64"
 _UNAME = {"arm64": "aarch64"}
 _NEAREST = 3
+# At most this many offers of fixed sizes are tried. An offer that costs more than this
+# many times the cheapest one is left out, unless the user has named its type.
+MOST = 12
+DEAREST = 2.0
 # Two names are similar if difflib rates them at least this high (1 means equal).
 _ALIKE = 0.6
 
@@ -138,3 +142,77 @@ def wrong_arch(
         f"{', '.join(types)}: {arch}, but image {name} is for {arch_of(requirements)}",
         next="another --vm, or an image of that architecture",
     )
+
+
+def of_fixed_sizes(
+    cloud: str,
+    requirements: Requirements,
+    places: Sequence[str],
+    sizes: Mapping[str, Sequence[Offer]],
+    *,
+    own_cpus: Callable[[str], bool],
+    disk: Callable[[str], int],
+) -> list[Offer]:
+    """
+    Return the offers of a cloud without spot, whose machine types include a disk.
+
+    Args:
+        cloud: Its name in sentences.
+
+        places: Where boxes may be created, best first.
+
+        sizes: The offers of each machine type, in every place that has it now.
+
+        own_cpus: Returns whether a type has CPUs of its own; others must be named.
+
+        disk: Returns the size of a type's disk in bytes.
+
+    Raises:
+        UsageError: Nothing fits; the message names the nearest.
+
+        NoCapacity: The named types are sold out in these places.
+    """
+    where = f"{' or '.join(places)} ({cloud})"
+    for name in requirements.types:
+        if name not in sizes:
+            raise no_such_type(cloud, name, sizes)
+    names = requirements.types or [name for name in sizes if own_cpus(name)]
+    here = [
+        offer
+        for name in names
+        for place in places
+        for offer in sizes[name]
+        if offer.place == place
+    ]
+    if requirements.types and not here:
+        raise NoCapacity(f"{' and '.join(names)} is not to be had in {where}")
+    arch = arch_of(requirements)
+    image = requirements.image.disk if requirements.image else 0
+    least = max(image, requirements.disk or 0)
+    found = [
+        offer
+        for offer in here
+        if offer.arch == arch
+        and disk(offer.type) >= least
+        and (requirements.types or fits(offer, requirements))
+    ]
+    if requirements.types and not any(offer.arch == arch for offer in here):
+        raise wrong_arch(names, here[0].arch, requirements)
+    if not found and any(fits(offer, requirements) for offer in here):
+        raise UsageError(
+            f"no fitting machine type in {where} has a disk of "
+            f"{formatting.byte_count(least)}",
+            next="a larger --vm",
+        )
+    if not found:
+        raise no_fit(where, requirements, here)
+    best = ranked(found, requirements)[:MOST]
+    if not requirements.types:
+        limit = DEAREST * price(best[0])
+        best = [offer for offer in best if price(offer) <= limit]
+    if False not in markets(requirements):
+        raise UsageError(
+            f"{cloud} has no spot capacity; on demand there is {show(best[0])}",
+            next="--no-spot, or another --provider",
+        )
+    return best

@@ -20,10 +20,9 @@ from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from tests.fakes.machines import Disk, Machine, Machines, missing
-from tests.fakes.machines.metadata import Kind
+from tests.fakes.machines.metadata import EC2, Kind
 from tests.fakes.machines.network import random_address
 
-NOTICES: dict[Kind, user_data.Notice] = {"ec2": "ec2", "gce": "gce", "digitalocean": ""}
 # A boot takes three seconds; on a loaded host it may take minutes.
 UP = 300.0
 
@@ -96,7 +95,7 @@ class BoxMaker:
 
     def make(
         self,
-        kind: Kind = "ec2",
+        kind: Kind = EC2,
         *,
         seconds: float = 3600,
         setup_grace: float = 2700,
@@ -123,7 +122,7 @@ class BoxMaker:
         )
         number = str(random.randrange(10**9))
         return self.boot(
-            request, kind, f"i-{number}" if kind == "ec2" else number, **options
+            request, kind, f"i-{number}" if kind is EC2 else number, **options
         )
 
     def boot(
@@ -138,7 +137,7 @@ class BoxMaker:
         startup_script: bool = False,
     ) -> MachineBox:
         """Boot a machine for a request, as a machine of cloud *kind*."""
-        notice = NOTICES[kind]
+        notice = kind.notice
         script, boot_data = "", b""
         if startup_script:
             script = user_data.startup_script(request, notice=notice, late=late)
@@ -147,7 +146,7 @@ class BoxMaker:
                 request,
                 notice=notice,
                 host_key=host_key,
-                packed=kind == "ec2",
+                packed=kind is EC2,
                 late=late,
             )
         machine = self.machines.boot(
