@@ -1,7 +1,5 @@
 """
-Choose what enforces a box's deadline, and let the box read it at every boot.
-
-DigitalOcean bills a droplet that is powered off; see `kernel.billed_off`.
+Let a box read its deadline at every boot.
 
 The user data of a droplet cannot be changed, so the deadline is in a tag of the
 droplet. The box reads the tag from the metadata service at every boot. A start with a
@@ -13,17 +11,7 @@ from __future__ import annotations
 
 import math
 
-from onebox.providers.digitalocean.errors import TOKEN
-from onebox.providers.kernel.billed_off import BilledOff
 from onebox.providers.values import Request
-
-BILLED_OFF = BilledOff(
-    cloud="DigitalOcean",
-    table="digitalocean",
-    machine="a droplet",
-    main_token=TOKEN,
-    rights="only the scope droplet:delete",
-)
 
 _ASK = """\
 deadline=$(python3 -I -S - {deadline} <<'end'

@@ -9,8 +9,7 @@ from onebox import formatting
 from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.client import Cloud
-from onebox.providers.digitalocean.instances import read_offer
-from onebox.providers.digitalocean.machine_types import Catalogue
+from onebox.providers.digitalocean.machine_types import Catalogue, read_offer
 from onebox.providers.digitalocean.policy import SCOPES
 from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel import doctor

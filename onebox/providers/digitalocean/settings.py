@@ -1,24 +1,19 @@
-"""The table [digitalocean] of onebox.toml."""
+"""Define the settings in the table [digitalocean] of onebox.toml."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onebox.providers.kernel import billed_off, cloud_settings
+from onebox.providers.kernel import cloud_settings
+from onebox.providers.kernel.billed_off import BilledOffSettings
 from onebox.settings.checks import Matching
 from onebox.settings.fields import setting
 from onebox.settings.kinds import STRING
 
 
 @dataclass(frozen=True)
-class DigitalOceanSettings(cloud_settings.CloudSettings):
-    """
-    Where and how boxes are created on DigitalOcean.
-
-    A droplet that is powered off is billed until an API call deletes it.
-    *destroy_token* names the environment variable with the token by which a box makes
-    this call itself.
-    """
+class DigitalOceanSettings(BilledOffSettings):
+    """Where and how boxes are created on DigitalOcean."""
 
     region: str = cloud_settings.region("nyc3", '"fra1"', "The region.")
     regions: tuple[str, ...] = cloud_settings.regions('["sfo3"]')
@@ -30,5 +25,3 @@ class DigitalOceanSettings(cloud_settings.CloudSettings):
         Matching(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "a VPC's id"),
         blank=True,
     )
-    accept_no_watchdog: bool = billed_off.accept_no_watchdog()
-    destroy_token: str = billed_off.destroy_token('"DO_DESTROY_TOKEN"')

@@ -1,62 +1,64 @@
 """
-The choice that a user makes where a machine that is powered off is billed in full.
+Let the user choose what ends the billing where powered-off machines are billed.
 
-Powering off at the deadline is not enough there. Either the box deletes itself (see
-`self_destroy`), or the user accepts that only a teardown or `inv sweep` ends the bill.
+In such a cloud it is not enough that a box powers itself off at its deadline. Either
+the box deletes itself (see `self_destroy`), or the user accepts that only a teardown or
+`inv sweep` ends the billing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from onebox.errors import ConfigError
+from onebox.providers.kernel.cloud_settings import CloudSettings
 from onebox.providers.values import Check
 from onebox.settings.checks import is_variable
 from onebox.settings.fields import setting
 from onebox.settings.kinds import BOOLEAN, STRING
 
 
-def accept_no_watchdog() -> Any:
-    """Return the field by which a user accepts the costs of a powered-off box."""
-    help = "Accept that a box is billed until a teardown or sweep."
-    return setting(BOOLEAN, False, "true", help)
+@dataclass(frozen=True)
+class BilledOffSettings(CloudSettings):
+    """
+    The settings of a cloud that bills powered-off machines.
 
+    *destroy_token* names the environment variable with the token by which a box deletes
+    itself.
+    """
 
-def destroy_token(example: str) -> Any:
-    """Return the field for the variable with the token of `self_destroy`."""
-    help = "Variable with a token that deletes boxes; no sudo for jobs."
-    return setting(STRING, "", example, help, is_variable, blank=True)
-
-
-class Settings(Protocol):
-    """The settings of a cloud that bills powered-off machines."""
-
-    @property
-    def accept_no_watchdog(self) -> bool:
-        """Whether the user accepts the costs of a powered-off box."""
-
-    @property
-    def destroy_token(self) -> str:
-        """The name of the variable with the token, "" if there is none."""
+    accept_no_watchdog: bool = setting(
+        BOOLEAN,
+        False,
+        "true",
+        "Accept that a box is billed until a teardown or sweep.",
+    )
+    destroy_token: str = setting(
+        STRING,
+        "",
+        '"BOX_TOKEN"',
+        "Variable with a token that deletes boxes; no sudo for jobs.",
+        is_variable,
+        blank=True,
+    )
 
 
 @dataclass(frozen=True)
 class BilledOff:
     """
-    The words of one cloud for this choice.
+    The words of one cloud for messages about powered-off machines.
 
     Attributes:
-        cloud: Its name in sentences.
+        cloud: The name of the cloud in sentences.
 
-        table: Its table in onebox.toml.
+        table: The name of its table in onebox.toml.
 
-        machine: What it calls a machine, such as "a droplet".
+        machine: Its word for a machine, such as "a droplet".
 
-        main_token: The variable with the token for all other calls.
+        main_token: The environment variable with onebox's own token.
 
-        rights: The rights that a token for boxes should have.
+        rights: The permissions that the token of a box should have.
     """
 
     cloud: str
@@ -66,16 +68,17 @@ class BilledOff:
     rights: str
 
     def token(
-        self, settings: Settings, environ: Mapping[str, str], api_token: str
+        self, settings: BilledOffSettings, environ: Mapping[str, str], api_token: str
     ) -> str:
         """
-        Return the token by which boxes delete themselves, "" if the user does without.
+        Return the token by which boxes delete themselves, "" if the user chose none.
 
         Args:
-            api_token: The token for all other calls.
+            api_token: The token that onebox itself uses, which must be another one.
 
         Raises:
-            ConfigError: Nothing would end the billing, or the token cannot be used.
+            ConfigError: Nothing would end the billing of a box, or the token is missing
+                or the same as *api_token*.
         """
         name = settings.destroy_token
         if not name:
@@ -102,8 +105,8 @@ class BilledOff:
             )
         return token
 
-    def note(self, settings: Settings) -> str:
-        """Return the note that each box gets about its deadline."""
+    def note(self, settings: BilledOffSettings) -> str:
+        """Return the note for the user about what happens at a box's deadline."""
         if settings.destroy_token:
             return "at its deadline the box deletes itself, with everything on its disk"
         return (
@@ -112,14 +115,14 @@ class BilledOff:
         )
 
     def stopped_note(self, price: float | None) -> str:
-        """Return the note of a box that is off, by its price an hour."""
+        """Return the note for a powered-off box, with its price (USD an hour)."""
         cost = "in full" if price is None else f"in full, ${price:.2f}/h"
         return f"{self.machine} that is powered off is billed {cost}"
 
     def check(
-        self, settings: Settings, environ: Mapping[str, str], api_token: str
+        self, settings: BilledOffSettings, environ: Mapping[str, str], api_token: str
     ) -> Check:
-        """Return the doctor's line about what ends the billing."""
+        """Return the doctor's line about what ends the billing of a box."""
         if self.token(settings, environ, api_token):
             detail = f"boxes delete themselves, with {settings.destroy_token}"
             return Check("deadline", True, detail)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from onebox import formatting
-from onebox.errors import NoCapacity, UsageError
+from onebox.errors import NoCapacity, OneboxError, UsageError
 from onebox.providers.values import Offer, Requirements
 
 DEFAULT_ARCH = "x86_64"
@@ -147,72 +148,90 @@ def wrong_arch(
 def of_fixed_sizes(
     cloud: str,
     requirements: Requirements,
-    places: Sequence[str],
+    regions: Sequence[str],
     sizes: Mapping[str, Sequence[Offer]],
     *,
-    own_cpus: Callable[[str], bool],
+    is_dedicated: Callable[[str], bool],
     disk: Callable[[str], int],
 ) -> list[Offer]:
     """
-    Return the offers of a cloud without spot, whose machine types include a disk.
+    Return at most MOST offers of a cloud whose types include a disk, without spot.
 
     Args:
-        cloud: Its name in sentences.
+        cloud: The name of the cloud in sentences.
 
-        places: Where boxes may be created, best first.
+        regions: The regions where boxes may be created, best first.
 
-        sizes: The offers of each machine type, in every place that has it now.
+        sizes: The offers of each machine type, in all regions that have it now.
 
-        own_cpus: Returns whether a type has CPUs of its own; others must be named.
+        is_dedicated: Returns whether a type has CPUs of its own. Any other type is
+            offered only if the user has named it.
 
-        disk: Returns the size of a type's disk in bytes.
+        disk: Returns the disk of a type in bytes.
 
     Raises:
-        UsageError: Nothing fits; the message names the nearest.
+        UsageError: No type fits; the message names the nearest.
 
-        NoCapacity: The named types are sold out in these places.
+        NoCapacity: The types that the user has named are sold out in every region.
     """
-    where = f"{' or '.join(places)} ({cloud})"
+    if requirements.spot:
+        on_demand = replace(requirements, spot=False)
+        best = of_fixed_sizes(
+            cloud, on_demand, regions, sizes, is_dedicated=is_dedicated, disk=disk
+        )[0]
+        raise UsageError(
+            f"{cloud} has no spot capacity; on demand there is {show(best)}",
+            next="--no-spot, or another --provider",
+        )
     for name in requirements.types:
         if name not in sizes:
             raise no_such_type(cloud, name, sizes)
-    names = requirements.types or [name for name in sizes if own_cpus(name)]
-    here = [
-        offer
-        for name in names
-        for place in places
-        for offer in sizes[name]
-        if offer.place == place
-    ]
-    if requirements.types and not here:
-        raise NoCapacity(f"{' and '.join(names)} is not to be had in {where}")
-    arch = arch_of(requirements)
+    names = requirements.types or tuple(filter(is_dedicated, sizes))
+    all_offers = [offer for name in names for offer in sizes[name]]
+    here = [one for at in regions for one in all_offers if one.place == at]
+    if requirements.types:
+        if not here:
+            raise _not_here(names, all_offers, regions)
+        found = [one for one in here if one.arch == arch_of(requirements)]
+        if not found:
+            raise wrong_arch(names, here[0].arch, requirements)
+    else:
+        found = [offer for offer in here if fits(offer, requirements)]
+        if not found:
+            raise no_fit(f"{' or '.join(regions)} ({cloud})", requirements, here)
+    return _with_disk(found, requirements, disk)
+
+
+def _with_disk(
+    offers: Sequence[Offer], requirements: Requirements, disk: Callable[[str], int]
+) -> list[Offer]:
+    """Return those of the offers, best first, whose disk is large enough."""
+    best = ranked(offers, requirements)
     image = requirements.image.disk if requirements.image else 0
     least = max(image, requirements.disk or 0)
-    found = [
-        offer
-        for offer in here
-        if offer.arch == arch
-        and disk(offer.type) >= least
-        and (requirements.types or fits(offer, requirements))
-    ]
-    if requirements.types and not any(offer.arch == arch for offer in here):
-        raise wrong_arch(names, here[0].arch, requirements)
-    if not found and any(fits(offer, requirements) for offer in here):
+    large = [offer for offer in best if disk(offer.type) >= least]
+    if not large:
+        who = "the image needs" if image == least else "the box needs"
         raise UsageError(
-            f"no fitting machine type in {where} has a disk of "
-            f"{formatting.byte_count(least)}",
+            f"{who} a disk of {formatting.byte_count(least)}; {show(best[0])} has "
+            f"{formatting.byte_count(disk(best[0].type))}",
             next="a larger --vm",
         )
-    if not found:
-        raise no_fit(where, requirements, here)
-    best = ranked(found, requirements)[:MOST]
     if not requirements.types:
-        limit = DEAREST * price(best[0])
-        best = [offer for offer in best if price(offer) <= limit]
-    if False not in markets(requirements):
-        raise UsageError(
-            f"{cloud} has no spot capacity; on demand there is {show(best[0])}",
-            next="--no-spot, or another --provider",
-        )
-    return best
+        limit = DEAREST * price(large[0])
+        large = [offer for offer in large if price(offer) <= limit]
+    return [replace(offer, name=requirements.name) for offer in large[:MOST]]
+
+
+def _not_here(
+    names: Sequence[str], offers: Sequence[Offer], regions: Sequence[str]
+) -> OneboxError:
+    """Return the error for types that the user named and that no region offers."""
+    what = " and ".join(names)
+    elsewhere = sorted({offer.place for offer in offers})
+    if not elsewhere:
+        return NoCapacity(f"{what} is in no region at the moment", next="another --vm")
+    return UsageError(
+        f"{what} is not in {' or '.join(regions)}; it is in {', '.join(elsewhere)}",
+        next="another region in the provider's table, or another --vm",
+    )

@@ -1,7 +1,9 @@
-"""The time limits of a cloud whose library has none."""
+"""Define the time limits of a cloud whose library has none."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from onebox.providers.kernel.retry import Retry
@@ -42,13 +44,18 @@ class Timeouts:
     deletion: float = 240.0
     price_cache: float = 300.0
 
-    def poller(self) -> Poller:
+    def poller(self, sleep: Callable[[float], None] = time.sleep) -> Poller:
         """Return the loop that waits for a change of state."""
-        return Poller(first=self.poll_interval, longest=self.poll_interval)
+        return Poller(sleep, first=self.poll_interval, longest=self.poll_interval)
 
-    def retry(self, longest_demanded: float = float("inf")) -> Retry:
+    def retry(
+        self,
+        sleep: Callable[[float], None] = time.sleep,
+        longest_demanded: float = float("inf"),
+    ) -> Retry:
         """Return the loop that repeats a call."""
         return Retry(
+            sleep,
             attempts=self.attempts,
             first_pause=self.first_pause,
             throttled_seconds=self.throttled,

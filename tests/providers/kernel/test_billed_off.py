@@ -1,46 +1,39 @@
-"""The choice of a user whose cloud bills machines that are powered off."""
+"""A user chooses what ends the billing of a machine that is powered off."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import pytest
 
 from onebox.errors import ConfigError
-from onebox.providers.kernel.billed_off import BilledOff
+from onebox.providers.kernel.billed_off import BilledOff, BilledOffSettings
 
 WORDS = BilledOff("Cirrus", "cirrus", "a wisp", "CIRRUS_TOKEN", "few rights")
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The settings of a user."""
-
-    accept_no_watchdog: bool = False
-    destroy_token: str = ""
-
-
-def test_a_user_who_has_not_chosen_gets_no_box() -> None:
-    """The error names both ways out."""
+def test_without_a_choice_of_the_user_there_is_no_box() -> None:
+    """The error names both settings."""
     with pytest.raises(ConfigError, match="Cirrus bills a wisp") as caught:
-        WORDS.token(Chosen(), {}, "main")
+        WORDS.token(BilledOffSettings(), {}, "main")
     assert "[cirrus] destroy_token" in caught.value.next
     assert "accept_no_watchdog = true" in caught.value.next
 
 
-def test_the_token_of_the_boxes_is_another_one() -> None:
-    """All rights of the user would be on the box otherwise."""
-    chosen = Chosen(destroy_token="END")
-    assert WORDS.token(chosen, {"END": " end "}, "main") == "end"
+def test_the_token_of_the_boxes_differs_from_onebox_s_own() -> None:
+    """Otherwise all rights of the user would be on the box."""
+    settings = BilledOffSettings(destroy_token="END")
+    assert WORDS.token(settings, {"END": " end "}, "main") == "end"
     with pytest.raises(ConfigError, match="END, which is not set"):
-        WORDS.token(chosen, {}, "main")
+        WORDS.token(settings, {}, "main")
     with pytest.raises(ConfigError, match="the same token as CIRRUS_TOKEN"):
-        WORDS.token(chosen, {"END": "main"}, "main")
+        WORDS.token(settings, {"END": "main"}, "main")
 
 
-def test_what_was_chosen_is_said() -> None:
-    """In the note of each box, and by inv doctor."""
-    accepted, token = Chosen(accept_no_watchdog=True), Chosen(destroy_token="END")
+def test_the_choice_is_in_the_notes_of_a_box_and_in_doctor() -> None:
+    """A stopped box also has its price in a note."""
+    accepted, token = (
+        BilledOffSettings(accept_no_watchdog=True),
+        BilledOffSettings(destroy_token="END"),
+    )
     assert WORDS.token(accepted, {}, "main") == ""
     assert "inv sweep" in WORDS.note(accepted)
     assert "deletes itself" in WORDS.note(token)

@@ -1,4 +1,4 @@
-"""The offers of a cloud whose machine types include a disk, without spot."""
+"""Offers of a cloud whose machine types include a disk, without spot."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ DISKS = {
 
 
 def best(need: Requirements) -> list[tuple[str, str]]:
-    """Return types and places, best first."""
+    """Return the types and regions of the offers, best first."""
     found = of_fixed_sizes(
         "Cirrus",
         need,
         ("here", "there"),
         SIZES,
-        own_cpus=lambda name: name != "shared",
+        is_dedicated=lambda name: name != "shared",
         disk=DISKS.__getitem__,
     )
     return [(one.type, one.place) for one in found]
 
 
-def test_what_fits_is_ordered_by_price_and_place() -> None:
-    """A type with shared CPUs must be named, and so must one that is far dearer."""
+def test_fitting_offers_are_sorted_by_price_and_region() -> None:
+    """The user must name a type with shared CPUs, or one at over twice the price."""
     need = Requirements("small", 4, 16 * GB)
     assert best(need) == [("own", "here"), ("own", "there"), ("large", "there")]
     assert best(replace(need, types=("shared",))) == [("shared", "here")]
@@ -60,15 +60,15 @@ def test_what_fits_is_ordered_by_price_and_place() -> None:
 
 
 def test_the_disk_must_be_large_enough() -> None:
-    """That of the image, or the requested one."""
+    """It holds the image, and is at least as large as requested."""
     need = Requirements("small", 4, 16 * GB, disk=100 * GB)
     assert best(need) == [("large", "there")]
-    with pytest.raises(UsageError, match="has a disk of"):
+    with pytest.raises(UsageError, match=r"needs a disk of 400 GB; .* has"):
         best(replace(need, disk=400 * GB))
 
 
-def test_what_cannot_be_had_is_named() -> None:
-    """An unknown type, one that is sold out, one of another architecture, a spot."""
+def test_each_reason_for_no_offer_has_its_error() -> None:
+    """The type is unknown, sold out or of another architecture, or spot is required."""
     need = Requirements("small", 4, 16 * GB)
     with pytest.raises(UsageError, match="no machine type owm") as caught:
         best(replace(need, types=("owm",)))
@@ -82,6 +82,7 @@ def test_what_cannot_be_had_is_named() -> None:
         best(replace(need, image=image, types=("own",)))
     with pytest.raises(UsageError, match=r"no spot capacity.*own"):
         best(replace(need, spot=True))
-    assert best(replace(need, spot=True, fallback=True))[0] == ("own", "here")
+    with pytest.raises(UsageError, match="no spot capacity"):
+        best(replace(need, spot=True, fallback=True))
     with pytest.raises(UsageError, match="has 96 vCPU"):
         best(replace(need, cpus=96))
