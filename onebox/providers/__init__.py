@@ -117,6 +117,16 @@ _ROWS = (
         library="digitalocean",
         credentials=(".config/doctl/config.yaml",),
     ),
+    ProviderRow(
+        name="hetzner",
+        title="Hetzner Cloud",
+        provider="hetzner.provider:Hetzner",
+        settings="hetzner.settings:HetznerSettings",
+        machine_type=r"c(?:x|ax|cx|px)[0-9]+",
+        example='"ccx63"',
+        library="hcloud",
+        credentials=(".config/hcloud/cli.toml",),
+    ),
 )
 PROVIDERS = {row.name: row for row in _ROWS}
 # These providers rent machines. Only their rows have a pattern for machine types.
