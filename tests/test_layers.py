@@ -23,7 +23,7 @@ READS_ENVIRONMENT = {
     "agent/host_key.py",  # the address that its client has come to
     "agent/jobs/job_ops.py",  # the box's own, which a job inherits in part
     "agent/watchdog.py",  # the box's own, for the command that powers it off
-    "providers/digitalocean/provider.py",  # the tokens: its library reads no file
+    "providers/kernel/servers/provider.py",  # tokens: the SDKs read no file
     "subprocess_env.py",  # what the programs that we start inherit
     "remote/connection.py",  # XDG_RUNTIME_DIR, for a socket's path, which is short
 }
@@ -117,11 +117,10 @@ class TestOneImporterEach:
     @pytest.mark.parametrize(
         ("library", "place"),
         [
-            ("boto3", "providers/aws/"),
+            *((row.library, f"providers/{name}/") for name, row in PROVIDERS.items()),
             ("botocore", "providers/aws/"),
             ("google", "providers/gcp/"),
-            ("digitalocean", "providers/digitalocean/"),
-            ("requests", "providers/digitalocean/"),
+            ("requests", "providers/kernel/"),
         ],
     )
     def test_only_its_provider_imports_a_clouds_library(
@@ -141,7 +140,9 @@ class TestOneImporterEach:
             found.partition(".")[0] for path in FILES for found in imports(path)
         } - {*sys.stdlib_module_names, "onebox"}
         project = toml.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-        declared = {re.split("[<>=]", line)[0] for line in project["dependencies"]}
+        extras = project["optional-dependencies"]
+        lines = [*project["dependencies"], *(one for p in CLOUDS for one in extras[p])]
+        declared = {re.split("[<>=]", line)[0] for line in lines}
         # Modules that are called otherwise, and what a declared one is made of.
         brought = {
             "botocore": "boto3",
@@ -153,11 +154,11 @@ class TestOneImporterEach:
 
         assert {brought.get(module, module) for module in foreign} <= declared
 
-    def test_each_provider_has_an_extra_whose_packages_are_default_dependencies(
-        self,
-    ) -> None:
+    def test_each_provider_has_an_extra_with_the_packages_of_its_library(self) -> None:
         """
-        The extras are the providers of the table and `all`; none adds a package.
+        The extras are the providers of the table and `all`.
+
+        An extra adds a package only if that package needs a newer Python than onebox.
         """
         project = toml.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
         extras = project["optional-dependencies"]
@@ -166,7 +167,8 @@ class TestOneImporterEach:
         assert {*PROVIDERS, "all", "dev"} == set(extras)
         assert [everything] == extras["all"]
         for provider, row in PROVIDERS.items():
-            assert set(extras[provider]) <= set(project["dependencies"])
+            packages = [one for one in extras[provider] if "python_version" not in one]
+            assert set(packages) <= set(project["dependencies"])
             assert f"pip install 'onebox[{provider}]'" == row.missing_sdk
 
 

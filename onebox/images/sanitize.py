@@ -13,6 +13,7 @@ import shlex
 from pathlib import PurePosixPath
 
 from onebox.errors import BoxFailed, ConnectionLost
+from onebox.providers import PROVIDERS
 from onebox.providers.values import Box
 from onebox.remote.connection import SSHConnection
 from onebox.remote.ssh_script import ScriptFailed, run_script
@@ -67,7 +68,8 @@ def describe(*, system: bool) -> str:
 def find_secrets(ssh: SSHConnection, *, system: bool) -> list[str]:
     """Return the paths of files that look like secrets and would be in an image."""
     own, work = "" if system else "yes", shlex.quote(ssh.box.work)
-    script = _FIND_SECRETS.format(own=own, work=work)
+    clouds = " ".join(path for row in PROVIDERS.values() for path in row.credentials)
+    script = _FIND_SECRETS.format(own=own, work=work, clouds=clouds)
     if system:
         script = _as_root(ssh.box, script)
     return sorted(set(_run(ssh, script).splitlines()))
@@ -186,11 +188,10 @@ homes=$HOME
 [ -n "{own}" ] || homes="/root /home/*"
 for home in $homes; do
 cd "$home" 2>/dev/null || continue
-for it in .aws/credentials .azure/accessTokens.json .azure/msal_token_cache.json \\
-.config/gcloud/credentials.db .config/gcloud/application_default_credentials.json \\
-.config/doctl/config.yaml .config/gh/hosts.yml .config/rclone/rclone.conf \\
-.docker/config.json .git-credentials .kube/config .netrc .npmrc .pgpass .pypirc \\
-.s3cfg .boto .my.cnf .kaggle/kaggle.json .cache/huggingface/token \\
+for it in {clouds} .azure/accessTokens.json .azure/msal_token_cache.json \\
+.config/gh/hosts.yml .config/rclone/rclone.conf .docker/config.json .git-credentials \\
+.kube/config .netrc .npmrc .pgpass .pypirc .s3cfg .boto .my.cnf \\
+.kaggle/kaggle.json .cache/huggingface/token \\
 .huggingface/token .terraform.d/credentials.tfrc.json .config/pip/pip.conf \\
 .ssh/id_* .env */.env */*/.env */*/*/.env; do
 case "{own}$it" in

@@ -44,10 +44,13 @@ class ProviderRow(NamedTuple):
         example: An example of its machine types, as [size.NAME] in onebox.toml lists
             them.
 
-        missing_sdk: The command that installs its SDK, for the error without the SDK.
+        library: The module of its SDK. The extra with the provider's name installs it.
 
         image_id: A regular expression for the ids of images that onebox did not
             create, "" if the provider's images have no ids of a form of their own.
+
+        credentials: The files in which the cloud's own tools keep credentials, relative
+            to a home folder. They are neither pushed to a box nor saved in an image.
     """
 
     name: str
@@ -56,8 +59,14 @@ class ProviderRow(NamedTuple):
     settings: str
     machine_type: str
     example: str
-    missing_sdk: str
+    library: str
     image_id: str = ""
+    credentials: tuple[str, ...] = ()
+
+    @property
+    def missing_sdk(self) -> str:
+        """Return the command that installs its SDK."""
+        return f"pip install 'onebox[{self.name}]'"
 
     def settings_class(self) -> type[Table]:
         """Import and return the class for the provider's table in onebox.toml."""
@@ -81,7 +90,7 @@ _ROWS = (
         settings="local.settings:LocalSettings",
         machine_type="",
         example="",
-        missing_sdk="pip install 'onebox[local]'",
+        library="asyncssh",
     ),
     ProviderRow(
         name="aws",
@@ -91,8 +100,9 @@ _ROWS = (
         machine_type=r"[a-z][a-z0-9-]*\.(?:metal|[a-z0-9]*"
         r"(?:large|medium|small|micro|nano))(?:-[a-z0-9]+)*",
         example='["m7i.16xlarge", "m7a.16xlarge"]',
-        missing_sdk="pip install 'onebox[aws]'",
         image_id=r"ami-[0-9a-f]+",
+        library="boto3",
+        credentials=(".aws/credentials",),
     ),
     ProviderRow(
         name="gcp",
@@ -101,8 +111,12 @@ _ROWS = (
         settings="gcp.settings:GCPSettings",
         machine_type=r"(?:[a-z]+[0-9]+[a-z]*|custom)-[a-z0-9]+(?:-[a-z0-9]+)*",
         example='"n2d-standard-64"',
-        missing_sdk="pip install 'onebox[gcp]'",
         image_id=r"projects/[a-z0-9:.-]+/global/images/.+",
+        library="google.cloud.compute_v1",
+        credentials=(
+            ".config/gcloud/credentials.db",
+            ".config/gcloud/application_default_credentials.json",
+        ),
     ),
     ProviderRow(
         name="digitalocean",
@@ -111,7 +125,18 @@ _ROWS = (
         settings="digitalocean.settings:DigitalOceanSettings",
         machine_type=r"[a-z][a-z0-9_]*-(?=[a-z-]*[0-9])[a-z0-9-]+",
         example='"m-32vcpu-256gb"',
-        missing_sdk="pip install 'onebox[digitalocean]'",
+        library="digitalocean",
+        credentials=(".config/doctl/config.yaml",),
+    ),
+    ProviderRow(
+        name="hetzner",
+        title="Hetzner Cloud",
+        provider="hetzner.provider:Hetzner",
+        settings="hetzner.settings:HetznerSettings",
+        machine_type=r"c(?:x|ax|cx|px)[0-9]+",
+        example='"ccx63"',
+        library="hcloud",
+        credentials=(".config/hcloud/cli.toml",),
     ),
 )
 PROVIDERS = {row.name: row for row in _ROWS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import InputError
+from onebox.providers import PROVIDERS
 from onebox.transfer import git
 from onebox.transfer.gitignore import tracked_without_git
 
@@ -27,9 +29,14 @@ ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 # Files and folders in which programs keep keys, tokens and passwords. They match in
 # every folder, not only in a home folder.
 _CREDENTIAL_PATHS = (
-    *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".oci", ".password-store"),
-    *(".kaggle", ".config/gcloud", ".config/doctl", ".config/gh", ".config/onebox"),
-    *(".config/op", ".config/rclone", ".local/share/keyrings"),
+    *(
+        posixpath.dirname(path)
+        for row in PROVIDERS.values()
+        for path in row.credentials
+    ),
+    *(".ssh", ".azure", ".gnupg", ".kube", ".oci", ".password-store"),
+    *(".kaggle", ".config/gh", ".config/onebox", ".config/op", ".config/rclone"),
+    ".local/share/keyrings",
     *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".pypirc"),
     *(".s3cfg", ".boto", ".databrickscfg", ".dockercfg", ".docker/config.json"),
     *(".vault-token", ".terraform.d/credentials.tfrc.json", "credentials.tfrc.json"),

@@ -13,6 +13,7 @@ from tests.fakes.machines import Machine, Machines
 from tests.fakes.machines.boxes import UP, BoxMaker, until
 from tests.fakes.machines.boxes import machines as machines
 from tests.fakes.machines.boxes import maker as maker
+from tests.fakes.machines.metadata import EC2
 from tests.fakes.machines.network import Network, Relay, random_address
 
 USER_DATA = b"#cloud-config\nbootcmd: [echo ran >/root/ran]\n"
@@ -24,7 +25,7 @@ def boot(machines: Machines, **options: object) -> Machine:
         "plain",
         address=random_address(),
         user_data=USER_DATA,
-        kind="ec2",
+        kind=EC2,
         instance_id="i-1",
         **options,  # type: ignore[arg-type] # by name
     )

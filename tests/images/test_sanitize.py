@@ -14,6 +14,7 @@ from onebox.providers.kernel import user_data
 from onebox.remote import keys
 from onebox.remote.connection import SSHConnection
 from tests.fakes.machines.boxes import BoxMaker, MachineBox, machines, maker, until
+from tests.fakes.machines.metadata import EC2
 
 __all__ = ["machines", "maker"]
 
@@ -49,7 +50,7 @@ def boot_copy(maker: BoxMaker, made: MachineBox, name: str) -> MachineBox:
         made.request, box=name, host_key=keys.new_host_key(maker.folder)
     )
     instance = f"i-{random.randrange(10**9)}"
-    return maker.boot(request, "ec2", instance, disk=made.machine.disk.copy())
+    return maker.boot(request, EC2, instance, disk=made.machine.disk.copy())
 
 
 def test_live_box_keeps_its_data_and_its_image_has_none(maker: BoxMaker) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onebox.errors import ConfigError, InputError
+from onebox.providers import PROVIDERS
 from onebox.providers.local.settings import LocalSettings
 from onebox.settings import check_files, load
 from onebox.settings.schema import Settings, keys
@@ -115,11 +116,11 @@ FILE_MISTAKES = [
     # Impossible values.
     (
         'provider = "azure"',
-        '1: provider: "azure" is not one of local, aws, gcp, digitalocean',
+        f'1: provider: "azure" is not one of {", ".join(PROVIDERS)}',
     ),
     (
         'provider = "digitalocaen"',
-        '1: provider: "digitalocaen" is not one of local, aws, gcp, digitalocean, '
+        f'1: provider: "digitalocaen" is not one of {", ".join(PROVIDERS)}, '
         "did you mean digitalocean?",
     ),
     (

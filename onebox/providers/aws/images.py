@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.aws import base_images, errors, instances, metadata
@@ -26,8 +27,7 @@ class AMIs(ImageStore[Answer]):
 
     def of_owner(self, owner: str) -> list[Image]:
         """Return an owner's images that a box can start from, newest first."""
-        found = self._described(metadata.owner_filters(owner))
-        ready = list(filter(self.is_ready, found))
+        ready = list(filter(self.is_ready, self.search("owner", owner)))
         stored = self._stored_bytes(ready)
         return newest_first(self._image(one, stored) for one in ready)
 
@@ -35,12 +35,14 @@ class AMIs(ImageStore[Answer]):
         """Return the `Base` of a saved image. Raises Gone if the image is not ready."""
         return base_images.of_image(self.usable(image, self.ec2.region), image.id)
 
-    def find(self, image_id: str) -> Sequence[Answer]:
-        """Return the AMIs with this image id."""
-        by_name = metadata.filters({"name": [image_id]})
+    def search(self, key: Literal["owner", "image"], value: str) -> Sequence[Answer]:
+        """Return the AMIs of this owner, or with this image id."""
+        if key == "owner":
+            return self._described(metadata.owner_filters(value))
+        by_name = metadata.filters({"name": [value]})
         # The AMI of an adopted image has the name that Packer gave it, so only its tags
         # contain the image id.
-        by_tag = metadata.filters({f"tag:{metadata.IMAGE}": [image_id]})
+        by_tag = metadata.filters({f"tag:{metadata.IMAGE}": [value]})
         return self._described(by_name) or self._described(by_tag)
 
     def check_owner(self, resource: Answer, image: Image) -> None:

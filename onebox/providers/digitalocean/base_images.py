@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from onebox.errors import Gone, ProviderError, UsageError
 from onebox.providers.digitalocean.client import Cloud
 
@@ -51,13 +49,3 @@ def exactly(cloud: Cloud, name: str) -> str:
             f"DigitalOcean has no image {found} any more", next="another [image] base"
         ) from error
     return f"{found} {image['id']}"
-
-
-def packer_source(base: str) -> dict[str, Any]:
-    """
-    Return the variable of a Packer template for a base image that `exactly` returned.
-
-    >>> packer_source("ubuntu-24-04-x64 12345"), packer_source("12345")
-    ({'source_image': 'ubuntu-24-04-x64'}, {'source_image': '12345'})
-    """
-    return {"source_image": base.partition(" ")[0]}

@@ -9,8 +9,7 @@ from onebox import formatting
 from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.client import Cloud
-from onebox.providers.digitalocean.instances import read_offer
-from onebox.providers.digitalocean.machine_types import Catalogue
+from onebox.providers.digitalocean.machine_types import Catalogue, read_offer
 from onebox.providers.digitalocean.policy import SCOPES
 from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel import doctor
@@ -34,14 +33,13 @@ def checks(
     catalogue: Catalogue,
     settings: DigitalOceanSettings,
     access: SSHAccess,
-    destroy_token: Callable[[], str],
+    deadline: Callable[[], Check],
 ) -> list[Check]:
     """
     Run all checks, and return one line for each.
 
     Args:
-        destroy_token: Returns the token by which boxes delete themselves, see
-            `deadline.destroy_token`.
+        deadline: Returns the line about what ends a box at its deadline.
     """
     return doctor.run(
         [("token", partial(_token, cloud))],
@@ -50,7 +48,7 @@ def checks(
             ("droplets", partial(_limit, cloud)),
             ("region", partial(_region, cloud, settings)),
             ("sizes", partial(_sizes, catalogue, settings)),
-            ("deadline", partial(_deadline, settings, destroy_token)),
+            ("deadline", deadline),
             ("ssh", partial(doctor.ssh_line, access)),
         ],
     )
@@ -170,13 +168,3 @@ def _sizes(catalogue: Catalogue, settings: DigitalOceanSettings) -> Check:
         f"{len(here)}, up to {best.type} ({best.cpus} vCPU, "
         f"{formatting.byte_count(best.memory)}, {formatting.rate(best.machine_price)})",
     )
-
-
-def _deadline(
-    settings: DigitalOceanSettings, destroy_token: Callable[[], str]
-) -> Check:
-    if destroy_token():
-        detail = f"boxes delete themselves, with {settings.destroy_token}"
-        return Check("deadline", True, detail)
-    detail = "a box that is powered off is still billed, until inv sweep"
-    return Check("deadline", None, detail, "inv sweep --print-cron")

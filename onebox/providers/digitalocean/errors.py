@@ -9,11 +9,10 @@ from onebox.errors import (
     OneboxError,
     ProviderError,
     QuotaExceeded,
-    Unclear,
     Unsuitable,
     UsageError,
 )
-from onebox.providers.kernel.errors import Exists, Refusal, Rule, explain
+from onebox.providers.kernel.errors import Exists, Pending, Refusal, Rule, explain
 
 TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105, the name of the variable
 
@@ -35,23 +34,11 @@ _KINDS = {
 _VERBS = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
-class Failed(Unclear):
-    """
-    The API answered with a failure of its own: the call takes no effect later.
-
-    It may have taken effect already.
-    """
-
-
 class UnknownKey(ProviderError):
     """The call names an ssh key that is not in the account."""
 
 
-class Pending(ProviderError):
-    """The droplet or the image is busy with an earlier action."""
-
-
-class Already(ProviderError):
+class Already(Pending):
     """The droplet is in the requested state already."""
 
 
@@ -102,29 +89,20 @@ _RULES = (
 )
 
 
-def refusal(
-    method: str, path: str, status: int, code: str, message: str
-) -> OneboxError:
-    """
-    Return the error of onebox for an error response of the API.
-
-    Args:
-        code: The API's own code, such as "unprocessable_entity".
-
-        message: The API's own sentence.
-    """
-    message, code = message or "no message", code or str(status)
-    if status == 404:
+def explain_refusal(refusal: Refusal) -> OneboxError:
+    """Return the error of onebox for an error response of the API."""
+    method, _, path = refusal.call.partition(" ")
+    if refusal.status == 404:
         kind, _, name = path.partition("/")
         return Gone(f"{kind} {name.rpartition('/')[2] or kind} does not exist")
-    if status == 403:
+    if refusal.status == 403:
         return NotAllowed(
             f"the token lacks the scope {scope(method, path)}; "
-            f"DigitalOcean: {message} ({code})",
+            f"DigitalOcean: {refusal.message} ({refusal.code})",
             next="create a token with that scope (inv doctor lists them all), and set "
             f"{TOKEN}",
         )
-    return explain(_RULES, Refusal(path, message, code, status, details=message))
+    return explain(_RULES, refusal)
 
 
 def scope(method: str, path: str) -> str:

@@ -8,19 +8,19 @@ can be found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from onebox.errors import Gone, NotAllowed, Unclear, UsageError
-from onebox.providers.digitalocean import metadata, tag_api
+from onebox.errors import Gone, ProviderError, Unclear, UsageError
+from onebox.providers.digitalocean import metadata, prices, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.errors import Pending
-from onebox.providers.digitalocean.instances import Droplets
-from onebox.providers.digitalocean.power import wait_for
 from onebox.providers.kernel.clock import epoch_seconds
-from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
-from onebox.providers.kernel.metadata import check_owner, identity
+from onebox.providers.kernel.errors import Pending
+from onebox.providers.kernel.images import ImageStore, check_stopped
+from onebox.providers.kernel.servers import instances
+from onebox.providers.kernel.servers.api import Resource, ServerAPI
 from onebox.providers.values import Box, Image
 
 GIGABYTE = 1 << 30
@@ -31,26 +31,14 @@ class Snapshots(ImageStore[Answer]):
     """The snapshots of the account, as images."""
 
     cloud: Cloud
-    droplets: Droplets
+    api: ServerAPI
 
-    def of_owner(self, owner: str) -> list[Image]:
-        """Return this owner's images, newest first."""
-        images = map(self.read, _private(self.cloud))
-        return newest_first(
-            image for image in images if image is not None and image.tags.owner == owner
-        )
-
-    def find(self, image_id: str) -> Sequence[Answer]:
-        """Return the snapshots that are tagged as the image of this id."""
+    def search(self, key: Literal["owner", "image"], value: str) -> Sequence[Answer]:
+        """Return the snapshots that are tagged as images of this owner or this id."""
         found = [(one, self.read(one)) for one in _private(self.cloud)]
-        return [one for one, image in found if image and image.id == image_id]
-
-    def check_owner(self, resource: Answer, image: Image) -> None:
-        """Raise NotAllowed unless the snapshot's tag names this image and owner."""
-        present = self.read(resource)
-        if present is None or present.id != image.id:
-            raise NotAllowed(f"snapshot {resource['id']} is not image {image.id}")
-        check_owner(f"image {image.id}", identity(present.tags), identity(image.tags))
+        if key == "owner":
+            return [one for one, image in found if image and image.tags.owner == value]
+        return [one for one, image in found if image and image.id == value]
 
     def read(self, resource: Answer) -> Image | None:
         """Return a snapshot as an image, None if it does not belong to onebox."""
@@ -75,15 +63,15 @@ class Snapshots(ImageStore[Answer]):
         Raises:
             Unclear: The snapshot may still be created. Deleting the box deletes it too.
         """
-        droplet = self.droplets.owned(box)
-        check_stopped(box, droplet["status"] == "off")
+        droplet = instances.owned(self.api, box)
+        check_stopped(box, droplet.state == "stopped")
         # This call comes before the snapshot, because it raises an error if the tag
         # would be too long.
         metadata.of_image(image)
         parts = (image.tags.owner, box.id, image.id)
         name = ".".join(["onebox", *map(metadata.escape, parts)])
         if not self._named(name):
-            self._snapshot(int(droplet["id"]), name)
+            self._snapshot(droplet.id, name)
         snapshots = self._named(name)
         for duplicate in snapshots[1:]:
             self.remove(duplicate)
@@ -101,7 +89,8 @@ class Snapshots(ImageStore[Answer]):
 
     def remove(self, resource: Answer) -> None:
         """Delete a snapshot; a snapshot that is gone is no error."""
-        _remove(self.cloud, resource)
+        with suppress(Gone):
+            self.cloud.delete(f"images/{resource['id']}")
 
     def delete(self, image: Image) -> None:
         """Delete an image, wait until it is gone, and delete its tag."""
@@ -110,7 +99,7 @@ class Snapshots(ImageStore[Answer]):
         if not tags:
             return
         gone = self.cloud.timeouts.deletion
-        wait_for(self.cloud, "", lambda: not self.find(image.id), gone)
+        wait_for(self.cloud, "", lambda: not self.search("image", image.id), gone)
         tag_api.delete_unused(self.cloud, tags)
 
     def artifact(self, name: str) -> Answer:
@@ -168,7 +157,7 @@ class Snapshots(ImageStore[Answer]):
         found = [one for one in _private(self.cloud) if one.get("name") == name]
         return sorted(found, key=lambda one: int(one["id"]))
 
-    def _snapshot(self, number: int, name: str) -> None:
+    def _snapshot(self, number: str, name: str) -> None:
         """Create a snapshot of a droplet, once it is not busy, and wait."""
         cloud, path = self.cloud, f"droplets/{number}/actions"
 
@@ -186,11 +175,8 @@ class Snapshots(ImageStore[Answer]):
                 return self._begun(path, error)
             return action
 
-        action = cloud.poller.until_free(
-            begin,
-            cloud.timeouts.attempts * cloud.timeouts.poll_interval,
-            lambda error: isinstance(error, Pending),
-        )
+        seconds = cloud.timeouts.attempts * cloud.timeouts.poll_interval
+        action = self.api.when_free(begin, seconds)
         wait_for(cloud, f"{path}/{action['id']}", is_listed, cloud.timeouts.image)
 
     def _begun(self, path: str, error: Exception) -> Answer:
@@ -212,28 +198,48 @@ class Snapshots(ImageStore[Answer]):
         return action
 
 
-def half_made(cloud: Cloud, box: str) -> list[Answer]:
-    """Return the snapshots of a box that have no image tag."""
-    ending = f".{metadata.escape(box)}."
-    return [
-        one
-        for one in _private(cloud)
-        if str(one.get("name", "")).startswith("onebox.")
-        and ending in str(one["name"])
-        and metadata.read_image(one.get("tags") or []) is None
-    ]
+def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) -> None:
+    """
+    Wait until an action is completed and *done* returns true.
+
+    Args:
+        path: The API path of the action, "" if it is unknown and only *done* counts.
+
+    Raises:
+        ProviderError: The action failed.
+
+        Unclear: The action takes longer than *seconds*.
+    """
+    status = "" if path else "completed"
+
+    def is_done() -> bool:
+        nonlocal status
+        if status != "completed":
+            try:
+                status = str(cloud.get(path)["action"]["status"])
+            except Gone:
+                status = "completed"
+        if status == "errored":
+            raise ProviderError(f"DigitalOcean gave up on {path}", next="again, later")
+        return status == "completed" and done()
+
+    cloud.poller.require(is_done, seconds, path or "an action")
 
 
-def remove_half_made(cloud: Cloud, box: str) -> None:
-    """Delete the snapshots of a box that have no image tag, which a crash has left."""
-    for snapshot in half_made(cloud, box):
-        _remove(cloud, snapshot)
+def half_made(cloud: Cloud) -> list[Resource]:
+    """Return the snapshots without an image tag, which a crash has left."""
+    found = []
+    for one in _private(cloud):
+        parts = str(one.get("name", "")).split(".")
+        if parts[0] != "onebox" or len(parts) != 4:
+            continue
+        if metadata.read_image(one.get("tags") or []) is None:
+            owner, box = map(metadata.unescape, parts[1:3])
+            pairs = {"owner": owner, "box": box}
+            price = prices.snapshot(one)
+            found.append(Resource("snapshot", str(one["id"]), pairs, price))
+    return found
 
 
 def _private(cloud: Cloud) -> list[Answer]:
     return cloud.all("images", "images", private="true")
-
-
-def _remove(cloud: Cloud, snapshot: Answer) -> None:
-    with suppress(Gone):
-        cloud.delete(f"images/{snapshot['id']}")

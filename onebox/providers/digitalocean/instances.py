@@ -1,19 +1,19 @@
-"""Find droplets by their tags, and read them as boxes."""
+"""Find droplets by their tags, and read them as servers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from onebox.errors import Gone
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.settings import DigitalOceanSettings
+from onebox.providers.digitalocean.machine_types import read_offer
 from onebox.providers.kernel.clock import epoch_seconds
-from onebox.providers.kernel.metadata import check_owner, identity
-from onebox.providers.values import Box, BoxState, Offer, Tags
-
-MEGABYTE = 1 << 20
+from onebox.providers.kernel.metadata import identity
+from onebox.providers.kernel.servers.api import Server
+from onebox.providers.values import BoxState
 
 _STATES: dict[str, BoxState] = {
     "new": "starting",
@@ -79,21 +79,6 @@ class Droplets:
             return None
         return found
 
-    def owned(self, box: Box) -> Answer:
-        """
-        Return the droplet of a box.
-
-        Raises:
-            Gone: The droplet does not exist any more.
-
-            NotAllowed: A droplet with this box id carries the tags of another box.
-        """
-        found = self.of_box(box.id)
-        if not found:
-            raise Gone(f"box {box.id} does not exist any more", next="inv status")
-        check_all(found, box.id, box.tags)
-        return found[0]
-
     def has_seen(self, box: str) -> bool:
         """Return whether this process has seen a droplet of the box."""
         return bool(self._seen[box])
@@ -103,69 +88,30 @@ class Droplets:
         self._seen[box].add(int(droplet["id"]))
 
 
-def read_box(
-    droplet: Answer,
-    settings: DigitalOceanSettings,
-    notes: tuple[str, ...],
-    now: float,
-) -> Box | None:
-    """Return a droplet as a box, None if it does not belong to onebox."""
-    stored = metadata.read(droplet.get("tags") or [])
-    if stored is None:
-        return None
-    state = _STATES.get(str(droplet.get("status")), "starting")
-    host = _address(droplet, "private" if settings.private else "public")
-    if state == "running" and not host:
-        state = "starting"
-    ended = now >= stored.tags.expires
-    price = stored.offer.machine_price
-    if state == "stopped":
-        cost = "in full" if price is None else f"in full, ${price:.2f}/h"
-        notes = (f"a droplet that is powered off is billed {cost}", *notes)
-    offer = read_offer(
-        droplet.get("size") or {}, droplet, str(droplet["region"]["slug"])
-    )
-    return stored.to_box(
-        state=state,
-        offer=metadata.with_stored_price(stored, offer),
+def read_server(droplet: Answer, *, private: bool) -> Server:
+    """
+    Return a droplet as a server.
+
+    Args:
+        private: Whether ssh uses the private address.
+    """
+    stored, pairs = metadata.read(droplet.get("tags") or []), {}
+    place = str((droplet.get("region") or {}).get("slug"))
+    offer = read_offer(droplet.get("size") or {}, droplet, place)
+    if stored is not None:
+        pairs = identity(stored.tags, stored.box)
+        stored = replace(stored, offer=metadata.with_stored_price(stored, offer))
+    return Server(
+        kind="droplet",
+        id=str(droplet["id"]),
+        pairs=pairs,
+        hourly=offer.machine_price,
         created=epoch_seconds(droplet.get("created_at")),
-        host=host,
-        why=("deadline" if ended else "poweroff") if state == "stopped" else "",
-        notes=notes,
-        jump=settings.jump,
+        raw=droplet,
+        stored=stored,
+        state=_STATES.get(str(droplet.get("status")), "starting"),
+        host=_address(droplet, "private" if private else "public"),
     )
-
-
-def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
-    """
-    Return a size of the API as an offer in the region *place*, at its current price.
-
-    If *droplet* is given, its size, CPUs and memory replace those in *size*.
-    """
-    of = {**size, **(droplet or {})}
-    hourly = size.get("price_hourly")
-    price = float(hourly) if isinstance(hourly, (int, float)) and hourly > 0 else None
-    slug = str(of.get("size_slug") or size.get("slug"))
-    return Offer(
-        name=slug,
-        type=slug,
-        cpus=int(of.get("vcpus") or 0),
-        memory=int(of.get("memory") or 0) * MEGABYTE,
-        machine_price=price,
-        machine_on_demand=price,
-        place=place,
-        arch="x86_64",
-    )
-
-
-def check_all(droplets: Iterable[Answer], box: str, tags: Tags) -> None:
-    """
-    Raise NotAllowed unless the tags of each droplet are those of this box and owner.
-    """
-    for droplet in droplets:
-        stored = metadata.read(droplet.get("tags") or [])
-        found = None if stored is None else identity(stored.tags, stored.box)
-        check_owner(f"droplet {droplet['id']}", found, identity(tags, box))
 
 
 def _has(droplet: Answer, tag: str) -> bool:

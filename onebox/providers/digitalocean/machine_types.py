@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
-from onebox.errors import NoCapacity, UsageError
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.instances import read_offer
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
 
-GIGABYTE = 1 << 30
-# An offer that costs more than this many times the cheapest fitting one is left out,
-# unless the user has named its type.
-DEAREST = 2.0
-MOST = 12
+MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
 
 
 class Catalogue:
@@ -45,100 +38,50 @@ class Catalogue:
                 return int(one.get("disk") or 0)
         return None
 
-
-def offers(
-    catalogue: Catalogue,
-    requirements: Requirements,
-    regions: Sequence[str],
-    least_disk: int,
-) -> list[Offer]:
-    """
-    Return at most MOST offers for a size, sorted by price and then by region.
-
-    Args:
-        least_disk: The smallest disk in GB that the image fits on.
-
-    Raises:
-        UsageError: No size fits; the message names the nearest.
-
-        NoCapacity: The types that the user has named are sold out in every region.
-    """
-    if requirements.types:
-        found = _named(catalogue, requirements, regions)
-    else:
-        found = _fitting(catalogue, requirements, regions)
-    large = [
-        offer for offer in found if (catalogue.disk(offer.type) or 0) >= least_disk
-    ]
-    if not large:
-        raise UsageError(
-            f"the image needs a disk of {least_disk} GB; {ranking.show(found[0])} has "
-            f"{catalogue.disk(found[0].type)} GB",
-            next="a larger --vm",
+    def offers(
+        self, requirements: Requirements, regions: Sequence[str]
+    ) -> Sequence[Offer]:
+        """Return the offers for a size, sorted by price and then by region."""
+        sizes = {str(one["slug"]): one for one in self.all()}
+        return ranking.of_fixed_sizes(
+            "DigitalOcean",
+            requirements,
+            regions,
+            {slug: _in_regions(size) for slug, size in sizes.items()},
+            is_dedicated=lambda slug: _is_dedicated(sizes[slug]),
+            disk=lambda slug: int(sizes[slug].get("disk") or 0) * GIGABYTE,
         )
-    return [replace(offer, name=requirements.name) for offer in large][:MOST]
 
 
-def no_spot(
-    catalogue: Catalogue, requirements: Requirements, regions: Sequence[str]
-) -> UsageError:
-    """Return the error for a size with spot, which names the best on-demand offer."""
-    on_demand = replace(requirements, spot=False)
-    best = offers(catalogue, on_demand, regions, 0)[0]
-    return UsageError(
-        f"DigitalOcean has no spot capacity; on demand there is {ranking.show(best)}",
-        next="--no-spot, or another --provider",
+def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
+    """
+    Return a size of the API as an offer in the region *place*, at its current price.
+
+    If *droplet* is given, its size, CPUs and memory replace those in *size*.
+    """
+    of = {**size, **(droplet or {})}
+    hourly = size.get("price_hourly")
+    price = float(hourly) if isinstance(hourly, (int, float)) and hourly > 0 else None
+    slug = str(of.get("size_slug") or size.get("slug"))
+    return Offer(
+        name=slug,
+        type=slug,
+        cpus=int(of.get("vcpus") or 0),
+        memory=int(of.get("memory") or 0) * MEGABYTE,
+        machine_price=price,
+        machine_on_demand=price,
+        place=place,
+        arch="x86_64",
     )
 
 
-def _named(
-    catalogue: Catalogue, requirements: Requirements, regions: Sequence[str]
-) -> list[Offer]:
-    known = {str(one["slug"]): one for one in catalogue.all()}
-    for slug in requirements.types:
-        if slug not in known:
-            raise ranking.no_such_type("DigitalOcean", slug, known)
-    sizes = [known[slug] for slug in requirements.types]
-    found = _available(sizes, regions)
-    if found:
-        return ranking.ranked(found, requirements)
-    elsewhere = sorted({at for one in sizes for at in one["regions"]})
-    what = " and ".join(requirements.types)
-    if not elsewhere:
-        raise NoCapacity(f"{what} is in no region at the moment", next="another --vm")
-    if not any(one.get("available") for one in sizes):
-        raise NoCapacity(f"{what} is sold out", next="another --vm")
-    raise UsageError(
-        f"{what} is not in {' or '.join(regions)}; it is in {', '.join(elsewhere)}",
-        next="[digitalocean] region or regions, or another --vm",
-    )
+def _in_regions(size: Answer) -> list[Offer]:
+    """Return the offers of a size in all regions where it is available now."""
+    regions = size.get("regions") or [] if size.get("available") else []
+    return [read_offer(size, None, str(region)) for region in regions]
 
 
-def _fitting(
-    catalogue: Catalogue, requirements: Requirements, regions: Sequence[str]
-) -> list[Offer]:
-    here = _available([one for one in catalogue.all() if _dedicated(one)], regions)
-    fitting = [offer for offer in here if ranking.fits(offer, requirements)]
-    if not fitting:
-        raise ranking.no_fit(
-            f"{' or '.join(regions)} (DigitalOcean)", requirements, here
-        )
-    found = ranking.ranked(fitting, requirements)
-    cheapest, _ = found[0].cost_order
-    return [offer for offer in found if offer.cost_order[0] <= DEAREST * cheapest]
-
-
-def _available(sizes: Iterable[Answer], regions: Sequence[str]) -> list[Offer]:
-    """Return an offer for each size and region where the size is available now."""
-    return [
-        read_offer(one, None, region)
-        for one in sizes
-        for region in regions
-        if one.get("available") and region in one["regions"]
-    ]
-
-
-def _dedicated(size: Answer) -> bool:
+def _is_dedicated(size: Answer) -> bool:
     """Return whether a size has dedicated CPUs and no GPU."""
     slug = str(size["slug"])
     own = "-" in slug and not slug.startswith(("s-", "gpu-"))

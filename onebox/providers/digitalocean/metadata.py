@@ -63,8 +63,8 @@ def of_box(request: Request) -> list[str]:
     return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]
 
 
-def read(words: Iterable[str]) -> BoxMetadata | None:
-    """Return the metadata in a droplet's tags, None if it does not belong to onebox."""
+def pairs_of(words: Iterable[str]) -> dict[str, str]:
+    """Return the pairs in the tags of an object."""
     pairs: dict[str, str] = {}
     for word in words:
         key, _, value = word.lower().partition(":")
@@ -80,9 +80,13 @@ def read(words: Iterable[str]) -> BoxMetadata | None:
         pairs[key] = value
     if MANAGED[len(PREFIX) :] in pairs:
         pairs["managed"] = "1"
-    if "expires" not in pairs:
-        return None
-    return BoxMetadata.from_pairs(pairs)
+    return pairs
+
+
+def read(words: Iterable[str]) -> BoxMetadata | None:
+    """Return the metadata in a droplet's tags, None if it does not belong to onebox."""
+    pairs = pairs_of(words)
+    return BoxMetadata.from_pairs(pairs) if "expires" in pairs else None
 
 
 def of_image(image: Image) -> str:

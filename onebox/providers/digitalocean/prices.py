@@ -1,7 +1,7 @@
 """
 List the prices that DigitalOcean's API does not report, in USD (as of 2026).
 
-The API reports the price of a droplet with its size, see `instances.read_offer`.
+The API reports the price of a droplet with its size, see `machine_types.read_offer`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Kind = Literal["droplet", "image"]
 def ensure(cloud: Cloud, word: str) -> None:
     """Create a tag; it is no error if the tag exists already."""
     try:
-        cloud.post("tags", {"name": word}, again=True)
+        cloud.post("tags", {"name": word})
     except (NotAllowed, Throttled, Unclear):
         raise
     except ProviderError as error:
@@ -28,7 +28,7 @@ def ensure(cloud: Cloud, word: str) -> None:
 def add(cloud: Cloud, word: str, kind: Kind, number: int | str) -> None:
     """Tag a droplet or an image; it may have the tag already."""
     ensure(cloud, word)
-    cloud.post(f"tags/{word}/resources", _resource(kind, number), again=True)
+    cloud.post(f"tags/{word}/resources", _resource(kind, number))
 
 
 def remove(cloud: Cloud, word: str, kind: Kind, number: int | str) -> None:

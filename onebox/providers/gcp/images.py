@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from onebox.errors import (
     Gone,
@@ -20,7 +20,7 @@ from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.errors import Exists
-from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
+from onebox.providers.kernel.images import ImageStore, check_stopped
 from onebox.providers.values import Box, Image
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
@@ -83,23 +83,14 @@ class ProjectImages(ImageStore[Any]):
 
     cloud: Cloud
 
-    def of_owner(self, owner: str) -> list[Image]:
-        """Return an owner's images that a box can start from, newest first."""
-        found = self.cloud.list(
-            "images", "looking for images", filter=metadata.owner_filter(owner)
-        )
-        images = [self.read(one) for one in found if self.is_ready(one)]
-        return newest_first(
-            image for image in images if image is not None and image.tags.owner == owner
-        )
-
-    def find(self, image_id: str) -> Sequence[Any]:
-        """
-        Return a list with the image of this name; it is empty if none exists.
-        """
-        doing = f"looking for image {image_id}"
+    def search(self, key: Literal["owner", "image"], value: str) -> Sequence[Any]:
+        """Return the images with the label of this owner, or the image of this name."""
+        if key == "owner":
+            owned = metadata.owner_filter(value)
+            return list(self.cloud.list("images", "looking for images", filter=owned))
+        doing = f"looking for image {value}"
         try:
-            return [self.cloud.ask("images", "get", doing, image=image_id)]
+            return [self.cloud.ask("images", "get", doing, image=value)]
         except Gone:
             return []
 

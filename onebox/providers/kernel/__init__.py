@@ -1,5 +1,5 @@
 """
-This package holds the mechanisms that all clouds share.
+This package holds the mechanisms that clouds share.
 
 * cloud_provider  the base class of their providers
 * cloud_settings  the base class of their tables in onebox.toml
@@ -15,4 +15,15 @@ This package holds the mechanisms that all clouds share.
 * ranking         the order of offers, and the message when none fits
 * images          how an image is saved, adopted and deleted
 * doctor          run the checks of `inv doctor`
+
+Clouds whose SDKs have no retries and no time limits of their own also use:
+
+* http            requests, and the meaning of their failures
+* timeouts        the time limits of requests and waits
+
+Clouds that bill a machine that is powered off also use:
+
+* billed_off      the choice of the user, and its settings
+* self_destroy    the program by which a box deletes itself
+* servers         boxes that are servers with tags: find, create, power, delete
 """

@@ -12,7 +12,7 @@ import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from onebox.errors import OneboxError, ProviderError, QuotaExceeded
+from onebox.errors import OneboxError, ProviderError, QuotaExceeded, Unclear
 
 
 class Unanswered(ProviderError):
@@ -21,6 +21,18 @@ class Unanswered(ProviderError):
 
 class Exists(ProviderError):
     """A resource of this name exists already."""
+
+
+class Pending(ProviderError):
+    """The object is busy with an earlier action, or is still in use."""
+
+
+class Failed(Unclear):
+    """
+    The API answered with a failure of its own: the call takes no effect later.
+
+    It may have taken effect already.
+    """
 
 
 class RetryAfter(Exception):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
-from onebox.errors import Gone, ProviderError, Unclear
+from onebox.errors import Gone, NotAllowed, ProviderError, Unclear
+from onebox.providers.kernel.metadata import check_owner, identity
 from onebox.providers.values import Box, Image
 
 R = TypeVar("R")
@@ -39,16 +40,12 @@ class ImageStore(abc.ABC, Generic[R]):
     """
 
     @abc.abstractmethod
-    def of_owner(self, owner: str) -> list[Image]:
-        """Return an owner's images that a box can start from, newest first."""
+    def search(self, key: Literal["owner", "image"], value: str) -> Sequence[R]:
+        """
+        Return the resources that belong to an owner, or that have an image id.
 
-    @abc.abstractmethod
-    def find(self, image_id: str) -> Sequence[R]:
-        """Return the resources that have this image id, in whatever state they are."""
-
-    @abc.abstractmethod
-    def check_owner(self, resource: R, image: Image) -> None:
-        """Raise NotAllowed unless a resource has the id and the owner of *image*."""
+        They can be in any state.
+        """
 
     @abc.abstractmethod
     def read(self, resource: R) -> Image | None:
@@ -78,6 +75,19 @@ class ImageStore(abc.ABC, Generic[R]):
     def mark(self, resource: R, image: Image) -> R:
         """Tag a resource with the id and owner of *image*; return it with its tags."""
 
+    def of_owner(self, owner: str) -> list[Image]:
+        """Return an owner's images that a box can start from, newest first."""
+        ready = filter(self.is_ready, self.search("owner", owner))
+        images = [image for image in map(self.read, ready) if image is not None]
+        return newest_first(image for image in images if image.tags.owner == owner)
+
+    def check_owner(self, resource: R, image: Image) -> None:
+        """Raise NotAllowed unless a resource has the id and the owner of *image*."""
+        present = self.read(resource)
+        if present is None or present.id != image.id:
+            raise NotAllowed(f"it is not image {image.id}: it was not touched")
+        check_owner(f"image {image.id}", identity(present.tags), identity(image.tags))
+
     def own(self, image: Image) -> list[R]:
         """
         Return the resources of an image, in whatever state they are.
@@ -85,7 +95,7 @@ class ImageStore(abc.ABC, Generic[R]):
         Raises:
             NotAllowed: One of the resources belongs to another owner.
         """
-        resources = list(self.find(image.id))
+        resources = list(self.search("image", image.id))
         for resource in resources:
             self.check_owner(resource, image)
         return resources

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from onebox import formatting
-from onebox.errors import UsageError
+from onebox.errors import NoCapacity, OneboxError, UsageError
 from onebox.providers.values import Offer, Requirements
 
 DEFAULT_ARCH = "x86_64"
 _UNAME = {"arm64": "aarch64"}
 _NEAREST = 3
+# At most this many offers of fixed sizes are tried. An offer that costs more than this
+# many times the cheapest one is left out, unless the user has named its type.
+MOST = 12
+DEAREST = 2.0
 # Two names are similar if difflib rates them at least this high (1 means equal).
 _ALIKE = 0.6
 
@@ -136,4 +141,96 @@ def wrong_arch(
     return UsageError(
         f"{', '.join(types)}: {arch}, but image {name} is for {arch_of(requirements)}",
         next="another --vm, or an image of that architecture",
+    )
+
+
+def of_fixed_sizes(
+    cloud: str,
+    requirements: Requirements,
+    regions: Sequence[str],
+    sizes: Mapping[str, Sequence[Offer]],
+    *,
+    is_dedicated: Callable[[str], bool],
+    disk: Callable[[str], int],
+) -> list[Offer]:
+    """
+    Return at most MOST offers of a cloud whose types include a disk, without spot.
+
+    Args:
+        cloud: The name of the cloud in sentences.
+
+        regions: The regions where boxes may be created, best first.
+
+        sizes: The offers of each machine type, in all regions that have it now.
+
+        is_dedicated: Returns whether a type has CPUs of its own. Any other type is
+            offered only if the user has named it.
+
+        disk: Returns the disk of a type in bytes.
+
+    Raises:
+        UsageError: No type fits; the message names the nearest.
+
+        NoCapacity: The types that the user has named are sold out in every region.
+    """
+    if requirements.spot:
+        on_demand = replace(requirements, spot=False)
+        best = of_fixed_sizes(
+            cloud, on_demand, regions, sizes, is_dedicated=is_dedicated, disk=disk
+        )[0]
+        raise UsageError(
+            f"{cloud} has no spot capacity; on demand there is {show(best)}",
+            next="--no-spot, or another --provider",
+        )
+    for name in requirements.types:
+        if name not in sizes:
+            raise no_such_type(cloud, name, sizes)
+    names = requirements.types or tuple(filter(is_dedicated, sizes))
+    all_offers = [offer for name in names for offer in sizes[name]]
+    here = [one for at in regions for one in all_offers if one.place == at]
+    if requirements.types:
+        if not here:
+            raise _not_here(names, all_offers, regions)
+        found = [one for one in here if one.arch == arch_of(requirements)]
+        if not found:
+            raise wrong_arch(names, here[0].arch, requirements)
+    else:
+        found = [offer for offer in here if fits(offer, requirements)]
+        if not found:
+            raise no_fit(f"{' or '.join(regions)} ({cloud})", requirements, here)
+    return _with_disk(found, requirements, disk)
+
+
+def _with_disk(
+    offers: Sequence[Offer], requirements: Requirements, disk: Callable[[str], int]
+) -> list[Offer]:
+    """Return those of the offers, best first, whose disk is large enough."""
+    best = ranked(offers, requirements)
+    image = requirements.image.disk if requirements.image else 0
+    least = max(image, requirements.disk or 0)
+    large = [offer for offer in best if disk(offer.type) >= least]
+    if not large:
+        who = "the image needs" if image == least else "the box needs"
+        raise UsageError(
+            f"{who} a disk of {formatting.byte_count(least)}; {show(best[0])} has "
+            f"{formatting.byte_count(disk(best[0].type))}",
+            next="a larger --vm",
+        )
+    if not requirements.types:
+        limit = DEAREST * large[0].cost_order[0]
+        large = [offer for offer in large if offer.cost_order[0] <= limit]
+    return [replace(offer, name=requirements.name) for offer in large[:MOST]]
+
+
+def _not_here(
+    names: Sequence[str], offers: Sequence[Offer], regions: Sequence[str]
+) -> OneboxError:
+    """Return the error for types that the user named and that no region offers."""
+    what = " and ".join(names)
+    elsewhere = sorted({offer.place for offer in offers})
+    if not elsewhere:
+        return NoCapacity(f"{what} is in no region at the moment", next="another --vm")
+    return UsageError(
+        f"{what} is not in {' or '.join(regions)}; it is in {', '.join(elsewhere)}",
+        next="another region in the provider's table, or another --vm",
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 import time
 from collections.abc import Callable
+
+from onebox.errors import ProviderError
 
 # A network with a shorter prefix than this (by IP version) cannot be one person's own.
 # 10.0.0.0/8 can be, and the largest public allocations are as wide.
@@ -98,3 +102,18 @@ class SSHAccess:
         if not self._address or old or refresh:
             self._address, self._looked_up = self._my_ip(), self._clock()
         return (str(ipaddress.ip_network(self._address)),)
+
+
+def md5_fingerprint(public: str) -> str:
+    """
+    Return the MD5 fingerprint by which APIs identify a public key.
+
+    >>> md5_fingerprint("ssh-ed25519 AAAA")
+    '69:3e:9a:f8:4d:3d:fc:c7:1e:64:0e:00:5b:dc:5e:2e'
+    """
+    try:
+        blob = base64.b64decode(public.split()[1], validate=True)
+    except (IndexError, ValueError):
+        raise ProviderError(f"{public[:40]!r} is not an ssh public key") from None
+    digits = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))

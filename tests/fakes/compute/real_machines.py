@@ -10,6 +10,7 @@ from typing import Any
 from tests.fakes.compute.account import Account
 from tests.fakes.compute.instances import stopped
 from tests.fakes.machines import Disk, Machine, Machines, discard
+from tests.fakes.machines.metadata import GCE
 
 # A system that has not shut down after these seconds loses its power.
 DOWN_SECONDS = 10.0
@@ -48,7 +49,7 @@ class RealMachines:
             name,
             address=address,
             user_data=user_data,
-            kind="gce",
+            kind=GCE,
             instance_id=number,
             metadata={f"instance/attributes/{key}": items[key] for key in items},
             startup_script=script,

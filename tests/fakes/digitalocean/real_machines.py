@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import random
 from contextlib import suppress
 
 from tests.fakes.digitalocean.account import Account, Droplet, Hardware
 from tests.fakes.machines import Disk, Machine, Machines, discard
+from tests.fakes.machines.metadata import Boot, Kind
+
+
+def _paths(boot: Boot) -> dict[str, bytes]:
+    """Return the paths and bodies of a droplet's metadata server."""
+    root = "/metadata/v1/"
+    whole = {
+        "droplet_id": int(boot.instance_id),
+        "hostname": boot.hostname,
+        "user_data": boot.user_data.decode(),
+        "vendor_data": "#cloud-config\nchpasswd: {expire: false}\n",
+        "public_keys": [],
+        "region": "nyc3",
+        "interfaces": {},
+        "dns": {"nameservers": []},
+    }
+    return {
+        "/metadata/v1.json": json.dumps(whole).encode(),
+        root + "id": boot.instance_id.encode(),
+        root + "hostname": boot.hostname.encode(),
+        root + "user-data": boot.user_data,
+    }
+
+
+DIGITALOCEAN = Kind(
+    datasource="DigitalOcean",
+    dmi={"sys_vendor": "DigitalOcean", "product_serial": "{id}"},
+    root="/metadata/v1/",
+    paths=_paths,
+)
 
 
 class RealMachines(Hardware):
@@ -37,12 +68,12 @@ class RealMachines(Hardware):
         image = droplet.body["image"]
         if disk is None and image in self._images:
             disk = self._images[image].copy()
-            _network_is_there(disk)
+            disk.configure_network()
         machine = self._machines.boot(
             droplet.body["name"],
             address=droplet.host,
             user_data=droplet.body["user_data"].encode(),
-            kind="digitalocean",
+            kind=DIGITALOCEAN,
             instance_id=str(droplet.id),
             metadata={"tags/": "\n".join(droplet.tags)},
             disk=disk,
@@ -76,17 +107,3 @@ class RealMachines(Hardware):
         with self._world.lock:
             if self.of.get(droplet.id) is machine:
                 droplet.status = "off"
-
-
-def _network_is_there(disk: Disk) -> None:
-    """
-    Mark the network as configured for cloud-init, as it is on the plain disk.
-
-    A sanitized image lacks the marker: its path is gone, or hidden by a device.
-    """
-    for folder in ("/var/lib/cloud", "/var/lib/cloud/data"):
-        path = disk.file(folder)
-        if path.exists() and not path.is_dir():
-            path.unlink()
-        path.mkdir(parents=True, exist_ok=True)
-    (path / "upgraded-network").write_text("")

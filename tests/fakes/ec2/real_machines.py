@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.fakes.ec2.account import Account
 from tests.fakes.machines import Disk, Machine, Machines
+from tests.fakes.machines.metadata import EC2
 
 NOTICE = "spot/instance-action"
 
@@ -65,7 +66,7 @@ class RealMachines:
             instance.id,
             address=str(instance.public_ip or instance.private_ip),
             user_data=base64.b64decode(str(instance.user_data)),
-            kind="ec2",
+            kind=EC2,
             instance_id=instance.id,
             disk=self.disks[volume],
             # The report waits for the account's lock, so it runs in its own thread.

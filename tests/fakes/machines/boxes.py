@@ -22,10 +22,9 @@ from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from tests.fakes import agent_box
 from tests.fakes.machines import Disk, Machine, Machines, missing
-from tests.fakes.machines.metadata import Kind
+from tests.fakes.machines.metadata import EC2, Kind
 from tests.fakes.machines.network import random_address
 
-NOTICES: dict[Kind, user_data.Notice] = {"ec2": "ec2", "gce": "gce", "digitalocean": ""}
 # A boot takes three seconds; on a loaded host it may take minutes.
 UP = 300.0
 
@@ -98,7 +97,7 @@ class BoxMaker:
 
     def make(
         self,
-        kind: Kind = "ec2",
+        kind: Kind = EC2,
         *,
         seconds: float = 3600,
         setup_grace: float = 2700,
@@ -125,7 +124,7 @@ class BoxMaker:
         )
         number = str(random.randrange(10**9))
         return self.boot(
-            request, kind, f"i-{number}" if kind == "ec2" else number, **options
+            request, kind, f"i-{number}" if kind is EC2 else number, **options
         )
 
     def boot(
@@ -140,7 +139,7 @@ class BoxMaker:
         startup_script: bool = False,
     ) -> MachineBox:
         """Boot a machine for a request, as a machine of cloud *kind*."""
-        notice = NOTICES[kind]
+        notice = kind.notice
         script, boot_data = "", b""
         if startup_script:
             script = user_data.startup_script(request, notice=notice, late=late)
@@ -149,7 +148,7 @@ class BoxMaker:
                 request,
                 notice=notice,
                 host_key=host_key,
-                packed=kind == "ec2",
+                packed=kind is EC2,
                 late=late,
             )
         machine = self.machines.boot(

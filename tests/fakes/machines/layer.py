@@ -88,10 +88,11 @@ case "$*" in *-c*) exit 1 ;; *-q*) ;; *) echo kvm ;; esac
 CLOUD_CFG = """\
 network: {config: disabled}
 locale: C.UTF-8
-datasource_list: [Ec2, GCE, DigitalOcean]
 # No network card exists for a link-local address.
 datasource: {DigitalOcean: {use_ip4LL: false}}
 """
+# Each machine has the data source of its own cloud in this file.
+DATASOURCE_CFG = "etc/cloud/cloud.cfg.d/90_datasource.cfg"
 # Google's Debian has no cloud-init, but Google's guest agent.
 WITHOUT_CLOUD_INIT = "etc/cloud/cloud-init.disabled"
 GUEST_AGENT = "usr/lib/google_guest_agent.py"

@@ -47,6 +47,19 @@ class Disk:
         """Return the path at which the host sees a file of the machine."""
         return self.path / "upper" / path.lstrip("/")
 
+    def configure_network(self) -> None:
+        """
+        Mark the network as configured for cloud-init, as it is on the plain disk.
+
+        A sanitized image lacks the marker: its path is gone, or hidden by a device.
+        """
+        for folder in ("/var/lib/cloud", "/var/lib/cloud/data"):
+            path = self.file(folder)
+            if path.exists() and not path.is_dir():
+                path.unlink()
+            path.mkdir(parents=True, exist_ok=True)
+        (path / "upgraded-network").write_text("")
+
     def remove(self) -> None:
         """Delete the disk."""
         shutil.rmtree(self.path, ignore_errors=True)

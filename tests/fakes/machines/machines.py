@@ -10,26 +10,10 @@ from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fakes.machines import metadata as services
-from tests.fakes.machines.layer import PLACE, WITHOUT_CLOUD_INIT
+from tests.fakes.machines.layer import DATASOURCE_CFG, PLACE, WITHOUT_CLOUD_INIT
 from tests.fakes.machines.machine import Disk, Machine
-from tests.fakes.machines.metadata import Kind, Metadata
+from tests.fakes.machines.metadata import Boot, Kind, Metadata
 from tests.fakes.machines.network import METADATA, Network
-
-# The firmware's values by which cloud-init recognizes a cloud.
-DMI = {
-    "ec2": {
-        "sys_vendor": "Amazon EC2",
-        "product_uuid": "ec2e1916-9099-7caf-fd21-012345abcdef",
-        "product_serial": "ec2e1916-9099-7caf-fd21-012345abcdef",
-    },
-    "gce": {
-        "sys_vendor": "Google",
-        "product_name": "Google Compute Engine",
-        "product_serial": "GoogleCloud-0123456789ABCDEF",
-    },
-    "digitalocean": {"sys_vendor": "DigitalOcean", "product_serial": "{id}"},
-}
 
 
 class Machines:
@@ -80,8 +64,6 @@ class Machines:
         Args:
             address: The loopback address whose port 22 is the machine's.
 
-            instance_id: DigitalOcean's are numbers.
-
             metadata: Further paths of its metadata server, with their bodies.
 
             startup_script: Google's startup script; the image then has no cloud-init.
@@ -92,22 +74,24 @@ class Machines:
         """
         folder = self.place / f"machine-{secrets.token_hex(4)}"
         (folder / "dmi/id").mkdir(parents=True)
-        for key, value in DMI[kind].items():
+        for key, value in kind.dmi.items():
             (folder / "dmi/id" / key).write_text(value.format(id=instance_id) + "\n")
         disk = disk or Disk(self.place / f"disk-{secrets.token_hex(4)}")
         if startup_script:
             mark = disk.file(WITHOUT_CLOUD_INIT)
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
+        config = disk.file(DATASOURCE_CFG)
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(f"datasource_list: [{kind.datasource}]\n")
+        boot = Boot(instance_id, name, user_data, startup_script)
         extra = dict(metadata or {})
         machine = Machine(
             folder,
             name,
             address,
             disk,
-            lambda network: _service(
-                network, kind, instance_id, name, user_data, startup_script, extra
-            ),
+            lambda network: _service(network, kind, boot, extra),
             lambda argv, out: self._spawner.submit(_spawn, argv, out).result(),
             on_off,
         )
@@ -116,24 +100,12 @@ class Machines:
 
 
 def _service(
-    network: Network,
-    kind: Kind,
-    instance_id: str,
-    name: str,
-    user_data: bytes,
-    startup_script: str,
-    extra: MutableMapping[str, str],
+    network: Network, kind: Kind, boot: Boot, extra: MutableMapping[str, str]
 ) -> Metadata:
-    if kind == "ec2":
-        known = services.ec2(instance_id, name, user_data)
-    elif kind == "gce":
-        known = services.gce(instance_id, name, user_data, startup_script)
-    else:
-        known = services.digitalocean(instance_id, name, user_data)
     listening = network.socket()
     listening.bind((METADATA, 80))
     listening.listen(64)
-    return Metadata(kind, listening, known, extra)
+    return Metadata(kind, listening, kind.paths(boot), extra)
 
 
 def _spawn(argv: list[str], out: int) -> subprocess.Popen[bytes]:

@@ -11,11 +11,51 @@ import json
 import secrets
 import socket
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
 
-Kind = Literal["ec2", "gce", "digitalocean"]
+from onebox.providers.kernel.user_data import Notice
+
+
+@dataclass(frozen=True)
+class Boot:
+    """
+    The values that a cloud passes to one machine.
+
+    Attributes:
+        startup_script: Google's startup script, "" if there is none.
+    """
+
+    instance_id: str
+    hostname: str
+    user_data: bytes
+    startup_script: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    The machines of one cloud: how cloud-init recognizes it, and its metadata server.
+
+    Attributes:
+        datasource: The name of cloud-init's data source for this cloud.
+
+        dmi: The firmware's values by which that data source recognizes the cloud.
+            "{id}" stands for the id of the machine.
+
+        root: The path of the metadata.
+
+        paths: Returns the paths of the metadata server with their bodies.
+
+        notice: The cloud's notice of a preemption, "" if it gives none.
+    """
+
+    datasource: str
+    dmi: Mapping[str, str]
+    root: str
+    paths: Callable[[Boot], dict[str, bytes]]
+    notice: Notice = ""
 
 
 class Metadata:
@@ -25,7 +65,7 @@ class Metadata:
     Attributes:
         known: The paths that never change, as the cloud has them.
 
-        extra: Further paths below the cloud's root in `ROOTS`; a test may change them.
+        extra: Further paths below the root of *kind*; a test may change them.
 
         published: The guest attributes that the machine has published (Google).
     """
@@ -56,7 +96,7 @@ class Metadata:
 
     def find(self, path: str) -> bytes | None:
         """Return the body of a path or the listing of a folder, None for others."""
-        place = ROOTS[self.kind]
+        place = self.kind.root
         texts = {place + name: text.encode() for name, text in self.extra.items()}
         texts = {**self.known, **texts}
         if path in texts:
@@ -67,68 +107,65 @@ class Metadata:
         return "\n".join(sorted(names)).encode() if names else None
 
 
-ROOTS = {
-    "ec2": "/latest/meta-data/",
-    "gce": "/computeMetadata/v1/",
-    "digitalocean": "/metadata/v1/",
-}
-
-
-def ec2(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
+def _ec2(boot: Boot) -> dict[str, bytes]:
     """Return the paths and bodies of an EC2 instance without a key pair."""
-    document = {"instanceId": instance_id, "region": "us-east-1"}
-    root = ROOTS["ec2"]
+    document = {"instanceId": boot.instance_id, "region": "us-east-1"}
+    root = "/latest/meta-data/"
     texts = {
-        root + "instance-id": instance_id,
+        root + "instance-id": boot.instance_id,
         root + "ami-id": "ami-0123456789abcdef0",
-        root + "hostname": hostname,
-        root + "local-hostname": hostname,
+        root + "hostname": boot.hostname,
+        root + "local-hostname": boot.hostname,
         root + "placement/availability-zone": "us-east-1a",
         "/latest/dynamic/instance-identity/document": json.dumps(document),
     }
     known = {path: text.encode() for path, text in texts.items()}
-    return {**known, "/latest/user-data": user_data} if user_data else known
+    if boot.user_data:
+        known["/latest/user-data"] = boot.user_data
+    return known
 
 
-def gce(
-    instance_id: str, hostname: str, user_data: bytes, startup_script: str
-) -> dict[str, bytes]:
+def _gce(boot: Boot) -> dict[str, bytes]:
     """Return the paths and bodies of a Compute Engine instance."""
-    root = ROOTS["gce"]
+    root = "/computeMetadata/v1/"
     texts = {
-        root + "instance/id": instance_id,
-        root + "instance/hostname": hostname,
+        root + "instance/id": boot.instance_id,
+        root + "instance/hostname": boot.hostname,
         root + "instance/zone": "projects/1/zones/us-central1-a",
         root + "instance/preempted": "FALSE",
         root + "project/project-id": "a-project",
         root + "instance/attributes/enable-guest-attributes": "TRUE",
     }
-    if startup_script:
-        texts[root + "instance/attributes/startup-script"] = startup_script
-    if user_data:
-        texts[root + "instance/attributes/user-data"] = user_data.decode()
+    if boot.startup_script:
+        texts[root + "instance/attributes/startup-script"] = boot.startup_script
+    if boot.user_data:
+        texts[root + "instance/attributes/user-data"] = boot.user_data.decode()
     return {path: text.encode() for path, text in texts.items()}
 
 
-def digitalocean(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
-    """Return the paths and bodies of a droplet."""
-    root = ROOTS["digitalocean"]
-    whole = {
-        "droplet_id": int(instance_id),
-        "hostname": hostname,
-        "user_data": user_data.decode(),
-        "vendor_data": "#cloud-config\nchpasswd: {expire: false}\n",
-        "public_keys": [],
-        "region": "nyc3",
-        "interfaces": {},
-        "dns": {"nameservers": []},
-    }
-    return {
-        "/metadata/v1.json": json.dumps(whole).encode(),
-        root + "id": instance_id.encode(),
-        root + "hostname": hostname.encode(),
-        root + "user-data": user_data,
-    }
+# The metadata servers of these two demand a token or a header; see `_handler`.
+EC2 = Kind(
+    datasource="Ec2",
+    dmi={
+        "sys_vendor": "Amazon EC2",
+        "product_uuid": "ec2e1916-9099-7caf-fd21-012345abcdef",
+        "product_serial": "ec2e1916-9099-7caf-fd21-012345abcdef",
+    },
+    root="/latest/meta-data/",
+    paths=_ec2,
+    notice="ec2",
+)
+GCE = Kind(
+    datasource="GCE",
+    dmi={
+        "sys_vendor": "Google",
+        "product_name": "Google Compute Engine",
+        "product_serial": "GoogleCloud-0123456789ABCDEF",
+    },
+    root="/computeMetadata/v1/",
+    paths=_gce,
+    notice="gce",
+)
 
 
 def _handler(service: Metadata) -> type[BaseHTTPRequestHandler]:
@@ -136,12 +173,12 @@ def _handler(service: Metadata) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            if service.kind == "ec2":
+            if service.kind is EC2:
                 if self.headers["X-aws-ec2-metadata-token"] != service.token:
                     return self._answer(401)
                 version, _, rest = self.path[1:].partition("/")
                 path = f"/latest/{rest}" if version[:2] == "20" else self.path
-            elif service.kind == "gce":
+            elif service.kind is GCE:
                 if self.headers["Metadata-Flavor"] != "Google":
                     return self._answer(403)
                 if self.path.endswith("?recursive=True"):
@@ -156,11 +193,11 @@ def _handler(service: Metadata) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers["Content-Length"] or 0)
             body = self.rfile.read(length)
             guest = "/computeMetadata/v1/instance/guest-attributes/"
-            if service.kind == "ec2" and self.path == "/latest/api/token":
+            if service.kind is EC2 and self.path == "/latest/api/token":
                 if not self.headers["X-aws-ec2-metadata-token-ttl-seconds"]:
                     return self._answer(400)
                 return self._answer(200, service.token.encode())
-            if service.kind == "gce" and self.path.startswith(guest):
+            if service.kind is GCE and self.path.startswith(guest):
                 if self.headers["Metadata-Flavor"] != "Google":
                     return self._answer(403)
                 service.published[self.path[len(guest) :]] = body.decode()
@@ -176,7 +213,7 @@ def _handler(service: Metadata) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, code: int, body: bytes = b"") -> None:
             self.send_response(code)
-            if service.kind == "gce":
+            if service.kind is GCE:
                 self.send_header("Metadata-Flavor", "Google")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import DigitalOceanSettings, Timeouts
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
+from onebox.providers.kernel.timeouts import Timeouts
 from onebox.providers.values import Offer
 from tests.fakes.digitalocean.server import TOKEN, Server
 from tests.fakes.world import MY_IP

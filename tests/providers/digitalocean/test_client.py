@@ -20,8 +20,7 @@ from onebox.errors import (
     Unclear,
 )
 from onebox.providers.digitalocean.client import Cloud
-from onebox.providers.digitalocean.errors import Pending
-from onebox.providers.kernel.errors import Exists
+from onebox.providers.kernel.errors import Exists, Pending
 from tests.fakes.digitalocean.server import READ_ONLY, TOKEN, Server
 
 from .conftest import TIMEOUTS
@@ -95,7 +94,7 @@ class TestBrokenResponses:
         """A second call changes nothing."""
         server.fail("POST", "tags/x/resources", "cut after")
         cloud.post("tags", {"name": "x"})
-        cloud.post("tags/x/resources", {"resources": []}, again=True)
+        cloud.post("tags/x/resources", {"resources": []})
         assert server.faults[0].times == 0
 
     @pytest.mark.parametrize("when", ["before", "after"])

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import http.server
 import json
 import math
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from onebox.providers.digitalocean import metadata as metadata_module
 from onebox.providers.digitalocean.deadline import deadline_at_boot
@@ -17,35 +13,9 @@ from onebox.providers.kernel.user_data import user_data
 from onebox.providers.values import Request
 
 from ..boxes import MakeRequest
+from ..post_boot import METADATA, metadata_server
 
-METADATA = "http://169.254.169.254"
-
-
-@contextmanager
-def metadata(
-    body: bytes, status: int = 200, path: str = "/metadata/v1/tags/"
-) -> Iterator[str]:
-    """A metadata server with the tags of a droplet."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            """Send the tags."""
-            found = self.path == path
-            self.send_response(status if found else 404)
-            self.end_headers()
-            self.wfile.write(body if found else b"")
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Log nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+TAGS = "/metadata/v1/tags/"
 
 
 def boot(request: Request, service: str) -> int:
@@ -75,7 +45,7 @@ def test_a_changed_tag_is_the_deadline_of_the_next_boot(
         "web",
     ]
     tags = "\n".join(word.upper() for word in words).encode()
-    with metadata(tags) as service:
+    with metadata_server(tags, path=TAGS) as service:
         assert boot(request, service) == math.ceil(later)
 
 
@@ -84,7 +54,8 @@ def test_the_first_boot_reads_the_deadline_of_the_create_call(
 ) -> None:
     """The tag has the same deadline."""
     request = make_request()
-    with metadata("\n".join(metadata_module.of_box(request)).encode()) as service:
+    tags = "\n".join(metadata_module.of_box(request)).encode()
+    with metadata_server(tags, path=TAGS) as service:
         assert boot(request, service) == math.ceil(request.boot_config.deadline)
 
 
@@ -94,9 +65,10 @@ def test_without_a_valid_answer_the_first_deadline_holds(
     """The metadata service fails, or returns nonsense."""
     request = make_request()
     made = math.ceil(request.boot_config.deadline)
-    with metadata(b"", 500) as service:
+    with metadata_server(b"", status=500, path=TAGS) as service:
         assert boot(request, service) == made
-    with metadata(b"\xff\xfeonebox-expires:soon\nonebox-expires:\n") as service:
+    nonsense = b"\xff\xfeonebox-expires:soon\nonebox-expires:\n"
+    with metadata_server(nonsense, path=TAGS) as service:
         assert boot(request, service) == made
     assert boot(request, "http://127.0.0.1:1") == made
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError
-from onebox.providers.digitalocean import metadata, ssh_keys
+from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.kernel.ssh_access import md5_fingerprint
 from onebox.providers.values import Box, FreeObject
 from tests.fakes.digitalocean.server import Server
 
@@ -49,7 +50,7 @@ class TestKey:
         [key] = server.account.keys.values()
         assert server.account.all_droplets[0].body["ssh_keys"] == [key["fingerprint"]]
         assert key["public_key"] == " ".join(request.user_key.split()[:2])
-        assert key["fingerprint"] == ssh_keys.fingerprint(request.user_key)
+        assert key["fingerprint"] == md5_fingerprint(request.user_key)
         assert not server.account.mailed
 
     def test_an_ssh_key_is_registered_once_for_all_boxes(

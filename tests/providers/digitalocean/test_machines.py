@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.digitalocean.self_destroy import WHERE
 from onebox.providers.kernel import user_data
+from onebox.providers.kernel.self_destroy import WHERE
 from onebox.providers.values import BootConfig, Box
 from onebox.remote import agent_bundle, keys
 from onebox.remote.connection import SSHConnection

@@ -94,7 +94,7 @@ def test_a_droplet_that_stays_on_is_not_reported_as_off(
     """The stop ends as unclear."""
     server.account.behavior.action = 60
     timeouts = dataclasses.replace(TIMEOUTS, action=0.5)
-    with pytest.raises(Unclear, match="still active"):
+    with pytest.raises(Unclear, match="still running"):
         make_provider(timeouts).stop(box)
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import stat
-import subprocess
-import sys
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,75 +16,14 @@ from onebox.providers.values import Box
 from tests.fakes.digitalocean.server import ENDING, Server
 
 from ..boxes import MakeRequest, when_up
+from ..post_boot import BoxFolders, metadata_server
 from .conftest import MakeProvider
-from .test_deadline import METADATA, metadata
-
-
-class Machine:
-    """The directories of a box below a test's folder, and its environment."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name in ("run", "lib", "sudoers.d", "bin"):
-            (root / name).mkdir()
-        (root / "sudoers.d" / "90-onebox").write_text("onebox ALL=(ALL) NOPASSWD:ALL")
-        (root / "bin" / "systemctl").write_text(f"#!/bin/sh\necho $* >>{root}/did\n")
-        (root / "bin" / "systemctl").chmod(0o755)
-        self.configure(deadline=time.time() + 3600)
-
-    def configure(self, **facts: object) -> None:
-        """Write box.json."""
-        config = {"box": "ob-1", "poweroff_force": ["systemctl", "poweroff", "-ff"]}
-        (self.root / "lib" / "box.json").write_text(json.dumps({**config, **facts}))
-
-    @property
-    def config(self) -> dict[str, object]:
-        """Return the content of box.json."""
-        found: dict[str, object] = json.loads((self.root / "lib/box.json").read_text())
-        return found
-
-    @property
-    def systemctl_calls(self) -> str:
-        """Return the arguments of all systemctl calls."""
-        file = self.root / "did"
-        return file.read_text().strip() if file.exists() else ""
-
-    def deliver(self, program: bytes) -> subprocess.CompletedProcess[str]:
-        """Run the post-boot script in these directories instead of the box's."""
-        text = program.decode("ascii")
-        for path, own in (
-            ("/run/onebox-end", "run/onebox-end"),
-            ("/var/lib/onebox", "lib"),
-            ("/etc/sudoers.d", "sudoers.d"),
-        ):
-            text = text.replace(path, str(self.root / own))
-        return self.run(text)
-
-    def run(self, program: str) -> subprocess.CompletedProcess[str]:
-        """Run a program as root would on the box."""
-        return subprocess.run(
-            [sys.executable, "-I", "-S", "-"],
-            input=program,
-            text=True,
-            capture_output=True,
-            check=True,
-            timeout=60,
-            env={"PATH": f"{self.root}/bin:{os.environ['PATH']}"},
-        )
-
-    def end(self, service: str) -> None:
-        """Run the command that the watchdog runs instead of a power-off."""
-        argv = self.config["poweroff"]
-        assert isinstance(argv, list)
-        assert argv[:3] == ["python3", "-I", "-S"]
-        program = Path(argv[3]).read_text().replace(METADATA, service)
-        self.run(program.replace("time.sleep(5)", "break").replace("+ 25", "+ 3"))
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> BoxFolders:
     """The directories of a box."""
-    return Machine(tmp_path)
+    return BoxFolders(tmp_path)
 
 
 @pytest.fixture
@@ -103,7 +39,7 @@ def box(self_destroying: DigitalOcean, make_request: MakeRequest) -> Box:
 
 
 def test_the_token_is_readable_by_root_only(
-    machine: Machine, self_destroying: DigitalOcean, box: Box
+    machine: BoxFolders, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """After its delivery the box's user cannot become root."""
     done = machine.deliver(self_destroying.post_boot_script(box))
@@ -122,7 +58,7 @@ def test_the_token_is_readable_by_root_only(
 
 
 def test_the_droplet_deletes_itself_at_its_deadline(
-    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
+    server: Server, machine: BoxFolders, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """Its token can do nothing else."""
     machine.deliver(self_destroying.post_boot_script(box))
@@ -137,7 +73,7 @@ def test_the_droplet_deletes_itself_at_its_deadline(
 
 
 def test_an_idle_box_with_outputs_stays_on(
-    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
+    server: Server, machine: BoxFolders, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """A droplet that is off costs as much until its deadline."""
     machine.deliver(self_destroying.post_boot_script(box))
@@ -149,7 +85,7 @@ def test_an_idle_box_with_outputs_stays_on(
 
 
 def test_a_box_without_any_job_destroys_itself_when_idle(
-    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
+    server: Server, machine: BoxFolders, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """It has no outputs to lose."""
     machine.deliver(self_destroying.post_boot_script(box))
@@ -159,7 +95,7 @@ def test_a_box_without_any_job_destroys_itself_when_idle(
 
 
 def test_without_a_network_the_box_powers_off(
-    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
+    server: Server, machine: BoxFolders, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """The API cannot be reached."""
     machine.deliver(self_destroying.post_boot_script(box))
@@ -170,7 +106,7 @@ def test_without_a_network_the_box_powers_off(
 
 
 def test_a_failed_deletion_is_repeated(
-    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
+    server: Server, machine: BoxFolders, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """The API answers with an error at first."""
     machine.deliver(self_destroying.post_boot_script(box))
@@ -192,4 +128,4 @@ def test_a_builder_gets_no_token(
 
 def metadata_id(number: int) -> AbstractContextManager[str]:
     """A metadata server with the id of a droplet."""
-    return metadata(str(number).encode(), path="/metadata/v1/id")
+    return metadata_server(str(number).encode(), path="/metadata/v1/id")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 
@@ -33,23 +32,12 @@ class Store(ImageStore[Resource]):
         self.created = 0
         self.shows = True
 
-    def of_owner(self, owner: str) -> list[Image]:
-        """Return the images of this owner."""
-        images = [r.image for r in self.resources if r.image and r.ready]
-        return newest_first(image for image in images if image.tags.owner == owner)
-
-    def find(self, image_id: str) -> Sequence[Resource]:
-        """Return the resources with this id."""
-        return [r for r in self.resources if r.image and r.image.id == image_id]
-
-    def check_owner(self, resource: Resource, image: Image) -> None:
-        """Compare id and owner."""
-        present = resource.image
-        if present is None or (present.id, present.tags.owner) != (
-            image.id,
-            image.tags.owner,
-        ):
-            raise NotAllowed("another's")
+    def search(self, key: Literal["owner", "image"], value: str) -> list[Resource]:
+        """Return the resources with this owner or id."""
+        found = [(r, r.image) for r in self.resources]
+        if key == "owner":
+            return [r for r, image in found if image and image.tags.owner == value]
+        return [r for r, image in found if image and image.id == value]
 
     def read(self, resource: Resource) -> Image | None:
         """Return the image in the tags."""
@@ -62,7 +50,7 @@ class Store(ImageStore[Resource]):
     def create(self, box: Box, image: Image) -> None:
         """Create a resource, unless there is one of this name."""
         self.created += 1
-        if not self.find(image.id):
+        if not self.search("image", image.id):
             self.resources.append(Resource(image, ready=False))
 
     def wait(self, image: Image) -> Resource | None:

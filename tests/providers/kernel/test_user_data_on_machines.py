@@ -14,10 +14,12 @@ import pytest
 from onebox.errors import HostKeyMismatch
 from onebox.remote.agent_bundle import version
 from onebox.remote.channel import AgentChannel
+from tests.fakes.digitalocean.real_machines import DIGITALOCEAN
 from tests.fakes.machines import Disk
 from tests.fakes.machines.boxes import UP, BoxMaker, MachineBox, until
 from tests.fakes.machines.boxes import machines as machines
 from tests.fakes.machines.boxes import maker as maker
+from tests.fakes.machines.metadata import GCE, Kind
 
 BROKEN_CFG = "runcmd: [{\n  this is: no yaml\n"
 # A program that changes the version of the agent.
@@ -315,9 +317,9 @@ def units(disk: Disk) -> list[Path]:
     return list(disk.file("/etc/systemd").rglob("onebox*"))
 
 
-@pytest.mark.parametrize("kind", ["digitalocean", "gce"])
+@pytest.mark.parametrize("kind", [DIGITALOCEAN, GCE], ids=["digitalocean", "gce"])
 def test_the_same_user_data_works_in_the_other_clouds(
-    maker: BoxMaker, kind: Any
+    maker: BoxMaker, kind: Kind
 ) -> None:
     """cloud-init reads it from their metadata servers."""
     machine_box = maker.make(kind)
@@ -334,7 +336,7 @@ def test_without_a_requested_host_key_the_box_publishes_its_own(
     maker: BoxMaker,
 ) -> None:
     """Google's guest agent generates it."""
-    machine_box = maker.make("gce", host_key=False)
+    machine_box = maker.make(GCE, host_key=False)
     key = until(lambda: machine_box.machine.published.get("hostkeys/ssh-ed25519"))
     with machine_box.link(f"ssh-ed25519 {key}"):
         assert machine_box.scan() == {f"ssh-ed25519 {key}"}
@@ -343,7 +345,7 @@ def test_without_a_requested_host_key_the_box_publishes_its_own(
 
 def test_the_startup_script_arms_an_image_without_cloud_init(maker: BoxMaker) -> None:
     """It can run more than once; Google's Debian is such an image."""
-    machine_box = maker.make("gce", startup_script=True)
+    machine_box = maker.make(GCE, startup_script=True)
     key = until(lambda: machine_box.machine.published.get("hostkeys/ssh-ed25519"))
     with machine_box.link(f"ssh-ed25519 {key}") as link:
         first = link.request("hello")

@@ -1,7 +1,7 @@
 """
 Write the program by which a box deletes itself at its deadline.
 
-A droplet that is powered off is still billed, so only an API call that deletes it ends
+Some clouds bill a machine that is powered off, so only an API call that deletes it ends
 the costs. The box needs a token for this call. If the settings name one, onebox sends
 it over the verified connection, and never in user data. The box keeps it in memory that
 only root can read, until a reboot erases it. The program also takes the right to become
@@ -39,8 +39,8 @@ head = {"Authorization": "Bearer " + access["token"]}
 end = time.monotonic() + 25
 while time.monotonic() < end:
     try:
-        number = ask("http://169.254.169.254/metadata/v1/id", "GET", {})
-        ask(access["api"] + "droplets/%%d" %% int(number), "DELETE", head)
+        number = ask("http://169.254.169.254/%(number)s", "GET", {})
+        ask(access["api"] + "%%d" %% int(number), "DELETE", head)
         time.sleep(5)
     except (OSError, ValueError):
         time.sleep(1)
@@ -69,15 +69,20 @@ os.replace(path + ".new", path)
 """
 
 
-def post_boot_script(token: str, api: str) -> bytes:
+def post_boot_script(token: str, machines: str, number: str) -> bytes:
     """
     Return the Python program that enables a box to delete itself.
 
     onebox runs the program once, as root, over the verified connection. The program
     holds the token, so it is sent only on stdin.
+
+    Args:
+        machines: The address of the machines in the API, with a slash at the end.
+
+        number: The path of the machine's number in its metadata server.
     """
-    end = END % {"where": WHERE, "root": ROOT}
-    files = {"end.py": end, "access": json.dumps({"token": token, "api": api})}
+    end = END % {"where": WHERE, "root": ROOT, "number": number}
+    files = {"end.py": end, "access": json.dumps({"token": token, "api": machines})}
     return _DELIVER.format(
         files=repr(json.dumps(files)), where=repr(WHERE), root=repr(ROOT), user=USER
     ).encode("ascii")

@@ -1,0 +1,75 @@
+"""Open the client of the hcloud library, with the retries and errors of onebox."""
+
+from __future__ import annotations
+
+from hcloud import Client
+from hcloud.actions import ActionFailedException, ActionTimeoutException, BoundAction
+
+from onebox import __version__, errors
+from onebox.providers.kernel import http
+from onebox.providers.kernel.clock import ServerClock
+from onebox.providers.kernel.errors import Exists, Pending, Refusal, Rule, explain
+from onebox.providers.kernel.timeouts import Timeouts
+
+CLOUD = "Hetzner"
+TOKEN = "HCLOUD_TOKEN"  # noqa: S105, the name of the variable
+ENDPOINT = "HCLOUD_ENDPOINT"
+
+
+class Invalid(errors.ProviderError):
+    """A field of the call is missing, or has a wrong value."""
+
+
+_OWN = "Hetzner: {message} ({code})"
+_ADVICE = f"set {TOKEN} to a token with the permission Read & Write, then inv doctor"
+_SWEEP = "inv sweep lists your boxes; Hetzner's console raises the limit"
+_RULES = (
+    Rule(errors.QuotaExceeded, _OWN, code="resource_limit.*", next=_SWEEP, limit="all"),
+    Rule(errors.NotAllowed, _OWN, status=(401, 403), next=_ADVICE),
+    Rule(errors.NoCapacity, _OWN, code="(resource_un|placement_).*", cause="sold out"),
+    Rule(errors.Gone, _OWN, status=(404,)),
+    Rule(Pending, _OWN, code="locked|conflict|resource_in_use"),
+    Rule(Exists, _OWN, code="uniqueness_error"),
+    Rule(Invalid, _OWN, status=(422,)),
+)
+
+
+class Cloud(Client):
+    """The project that the token belongs to; *clock* is Hetzner's."""
+
+    def __init__(self, token: str, endpoint: str, timeouts: Timeouts) -> None:
+        super().__init__(
+            token,
+            endpoint,
+            application_name="onebox",
+            application_version=__version__,
+            poll_interval=timeouts.poll_interval,
+            poll_max_retries=round(timeouts.action / timeouts.poll_interval),
+        )
+        self.clock = ServerClock()
+        self._client._session = http.Session(
+            CLOUD,
+            endpoint,
+            token,
+            _explain,
+            timeouts,
+            self.clock,
+            once="servers|.*/create_image",
+            trouble=http.trouble(CLOUD, TOKEN, token, ENDPOINT, endpoint),
+            # The header names the end of the hour, but each second allows a new call.
+            longest_demanded=10,
+        )
+
+    def finish(self, *actions: BoundAction) -> None:
+        """Wait for actions. Raises ProviderError if one fails, Unclear if it lasts."""
+        try:
+            for action in actions:
+                action.wait_until_finished()
+        except ActionTimeoutException as error:
+            raise errors.Unclear(f"Hetzner is still busy: {error.message}") from error
+        except ActionFailedException as error:
+            raise errors.ProviderError(f"Hetzner gave up: {error.message}") from error
+
+
+def _explain(refusal: Refusal) -> errors.OneboxError:
+    return explain(_RULES, refusal)

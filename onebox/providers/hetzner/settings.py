@@ -1,0 +1,26 @@
+"""Define the settings in the table [hetzner] of onebox.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from onebox.providers.kernel import cloud_settings
+from onebox.providers.kernel.billed_off import BilledOffSettings
+from onebox.settings.checks import Between
+from onebox.settings.fields import setting
+from onebox.settings.kinds import NUMBER
+
+
+@dataclass(frozen=True)
+class HetznerSettings(BilledOffSettings):
+    """Where and how boxes are created on Hetzner, which calls a region a location."""
+
+    region: str = cloud_settings.region("fsn1", '"hel1"', "The location.")
+    regions: tuple[str, ...] = cloud_settings.regions('["nbg1"]')
+    # This is no key of the table, because Hetzner's firewalls do not protect private
+    # addresses.
+    private: ClassVar[bool] = False  # type: ignore[misc] # the base class has a key
+    usd_per_euro: float = setting(
+        NUMBER, 1.25, "1.2", "The dollars of a euro, for all limits.", Between(0.5, 2.0)
+    )

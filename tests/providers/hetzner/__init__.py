@@ -1,0 +1,1 @@
+"""The provider `hetzner`, against the fake `tests/fakes/hetzner`."""
