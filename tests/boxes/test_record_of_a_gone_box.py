@@ -12,6 +12,7 @@ import pytest
 
 from onebox.store.box_store import BoxStore
 from tests.conftest import TOML, Project
+from tests.fakes.digitalocean.account import Droplet, Hardware
 from tests.fakes.digitalocean.server import TOKEN, Server
 from tests.fakes.short_pauses import short_pauses
 from tests.providers.digitalocean.conftest import server
@@ -30,12 +31,21 @@ accept_no_watchdog = true
 )
 
 
+class Unreachable(Hardware):
+    """Droplets to which each connection fails at once, without a time-out."""
+
+    def address(self, droplet: Droplet) -> str:
+        """Return an address to which no system opens a connection."""
+        return "255.255.255.255"
+
+
 @pytest.fixture
 def cloud(project: Project, server: Server) -> Server:
     """DigitalOcean with droplets that do not answer ssh, for use by the project."""
     project.environ["DIGITALOCEAN_END_POINT"] = server.address
     project.environ["DIGITALOCEAN_ACCESS_TOKEN"] = TOKEN
     project.environ.update(short_pauses(project.home / "pauses"))
+    server.account.hardware = Unreachable()
     return server
 
 

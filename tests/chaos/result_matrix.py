@@ -44,8 +44,8 @@ echo job $n ends
 """
 # Of the cells with an interruption, the tests take so many.
 FEW = 8
-# The parts of the cells without an interruption, which can run at the same time.
-PARTS = 3
+# The tests run them in so many parts, which can run at the same time.
+PARTS = 4
 MANY = 500
 DEEP = 1_200
 HUGE = 24 << 20
@@ -354,11 +354,8 @@ def table(seed: int, *, full: bool) -> list[list[tuple[Way, Interruption]]]:
     if full:
         return rows
     others = [cell for row in rows[1:] for cell in row]
-    quick = rows[0]
-    return [
-        *(quick[first::PARTS] for first in range(PARTS)),
-        random.Random(seed).sample(others, FEW),
-    ]
+    few = [*rows[0], *random.Random(seed).sample(others, FEW)]
+    return [few[first::PARTS] for first in range(PARTS)]
 
 
 def all_of(cells: Sequence[tuple[Way, Interruption]], seed: int) -> Iterator[Outcome]:

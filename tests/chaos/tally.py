@@ -51,8 +51,8 @@ RANDOM: dict[str, list[tuple[Make, int, int]]] = {
     "files": [(damaged_files.cuts, 6, 400), (damaged_files.hostile_names, 1, 10)],
     "crowd": [(concurrent_commands.rounds, 4, 200)],
 }
-# The number of random faults in one world.
-TOGETHER = 25
+# The number of random faults in one world, in full and in the tests.
+TOGETHER, FEW_TOGETHER = 25, 13
 # The approximate number of a scene's steps in the tests.
 FEW_KILLS, FEW_FULL = 4, 2
 
@@ -73,6 +73,7 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
         functools.partial(result_matrix.all_of, cells, seed)
         for cells in result_matrix.table(seed, full=full)
     ]
+    together = TOGETHER if full else FEW_TOGETHER
     for kind, rows in RANDOM.items():
         parts[kind] = []
         for make, small, large in rows:
@@ -81,9 +82,9 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
                 chance = random.Random(
                     f"{seed} {make.__module__} {make.__name__} {left}"
                 )
-                count = min(left, TOGETHER)
+                count = min(left, together)
                 parts[kind].append(functools.partial(make, chance, count))
-                left -= TOGETHER
+                left -= together
     return {kind: work for kind, work in parts.items() if not only or kind in only}
 
 

@@ -13,12 +13,12 @@ SHORTER = """\
 import time
 
 sleep = time.sleep
-time.sleep = lambda seconds: sleep(seconds / 8 if seconds > 0.4 else seconds)
+time.sleep = lambda seconds: sleep(seconds / 8 if seconds >= 1 else seconds)
 """
 
 
 def short_pauses(folder: Path) -> dict[str, str]:
-    """Return variables that shorten the pauses of an `inv` line eightfold."""
+    """Return variables that shorten an `inv` line's long pauses eightfold."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SHORTER)
     return {"PYTHONPATH": str(folder)}
