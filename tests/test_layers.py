@@ -90,7 +90,7 @@ def calls(path: Path) -> Iterator[ast.Call]:
     return (node for node in ast.walk(parse(path)) if isinstance(node, ast.Call))
 
 
-class TestOneDoorEach:
+class TestOneImporterEach:
     def test_only_the_plugin_and_its_tasks_import_invoke(self) -> None:
         """No other module knows Invoke."""
         assert {"exit_code.py", "flags.py", "plugin.py", "tasks.py"} == importers(
@@ -198,7 +198,7 @@ BANDS = [
 BAND = {name: number for number, band in enumerate(BANDS) for name in band}
 
 
-class TestDirection:
+class TestBands:
     def test_every_module_has_its_place_in_one_band(self) -> None:
         """A new module is added to the list, so that its direction is checked too."""
         names = {module_path(path).split("/")[0].removesuffix(".py") for path in FILES}
@@ -269,7 +269,7 @@ class TestDirection:
             assert all(path.startswith(own) for path in found), found
 
 
-class TestTouchingTheWorld:
+class TestSideEffects:
     def test_only_the_screen_prints(self) -> None:
         """No other module calls print or input."""
         found = {
@@ -320,7 +320,7 @@ class TestTouchingTheWorld:
         assert set() == found
 
 
-class TestNothingSwallowed:
+class TestErrorsAndDocstrings:
     def test_no_exception_is_caught_without_its_name(self) -> None:
         """A handler of every exception must raise it again."""
         for path in FILES:

@@ -27,7 +27,7 @@ class Service:
     """A metadata service that checks requests as strictly as the clouds do."""
 
     address: tuple[str, int] = ("", 0)
-    says: dict[str, str] = field(default_factory=dict)
+    responses: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
 
@@ -47,8 +47,8 @@ def service() -> Iterator[Service]:
             ec2 = self.headers["X-aws-ec2-metadata-token"] == "a-token"
             if not ec2 and self.headers["Metadata-Flavor"] != "Google":
                 self.reply(401, "")
-            elif self.path in metadata.says:
-                self.reply(200, metadata.says[self.path])
+            elif self.path in metadata.responses:
+                self.reply(200, metadata.responses[self.path])
             else:
                 self.reply(404, "no")
 
@@ -95,7 +95,7 @@ def test_ec2_announces_the_moment_of_a_preemption(
     assert set(service.asked) == {ACTION}
     assert not notice.exists()
     action = {"action": "terminate", "time": "2033-05-18T03:33:20Z"}
-    service.says[ACTION] = json.dumps(action)
+    service.responses[ACTION] = json.dumps(action)
     until(notice.exists)
     assert json.loads(notice.read_text()) == {"at": 2_000_000_000.0}
     assert notice.stat().st_mode & 0o777 == 0o644
@@ -107,25 +107,26 @@ def test_gce_announces_a_preemption_within_30_seconds(
     """
     Google announces only that a preemption has begun: at most 30 seconds are left.
     """
-    service.says[PREEMPTED] = "FALSE"
+    service.responses[PREEMPTED] = "FALSE"
     notice = start_polling(agent_box, "gce", service.address)
     until(lambda: len(service.asked) >= 3)
     assert not notice.exists()
     before = time.time()
-    service.says[PREEMPTED] = "TRUE"
+    service.responses[PREEMPTED] = "TRUE"
     until(notice.exists)
     assert before + 30 <= json.loads(notice.read_text())["at"] <= time.time() + 30
 
 
 def test_an_invalid_answer_is_no_notice(agent_box: AgentBox, service: Service) -> None:
     """An invalid answer is ignored, and the query is repeated until one is valid."""
-    service.says[ACTION] = "<html>"
+    service.responses[ACTION] = "<html>"
     notice = start_polling(agent_box, "ec2", service.address)
     until(lambda: len(service.asked) >= 2)
-    service.says[ACTION] = '["list"]'
-    time.sleep(0.2)
+    service.responses[ACTION] = '["list"]'
+    count = len(service.asked)
+    until(lambda: len(service.asked) >= count + 3)
     assert not notice.exists()
-    service.says[ACTION] = '{"time": "2033-05-18T03:33:20Z"}'
+    service.responses[ACTION] = '{"time": "2033-05-18T03:33:20Z"}'
     until(notice.exists)
 
 

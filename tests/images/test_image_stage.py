@@ -285,7 +285,7 @@ class SlowToSave(Local):
             raise ProviderError("there is no room")
         if self.unclear:
             self.unclear -= 1
-            raise Unclear("nobody knows")
+            raise Unclear("the result is unknown")
         return saved
 
 
@@ -304,7 +304,7 @@ def leave_intent_of_a_killed_save(context: BoxContext, box: Box) -> Image:
     return image
 
 
-class TestByHand:
+class TestBoxSetUpByHand:
     def test_saved_box_continues_with_its_outputs(self, project: Project) -> None:
         """
         Files that look like secrets are named; without a terminal no question
@@ -366,7 +366,7 @@ class TestByHand:
         assert [] == project.boxes()
 
 
-class TestShelf:
+class TestSavedImages:
     def test_replaced_image_is_deleted_once_a_box_from_the_new_one_answers(
         self, built_project: Project
     ) -> None:

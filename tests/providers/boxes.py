@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import itertools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from onebox.providers.base import Provider
 from onebox.providers.kernel.metadata import without_comment
@@ -20,6 +22,9 @@ from onebox.providers.values import (
     Request,
     Tags,
 )
+from onebox.remote.channel import AgentChannel
+from onebox.remote.connection import SSHConnection
+from tests.fakes.machines.boxes import UP as UP
 
 from .sshbox import Keys
 
@@ -71,6 +76,27 @@ def when_up(provider: Provider, box: Box, *, pause: float = 0.02) -> Box:
         time.sleep(pause)
         box = provider.get(box.id, box.place) or box
     return box
+
+
+def until_state(provider: Provider, box: Box, state: str) -> Box:
+    """Wait until a box with a real machine is in a state; return it."""
+    end = time.monotonic() + UP
+    while True:
+        now = provider.get(box.id, box.place)
+        if now is not None and now.state == state:
+            return now
+        assert time.monotonic() < end, f"{box.id} is not {state}"
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def open_channel(box: Box, identity: Path, folder: Path) -> Iterator[AgentChannel]:
+    """Connect to the agent of a box with a real machine."""
+    ssh = SSHConnection(box, folder / "ssh", identity)
+    try:
+        yield ssh.open_when_up(UP, lambda: None, lambda: None)
+    finally:
+        ssh.forget()
 
 
 def image_of(request: Request, name: str = "image") -> Image:

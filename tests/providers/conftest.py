@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from onebox.remote.keys import identity as identity_file
 from tests.fakes.machines.boxes import machines as machines
 
 from .sshbox import Keys
@@ -16,6 +18,12 @@ from .sshbox import Keys
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     """The user's key, the host key of every box, and the key of a stranger."""
     return Keys.make(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    """The user's ssh key."""
+    return identity_file(tmp_path)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,7 +28,7 @@ def never() -> None:
     """Do nothing."""
 
 
-def quiet(*how_far: int) -> None:
+def quiet(*numbers: int) -> None:
     """Accept progress and print nothing."""
 
 

@@ -15,6 +15,7 @@ from onebox.remote import channel as links
 from onebox.remote.channel import AgentChannel, Silent
 from onebox.transfer import fetch_outputs, push_files
 from tests.fakes.agent_box import AgentBox
+from tests.remote.steps import quiet
 
 # An agent that hangs: it takes a request and neither answers nor reads on.
 HANGS = "import os, time; os.read(0, 5); time.sleep(600)"
@@ -37,10 +38,6 @@ def channel_to(code: str) -> Iterator[AgentChannel]:
     with AgentChannel([sys.executable, "-c", code]) as link:
         yield link
         link.process.kill()
-
-
-def quiet(*numbers: int) -> None:
-    """Accept progress and print nothing."""
 
 
 def test_fetch_and_push_fail_if_the_agent_is_silent(

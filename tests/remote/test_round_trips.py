@@ -21,6 +21,7 @@ from tests.conftest import Project, project
 from tests.fakes.relay import Relay
 from tests.fakes.sshd import SSHD, OpenSsh
 from tests.providers.sshbox import Keys
+from tests.remote.steps import quiet
 
 pytestmark = pytest.mark.slow
 
@@ -141,10 +142,6 @@ def round_trips(relay: Relay, stage: Callable[[], None]) -> int:
     before = relay.turns
     stage()
     return relay.turns - before
-
-
-def quiet(*numbers: int) -> None:
-    """Accept progress and print nothing."""
 
 
 def write(folder: Path, count: int, mtime: int) -> None:

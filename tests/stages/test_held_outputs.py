@@ -351,7 +351,7 @@ def test_unreadable_output_is_named_as_unreadable(project: Project) -> None:
 def inv_without_root_rights(
     project: Project, *words: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run an `inv` line for which file modes count, whoever runs the tests."""
+    """Run an `inv` line for which file modes count, also if the tests run as root."""
     argv = project.argv(*words)
     if os.geteuid() == 0:
         lost = "-dac_override,-dac_read_search"

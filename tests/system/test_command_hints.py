@@ -16,7 +16,7 @@ TASKS = (
 )
 
 
-class TestSpell:
+class TestNamesInHints:
     def test_hints_know_exactly_the_tasks(self) -> None:
         """All tasks of onebox, and no others, are recognized."""
         assert set(OWN) == set(ns.tasks)
@@ -81,7 +81,7 @@ class TestSpell:
         assert "inv fetch teardown" == Hints().spell("inv fetch teardown")
 
 
-class TestLine:
+class TestHintsOfALine:
     def test_hint_of_a_line_about_another_box_works(self, project: Project) -> None:
         """The printed command has the name of that box."""
         begun = project.inv("run", "--name=b", "--detach")

@@ -137,7 +137,8 @@ def test_second_ctrl_c_ends_at_once_and_names_the_box(project: Project) -> None:
     time.sleep(0.3)
     line.send_signal(signal.SIGINT)
 
-    assert 130 == line.wait(10)
+    assert 130 == line.wait(60)
+    assert box in project.err
     assert [box] == project.boxes()
 
 

@@ -28,7 +28,7 @@ def make_line(
     return line
 
 
-class TestOwesTeardown:
+class TestTeardownAtTheEnd:
     @pytest.mark.parametrize(
         ("provision", "run", "teardown", "keep", "only", "made", "earlier"),
         list(product(FLAGS, repeat=7)),
@@ -106,7 +106,7 @@ class TestOwesTeardown:
         assert not line.owes_teardown(False)
 
 
-class TestMakesForItself:
+class TestTemporaryBoxes:
     @pytest.mark.parametrize(
         ("keep", "expected", "named"), list(product(FLAGS, repeat=3))
     )
@@ -128,7 +128,7 @@ class TestMakesForItself:
         assert not line.creates_temporary_box
 
 
-class TestBegin:
+class TestStageRequests:
     def test_needed_stage_is_no_request_of_the_user(self) -> None:
         """
         A stage that another one needs does not count as a request; stages on

@@ -12,7 +12,7 @@ from tests.conftest import JOB, TOML, Project
 CHANGED = TOML.replace("[run]", '[run]\nwhen = "changed"')
 
 
-class TestOnlySaid:
+class TestDryLines:
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
     def test_plan_keeps_the_box_of_an_interrupted_chain(
         self, project: Project, line: tuple[str, ...]
@@ -106,9 +106,9 @@ class TestOutputsElsewhere:
         assert [] == project.boxes()
 
 
-class TestKept:
-    def test_line_that_leaves_a_box_says_so_once(self, project: Project) -> None:
-        """The message is at the end, whoever created the box."""
+class TestKeptBox:
+    def test_line_that_leaves_a_box_names_it_once(self, project: Project) -> None:
+        """The message is at the end, whichever command created the box."""
         project.write(
             "tasks.py",
             "from invoke import task\n"
@@ -169,7 +169,7 @@ class TestKept:
         assert [] == project.boxes()
 
 
-class TestOff:
+class TestStoppedBox:
     def test_teardown_starts_a_stopped_box_fetches_and_deletes_it(
         self, project: Project
     ) -> None:

@@ -89,7 +89,7 @@ except Interrupted as stop:
 """
 
 
-class TestFirst:
+class TestFirstSignal:
     @pytest.mark.parametrize(
         ("number", "code"),
         [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
@@ -133,7 +133,7 @@ class TestFirst:
         assert (143, "cleaned up\nSIGTERM 15\n", "") == line.end()
 
 
-class TestHeld:
+class TestDelayedSignals:
     def test_signal_in_a_delayed_part_is_raised_at_its_end(self) -> None:
         """The part is completed first."""
         line = SignalledProcess(
@@ -175,19 +175,20 @@ class TestHeld:
     def test_delayed_part_of_another_thread_does_not_delay_this_one(self) -> None:
         """The signal is raised at once."""
         line = SignalledProcess(
+            "holding = threading.Event()\n"
             "def hold():\n"
-            "    with signals_delayed(): say('holding'); time.sleep(60)\n"
+            "    with signals_delayed(): holding.set(); time.sleep(60)\n"
             "thread = threading.Thread(target=hold, daemon=True); thread.start()\n"
-            "time.sleep(0.1)\n"
+            "holding.wait()\n"
             "try:\n"
             "    with signals_as_exceptions(str): me(signal.SIGINT); say('late')\n"
             "except Interrupted: say('raised')\n"
         )
 
-        assert (0, "holding\nraised\n", "") == line.end()
+        assert (0, "raised\n", "") == line.end()
 
 
-class TestSecond:
+class TestSecondSignal:
     CLEANING = (
         "try:\n"
         "    with signals_as_exceptions({words}):\n"
@@ -274,7 +275,7 @@ class TestSecond:
         assert (130, "", "\nonebox: outer\n") == line.end()
 
 
-class TestAfterwards:
+class TestHandlersAfterTheChain:
     def test_handlers_are_restored_after_the_chain(self) -> None:
         """Each signal does what it did before."""
         before = [signal.getsignal(number) for number in SIGNALS]

@@ -19,7 +19,7 @@ ALL = ["first", "second1", "third"]
 
 
 @pytest.mark.fast
-class TestOnce:
+class TestEachStageRunsOnce:
     @pytest.mark.parametrize(
         "line",
         [
@@ -153,7 +153,7 @@ class TestOnce:
 
 
 @pytest.mark.fast
-class TestOnly:
+class TestOnlyFlag:
     def test_only_runs_the_stage_without_its_needs(
         self, inv: Inv, chain: Chain
     ) -> None:
@@ -169,7 +169,7 @@ class TestOnly:
 
 
 @pytest.mark.fast
-class TestShared:
+class TestSharedFlags:
     @pytest.mark.parametrize(
         "line", ["third --vm=large", "first --vm=large third", "first third --vm=large"]
     )

@@ -193,7 +193,7 @@ class TestChanged:
         assert "42\n" == project.read("results/answer.txt")
 
 
-class TestHeld:
+class TestOutputsOnTheBox:
     def test_box_found_by_its_tags_is_not_reported_as_empty(
         self, project: Project
     ) -> None:

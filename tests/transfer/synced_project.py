@@ -22,6 +22,7 @@ from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
 from tests.fakes import cutter
 from tests.fakes.agent_box import AgentBox
+from tests.remote.steps import quiet
 
 LARGE = 12 << 20
 
@@ -52,7 +53,7 @@ class SyncedProject:
         """Push all local files."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.connect())
-            return push_files.push(used, self.root, self.paths(), self.index, silent)
+            return push_files.push(used, self.root, self.paths(), self.index, quiet)
 
     def difference(self) -> str | None:
         """Return the reason for a push, or None."""
@@ -67,7 +68,7 @@ class SyncedProject:
             used = link or stack.enter_context(self.box.connect())
             how.setdefault("into_project", True)
             return fetch_outputs.fetch(
-                used, roots or ("out",), self.root, self.memory, silent, **how
+                used, roots or ("out",), self.root, self.memory, quiet, **how
             )
 
     def verify(self) -> str | None:
@@ -93,10 +94,6 @@ class SyncedProject:
 def refused(why: str) -> contextlib.AbstractContextManager[object]:
     """Expect that the box is kept, for this reason."""
     return pytest.raises(OutputsHeld, match=why)
-
-
-def silent(*numbers: int) -> None:
-    """Accept progress and print nothing."""
 
 
 def make_old(path: Path) -> Path:

@@ -29,6 +29,7 @@ from onebox.errors import ConnectionLost
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
 from tests.fakes.agent_box import AgentBox
+from tests.remote.steps import quiet
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -42,15 +43,19 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def quiet(*numbers: int) -> None:
-    """Accept progress and print nothing."""
-
-
 def write_old(path: Path, data: bytes, mtime: int) -> None:
     """Write a file that was last changed long ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     os.utime(path, (mtime, mtime))
+
+
+def push_big(
+    link: AgentChannel, folder: Path, data: bytes, mtime: int
+) -> push_files.Pushed:
+    """Write a version of the file `big` in a project, and push it."""
+    write_old(folder / "big", data, mtime)
+    return push_files.push(link, folder, [b"big"], folder / "index", quiet)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -65,8 +70,7 @@ def test_push_of_a_changed_big_file_sends_the_blocks_that_differ(
     old = os.urandom(SIZE)
     new = CHANGES[change](old)
     for data, mtime in ((old, 1_000_000_001), (new, 1_000_000_777)):
-        write_old(tmp_path / "big", data, mtime)
-        done = push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        done = push_big(link, tmp_path, data, mtime)
 
     assert new == (agent_box.work / "big").read_bytes()
     assert 1_000_000_777 == (agent_box.work / "big").stat().st_mtime
@@ -201,8 +205,7 @@ def test_push_changes_a_big_file_in_place(agent_box: AgentBox, tmp_path: Path) -
     old = os.urandom(SIZE)
     inodes = []
     for data, mtime in ((old, 1_000_000_001), (CHANGES["middle"](old), 1_000_000_777)):
-        write_old(tmp_path / "big", data, mtime)
-        push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        push_big(link, tmp_path, data, mtime)
         inodes.append(there.stat().st_ino)
 
     assert 1 == len(set(inodes))
@@ -217,11 +220,9 @@ def test_file_with_another_hard_link_is_copied_not_changed(
     link = agent_box.connect()
     old = os.urandom(SIZE)
     new = CHANGES["middle"](old)
-    write_old(tmp_path / "big", old, 1_000_000_001)
-    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_big(link, tmp_path, old, 1_000_000_001)
     (agent_box.work / "kept").hardlink_to(agent_box.work / "big")
-    write_old(tmp_path / "big", new, 1_000_000_777)
-    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_big(link, tmp_path, new, 1_000_000_777)
 
     assert old == (agent_box.work / "kept").read_bytes()
     assert new == (agent_box.work / "big").read_bytes()
@@ -235,11 +236,9 @@ def test_file_of_another_user_is_replaced_not_changed(
     link = agent_box.connect()
     there = agent_box.work / "big"
     old = os.urandom(SIZE)
-    write_old(tmp_path / "big", old, 1_000_000_001)
-    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_big(link, tmp_path, old, 1_000_000_001)
     os.chown(there, 4711, 4711)
-    write_old(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
-    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_big(link, tmp_path, CHANGES["middle"](old), 1_000_000_777)
 
     assert there.read_bytes() == (tmp_path / "big").read_bytes()
     assert os.geteuid() == there.stat().st_uid
@@ -412,8 +411,7 @@ def test_file_that_changes_while_it_is_sent_keeps_its_received_blocks(
     """A file that changes while it is sent is not sent again as a whole."""
     link = agent_box.connect()
     old = os.urandom(SIZE)
-    write_old(tmp_path / "big", old, 1_000_000_001)
-    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_big(link, tmp_path, old, 1_000_000_001)
     write_old(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
     writes = iter(range(1))
 

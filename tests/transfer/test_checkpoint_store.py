@@ -19,6 +19,7 @@ from onebox.transfer import push_files
 from onebox.transfer.checkpoint_store import CheckpointStore, Pull
 from tests.fakes import cutter
 from tests.fakes.agent_box import AgentBox
+from tests.remote.steps import quiet
 from tests.transfer.synced_project import keep_changing, snapshot
 
 RUN = "20260101-000000-aaaa"
@@ -45,7 +46,7 @@ class Checkpoints:
         """Pull the current checkpoints."""
         with link or self.box.connect() as used:
             return self.pulls.pull(
-                used, ["ckpt/"], silent, run=run, job=run, box=self.box.id
+                used, ["ckpt/"], quiet, run=run, job=run, box=self.box.id
             )
 
     def folder(self) -> Path:
@@ -291,11 +292,11 @@ def test_checkpoints_and_project_stay_when_the_other_is_pushed(
 
     for _ in range(2):
         with checkpoints.box.connect() as link:
-            push_files.push(link, project, [b"job.py"], tmp_path / "one", silent)
+            push_files.push(link, project, [b"job.py"], tmp_path / "one", quiet)
         paths = manifest.below(os.fsencode(files), b"")
         with checkpoints.box.connect() as link:
             done = push_files.push(
-                link, files, paths, tmp_path / "two", silent, "restored"
+                link, files, paths, tmp_path / "two", quiet, "restored"
             )
 
         assert 0 == done.deleted
@@ -312,7 +313,3 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def silent(files: int, of_files: int, done: int, total: int) -> None:
-    """Accept progress and print nothing."""

@@ -11,7 +11,8 @@ import pytest
 
 from onebox.transfer import fetch_outputs
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.synced_project import SyncedProject, make_old, silent
+from tests.remote.steps import quiet
+from tests.transfer.synced_project import SyncedProject, make_old
 
 RESULT = b"precious"
 
@@ -209,7 +210,7 @@ def test_fetch_into_another_folder_replaces_a_link_to_a_pushed_file_by_the_file(
     link(project, "out/code", "../code")
     with project.box.connect() as connected:
         into = tmp_path / "elsewhere"
-        fetch_outputs.fetch(connected, ["out"], into, tmp_path / "its memory", silent)
+        fetch_outputs.fetch(connected, ["out"], into, tmp_path / "its memory", quiet)
 
     assert b"print()" == (into / "out/code/train.py").read_bytes()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from onebox.errors import BoxFailed, ConnectionLost, InputError
 from onebox.transfer import install, push_files
+from tests.fakes.agent_box import until
 from tests.transfer.synced_project import (
     LARGE,
     SyncedProject,
@@ -288,7 +288,8 @@ def test_agent_of_a_broken_connection_does_not_block_the_next_push(
     project.write("a")
     with project.box.connect() as stuck:
         stuck.begin("push", write=True)
-        time.sleep(0.3)
+        # The lock file holds the pid of the agent that has the lock.
+        until((project.box.root / "files" / "lock").read_text)
         project.push()
         with pytest.raises(ConnectionLost):
             stuck.send(b"Z")

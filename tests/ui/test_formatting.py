@@ -142,7 +142,7 @@ class TestClock:
         assert formatting.clock(self.NOW + 365 * 86400, self.NOW).startswith("5 Nov")
 
 
-class TestSome:
+class TestShortenedList:
     @given(st.lists(st.text("abc", min_size=1), max_size=12), st.integers(1, 5))
     def test_every_name_is_shown_or_counted(self, names: list[str], limit: int) -> None:
         """The first names are shown, and the rest is counted."""

@@ -20,7 +20,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-CLEARED = "\r\x1b[2K"
 HEAD = """\
 import os, sys, time
 from onebox.errors import OneboxError

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from tests.fakes.compute.account import Account
 from tests.fakes.compute.instances import stopped
-from tests.fakes.machines import Disk, Machine, Machines
+from tests.fakes.machines import Disk, Machine, Machines, discard
 
 # A system that has not shut down after these seconds loses its power.
 DOWN_SECONDS = 10.0
@@ -86,14 +85,7 @@ class RealMachines:
     def remove(self, name: str) -> None:
         """Cut the power and delete the disk, in a thread."""
         machine, disk = self.of.pop(name, None), self._disks.pop(name, None)
-
-        def away() -> None:
-            if machine is not None and machine.running:
-                machine.off()
-            if disk is not None:
-                disk.remove()
-
-        threading.Thread(target=away, daemon=True).start()
+        discard(machine, disk)
 
     def _went_off(self, instance: dict[str, Any], machine: Machine) -> None:
         """Set an instance to stopped after its system has powered off."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import threading
 from contextlib import suppress
 
 from tests.fakes.digitalocean.account import Account, Droplet, Hardware
-from tests.fakes.machines import Disk, Machine, Machines
+from tests.fakes.machines import Disk, Machine, Machines, discard
 
 
 class RealMachines(Hardware):
@@ -71,14 +70,7 @@ class RealMachines(Hardware):
     def remove(self, droplet: Droplet) -> None:
         """Cut the power and delete the disk, in a thread."""
         machine, disk = self.of.pop(droplet.id, None), self._disks.pop(droplet.id, None)
-
-        def away() -> None:
-            if machine is not None and machine.running:
-                machine.off()
-            if disk is not None:
-                disk.remove()
-
-        threading.Thread(target=away, daemon=True).start()
+        discard(machine, disk)
 
     def _went_off(self, droplet: Droplet, machine: Machine) -> None:
         with self._world.lock:

@@ -8,7 +8,7 @@ this host's root file system. `missing()` returns why this host cannot run machi
 """
 
 from tests.fakes.machines.layer import missing
-from tests.fakes.machines.machine import Disk, Machine
+from tests.fakes.machines.machine import Disk, Machine, discard
 from tests.fakes.machines.machines import Machines
 
-__all__ = ["Disk", "Machine", "Machines", "missing"]
+__all__ = ["Disk", "Machine", "Machines", "discard", "missing"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import subprocess
 import tempfile
@@ -19,6 +20,7 @@ from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Ta
 from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
+from tests.fakes import agent_box
 from tests.fakes.machines import Disk, Machine, Machines, missing
 from tests.fakes.machines.metadata import Kind
 from tests.fakes.machines.network import random_address
@@ -194,12 +196,5 @@ def maker(machines: Machines) -> Iterator[BoxMaker]:
         yield BoxMaker(machines, Path(folder))
 
 
-def until(true: Any, *, seconds: float = UP) -> Any:
-    """Return the first true value of *true*; fail after some seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        value = true()
-        if value:
-            return value
-        assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(0.1)
+# Polls a condition for as long as a boot may take.
+until = functools.partial(agent_box.until, seconds=UP)

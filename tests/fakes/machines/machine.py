@@ -221,3 +221,15 @@ def end_groups(names: list[str]) -> None:
         timeout=TIMEOUT,
         check=True,
     )
+
+
+def discard(machine: Machine | None, disk: Disk | None) -> None:
+    """Cut a machine's power and delete its disk, in a thread."""
+
+    def discard_both() -> None:
+        if machine is not None and machine.running:
+            machine.off()
+        if disk is not None:
+            disk.remove()
+
+    threading.Thread(target=discard_both, daemon=True).start()

@@ -10,22 +10,9 @@ from onebox.errors import (
     UsageError,
 )
 from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.faults import Kind
 
 from ..boxes import MakeRequest
 from .conftest import MakeProvider
-
-FAULTS: list[tuple[Kind, int]] = [
-    ("throttle", 3),
-    ("broken", 2),
-    ("broken after", 1),
-    ("broken after", 3),
-    ("cut", 2),
-    ("cut after", 1),
-    ("cut after", 3),
-    ("html", 1),
-    ("hang after", 1),
-]
 
 
 class TestSettings:

@@ -9,7 +9,6 @@ import pytest
 
 from onebox.providers.aws.provider import AWS
 from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.faults import Kind
 
 from ..boxes import MakeRequest
 
@@ -135,16 +134,3 @@ class TestRequest:
         assert box.offer == size
         assert provider.find(box.tags.owner)[0].offer == size
         provider.delete(box)
-
-
-FAULTS: list[tuple[Kind, int]] = [
-    ("throttle", 3),
-    ("broken", 2),
-    ("broken after", 1),
-    ("broken after", 3),
-    ("cut", 2),
-    ("cut after", 1),
-    ("cut after", 3),
-    ("html", 1),
-    ("hang after", 1),
-]

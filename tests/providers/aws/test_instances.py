@@ -111,7 +111,7 @@ class TestLag:
         provider.delete(first)
 
 
-class TestPin:
+class TestHostKey:
     def test_a_new_host_key_replaces_the_bootstrap_key(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
@@ -147,7 +147,7 @@ class TestConsole:
         assert provider.console(box) == ""
 
 
-class TestWhy:
+class TestReasonOfAStop:
     def test_a_box_that_powered_itself_off_has_that_reason(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
@@ -194,7 +194,7 @@ def _foreign(box: Box) -> Box:
     )
 
 
-class TestAtOnce:
+class TestParallelCalls:
     def test_parallel_calls_all_end_before_the_first_error(self) -> None:
         """No call is still under way when the error is raised."""
         cloud = Cloud()

@@ -7,27 +7,20 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from onebox.providers.aws.provider import AWS
-from onebox.providers.values import BootConfig, Box, HostKey, Request
+from onebox.providers.values import BootConfig, HostKey, Request
 from onebox.remote import agent_bundle, keys
-from onebox.remote.channel import AgentChannel
-from onebox.remote.connection import SSHConnection
 from tests.fakes.ec2.account import Account
 from tests.fakes.ec2.real_machines import RealMachines
 from tests.fakes.machines import Machines, missing
 from tests.fakes.short_pauses import short_pauses
 
 from ...conftest import Project
-from ..boxes import MakeRequest
+from ..boxes import UP, MakeRequest, open_channel, until_state
 from .conftest import MakeProvider
-
-# A boot takes three seconds; on a loaded host it may take minutes.
-UP = 300.0
 
 TOML = """\
 provider = "aws"
@@ -57,12 +50,6 @@ def real_machines(account: Account, machines: Machines) -> Iterator[RealMachines
     """Machines behind the account's instances."""
     with RealMachines(account, machines).standing() as standing:
         yield standing
-
-
-@pytest.fixture
-def identity(tmp_path: Path) -> Path:
-    """The user's ssh key."""
-    return keys.identity(tmp_path)
 
 
 @pytest.fixture
@@ -186,26 +173,6 @@ def real(
     )
 
 
-def running(provider: AWS, box: Box) -> Box:
-    """Wait until a box has an address."""
-    until = time.monotonic() + UP
-    while box.state != "running":
-        assert time.monotonic() < until
-        time.sleep(0.2)
-        box = provider.get(box.id, box.place) or box
-    return box
-
-
-@contextmanager
-def linked(box: Box, identity: Path, tmp_path: Path) -> Iterator[AgentChannel]:
-    """Wait for ssh; yield a channel to the agent of a box."""
-    ssh = SSHConnection(box, tmp_path / "door", identity)
-    try:
-        yield ssh.open_when_up(UP, lambda: None, lambda: None)
-    finally:
-        ssh.forget()
-
-
 def test_a_box_has_its_own_host_key_id_and_deadline(
     make_provider: MakeProvider,
     make_request: MakeRequest,
@@ -219,8 +186,8 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
     provider = make_provider()
     request = real(make_request(), identity, host_key, 3600)
     began = time.monotonic()
-    box = running(provider, provider.create(request))
-    with linked(box, identity, tmp_path) as link:
+    box = until_state(provider, provider.create(request), "running")
+    with open_channel(box, identity, tmp_path) as link:
         took = time.monotonic() - began
         hello = link.request("hello")
         assert hello["box"] == box.id
@@ -228,18 +195,14 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
     provider.stop(box)
     # Long enough on this host to see the box running.
     lifetime = max(25, 5 * took)
-    started = running(provider, provider.start(box, time.time() + lifetime))
-    with linked(started, identity, tmp_path) as link:
+    started = until_state(
+        provider, provider.start(box, time.time() + lifetime), "running"
+    )
+    with open_channel(started, identity, tmp_path) as link:
         assert link.request("hello")["deadline"] == pytest.approx(
             started.deadline, abs=1
         )
-    until = time.monotonic() + lifetime + UP
-    found = provider.get(box.id, box.place)
-    while found is not None and found.state != "stopped":
-        assert time.monotonic() < until
-        time.sleep(0.5)
-        found = provider.get(box.id, box.place)
-    assert found is not None
+    found = until_state(provider, box, "stopped")
     assert found.why == "deadline"
     provider.delete(found)
     assert not provider.leftovers(box.id)
@@ -257,9 +220,9 @@ def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
     """The files of the job are there."""
     provider = make_provider()
     request = real(make_request(spot=True), identity, host_key, 3600)
-    box = running(provider, provider.create(request))
+    box = until_state(provider, provider.create(request), "running")
     (first,) = account.alive(box.id)
-    with linked(box, identity, tmp_path) as link:
+    with open_channel(box, identity, tmp_path) as link:
         assert link.request("hello")["box"] == box.id
     real_machines.machines[first.id].run(
         "sh", "-c", "echo precious >/home/onebox/work/x; sync"
@@ -269,8 +232,10 @@ def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
     found = provider.get(box.id, box.place)
     assert found is not None
     assert found.disk_only
-    started = running(provider, provider.start(found, time.time() + 1800))
-    with linked(started, identity, tmp_path) as link:
+    started = until_state(
+        provider, provider.start(found, time.time() + 1800), "running"
+    )
+    with open_channel(started, identity, tmp_path) as link:
         hello = link.request("hello")
         assert hello["box"] == box.id
         assert hello["deadline"] == pytest.approx(started.deadline, abs=1)

@@ -36,7 +36,7 @@ def cloud(server: Server) -> Cloud:
     return Cloud(TIMEOUTS)
 
 
-class TestBreaks:
+class TestBrokenResponses:
     @pytest.mark.parametrize("kind", [*(f"{kind} before" for kind in BREAKS), "half"])
     def test_a_broken_read_is_repeated(
         self, server: Server, cloud: Cloud, kind: str

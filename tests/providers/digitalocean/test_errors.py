@@ -21,13 +21,10 @@ from tests.fakes.digitalocean.server import READ_ONLY, Server
 from ..boxes import MakeRequest, image_of
 from .conftest import TIMEOUTS, MakeProvider
 
-AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
-BEFORE = ["500 before", "html before", "cut before", "hang before"]
 SHORT = dataclasses.replace(TIMEOUTS, read=0.5)
-LOOKING = dataclasses.replace(SHORT, consistency_lag=60)
 
 
-class TestRefused:
+class TestRefusedCreates:
     @pytest.mark.parametrize(
         ("law", "value", "error", "message"),
         [

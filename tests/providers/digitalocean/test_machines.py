@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.self_destroy import WHERE
 from onebox.providers.kernel import user_data
 from onebox.providers.values import BootConfig, Box
@@ -23,7 +22,7 @@ from tests.fakes.digitalocean.server import ENDING, TOKEN, Server
 from tests.fakes.machines import Machines
 from tests.fakes.short_pauses import short_pauses
 
-from ..boxes import MakeRequest
+from ..boxes import MakeRequest, until_state
 from .conftest import TIMEOUTS, provider_of
 
 TOML = """\
@@ -209,14 +208,3 @@ def exit_code_of(
     )
     assert ENDING.encode() not in done.stdout + done.stderr
     return done.returncode
-
-
-def until_state(provider: DigitalOcean, box: Box, state: str) -> Box:
-    """Wait until a box is in a state."""
-    end = time.monotonic() + 300
-    while True:
-        now = provider.get(box.id)
-        if now is not None and now.state == state:
-            return now
-        assert time.monotonic() < end, f"{box.id} is not {state}"
-        time.sleep(0.2)

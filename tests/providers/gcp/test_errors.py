@@ -44,7 +44,7 @@ def nothing_left(server: Server, provider: GCP, box: str) -> None:
     assert not server.account.instances.disks
 
 
-class TestOnce:
+class TestRepeatedCalls:
     @pytest.mark.parametrize("kind", (*PASSING, *ANSWERED))
     def test_a_create_that_fails_first_makes_one_box(
         self, server: Server, provider: GCP, make_request: MakeRequest, kind: str
@@ -119,7 +119,7 @@ class TestOnce:
         assert 16.0 in waited
 
 
-class TestForGood:
+class TestFinalRefusals:
     """A fault that does not pass ends in its own error, and leaves nothing."""
 
     @pytest.mark.parametrize(

@@ -7,24 +7,20 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from onebox.providers.gcp.provider import GCP
-from onebox.providers.values import BootConfig, Box, Request
+from onebox.providers.values import BootConfig, Request
 from onebox.remote import agent_bundle, keys
-from onebox.remote.channel import AgentChannel
-from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
 from tests.fakes.compute.real_machines import RealMachines
 from tests.fakes.compute.server import Server
 from tests.fakes.machines import Machines
 from tests.fakes.short_pauses import short_pauses
 
-from ..boxes import MakeRequest
+from ..boxes import UP, MakeRequest, open_channel, until_state
 from .conftest import OFFER
 
 TOML = """\
@@ -50,19 +46,12 @@ cat /proc/1/comm >> results/where
 """
 # A job that saves its work at a notice.
 SAVES = "trap 'echo ok >saved; sync; exit 0' TERM; echo on; while :; do sleep 0.1; done"
-UP = 300.0
 
 
 @pytest.fixture
 def real_machines(server: Server, machines: Machines) -> RealMachines:
     """The machines behind the server's instances."""
     return RealMachines(server.account, machines)
-
-
-@pytest.fixture
-def identity(tmp_path: Path) -> Path:
-    """The user's ssh key."""
-    return keys.identity(tmp_path)
 
 
 @pytest.fixture
@@ -77,27 +66,6 @@ def make_armed(make_request: MakeRequest, identity: Path) -> MakeRequest:
         return make_request(user_key=key, boot_config=boot_config, **changes)
 
     return make
-
-
-def until_state(provider: GCP, box: Box, state: str) -> Box:
-    """Wait until a box is in a state."""
-    end = time.monotonic() + UP
-    while True:
-        now = provider.get(box.id, box.place)
-        if now is not None and now.state == state:
-            return now
-        assert time.monotonic() < end, f"{box.id} is not {state}"
-        time.sleep(0.1)
-
-
-@contextmanager
-def inside(box: Box, identity: Path, folder: Path) -> Iterator[AgentChannel]:
-    """Wait for ssh; yield a channel to the agent of a box."""
-    ssh = SSHConnection(box, folder / "door", identity)
-    try:
-        yield ssh.open_when_up(UP, lambda: None, lambda: None)
-    finally:
-        ssh.forget()
 
 
 class TestBoxes:
@@ -115,7 +83,7 @@ class TestBoxes:
         request = make_armed(base=base)
         box = until_state(provider, provider.create(request), "running")
         assert box.host_key != request.host_key.public
-        with inside(box, identity, tmp_path) as link:
+        with open_channel(box, identity, tmp_path) as link:
             answer = link.request("hello")
         assert answer["box"] == box.id
         assert answer["deadline"] == request.boot_config.deadline
@@ -145,7 +113,7 @@ class TestBoxes:
         second = time.time() + 3600.5
         again = until_state(provider, provider.start(stopped, second), "running")
         assert again.host_key == running.host_key
-        with inside(again, identity, tmp_path) as link:
+        with open_channel(again, identity, tmp_path) as link:
             assert link.request("hello")["deadline"] == second
         provider.delete(again)
 
@@ -162,7 +130,7 @@ class TestBoxes:
         size = dataclasses.replace(OFFER, spot=True)
         box = provider.create(make_armed(offer=size))
         box = until_state(provider, box, "running")
-        with inside(box, identity, tmp_path) as link:
+        with open_channel(box, identity, tmp_path) as link:
             link.request("start", job="spot", shell=SAVES)
             while not link.request("job")["log_bytes"]:
                 time.sleep(0.1)
@@ -175,7 +143,7 @@ class TestBoxes:
         assert stopped.why == "preempted"
         again = provider.start(stopped, time.time() + 600)
         again = until_state(provider, again, "running")
-        with inside(again, identity, tmp_path):
+        with open_channel(again, identity, tmp_path):
             saved = real_machines.of[box.id].run("cat", "/home/onebox/work/saved")
         assert saved == "ok\n"
         provider.delete(again)

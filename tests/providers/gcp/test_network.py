@@ -171,7 +171,7 @@ class TestRules:
             }
 
 
-class TestCaller:
+class TestOpenTo:
     def test_allow_my_ip_replaces_the_former_address(
         self, server: Server, make_request: MakeRequest
     ) -> None:

@@ -38,7 +38,7 @@ def settled(server: Server, provider: GCP, box: Box) -> Box:
     raise AssertionError("it did not stop")
 
 
-class TestWhy:
+class TestReasonOfAStop:
     def test_a_preempted_box_has_that_reason_and_its_disk(
         self, server: Server, provider: GCP, box: Box
     ) -> None:

@@ -202,7 +202,7 @@ def test_apt_timers_are_off_and_logind_removes_nothing(machine_box: MachineBox) 
 def test_cloud_init_accepts_the_user_data_without_a_warning(
     machine_box: MachineBox,
 ) -> None:
-    """cloud-init finds nothing wrong with what it was told."""
+    """cloud-init accepts the user data without a warning."""
     with machine_box.link():
         pass
     log = machine_box.machine.run("cat", "/var/log/cloud-init.log")

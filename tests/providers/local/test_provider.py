@@ -236,7 +236,7 @@ class TestCrashes:
         assert not local.leftovers(request.box)
 
 
-class TestMeanwhile:
+class TestConcurrentChanges:
     """Another command, or the box itself, acts between two steps of a command."""
 
     def test_a_box_whose_supervisor_is_ending_is_stopping(
