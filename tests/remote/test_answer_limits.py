@@ -14,7 +14,7 @@ from onebox.errors import OutputsHeld, ProtocolError
 from onebox.remote import channel as links
 from onebox.remote.channel import AgentChannel, Silent
 from onebox.transfer import fetch_outputs, push_files
-from tests.fakes.agent_box import AgentBox
+from tests.fakes.agent_box import AgentBox, until
 from tests.remote.steps import quiet
 
 # An agent that hangs: it takes a request and neither answers nor reads on.
@@ -72,9 +72,9 @@ def test_working_agent_sends_signs_of_life(agent_box: AgentBox) -> None:
     on.
     """
     with agent_box.connect() as link:
-        link.request(
-            "start", job="j1", shell="trap '' TERM; sleep 600", cancel_grace=12
-        )
+        shell = "trap '' TERM; echo ignores it; sleep 600"
+        link.request("start", job="j1", shell=shell, cancel_grace=12)
+        until(lambda: link.request("job")["log_bytes"])
         link.begin("cancel", job="j1")
         kinds = [kind for kind, _ in link.frames(beats=True)]
 

@@ -289,7 +289,8 @@ def test_agent_of_a_broken_connection_does_not_block_the_next_push(
     with project.box.connect() as stuck:
         stuck.begin("push", write=True)
         # The lock file holds the pid of the agent that has the lock.
-        until((project.box.root / "files" / "lock").read_text)
+        lock = project.box.root / "files" / "lock"
+        until(lambda: lock.exists() and lock.read_text())
         project.push()
         with pytest.raises(ConnectionLost):
             stuck.send(b"Z")

@@ -19,9 +19,7 @@ from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import READ_ONLY, Server
 
 from ..boxes import MakeRequest, image_of
-from .conftest import TIMEOUTS, MakeProvider
-
-SHORT = dataclasses.replace(TIMEOUTS, read=0.5)
+from .conftest import MakeProvider
 
 
 class TestRefusedCreates:
