@@ -8,7 +8,7 @@ can be found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -160,6 +160,7 @@ class Snapshots(ImageStore[Answer]):
     def _snapshot(self, number: str, name: str) -> None:
         """Create a snapshot of a droplet, once it is not busy, and wait."""
         cloud, path = self.cloud, f"droplets/{number}/actions"
+        earlier = {one["id"] for one in self._snapshot_actions(path)}
 
         def is_listed() -> bool:
             found = self._named(name)
@@ -172,30 +173,40 @@ class Snapshots(ImageStore[Answer]):
             except (Unclear, KeyError) as error:
                 # The call is not repeated, because that could create a second snapshot.
                 # If the first call took effect, the droplet's actions list it.
-                return self._begun(path, error)
+                return self._begun(path, earlier, error)
             return action
 
         seconds = cloud.timeouts.attempts * cloud.timeouts.poll_interval
         action = self.api.when_free(begin, seconds)
         wait_for(cloud, f"{path}/{action['id']}", is_listed, cloud.timeouts.image)
 
-    def _begun(self, path: str, error: Exception) -> Answer:
+    def _begun(self, path: str, earlier: Collection[int], error: Exception) -> Answer:
         """
-        Return the latest snapshot action of a droplet; raise *error* if there is none.
+        Return the snapshot action that a call without a response has begun.
+
+        Args:
+            earlier: The ids of the actions that were listed before the call.
+
+            error: Raised if no other action shows.
         """
 
         def look() -> Answer | None:
-            begun = [
-                one
-                for one in self.cloud.all(path, "actions")
-                if one.get("type") == "snapshot" and one.get("status") != "errored"
-            ]
+            actions = self._snapshot_actions(path)
+            begun = [one for one in actions if one["id"] not in earlier]
             return max(begun, key=lambda one: int(one["id"]), default=None)
 
         action = self.cloud.poller.until(look, self.cloud.timeouts.poll_interval)
         if action is None:
             raise error
         return action
+
+    def _snapshot_actions(self, path: str) -> list[Answer]:
+        """Return the snapshot actions of a droplet that have not failed."""
+        return [
+            one
+            for one in self.cloud.all(path, "actions")
+            if one.get("type") == "snapshot" and one.get("status") != "errored"
+        ]
 
 
 def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) -> None:

@@ -199,6 +199,20 @@ def test_a_snapshot_that_was_still_being_saved_is_deleted(
     assert account.snapshots() == []
 
 
+def test_a_snapshot_of_another_owner_with_the_id_of_the_box_is_not_deleted(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """The name of a snapshot that was not tagged yet holds its owner."""
+    account = server.account
+    account.behavior.action = 0.0
+    name = ".".join(["onebox", *map(metadata.escape, ("other", box.id, "oi-1"))])
+    account.start_action(account.all_droplets[0].id, {"type": "snapshot", "name": name})
+    account.tick()
+    with pytest.raises(NotAllowed):
+        provider.delete(box)
+    assert [one["name"] for one in account.snapshots()] == [name]
+
+
 def test_a_volume_with_the_tag_of_the_box_is_deleted(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:

@@ -78,6 +78,19 @@ def test_a_lost_response_makes_one_snapshot(
         assert len(server.account.snapshots()) == 1
 
 
+def test_an_earlier_snapshot_of_the_droplet_is_not_taken_for_the_new_one(
+    server: Server, provider: DigitalOcean, stopped: Box
+) -> None:
+    """The call got no response and had no effect, so no snapshot is awaited."""
+    server.account.behavior.action = 0.1
+    provider.save(stopped, image_for(stopped))
+    server.fail("POST", "droplets/.*/actions", "cut before")
+    with pytest.raises(Unclear) as unclear:
+        provider.save(stopped, image_for(stopped, id="oi-2"))
+    assert "has taken longer than" not in unclear.value.message
+    assert len(server.account.snapshots()) == 1
+
+
 @pytest.mark.parametrize("path", ["tags", "tags/.*/resources"])
 @pytest.mark.parametrize("kind", ["500 before", "cut after", "429"])
 def test_tagging_an_image_is_repeated_until_it_succeeds(
