@@ -78,7 +78,7 @@ def owned(cloud: Cloud, box: Box) -> Any:
 
 
 def request_record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
-    """Return the record to store in the instance that a request creates."""
+    """Return the metadata record of the instance that a request creates."""
     # The record leaves out the keys. The guest generates its own host key, see
     # `host_keys`, and the user's key is in a metadata item of its own.
     stored = replace(
