@@ -74,7 +74,7 @@ class CheckpointStore:
         return sorted((pull for pull in pulls if pull), key=lambda pull: pull.number)
 
     def latest(self, run: str) -> Pull | None:
-        """Return the newest pull of a run, from any attempt; None if it has no pull."""
+        """Return the newest pull from any attempt of a run; None if there is none."""
         pulls = [pull for pull in self.all() if pull.run == run]
         return pulls[-1] if pulls else None
 
@@ -165,7 +165,7 @@ class CheckpointStore:
             return pull
 
     def _link_files(self, last: Pull, into: Path) -> None:
-        """Fill a folder with hard links to the files of the last pull."""
+        """Fill the folder *into* with hard links to the files of the pull *last*."""
         base, index = self.folder(last), self._index()
         for path in sorted(manifest.below(os.fsencode(base), b"")):
             old, new = base / os.fsdecode(path), into / os.fsdecode(path)

@@ -230,7 +230,8 @@ class Installer:
         """
         Return the entry at a path with its hash; None if nothing is there.
 
-        Its kind is "?" if it is a pipe, socket or device, or cannot be read.
+        The kind of the entry is "?" if the path is a pipe, socket or device, or cannot
+        be read.
         """
         try:
             self._writer.stat(path)

@@ -185,7 +185,8 @@ def _receive(
     """
     Receive the manifest and the box's answer.
 
-    If all bucket hashes are equal, the returned manifest is the list *here* itself.
+    If the box finds that all bucket hashes of *here* equal its own, the returned
+    manifest is *here* itself.
     """
     frames = channel.frames()
     try:

@@ -30,7 +30,7 @@ _STATES: dict[str, BoxState] = {
 
 
 def find(cloud: Cloud, box: str, place: str = "") -> Any:
-    """Return the instance of this box id, None if it does not exist."""
+    """Return the instance whose name is this box id, None if it does not exist."""
     doing = f"looking for box {box}"
     if place:
         try:
