@@ -42,7 +42,7 @@ class Builder:
     Attributes:
         box: The builder box.
 
-        inputs: The inputs of the recipe, as they were pushed.
+        inputs: The hashes of the recipe's inputs, computed before the last push.
 
         seconds: How long each step took, by the step's name.
     """
@@ -77,7 +77,7 @@ class Builder:
             stage_line.end("", f"{self.box.id}, {offer.type}, {rate}")
 
     def push(self) -> None:
-        """Push the recipe's files; repeat that if they changed during the push."""
+        """Push the recipe's files; repeat the push if they changed meanwhile."""
         context = self.context
         with self.step("push") as stage_line:
             for _ in range(MOST_PUSHES):
@@ -94,11 +94,11 @@ class Builder:
         Run a command on the box and show its output live.
 
         Args:
-            name: The name of the step that the command is.
+            name: The name of the build step, which consists of this command.
 
             title: The command's name in messages.
 
-            argv: The command as words.
+            argv: The words of the command line.
 
         Raises:
             BoxFailed: The command's exit code was not 0.
@@ -179,7 +179,7 @@ class Log:
     def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
         self._screen = context.screen
-        # True if the last output did not end with a newline. Its line is then open.
+        # A line is open if the last output did not end with a newline.
         self._open = False
         self._file: IO[bytes] = os.fdopen(
             open_file(path, os.O_WRONLY | os.O_TRUNC), "wb"
@@ -194,7 +194,11 @@ class Log:
             self._open = not data.endswith(b"\n")
 
     def footer(self, name: str, began: float) -> None:
-        """Show the step's name and duration below the output, unless a line is open."""
+        """
+        Show the name and the duration of a step below the output.
+
+        Do nothing if the last output did not end with a newline.
+        """
         if not self._open:
             duration = formatting.seconds(time.monotonic() - began)
             self._screen.footer(f"  {name:<8} {duration}")
@@ -258,7 +262,7 @@ def on_box(context: BoxContext, box: Box, step: Callable[..., T]) -> T:
     """
     Run *step*, a function of `sanitize`, over SSH, and return its result.
 
-    It is repeated if the connection breaks.
+    Call *step* again if the connection breaks.
     """
     system = context.provider.own_system
     result: T = context.call_resuming(
@@ -286,7 +290,12 @@ def _set_up(builder: Builder) -> None:
 
 @contextmanager
 def _builder(context: BoxContext) -> Iterator[Builder]:
-    """Create a builder box; remove it at the end, unless it is kept after a failure."""
+    """
+    Create a builder box for the block, and remove it at the end.
+
+    After a failure the builder stays if the user asked for that, or if the save of its
+    disk is still open in the journal.
+    """
     inputs = recipe.inputs(context)
     log = open_log(context, inputs)
     try:
@@ -314,7 +323,11 @@ def _builder(context: BoxContext) -> Iterator[Builder]:
 
 
 def _remove_after_failure(context: BoxContext, box: Box) -> str:
-    """Remove the builder; return "", or a sentence for the user if that fails."""
+    """
+    Remove the builder.
+
+    Return "", or a sentence that tells the user why the removal failed.
+    """
     try:
         delete.delete(context, box)
     except OneboxError as error:

@@ -71,13 +71,13 @@ def prune(
     """
     Remove the images that newer ones replace, after a confirmation.
 
-    An image that a box was created from stays.
+    An image from which a box was created is not removed.
 
     Args:
         name: Remove only the images with this name or id, even if they were saved by
             hand. If it is "", remove the replaced images and all images of this recipe.
 
-        current: The image that onebox.toml names, which stays.
+        current: The image that onebox.toml names. It is not removed.
 
         everywhere: Prune in every project of this owner.
 
@@ -122,8 +122,8 @@ def replaced(own_images: Sequence[Image]) -> list[Image]:
     """
     Return the images in *own_images* that a newer image replaces.
 
-    The newest image of each recipe and architecture stays. Of the images saved by hand,
-    the newest of each name stays, because it cannot be built again.
+    Nothing replaces the newest image of each recipe and architecture. Images saved by
+    hand cannot be built again, so nothing replaces the newest of each name either.
     """
     newest, older = set(), []
     for image in sorted(own_images, key=lambda image: image.created, reverse=True):
@@ -135,10 +135,10 @@ def replaced(own_images: Sequence[Image]) -> list[Image]:
 
 def remove_replaced(context: BoxContext, box: Box) -> None:
     """
-    Remove the images that are older than the image of *box* and of the same recipe.
+    Remove the older images of the recipe to which the image of *box* belongs.
 
-    An image that another box was created from stays. A failure causes only a warning,
-    because the next box created from the new image tries again.
+    An image from which a box was created is not removed. A failure causes only a
+    warning, because the next box created from the new image tries again.
     """
     own_images = images(context)
     image = next((image for image in own_images if image.id == box.image), None)
@@ -165,13 +165,17 @@ def remove_replaced(context: BoxContext, box: Box) -> None:
 
 
 def _series(image: Image) -> tuple[str, ...]:
-    """Return a key; of two images with the same key, the newer replaces the older."""
+    """
+    Return a key that tells which images replace each other.
+
+    An image replaces all older images with the same key.
+    """
     name = "" if image.recipe else image.name
     return (image.tags.project, image.tags.name, image.arch, name)
 
 
 def _of_this_recipe(context: BoxContext, own_images: Sequence[Image]) -> list[Image]:
-    """Return all images of this project's recipe, also of older versions of it."""
+    """Return the images of this project's recipe, and of older versions of it."""
     arch, name = recipe.arch(context), context.settings.name
     return [
         image

@@ -79,7 +79,7 @@ def main(index: str, folder: str) -> None:
 
 
 def get(url: str) -> tuple[bytes, str]:
-    """Return the content at a URL, and the URL to which redirects have led."""
+    """Return the content at a URL, and the final URL after all redirects."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("https", "http"):
         raise SystemExit(f"onebox: {without_user(url)} is not an http(s) address")

@@ -38,17 +38,18 @@ from onebox.store.paths import config_dir
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# This matches the name of a zone, which is the name of its region and a letter:
-# us-east-1c, us-central1-a.
+# This matches the name of a zone. It consists of the region's name and a letter, as in
+# us-east-1c and us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
 
 
 def check(context: BoxContext) -> None:
     """
-    Check that this provider can build the template, if there is one.
+    Check that this provider can build the template that onebox.toml names, if any.
 
     Raises:
-        ConfigError: The provider cannot build it, or the variables are wrong.
+        ConfigError: The provider cannot build the template, or the template does not
+            declare a variable of [image] vars.
 
         OneboxError: Packer is missing or too old.
     """
@@ -107,7 +108,7 @@ def _run_on_box(box_builder: Builder) -> None:
 
 
 def _ssh_values(context: BoxContext, host: str, port: int, user: str) -> dict[str, Any]:
-    """Return the template's variables that describe the builder's SSH endpoint."""
+    """Return the values of the variables for the builder's SSH endpoint."""
     key = keys.identity(config_dir(context.environ))
     return dict(zip(packer_template.SSH_VARIABLES, (host, port, user, str(key))))
 
@@ -184,7 +185,8 @@ def _run(
     The id is "" if the template runs on a builder box.
 
     Args:
-        values: Variables of the template, added to those that every run has.
+        values: Values of template variables. They are added to the values that onebox
+            sets in every run.
 
     Raises:
         BoxFailed: The build failed.

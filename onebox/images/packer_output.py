@@ -47,12 +47,16 @@ class PackerLine:
 
     @property
     def text(self) -> str:
-        """Return the text for the user, "" if the line has none."""
+        """Return the line's text for the user, "" if the line has none."""
         return self.data[1] if self.kind == "ui" and len(self.data) > 1 else ""
 
 
 def parse(text: str) -> list[PackerLine]:
-    """Parse complete lines of output. A line in another format becomes a text line."""
+    """
+    Parse complete lines of Packer's machine-readable output.
+
+    A line in any other format is returned as a line with text for the user.
+    """
     lines = []
     for raw_line in text.splitlines():
         parts = raw_line.split(",")
@@ -65,7 +69,7 @@ def parse(text: str) -> list[PackerLine]:
 
 
 def read(path: Path) -> list[PackerLine]:
-    """Return the whole output of a finished Packer."""
+    """Return all lines of the output of a Packer that has ended."""
     with suppress(FileNotFoundError):
         return parse(path.read_text("utf-8", "replace"))
     return []
@@ -75,7 +79,7 @@ class Tail:
     """
     A reader of the growing output file.
 
-    Each call of `lines` continues where the call before it stopped.
+    Each call of `lines` continues where the previous call stopped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -180,7 +184,11 @@ def lock(path: Path) -> int:
 
 
 def wait_for_end(path: Path, waiting: Callable[[], None]) -> None:
-    """Wait until no Packer writes to the file; call *waiting* before such a wait."""
+    """
+    Wait until no Packer writes to the file.
+
+    If a wait is necessary, call *waiting* first.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -149,7 +149,7 @@ def warn_of_leftovers(
 
 
 def show(log: Log, line: packer_output.PackerLine) -> None:
-    """Add the text of a line of Packer's output to the log, if it has any."""
+    """Add the text of a line of Packer's output to the log, if the line has text."""
     if line.text:
         log.add(f"{line.text.rstrip()}\n".encode())
 

@@ -57,10 +57,11 @@ def read(root: Path, name: str) -> Template:
     Read a template.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: The template cannot be read.
 
-        ConfigError: It has no source, or its `null` source stands beside another one,
-            or a variable for the SSH endpoint is missing.
+        ConfigError: The template has no source, or it has a `null` source and also
+            another source. Or it has a `null` source, but does not declare a variable
+            for the SSH endpoint.
     """
     variables: Iterable[str]
     builders: Iterable[str]
@@ -111,11 +112,11 @@ def variables_file(
     template: Template, values: Mapping[str, Any], user_values: Mapping[str, str]
 ) -> bytes:
     """
-    Return the JSON file of variables for Packer.
+    Return the contents of a JSON file that sets variables for Packer.
 
     Args:
-        values: The variables' values that onebox provides. Only variables that the
-            template declares are written.
+        values: The values that onebox provides, by variable. Variables that the
+            template does not declare are left out.
 
         user_values: The values of [image] vars. They replace the values of onebox.
 

@@ -28,8 +28,8 @@ def argv(image: ImageTable) -> list[str]:
     """
     Return the command that creates the environment on the box.
 
-    It uses the uv in PATH if there is one. Otherwise it downloads uv from the index
-    that `[image] env` names, to a temporary folder.
+    The command uses the uv in PATH if there is one. Otherwise it downloads uv to a
+    temporary folder, from the package index that `[image] env` names, else from PyPI.
     """
     return [
         "sh",

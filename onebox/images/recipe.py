@@ -1,5 +1,5 @@
 """
-The recipe of an image: its inputs, their hash, and which of them has changed.
+The recipe of an image: its inputs, their hash, and the inputs that have changed.
 
 The hash identifies the image at the provider. The inputs are also stored on this
 machine, so that a message can name the input that has changed.
@@ -89,7 +89,11 @@ def files(context: BoxContext) -> list[bytes]:
 
 
 def change(context: BoxContext) -> str:
-    """Return why the current recipe has no image, such as which inputs have changed."""
+    """
+    Return the reason why the current recipe has no image.
+
+    The reason names the changed inputs if there are any.
+    """
     before = snapshot.remembered(context)
     if not before:
         return f"{title(context)} has not been built yet"
@@ -124,8 +128,8 @@ def _requirements(context: BoxContext) -> Iterator[str]:
         name = waiting.pop()
         path = context.root / name
         if name in seen or ".." in PurePosixPath(name).parts or not path.is_file():
-            # Web addresses and files outside the project are left to uv, which reads or
-            # refuses them.
+            # Web addresses and files outside of the project are skipped here; uv reads
+            # or refuses them.
             continue
         seen.add(name)
         yield name

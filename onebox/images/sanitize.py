@@ -2,9 +2,9 @@
 Prepare a box's disk for an image: remove keys, histories, logs and host identity.
 
 The scripts are sent over SSH to the stdin of a shell. They do not run as a job, because
-the last script removes the folder in which jobs live. Changes to the system run through
-sudo, and only on a box that has a system to itself. They first check that the machine
-has the id of the box, so that they never change another machine.
+the last script removes the folder in which jobs live. Scripts that change the system
+run through sudo, and only on a box that has an operating system of its own. They first
+check that the machine has the id of the box, so that they never change another machine.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ OPERATIONS = ("save", "adopt", "packer", "unsave")
 def new_image(
     context: BoxContext, tags: Tags, name: str, arch: str, *, recipe: str, base: str
 ) -> Image:
-    """Return the `Image` that describes an image to save, with a new id."""
+    """Return an `Image` with a new id, to describe an image that is not saved yet."""
     return Image(
         id=f"oi-{random_id()}",
         name=name,
@@ -59,8 +59,8 @@ def save(
     unclear, the save stays open in the journal.
 
     Args:
-        inputs: The inputs of the recipe, which are stored on this machine. None means
-            that nothing is stored.
+        inputs: The hashes of the recipe's inputs, which are stored on this machine.
+            With None nothing is stored.
     """
     with save_intent(context, box, image, inputs) as outcome:
         try:
@@ -80,7 +80,12 @@ def save(
 def save_intent(
     context: BoxContext, box: Box, image: Image, inputs: Mapping[str, str] | None
 ) -> Iterator[Outcome]:
-    """Record in the journal that a box is being saved, while the block runs."""
+    """
+    Record in the journal that a box is being saved, and close the record at the end.
+
+    If the block raises, the record stays open, unless the block sets `undone` of the
+    yielded outcome.
+    """
     intent = {
         "image": asdict(image),
         "inputs": dict(inputs or {}),
@@ -93,7 +98,7 @@ def save_intent(
 
 
 def is_open(context: BoxContext) -> bool:
-    """Return whether the journal contains a save that is still open."""
+    """Return whether the journal contains a save that has no result yet."""
     return any(intent.action == "save" for intent in context.store.open_intents())
 
 
@@ -195,7 +200,7 @@ def _complete(context: BoxContext, intent: Intent, image: Image) -> bool:
         return bool(artifact)
     box = provider.get(intent.box, intent.place)
     if box is None or box.state not in ("stopping", "stopped"):
-        # A box that runs has booted since it was cleaned, so its disk is not clean.
+        # A running box has booted since it was cleaned, so its disk is not clean.
         return False
     provider.stop(box)
     _save_with_retries(context, box, image)
@@ -209,7 +214,7 @@ def _update_local_state(context: BoxContext, inputs: Mapping[str, str] | None) -
 
 
 def _parse_image(fields: Mapping[str, Any]) -> Image:
-    """Return the image that `asdict` has converted to *fields* for the journal."""
+    """Return the image whose *fields*, made by `asdict`, are in the journal."""
     return Image(
         **{**fields, "tags": Tags(**fields["tags"]), "places": tuple(fields["places"])}
     )

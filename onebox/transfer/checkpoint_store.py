@@ -43,12 +43,12 @@ DRAFT = "next"
 @dataclass(frozen=True)
 class Pull:
     """
-    One complete pull.
+    One complete pull of the checkpoints of a run.
 
     *run* is the id of the first job of the run. *job* is the id of the attempt whose
     checkpoints these are. *seen_at* is the time (epoch seconds) when the box last had
-    the same files. *unstable* lists files that kept changing: the pull has an older
-    state of each, or lacks it.
+    the same files. *unstable* lists the files that kept changing. The pull has an older
+    state of such a file, or lacks the file.
     """
 
     number: int
@@ -63,7 +63,7 @@ class Pull:
 
 
 class CheckpointStore:
-    """The pulls of one box name, each in a numbered folder of *directory*."""
+    """The pulls from boxes of one name, each in a numbered folder of *directory*."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -74,12 +74,16 @@ class CheckpointStore:
         return sorted((pull for pull in pulls if pull), key=lambda pull: pull.number)
 
     def latest(self, run: str) -> Pull | None:
-        """Return the newest pull of a run, from any attempt; None if it has no pull."""
+        """Return the newest pull from any attempt of a run; None if there is none."""
         pulls = [pull for pull in self.all() if pull.run == run]
         return pulls[-1] if pulls else None
 
     def folder(self, pull: Pull) -> Path:
-        """Return the folder with a pull's files, at the same paths as on the box."""
+        """
+        Return the folder that contains a pull's files.
+
+        In this folder they have the same paths as on the box.
+        """
         return self.directory / str(pull.number) / "files"
 
     def pull(
@@ -97,8 +101,8 @@ class CheckpointStore:
         Pull the files below *roots* from the box; return the newest pull.
 
         A file that keeps changing is kept as it was in the last pull of the same run,
-        or is left out. If the box has no files, no new pull is made. Then the last pull
-        is returned if it is of the same run, else None.
+        or is left out. If the box has no files, this call makes no new pull. It then
+        returns the last pull if that is of the same run, else None.
 
         Args:
             wait: How many seconds to wait if another pull is under way.
@@ -127,8 +131,8 @@ class CheckpointStore:
                 progress,
                 skip_unstable=True,
             )
-            # In a pull of another run, a file with the same path is not an earlier
-            # state of this file, so it is not kept in place of it.
+            # The last pull has an earlier state of a changing file only if it is of the
+            # same run. A file of another run is not kept, although its path is equal.
             same_run = last is not None and last.run == run
             as_before = fetched.unstable if same_run else []
             _tidy(draft / "files", fetched.entries, as_before)
@@ -148,7 +152,7 @@ class CheckpointStore:
                 return last if same_run else None
             if last is not None and _are_equal(pull, last):
                 # The last pull has the same files, so only its description is updated.
-                # A second equal pull would displace the pull before it.
+                # A new pull with equal files would remove an older, different pull.
                 pull = Pull(**{**asdict(pull), "number": last.number})
                 _write(self.directory / str(last.number), pull)
                 self._remove(DRAFT)
@@ -161,7 +165,7 @@ class CheckpointStore:
             return pull
 
     def _link_files(self, last: Pull, into: Path) -> None:
-        """Fill a folder with hard links to the files of the last pull."""
+        """Fill the folder *into* with hard links to the files of the pull *last*."""
         base, index = self.folder(last), self._index()
         for path in sorted(manifest.below(os.fsencode(base), b"")):
             old, new = base / os.fsdecode(path), into / os.fsdecode(path)
@@ -219,7 +223,11 @@ class CheckpointStore:
 
 
 def _tidy(base: Path, entries: Sequence[Entry], as_before: Sequence[bytes]) -> None:
-    """Remove files in neither *entries* nor *as_before*; set the modes of folders."""
+    """
+    Remove all files and folders that are in neither *entries* nor *as_before*.
+
+    Then set the modes of the folders in *entries*.
+    """
     paths = {entry.path for entry in entries}.union(as_before)
     root = os.fsencode(base)
     writer = folder_writer.FolderWriter(root)

@@ -25,12 +25,13 @@ from onebox.transfer.progress import Meter, Progress
 @dataclass(frozen=True)
 class Downloaded:
     """
-    What a download has brought; the keys of each dictionary are paths.
+    The result of a download; the keys of each dictionary are paths.
 
     *hashes* holds the hash of each downloaded file, and of each local file that the box
-    has confirmed as equal. *staged* holds the names of the downloaded files in the
-    staging directory, *blocks* the block hashes of the big ones. *bad* lists the files
-    that did not arrive, because they had changed on the box before they were sent.
+    has confirmed as equal. *staged* holds the name that each downloaded file has in the
+    staging directory. *blocks* holds the block hashes of each big file. *bad* lists the
+    files that did not arrive, because they had changed on the box before they were
+    sent.
     """
 
     hashes: dict[bytes, bytes] = field(default_factory=dict)
@@ -100,7 +101,11 @@ def _offers(
     index: Index,
     receiver: Receiver,
 ) -> dict[bytes, FileOffer]:
-    """Return, by path, an offer for each file whose content or hash is needed."""
+    """
+    Return, by path, an offer for each file whose content or hash the box must send.
+
+    An offer tells the box how much of the file is here already.
+    """
     base = os.fsencode(into)
     local = {entry.path: entry for entry in here}
     other_paths = (entry.path for entry in entries if entry.path not in local)
@@ -110,7 +115,7 @@ def _offers(
     for entry in entries:
         mine = local.get(entry.path)
         # For an unchanged file, `request_manifest` returns the same object that is in
-        # *here*, so nothing has to be compared.
+        # *here*. So it is enough to compare whether both are the same object.
         if entry.kind != "f" or entry is mine:
             continue
         offer = receiver.needed(entry, mine, index)
@@ -150,7 +155,8 @@ def _transfer(
     except AgentError as error:
         raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
     except OSError:
-        # The remaining frames stay unread, so the channel cannot be used again.
+        # Nobody reads the frames that the box still sends, so the channel cannot be
+        # used again.
         channel.close()
         raise
     finally:

@@ -65,18 +65,18 @@ class Fetched:
 
         kept_aside: Files that the user had changed here, each with its new name.
 
-        refused: Links that lead out of the folder that is fetched into, each with its
-            target; they were left out.
+        refused: Links that were left out because they lead out of the local folder
+            into which the outputs are fetched. Each has its target.
 
-        missing: Roots that are not on the box.
+        missing: Those of the requested *roots* that are not on the box.
 
         digest: The digest of the manifest of the outputs.
 
         repositories: Folders such as `.git` that were left out and that differ from
             the local ones.
 
-        skipped: Paths that were left out because they are pipes, sockets or devices,
-            or because outputs may not have such a path.
+        skipped: Paths that were left out: pipes, sockets and devices, and paths that
+            are reserved for onebox or for the project's own repository.
 
         unstable: Files that were left out because they kept changing.
 
@@ -85,11 +85,11 @@ class Fetched:
         owners_of_kept: The paths in *kept_aside* whose files are outputs of another
             box, each with the name of that box.
 
-        dangling: Links that lead out of the folder to a place where the box has no
-            file or folder; they were left out.
+        dangling: Links that were left out because they lead out of the outputs, to a
+            place where the box has no file or folder.
 
         changes_outside: New and changed files outside of the outputs; None if there
-            are none, or if they were not searched.
+            are none, or if the box did not search for them.
     """
 
     files: int
@@ -187,8 +187,8 @@ def fetch(
             kept_aside, owners = [], {}
             if not remote.same:
                 last_fetch.save(remote.entries)
-                # The entry of an unchanged file is the same object as the one that was
-                # scanned here, so all other entries are new or changed.
+                # For an unchanged file, *entries* has the same object that is in
+                # `remote.here`. So all other entries count as new or changed.
                 before = set(map(id, remote.here))
                 fresh = [entry for entry in entries if id(entry) not in before]
                 remote.entries.clear()
@@ -249,8 +249,8 @@ def verify(
         hashing=True,
         into_project=into_project,
         search_outside="if-empty",
-        # Repositories are included, so that those that a fetch has left out count as
-        # missing.
+        # Repositories are included, because a fetch leaves some of them out, and these
+        # must count as missing.
         with_repositories=True,
     )
     # The lock is needed because a fetch from another box may be moving our outputs out
@@ -276,7 +276,7 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
     if not missing:
         return None
     files = [e for e in missing if e.kind != "d"]
-    # Folders are listed only if no file is missing.
+    # The phrase names missing folders only if no file is missing.
     if files:
         of = sum(e.kind != "d" for e in remote.entries)
         counted = f"{len(files):,} of {formatting.count(of, 'file')}"
@@ -291,9 +291,9 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
 
 def changed_here(into: Path, memory: Path) -> str | None:
     """
-    Return a phrase that names the fetched files that have changed here, or None.
+    Return a phrase that names the fetched files that were changed or removed here.
 
-    Only the files of the last fetch are checked.
+    Return None if there are none. Only the files of the last fetch are checked.
     """
     ledger = Ledger(memory)
     index = Index(os.fsencode(memory / INDEX))
@@ -328,9 +328,9 @@ def _is_here(entry: Entry, local: dict[bytes, Entry]) -> bool:
 
 def _differing_repositories(into: Path, entries: list[Entry]) -> list[Name]:
     """
-    Return the folders of the repositories that differ from the local ones.
+    Return the folders of the repositories whose *entries* differ from the local files.
 
-    File contents are not read; kind, size, mtime and link target are compared.
+    File contents are not read; only kind, size, mtime and link target are compared.
     """
     paths = [entry.path for entry in entries]
     scanned = manifest.scan(os.fsencode(into), paths, Index(), hashing=False)
@@ -359,7 +359,11 @@ def _staging(into: Path, memory: Path) -> Path:
 
 @contextlib.contextmanager
 def _lock(into: Path, memory: Path) -> Iterator[None]:
-    """Wait for, and then keep out, other fetches from this box or into this folder."""
+    """
+    Keep out other fetches from this box or into this folder.
+
+    If such a fetch is under way, wait until it ends.
+    """
     into.mkdir(parents=True, exist_ok=True)
     private_dir(memory)
     with os.fdopen(open_file(memory / "fetch.lock", os.O_WRONLY), "ab") as lock:
@@ -376,7 +380,11 @@ def _lock(into: Path, memory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reporting_held() -> Iterator[None]:
-    """Raise errors of local files as OutputsHeld, so that the box is kept."""
+    """
+    Raise OutputsHeld in place of an OSError about a local file.
+
+    This error makes the caller keep the box.
+    """
     try:
         yield
     except OSError as error:

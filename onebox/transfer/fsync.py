@@ -26,7 +26,7 @@ REPORTS_ERRORS = (5, 8)
 
 
 def sync_files(folder: int, names: Sequence[bytes]) -> None:
-    """Bring these files of an open folder to the disk."""
+    """Bring the files with these names in an open folder to the disk."""
     if sync_file_system(folder, len(names)):
         return
 
@@ -49,7 +49,7 @@ def sync_file_system(folder: int, count: int) -> bool:
 
     Return False without doing anything if the system cannot do that reliably, or if
     *count*, the number of files and folders, is below `MANY`. In both cases the caller
-    calls fsync for each of them instead.
+    must call fsync for each file or folder instead.
     """
     if count < MANY or sys.platform != "linux" or not _is_local(folder):
         return False

@@ -10,7 +10,7 @@ from onebox import subprocess_env
 from onebox.errors import InputError
 
 GITLINK = b"160000"
-# The messages of git, in the C locale, for a folder that is no work tree.
+# Git prints one of these messages (in the C locale) for a folder in no work tree.
 NO_REPOSITORY = (b"not a git repository", b"must be run in a work tree")
 # These variables are hidden from git. They can name another repository, for example in
 # a git hook, or change how paths are matched.
@@ -39,11 +39,13 @@ def list_files(
     List the files below *tops*, including those of inner repositories.
 
     Args:
-        skip: Returns whether to skip an inner repository.
+        skip: A function that gets the path of an inner repository and returns whether
+            to skip it.
 
     Returns:
-        The tracked files, the files that `git add` would add, and the skipped inner
-        repositories. None if *base* is in no repository, or if git is not installed.
+        Three sets: the tracked files, the files that `git add` would add, and the
+        skipped inner repositories. None if *base* is in no repository, or if git is not
+        installed.
 
     Raises:
         InputError: Git cannot read the repository.

@@ -46,13 +46,13 @@ class IgnoreRule(NamedTuple):
     whole_path: bool
 
 
-# The rules of several folders, each list with the length of its folder's path.
+# For each of several folders, the length of its path and its list of rules.
 FolderRules = list[tuple[int, list[IgnoreRule]]]
 
 
 def tracked_without_git(base: bytes, tops: Iterable[bytes]) -> set[bytes]:
     """
-    Return the files below these paths that no `.gitignore` file excludes.
+    Return the files at and below *tops* that no `.gitignore` file excludes.
 
     As in git, no later rule can include a file below an excluded folder again.
     """
@@ -159,9 +159,9 @@ def _walk(
     files: set[bytes],
 ) -> None:
     """
-    Add the files below a folder to *files*.
+    Add the files below *top* that no rule excludes to *files*.
 
-    *rules* are the rules of the folders above.
+    *rules* are the rules of the folders above *top*.
     """
     # This is a loop, because folders can be nested too deep for a recursion in Python.
     todo = [(top, rules)]
@@ -195,7 +195,7 @@ def _excluded(path: bytes, folder: bool, rules: FolderRules) -> bool:
 
 
 def _without_spaces(line: str) -> str:
-    """Remove the spaces at the end of a line, except an escaped one."""
+    """Return the line without the spaces at its end; an escaped space stays."""
     end = 0
     at = 0
     while at < len(line):

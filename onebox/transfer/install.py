@@ -37,7 +37,7 @@ def install(
     """
     Install the entries; return the path and new name of each file that is kept aside.
 
-    *fresh* are those of the entries that are new or changed.
+    *fresh* are the new and changed ones among *entries*.
     """
     sync_files(receiver.fd, sorted(downloaded.staged.values()))
     ledger = Ledger(memory)
@@ -65,8 +65,8 @@ class Installer:
     Args:
         staging: The open staging directory.
 
-        staged: The names of the files in the staging directory, by the paths where they
-            are to be installed. Their modes and times are set already.
+        staged: Maps the path of each downloaded file to its name in the staging
+            directory. The modes and times of these files are set already.
     """
 
     def __init__(
@@ -124,16 +124,16 @@ class Installer:
 
     def _make_writable(self, entry: Entry) -> bool:
         """
-        Make a folder writable if its mode on the box is read-only.
+        Make an older folder accessible if its mode on the box restricts the owner.
 
-        Return whether it was made writable: then its own mode must be restored at the
-        end.
+        Return whether this changed the folder's mode. If so, the caller must set the
+        mode that the folder has on the box when all files are installed.
         """
         if entry.mode & 0o700 == 0o700 or entry.path in self._new_folders:
             return False
         mode = stat.S_IMODE(self._writer.stat(entry.path).st_mode)
-        # The folder has the second mode if an earlier call crashed before it restored
-        # the folder's own mode. A folder with any other mode is left as it is.
+        # `entry.mode | 0o700` is what an earlier call has left behind if it crashed
+        # before it restored the mode. A folder with any other mode is left as it is.
         if mode not in (entry.mode, entry.mode | 0o700):
             return False
         self._writer.chmod(entry.path, entry.mode | 0o700)
@@ -141,8 +141,8 @@ class Installer:
 
     def _install_file(self, entry: Entry, staged: bytes) -> None:
         # The path is scanned again, because the user may have changed the file during
-        # the download. A folder that was just created needs no scan, because it has no
-        # file of the user.
+        # the download. In a folder that this fetch has created, no scan is needed,
+        # because the user has no files there.
         new = entry.path.rpartition(b"/")[0] in self._new_folders
         here = None if new else self._scan(entry.path)
         if here is not None and not (
@@ -158,7 +158,9 @@ class Installer:
 
     def _check_unchanged(self, entry: Entry) -> None:
         """
-        Check a file that was not downloaded because it was equal; set mode and times.
+        Check that a local file still equals the output, and set its mode and times.
+
+        The file was not downloaded, because it was equal to the output at that time.
 
         Raises:
             OSError: The file was changed or removed meanwhile.
@@ -195,7 +197,12 @@ class Installer:
         self._writer.link(entry.path, entry.target, self._staging)
 
     def _clear(self, folder: int, name: bytes, path: bytes) -> None:
-        """Free a path: remove what a fetch installed there, rename anything else."""
+        """
+        Free a path for an output.
+
+        Remove the file or folder there if fetches have installed all of it. Otherwise
+        give it another name.
+        """
         if self._all_ours(path):
             remove(folder, name)
             return
@@ -223,7 +230,8 @@ class Installer:
         """
         Return the entry at a path with its hash; None if nothing is there.
 
-        Its kind is "?" if it is a pipe, socket or device, or cannot be read.
+        The kind of the entry is "?" if the path is a pipe, socket or device, or cannot
+        be read.
         """
         try:
             self._writer.stat(path)

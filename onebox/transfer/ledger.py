@@ -45,7 +45,7 @@ class Ledger:
         return sorted(self._table.rows)
 
     def is_ours(self, entry: Entry) -> bool:
-        """Return whether a file or link is as a fetch installed it."""
+        """Return whether a file or link has the contents that a fetch installed."""
         return _mark(entry) in self._marks(entry.path)
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -57,7 +57,7 @@ class Ledger:
                     self._table.put(entry.path, b"\0".join([*marks, mark]))
 
     def mark_installed(self, entries: Iterable[Entry]) -> None:
-        """Store that these entries are installed: each has one mark from now on."""
+        """Record that these entries are installed; each keeps only its new mark."""
         for entry in entries:
             if entry.kind != "d":
                 mark = _mark(entry)
@@ -65,7 +65,12 @@ class Ledger:
                     self._table.put(entry.path, mark)
 
     def save(self) -> None:
-        """Write what has changed; it is on the disk on return. Raises OSError."""
+        """
+        Write the changes of the ledger, and wait until they are on the disk.
+
+        Raises:
+            OSError: The ledger cannot be written.
+        """
         self._table.save()
 
     def _marks(self, path: bytes) -> list[bytes]:
@@ -74,7 +79,7 @@ class Ledger:
 
 
 class LastFetch:
-    """The paths of the last fetch, including folders; `fetched.paths` stores them."""
+    """The paths of the last fetch, with folders; the file `fetched.paths` has them."""
 
     def __init__(self, memory: Path) -> None:
         self._file = memory / "fetched.paths"
@@ -118,7 +123,8 @@ def note_displaced(
         kept_aside: The paths that were moved out of the way, each with its new name.
 
     Returns:
-        For each of these paths that held outputs of another box, the name of that box.
+        A dictionary with those paths of *kept_aside* that held outputs of another box.
+        It maps each such path to the name of that box.
     """
     others = [
         (folder, Ledger(folder))
@@ -140,8 +146,8 @@ def note_displaced(
 def displaced_entries(memory: Path, into: Path, index: Index) -> dict[bytes, Entry]:
     """Return the displaced outputs of this box, by their original paths."""
     displaced = {}
-    # If the file does not exist, or a crash has cut off a line of it, the entries that
-    # were read before that are returned.
+    # The file may not exist, or a crash may have left an incomplete line in it. Then
+    # only the entries of the lines above are returned.
     with contextlib.suppress(OSError, ValueError, TypeError):
         for line in (memory / DISPLACED).read_text("ascii").splitlines():
             folder, path, now = json.loads(line)
@@ -157,19 +163,31 @@ def forget_displaced(memory: Path) -> None:
 
 
 def _mark(entry: Entry) -> bytes:
-    """Return the mark of an entry; a hash is in hex, because NUL separates marks."""
+    """
+    Return the mark of an entry.
+
+    A hash is written in hex, so that it cannot contain a NUL, which separates marks.
+    """
     if entry.kind == "l":
         return LINK + entry.target
     return (entry.sha or b"").hex().encode("ascii")
 
 
 def _relative(into: Path, memory: Path) -> str:
-    """Return *into* relative to *memory*: this stays valid if the project is moved."""
+    """
+    Return the path of *into* relative to *memory*.
+
+    A relative path stays valid if the project is moved.
+    """
     return os.path.relpath(into, memory)
 
 
 def _moved_entries(into: Path, now: bytes, path: bytes, index: Index) -> list[Entry]:
-    """Return the files and links at and below *now*, with *path* in place of *now*."""
+    """
+    Return the entries of the files and links at and below *now*.
+
+    In the path of each entry, *now* is replaced by *path*.
+    """
     base = os.fsencode(into)
     scanned = manifest.scan(base, manifest.below(base, now), index, hashing=True)
     return [

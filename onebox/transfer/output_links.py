@@ -1,4 +1,4 @@
-"""Find the links among the outputs that lead out of the folder fetched into."""
+"""Find links that lead out of the folder of the outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onebox.agent.files.manifest import Entry
 
 def find_links_leading_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
     """
-    Return the links that lead out of the tree, each with its target.
+    Return the links that lead out of the folder of the outputs, each with its target.
 
     A link may lead out directly or through other links.
     """
@@ -22,7 +22,7 @@ def find_links_leading_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
 
 def _stays_inside(path: bytes, links: dict[bytes, bytes]) -> bool:
     """
-    Return whether the place to which a link leads is inside the tree.
+    Return whether the link at *path* leads to a place in the folder of the outputs.
 
     Other links on the way are followed, too.
     """
@@ -43,7 +43,7 @@ def _stays_inside(path: bytes, links: dict[bytes, bytes]) -> bool:
         if target is None:
             continue
         followed += 1
-        # This many links form a loop. It leads nowhere, so it does not leave the tree.
+        # So many links form a loop. A loop leads nowhere, so it stays in the folder.
         if followed > MOST_LINKS:
             return True
         if target.startswith(b"/"):

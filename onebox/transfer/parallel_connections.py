@@ -1,5 +1,5 @@
 """
-Open further connections to the box for as long as each makes a transfer faster.
+Open further connections to the box, as long as each makes the transfer faster.
 
 It is not known in advance whether further connections make a transfer faster. So a
 second connection is opened after one second, and another one each time that the last
@@ -20,7 +20,8 @@ from onebox.remote.channel import AgentChannel
 # A transfer uses at most this many connections, including the first one.
 MOST = 4
 MEASURE_SECONDS = 1.0
-# How much faster a new connection must make the transfer for another one to be tried.
+# Another connection is tried only if the last one has made the transfer this many times
+# as fast.
 GAIN = 1.2
 # Above this rate (bytes per second) no connection is added, because processors and
 # disks are the limit there, and not ssh's window.
@@ -59,10 +60,12 @@ class ParallelConnections:
 
     def count(self, moved: int, left: int) -> ExtraConnection | None:
         """
-        Count transferred bytes; return a connection when a new one is ready.
+        Count transferred bytes; return a new connection if one has become ready.
 
         Args:
-            left: How many bytes of the transfer are missing.
+            moved: How many bytes were transferred since the last call.
+
+            left: How many bytes are still to be transferred.
         """
         self._count += moved
         if self._opening is not None:
@@ -90,7 +93,7 @@ class ParallelConnections:
         return None
 
     def close(self) -> None:
-        """Close the further connections at once; their last frames are not awaited."""
+        """Close the further connections without waiting for their last frames."""
         with self._lock:
             if self._closed:
                 return

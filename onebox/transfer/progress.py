@@ -17,8 +17,9 @@ class Meter:
     """
     Counts the bytes of a transfer, and calls *progress* at most 20 times a second.
 
-    *done* is the number of finished files. *carried* and *carried_bytes* count the
-    files and bytes that were really sent: a finished file may have been there already.
+    *done* is the number of finished files. Some of them needed no transfer, because the
+    receiver had them already. *carried* and *carried_bytes* count only the files and
+    bytes that were sent.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Meter:
         self.done = self.carried = self.carried_bytes = 0
 
     def moved(self, count: int) -> bool:
-        """Count these bytes as done; return whether *progress* was called."""
+        """Add *count* bytes to those done; return whether *progress* was called."""
         self._moved += count
         now = self._now()
         if now < self._next:

@@ -42,8 +42,8 @@ class Pushed:
     """
     The result of a push.
 
-    *files* and *bytes* count everything that was selected, *sent_files* and
-    *sent_bytes* what was transferred.
+    *files* and *bytes* count everything that was selected. *sent_files* and
+    *sent_bytes* count only what was transferred.
     """
 
     files: int
@@ -57,7 +57,11 @@ class Pushed:
 def difference(
     channel: AgentChannel, root: Path, files: Files, index: Path
 ) -> str | None:
-    """Return a phrase that says how the box's files differ; None if they are equal."""
+    """
+    Return a phrase that says how the files on the box differ from the local ones.
+
+    Return None if they are equal.
+    """
     conversation = _Conversation(channel, write=False)
     hash_index = _load_index(index)
     entries = _local_entries(root, files, hash_index)
@@ -80,7 +84,12 @@ def difference(
 
 
 def _describe(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
-    """Yield a phrase for the files that differ, or for folders if no file does."""
+    """
+    Yield a phrase that counts and names the files at *paths*, which differ.
+
+    If no file differs, the phrase is about the folders. If *paths* is empty, yield
+    nothing.
+    """
     files = [e.path for e in entries if e.kind != "d"]
     names = [path for path in files if path in paths]
     counted = f"{len(names):,} of {formatting.count(len(files), 'file')}"
@@ -102,7 +111,7 @@ def push(
     kind: str = "pushed",
 ) -> Pushed:
     """
-    Send these files to the box, and remove other files of an earlier push from it.
+    Send these files to the box, and remove all other files of earlier pushes from it.
 
     Args:
         files: If this is a function, it is called while the box scans its own files.
@@ -140,8 +149,8 @@ def push(
             connections.close()
             hash_index.save()
         deleted += result.deleted
-        # If the files are equal, the box may report the digest of an older push with
-        # the same files, so the digest is compared only if they were not equal.
+        # If the box has found its files equal, it may report the digest of an older
+        # push of the same files. So the digests are compared only in the other case.
         if not changed and (result.equal or result.digest == digest):
             meter.finish()
             hash_index.retain(entry.path for entry in entries)
@@ -161,7 +170,7 @@ def push(
 
 
 def digest(root: Path, files: Files, index: Path) -> str:
-    """Return the digest of the local files."""
+    """Return the digest of the manifest of the local files."""
     hash_index = _load_index(index)
     paths = [entry.path for entry in _local_entries(root, files, hash_index)]
     scanned = manifest.scan(os.fsencode(root), paths, hash_index, hashing=True)
@@ -177,11 +186,11 @@ class _Conversation:
     """
     One exchange of manifests with the box.
 
-    After `compare`, *equal* is whether the box has the same files. If it is False,
-    *offers* are files to send, *without_contents* are entries that the box can create
-    or change without file contents, and *gone* are files of an earlier push that are
-    not selected any more. *digest* is the digest of the local manifest with the hashes
-    that are known; "" if no hash is known.
+    After `compare`, *equal* says whether the box has the same files. If it is False,
+    *offers* has the files to send. *without_contents* has the paths that the box can
+    create or change without file contents. *gone* has the files of an earlier push that
+    are not selected any more. *digest* is the digest of the local manifest, in which
+    unknown hashes are left out; it is "" if no hash is known.
     """
 
     def __init__(
@@ -200,7 +209,7 @@ class _Conversation:
         self._frames = channel.frames()
 
     def compare(self, entries: list[Entry]) -> None:
-        """Send the local manifest, and receive how the files on the box differ."""
+        """Send the local manifest, and receive what differs on the box."""
         channel = self.channel
         hashes = b""
         if any(entry.sha is not None for entry in entries):
@@ -238,7 +247,7 @@ class _Conversation:
             raise
 
     def finish(self) -> PushResult:
-        """Return the answer that ends the conversation."""
+        """Return the answer of the box, which ends the conversation."""
         if self._result is None:
             kind, payload = self.next_frame()
             if kind != b"A":
@@ -311,8 +320,8 @@ class _Contents:
             stripe.send(kind, payload)
         except ConnectionLost:
             # When the box refuses the push, it closes the further connections and sends
-            # the refusal on the first one. The refusal is the better error, so it is
-            # read, which raises it.
+            # the refusal on the first one. The refusal says more than the lost
+            # connection does, so it is read here. Reading it raises it as an error.
             if stripe is not self._channel and self._channel.has_frame(wait=2):
                 self._conversation.next_frame()
             raise
@@ -328,7 +337,7 @@ class _Contents:
 
 
 def _is_equal(root: Path, offer: FileOffer, index: Index) -> bool:
-    """Return whether the box has a complete file with the hash of the local one."""
+    """Return whether the box has the whole file, with the hash of the local file."""
     if not offer.whole:
         return False
     try:

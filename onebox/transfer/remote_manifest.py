@@ -18,8 +18,9 @@ from onebox.remote.channel import AgentChannel, AgentError
 from onebox.repositories import repositories, repository_of
 from onebox.transfer.output_links import find_links_leading_out
 
-# The name of the staging folder in the folder that is fetched into. It is used if the
-# memory folder is on another disk (see `fetch_outputs._staging`).
+# The name of a staging folder that lies in the folder into which the outputs are
+# fetched. It is used if the memory folder is on another disk (see
+# `fetch_outputs._staging`).
 STAGING = ".onebox-incoming"
 # Outputs are never written to top-level files or folders with these names.
 NOT_OUTPUTS = (b".onebox", STAGING.encode())
@@ -49,8 +50,8 @@ class RemoteManifest:
 
         missing: Roots that do not exist on the box.
 
-        skipped: Paths that were left out because they are pipes, sockets or devices,
-            or because outputs may not have such a path.
+        skipped: Paths that were left out: pipes, sockets and devices, and paths that
+            are reserved for onebox or for the project's own repository.
 
         unstable: Files that were written to while the box hashed them.
 
@@ -184,7 +185,8 @@ def _receive(
     """
     Receive the manifest and the box's answer.
 
-    If all bucket hashes are equal, the returned manifest is the list *here* itself.
+    If the box finds that all bucket hashes of *here* equal its own, the returned
+    manifest is *here* itself.
     """
     frames = channel.frames()
     try:
@@ -211,9 +213,9 @@ def _excluded(
     entries: list[Entry], into: bytes, *, with_repositories: bool
 ) -> tuple[list[bytes], list[Entry]]:
     """
-    Return the paths that are never outputs, and the entries in repositories.
+    Return the paths that can be no outputs, and the entries that lie in repositories.
 
-    If *with_repositories* is set, entries in repositories are not returned.
+    If *with_repositories* is set, the second list is empty.
     """
     excluded: list[bytes] = []
     in_repositories: list[Entry] = []
@@ -223,8 +225,8 @@ def _excluded(
     )
     for entry in entries:
         top = entry.path.split(b"/", 1)[0]
-        # A repository folder at the top is never an output, because it is the one of
-        # the project itself.
+        # A repository folder at the top is never an output, because it belongs to the
+        # project itself.
         if top.lower() in NOT_OUTPUTS or repository_of(top) is not None:
             excluded.append(entry.path)
         elif not with_repositories and find_repository(entry.path) is not None:

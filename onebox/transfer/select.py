@@ -54,7 +54,12 @@ _CREDENTIALS = re.compile(
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A local output folder or file; *files* counts its files that are not pushed."""
+    """
+    A local output, of which at least one file is not pushed.
+
+    *path* is the output, with a slash at the end if it is a folder. *files* is the
+    number of its files that are not pushed.
+    """
 
     path: bytes
     files: int
@@ -65,9 +70,9 @@ class Selection:
     """
     The selected entries, sorted by path, with warnings for the user.
 
-    Folders are selected only at and below the paths of `data`. The entry of a file has
-    a hash only if the index had it. *left_out* are the local outputs that are not
-    pushed.
+    Folders are selected only at and below the *data* paths of `select`. The entry of a
+    file has a hash only if the index had it. *left_out* lists the local outputs that
+    are not pushed, or not completely.
     """
 
     entries: list[Entry]
@@ -97,8 +102,9 @@ def select(
 
         data: At and below these paths, everything is selected.
 
-        outputs: Files at and below these paths are not selected as code, unless git
-            tracks them or *code* names a path in the output.
+        outputs: Files at and below these paths are not selected as code. Exceptions are
+            files that git tracks, and files below a *code* path that is itself in the
+            output.
 
         index: The index in which hashes are looked up.
 
@@ -132,7 +138,7 @@ def select(
 
 def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
     """
-    Return the files below *tops* that git tracks or would add.
+    Return the files below *tops* that git tracks or that `git add` would add.
 
     Outputs that git does not track are left out.
     """
@@ -165,8 +171,8 @@ def _without_credentials(
     Return the paths that may be pushed, and the credentials that are left out.
 
     Credentials are files or folders. *named* are the paths that the user has
-    configured. If one of them is or lies in a credential file or folder, everything at
-    and below it may be pushed.
+    configured. Such a path can be a credential file or folder, or lie in a credential
+    folder. Then everything at and below that path may be pushed.
     """
     allowed_tops = [top for top in named if _credentials_in(top)]
     allowed: list[bytes] = []
@@ -183,7 +189,11 @@ def _without_credentials(
 
 
 def _credentials_in(path: bytes) -> bytes | None:
-    """Return the credential file or folder that a path is or lies in; None if none."""
+    """
+    Return the credential file or folder at or above a path.
+
+    Return None if there is none.
+    """
     match = _CREDENTIALS.search(path)
     return path[: match.end()] if match else None
 
@@ -191,7 +201,11 @@ def _credentials_in(path: bytes) -> bytes | None:
 def _left_out(
     base: bytes, outputs: list[bytes], selected: set[bytes]
 ) -> Iterator[LeftOut]:
-    """Yield the local outputs that are not selected; each file is counted once."""
+    """
+    Yield each local output of which at least one file is not selected.
+
+    A file that lies in several outputs is counted only for the first of them.
+    """
     seen: set[bytes] = set()
     for output in outputs:
         count = 0
@@ -205,7 +219,7 @@ def _left_out(
 
 
 def _files(base: bytes, top: bytes) -> list[bytes]:
-    """Return the files and links at and below a path; skip unreadable folders."""
+    """Return the files and links at and below *top*, but not in unreadable folders."""
     with suppress(OSError):
         walked = manifest.walk(base, top, unreadable=[])
         return [path for path in walked.paths if path not in walked.folders]
@@ -221,7 +235,12 @@ def _data(base: bytes, top: bytes) -> list[bytes]:
 
 
 def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
-    """Return the selection, with warnings. Raises InputError for unreadable files."""
+    """
+    Return the scanned entries as a selection with warnings.
+
+    Raises:
+        InputError: Files cannot be read.
+    """
     prefix = os.path.join(base, b"")
     unreadable = scanned.unreadable
     warnings = [
@@ -232,7 +251,7 @@ def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
             if _leads_out_of_project(entry.path, entry.target):
                 path = show(entry.path)
                 warnings.append(f"{path} is a link that leads out of the project")
-        # A file that is readable for all users, as most are, needs no system call.
+        # Most files are readable for all users. These need no system call.
         elif entry.mode & ALL_READ != ALL_READ and not os.access(
             prefix + entry.path, os.R_OK
         ):
@@ -244,7 +263,12 @@ def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
 
 
 def _top(root: Path, name: str) -> bytes:
-    """Return a configured path relative to *root*. Raises InputError if missing."""
+    """
+    Return a configured path relative to *root*.
+
+    Raises:
+        InputError: The path is missing, or it leads out of the project.
+    """
     top = _inside(name)
     if not os.path.lexists(os.path.join(os.fsencode(root), top)):
         raise InputError(f"{name} is not there, in {root}")
@@ -269,6 +293,6 @@ def _below(path: bytes, top: bytes) -> bool:
 
 
 def _leads_out_of_project(path: bytes, target: bytes) -> bool:
-    """Return whether a link with this target leads out of the project."""
+    """Return whether a link from *path* to *target* leads out of the project."""
     place = os.path.normpath(os.path.join(os.path.dirname(path), target))
     return place.startswith((b"/", b"../")) or place == b".."

@@ -83,7 +83,7 @@ class Cloud:
 
     @cached_property
     def project(self) -> str:
-        """Return the project. Raises UsageError if none is set."""
+        """Return the id of Google's project. Raises UsageError if none is set."""
         return credentials.project(self.account, self.settings.project)
 
     def ask(self, service: str, method: str, doing: str, **fields: Any) -> Any:
@@ -109,7 +109,7 @@ class Cloud:
     def list(
         self, service: str, doing: str, method: str = "list", **fields: Any
     ) -> Iterator[Any]:
-        """Yield the items of a list, page after page."""
+        """Yield the items on all pages of the response to a list call."""
         for page in self._pages(service, method, doing, fields):
             yield from page.items
 
@@ -268,7 +268,7 @@ class Cloud:
 
 
 def request_id(token: str) -> str:
-    """Return the UUID to send for a token, which is a random one if the token is ""."""
+    """Return the UUID to send for a token. If the token is "", the UUID is random."""
     return str(uuid.uuid5(_SPACE, token) if token else uuid.uuid4())
 
 

@@ -193,7 +193,11 @@ def body(
 
 
 def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str, Any]:
-    """Return the `scheduling` field of an instance, which sets when and how it ends."""
+    """
+    Return the `scheduling` field of an instance.
+
+    It sets whether the instance is a spot instance, and when and how Google stops it.
+    """
     seconds = math.ceil(deadline - now) + _GRACE_SECONDS
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",

@@ -65,7 +65,7 @@ def _labelled(cloud: Cloud, service: str, box: str, **place: str) -> list[Any]:
 
 
 def _delete(cloud: Cloud, service: str, doing: str, **what: Any) -> None:
-    """Delete a resource as soon as it is not busy; it is no error if it is gone."""
+    """Delete a resource as soon as it is not busy; a missing resource is no error."""
 
     def delete() -> None:
         operation = cloud.change(service, "delete", doing, **what)

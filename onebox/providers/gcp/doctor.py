@@ -25,7 +25,7 @@ _BILLING_API = (
 
 
 def checks(cloud: Cloud, prices: Prices, access: SSHAccess) -> list[Check]:
-    """Run all checks, and return one line for each."""
+    """Run all checks, and return the result of each."""
     regions = cloud.settings.all_regions
     return doctor.run(
         [("credentials", partial(_credentials, cloud))],

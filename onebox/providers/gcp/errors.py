@@ -157,7 +157,7 @@ def of_call(
     error: Exception, doing: str, *, changes: bool, named: bool = False
 ) -> OneboxError:
     """
-    Return the error for an exception that a call of the library raised.
+    Return the onebox error for an exception that a call of Google's library raised.
 
     Args:
         doing: What the call is for, as in "looking for ob-1".
@@ -184,7 +184,7 @@ def of_call(
 
 
 def of_operation(failures: Sequence[Any], doing: str) -> OneboxError:
-    """Return the error for an operation that was accepted and then failed."""
+    """Return the onebox error for an operation that was accepted and then failed."""
     codes = " ".join(str(one.code) for one in failures)
     message = "; ".join(f"{one.message.strip()} ({one.code})" for one in failures)
     message = message or "the operation failed without a reason"
@@ -200,7 +200,7 @@ def retry_after(error: Exception) -> float | None:
 
 
 def no_credentials(detail: str) -> NotAllowed:
-    """Return the error for missing or unusable credentials for Google."""
+    """Return the onebox error for missing or unusable credentials for Google."""
     return NotAllowed(
         f"there are no usable credentials for Google Cloud: {_short(detail)}",
         next=f"{LOGIN}, or set GOOGLE_APPLICATION_CREDENTIALS",
@@ -225,7 +225,7 @@ def _wrong_name(error: OneboxError, status: int) -> OneboxError:
 
 
 def _without_response(error: Exception, doing: str, changes: bool) -> OneboxError:
-    """Return the error for a call that failed before Google sent a response."""
+    """Return the onebox error for a call that failed before Google sent a response."""
     kind, text = type(error).__name__, _short(str(error))
     if kind in ("DefaultCredentialsError", "MalformedError"):
         return no_credentials(text)
@@ -242,9 +242,9 @@ def _without_response(error: Exception, doing: str, changes: bool) -> OneboxErro
 
 def _reasons(error: Any) -> list[str]:
     """
-    Return the reasons in an error response, then its links for enabling an API.
+    Return the reasons in an error response, followed by its links for enabling an API.
 
-    The old format has its reasons in `errors`, the new format in `details`.
+    The old response format has the reasons in `errors`, the new format in `details`.
     """
     body = _body(error)
     found = [one.get("reason") for one in body.get("errors", ())]

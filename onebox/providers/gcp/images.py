@@ -162,7 +162,9 @@ class ProjectImages(ImageStore[Any]):
 
     def wait(self, image: Image) -> Any:
         """
-        Return the image's resource, None if it is not ready; `create` did the waiting.
+        Return the image's resource, or None if the image is not ready.
+
+        This method does not wait, because `create` has waited already.
         """
         return self.ready(image)
 
@@ -210,7 +212,11 @@ class ProjectImages(ImageStore[Any]):
         return get(self.cloud, name)
 
     def adopt(self, artifact: str, image: Image) -> Image:
-        """Mark the image *artifact* as *image*; the artifact's name becomes the id."""
+        """
+        Mark the image that Packer built, named *artifact*, as *image*.
+
+        The id of the returned image is the name of Packer's image.
+        """
         name = self.artifact(artifact).name
         return super().adopt(artifact, replace(image, id=name))
 
@@ -221,6 +227,10 @@ def _labels(image: Image) -> dict[str, str]:
 
 
 def _family(image: Image) -> str:
-    """Return the image family, which is the same for all images of this name."""
+    """
+    Return the name of Google's image family to which an image belongs.
+
+    Images of the same owner, project and name belong to the same family.
+    """
     text = f"onebox-{image.tags.owner}-{image.tags.project}-{image.name}".lower()
     return re.sub(r"[^a-z0-9-]+", "-", text)[:63].strip("-")

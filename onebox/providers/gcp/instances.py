@@ -30,7 +30,7 @@ _STATES: dict[str, BoxState] = {
 
 
 def find(cloud: Cloud, box: str, place: str = "") -> Any:
-    """Return the instance of this box id, None if it does not exist."""
+    """Return the instance whose name is this box id, None if it does not exist."""
     doing = f"looking for box {box}"
     if place:
         try:
@@ -78,7 +78,7 @@ def owned(cloud: Cloud, box: Box) -> Any:
 
 
 def request_record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
-    """Return the record to store in the instance that a request creates."""
+    """Return the metadata record of the instance that a request creates."""
     # The record leaves out the keys. The guest generates its own host key, see
     # `host_keys`, and the user's key is in a metadata item of its own.
     stored = replace(

@@ -70,9 +70,10 @@ def family(type_: str) -> Family | None:
 
 def plain(type_: str) -> bool:
     """
-    Return whether a type is an ordinary one of a listed family.
+    Return whether a machine type is a plain one, such as n2-standard-4.
 
-    Types with local disks and bare-metal types are not: their names have a fourth part.
+    Its family must be listed in FAMILIES. Types with local disks, bare-metal types and
+    custom types are not plain: their names have more than three parts.
     """
     parts = type_.split("-")
     return family(type_) is not None and len(parts) == 3 and parts[2].isdigit()
@@ -80,10 +81,10 @@ def plain(type_: str) -> bool:
 
 def disk(type_: str, preferred: str) -> str:
     """
-    Return the kind of boot disk to use: *preferred*, if the type's family has it.
+    Return the kind of boot disk to use for a machine type.
 
-    Otherwise it is the first kind that the family has. If the family is not listed, it
-    is *preferred*.
+    It is *preferred* if the type's family supports that kind, or if FAMILIES does not
+    list the family. Otherwise it is the first kind that the family supports.
     """
     found = family(type_)
     return preferred if found is None or preferred in found.disks else found.disks[0]

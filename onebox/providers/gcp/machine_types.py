@@ -53,10 +53,10 @@ def in_zone(
     cloud: Cloud, prices: Prices, zone: str, requirements: Requirements
 ) -> list[Offer]:
     """
-    Return offers, with prices, for all types of a zone that are large enough.
+    Return offers, with prices, for all machine types of a zone that are large enough.
 
-    The types are of any family, and unsorted. If *requirements* names types, only these
-    are offered.
+    The types are of any family, and the offers are not sorted. If *requirements* names
+    types, only these are offered.
     """
     return _priced(
         cloud,
@@ -82,10 +82,10 @@ def _zones(cloud: Cloud) -> list[str]:
 
 def _in_zone(cloud: Cloud, zone: str, requirements: Requirements | None) -> list[Offer]:
     """
-    Return offers for a zone, without prices.
+    Return offers for the machine types of a zone, without prices.
 
     If *requirements* is None, all types of the zone are offered. If it names types,
-    only these are offered; otherwise, all types that are large enough.
+    only these are offered. Otherwise all types that are large enough are offered.
     """
     if requirements is None:
         fields = {}

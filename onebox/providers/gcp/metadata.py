@@ -22,27 +22,29 @@ RECORD = "onebox"
 PREFIX = "onebox-"
 EXPIRES = f"{PREFIX}expires"
 ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 63, True)
-# These pairs are stored as labels too. Without its label, such a pair of a record is
-# ignored.
+# The pairs with these keys are stored as labels too. If the label of such a pair is
+# missing, the pair in the record is ignored.
 _LABELLED = ("managed", "owner", "project", "name", "kind", "version", "box")
 
 
 def encoded(text: str) -> str:
     """
-    Return a text encoded as a label's value; different texts get different values.
+    Return a text, encoded as a label's value. Different texts get different values.
     """
     return ALPHABET.encode(text)
 
 
 def decoded(label: str) -> str:
     """
-    Return the text that a label encodes, or only its beginning if it was cut short.
+    Return the original text of a label.
+
+    Return only the beginning of the text if the encoded form was cut short.
     """
     return ALPHABET.decode(label)
 
 
 def labels(box: str, tags: Tags) -> dict[str, str]:
-    """Return all labels of an object that belongs to this box."""
+    """Return all labels to set on an object that belongs to this box."""
     return {
         **_identity(box, tags),
         f"{PREFIX}version": encoded(tags.version),
@@ -57,7 +59,11 @@ def is_owned(found: Mapping[str, str], box: str, tags: Tags) -> bool:
 
 
 def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str]:
-    """Return the pairs in an object's record, corrected where its labels differ."""
+    """
+    Return the key-value pairs of an object's record.
+
+    If a label of the object differs from the record, the label's value is returned.
+    """
     found = dict(record)
     for key in _LABELLED:
         label = labels.get(f"{PREFIX}{key}")
@@ -70,12 +76,20 @@ def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str
 
 
 def read(labels: Mapping[str, str], record: Mapping[str, str]) -> BoxMetadata | None:
-    """Return the metadata of a box, None if the object does not belong to onebox."""
+    """
+    Return the metadata of a box, read from the labels and the record of an object.
+
+    Return None if the object does not belong to onebox.
+    """
     return BoxMetadata.from_pairs(pairs(labels, record))
 
 
 def read_tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | None:
-    """Return the tags of an object, None if the object does not belong to onebox."""
+    """
+    Return the tags of an object, read from its labels and its record.
+
+    Return None if the object does not belong to onebox.
+    """
     return kernel.read_tags(pairs(labels, record))
 
 
@@ -85,12 +99,16 @@ def box_record(metadata: BoxMetadata) -> str:
 
 
 def image_record(image: Image, system: str) -> str:
-    """Return the record of an image; *system* is the base name it was built from."""
+    """
+    Return the JSON record that describes an image.
+
+    *system* is the base name from which the image was built.
+    """
     return json.dumps({**kernel.image_pairs(image), "system": system}, sort_keys=True)
 
 
 def read_record(text: str) -> dict[str, str]:
-    """Return the pairs in a record, {} if the text is not a record of onebox."""
+    """Return the key-value pairs of a JSON record, {} if *text* is no JSON object."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -100,7 +118,7 @@ def read_record(text: str) -> dict[str, str]:
 
 
 def owner_filter(owner: str) -> str:
-    """Return the filter that lists the objects of one owner."""
+    """Return the filter for a list call that lists only the objects of one owner."""
     mine = f'labels.onebox-owner = "{encoded(owner)}"'
     return f'(labels.onebox-managed = "1") AND ({mine})'
 

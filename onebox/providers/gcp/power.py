@@ -117,9 +117,9 @@ def _begin(cloud: Cloud, instance: Any) -> None:
 
 def _smallest_offer(cloud: Cloud, prices: Prices, instance: Any) -> Offer | None:
     """
-    Return the smallest suitable offer of the instance's machine family.
+    Return the offer of the smallest suitable type in the instance's machine family.
 
-    Return None if there is no such offer, or if the instance has this type already.
+    Return None if there is no such type, or if the instance has this type already.
     """
     type_, zone = last(instance.machine_type), last(instance.zone)
     family = type_.partition("-")[0]
@@ -198,7 +198,7 @@ def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
 
 
 def _items_until(instance: Any, deadline: float) -> dict[str, str]:
-    """Return an instance's metadata items, with *deadline* in place of the old one."""
+    """Return an instance's metadata items, with *deadline* as the new deadline."""
     items = instances.items(instance)
     stored = instances.read_metadata(instance)
     if stored is None:

@@ -48,8 +48,9 @@ _ADDRESSES = {
 _GLOBAL = "global"
 EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
 
-# A key consists of a family or a kind of disk, the region, whether it is spot, and
-# "Core", "Ram", "Disk" or "Address".
+# The key of a price consists of four items: a machine family or a kind of disk ("" for
+# an address), the region, whether the price is for spot, and "Core", "Ram", "Disk" or
+# "Address".
 _Key = tuple[str, str, bool, str]
 
 
@@ -146,13 +147,14 @@ class Prices:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    # The last three can occur if a page is not as Google's documentation describes it.
+    # The last three exceptions can occur if a page is not as Google's documentation
+    # describes it.
     return (*sdk.failures(), OneboxError, ValueError, TypeError, AttributeError)
 
 
 def _with_jwt(credentials: Any) -> Any:
     """
-    Return the credentials, set to sign their own tokens if their kind can do that.
+    Return the credentials, set to sign their own tokens if they support that.
     """
     signing = getattr(credentials, "with_always_use_jwt_access", None)
     return signing(True) if signing else credentials
@@ -178,9 +180,9 @@ def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
 
 def _named(description: str) -> tuple[str, bool, str] | None:
     """
-    Return the items of a `_Key`, without the region, that a description stands for.
+    Return three items of a price's key, read from its description in the catalogue.
 
-    Return None for a price that onebox does not use.
+    The missing item is the region. Return None for a price that onebox does not use.
     """
     if description in _ADDRESSES:
         return "", _ADDRESSES[description], "Address"

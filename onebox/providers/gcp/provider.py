@@ -113,7 +113,7 @@ class GCP(CloudProvider):
         return base_images.exactly(self._cloud, name, arch)
 
     def packer_source(self, base: str) -> dict[str, Any]:
-        """Return the project and name in *base* as Packer's variables."""
+        """Return Packer's variables for the project and the name in *base*."""
         return base_images.packer_source(base)
 
     def create(self, request: Request) -> Box:
@@ -169,8 +169,8 @@ class GCP(CloudProvider):
         """
         Return the resources of this box that still exist.
 
-        If no instance, disk or address is left, these are the owner's firewall rules,
-        unless another box uses them.
+        If no instance, disk or address is left of a box that this object has deleted,
+        return the owner's firewall rules instead, unless another box uses them.
         """
         _check_id(box)
         left = deletion.leftovers(self._cloud, box, place)

@@ -2,9 +2,10 @@
 Import only the needed parts of Google's library, in the background.
 
 Importing `google.cloud.compute_v1` imports more than a hundred services, which takes
-more than a second of CPU time. So this module delays the code of the package itself
-until a name in the package is used. Its submodules are imported as usual. Python 3.15
-delays imports by itself for packages that request it, as this one does.
+more than a second of CPU time. So this module does not run the code of the package
+itself until a name in the package is used. The package's submodules are imported as
+usual. Python 3.15 delays imports by itself for packages that request it, as this one
+does.
 """
 
 from __future__ import annotations
