@@ -234,14 +234,14 @@ def _change_without_contents(
     writer: FolderWriter, plan: PushPlan, staging: int
 ) -> None:
     """
-    Create the folders and links in *plan*, and set the modes of files in
-    `without_contents`.
+    Create the folders and links in *plan*, and set the modes of the files in
+    `plan.without_contents`.
     """
     for entry in plan.entries:
         if entry.kind == "d":
             fd = writer.folder(entry.path)
             mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            # The push writes files to the folder, and this user needs permission to do
+            # The push writes files to the folder, and the agent needs permission to do
             # so. `_change` sets the final mode of the folder at the end.
             if mode & 0o700 != 0o700:
                 os.fchmod(fd, mode | 0o700)

@@ -100,7 +100,7 @@ def keep_memory() -> None:
 
     glibc returns a freed allocation of more than 128 KiB to the kernel. Then each block
     gets new pages, which the kernel must clear. This function frees one bigger
-    allocation, and glibc raises that limit.
+    allocation, which makes glibc raise that limit.
     """
     bytes(IN_USE)
 

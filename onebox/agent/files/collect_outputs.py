@@ -90,9 +90,9 @@ class OutputCollector:
 
     def _add_links(self, links: List[bytes]) -> List[bytes]:
         """
-        Decide how *links* are fetched; return the further links that must be decided.
+        Decide how *links* are fetched; return the links to decide next.
 
-        Those are the links in the folders that replace some of *links*.
+        Those are the links inside of the folders that replace some of *links*.
         """
         inner: List[bytes] = []
         reached = {path: resolve(self._work, path, self._bases) for path in links}

@@ -61,8 +61,8 @@ class ContentReader:
         """
         Read a file of at most one segment, of which *first* was read already.
 
-        Return the hash of the file. Return None if the file is incomplete, or if the
-        sender has announced a different hash.
+        Return the hash of the file. Return None if the file is incomplete, or if its
+        hash is not the one that the sender has sent.
         """
         entry, stream = self._entry, self._stream
         data = memoryview(b"")
@@ -91,8 +91,8 @@ class ContentReader:
             hash_sum: The hash sum of those bytes.
 
         Returns:
-            The hash of the file. None if the file is incomplete, or if the sender has
-            announced a different hash.
+            The hash of the file. None if the file is incomplete, or if its hash is not
+            the one that the sender has sent.
         """
         entry, previous = self._entry, self._previous
         hasher = Hasher(hash_sum, threaded=entry.size - start > WORTH_A_THREAD)

@@ -12,8 +12,8 @@ frame that compression makes shorter is sent as a C frame instead. The rate of t
 connection is computed from the number of sent bytes and the time that sending took.
 
 If the offset of a record is above 0, the receiver already has that many bytes of the
-file, and the record continues after them. Before, the receiver has offered the number
-and the hash of its bytes, and the sender's file begins with the same bytes.
+file, and the record continues after them. The receiver had offered the number and the
+hash of its bytes, and the sender had found that its file begins with the same bytes.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def push(
 def scan(
     channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Send the manifest of the outputs, including the targets of their links."""
+    """Send the manifest of the outputs; return the other results of the scan."""
     with _refusing():
         os.makedirs(box.path("files"), exist_ok=True)
         index = Index(own_file(box, "outputs.index"))

@@ -15,7 +15,8 @@ import stat
 from typing import Callable, Dict, Optional, Tuple
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# At most this many directories stay open, so that further files in them need no open.
+# At most this many directories stay open, so that writing further files to them does
+# not open them again.
 MOST_OPEN = 64
 Clear = Callable[[int, bytes, bytes], None]
 
@@ -38,7 +39,7 @@ class FolderWriter:
         """
         Return an open descriptor of the folder *path*.
 
-        It is valid until the next call of a method.
+        It is valid until another method is called.
 
         Args:
             make: Create the folder and its ancestors if they are missing.

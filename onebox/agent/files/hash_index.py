@@ -73,8 +73,8 @@ class Index:
         is not stored. If *blocks* is empty and the stored hash is *sha* already, the
         stored block hashes are kept.
         """
-        # If the file system may store only whole seconds, a file was written too
-        # recently for two seconds, else for a few clock ticks.
+        # If the file system may store only whole seconds, a write counts as recent for
+        # two seconds, else for a few clock ticks.
         slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
         if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
             self._table.remove(path)

@@ -2,10 +2,10 @@
 Store a table in a file that is loaded as a whole and appended to.
 
 A row of the table is a key and a value, both byte strings. The file is a magic line and
-batches of rows. A batch is the length of its rows, the
-rows, and the SHA-256 of both. A later row replaces an earlier one with the same key; a
-row with an empty value removes the key. If a batch is cut off or damaged, only the
-batches before it are loaded, and the next save rewrites the file.
+batches of rows. A batch is the length of its rows, the rows, and the SHA-256 of both. A
+later row replaces an earlier one with the same key; a row with an empty value removes
+the key. If a batch is cut off or damaged, only the batches before it are loaded, and
+the next save rewrites the file.
 
 sqlite3 was measured with 100,000 rows: it takes 1.4 times as long to load, three
 times as long to save, and detects no damage unless every save waits for the disk.
@@ -86,7 +86,8 @@ class KeyValueFile:
 
     def save(self) -> None:
         """
-        Append the changed rows, or rewrite the file if it is damaged or half outdated.
+        Append the changed rows, or rewrite the file if it is damaged or half of it is
+        outdated.
 
         Raises:
             OSError: The rows were not saved. If they could not be written, the file is

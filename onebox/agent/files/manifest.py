@@ -106,7 +106,12 @@ def scan(
 
 
 class Walk(NamedTuple):
-    """The paths that `walk` finds: all *paths*, the *folders*, and the *links*."""
+    """
+    The result of `walk`.
+
+    *paths* are all paths that were found, *folders* the folders among them, and *links*
+    the links among them.
+    """
 
     paths: List[bytes]
     folders: Set[bytes]
@@ -206,9 +211,9 @@ def entry_bytes(entry: Entry) -> bytes:
 
 def with_hashes(entries: Iterable[Entry], hashes: Dict[bytes, bytes]) -> List[Entry]:
     """
-    Return *entries* with new file hashes.
+    Return *entries* with the file hashes that *hashes* has for their paths.
 
-    *hashes* maps paths to the new hashes. The other entries stay as they are.
+    An entry whose path is not in *hashes* stays as it is.
     """
     return [
         entry._replace(sha=hashes[entry.path]) if entry.path in hashes else entry
@@ -237,7 +242,8 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
     """
     Check a manifest that came over the connection.
 
-    It must be sorted, with each path once, and no path may lead out of the folder.
+    It must be sorted and have each path once. No path may lead out of the folder that
+    the manifest describes.
 
     Args:
         roots: If given, every path must be one of these paths or below one of them.
@@ -304,7 +310,7 @@ def _scan_path(
 
 def _is_real_folder(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
     """
-    Return whether *folder* is a folder that is reached without following a link.
+    Return whether *folder* is a folder and is reached without following a link.
 
     The results for *folder* and its ancestors are added to *real*.
     """

@@ -3,10 +3,9 @@ Compare, send and receive manifests and other long lists.
 
 The entries of a manifest are divided into buckets. The hashes of the buckets are sent
 first; then only the entries in differing buckets must follow. The CRC of a path chooses
-its bucket. A manifest has about one
-bucket for each 32 entries, but at most 256 buckets; the receiver computes their number
-from the length of the hashes. Entries and other rows are sent as compressed JSON in D
-frames.
+its bucket. A manifest has about one bucket for each 32 entries, but at most 256
+buckets; the receiver computes their number from the length of the hashes. Entries and
+other rows are sent as compressed JSON in D frames.
 """
 
 from __future__ import annotations

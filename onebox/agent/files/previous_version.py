@@ -22,7 +22,8 @@ from .content_stream import FileOffer, Moved
 from .hash_index import FileState, file_state
 
 # A function of this type gets a path and a name. It moves the file at the path into the
-# staging directory, under that name. It raises OSError if it cannot.
+# staging directory, under that name. It raises OSError if that
+# fails.
 MoveToStaging = Callable[[bytes, bytes], None]
 FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -98,7 +99,7 @@ class PreviousVersion:
 
     def is_unchanged(self) -> bool:
         """
-        Return whether this version was still in its offered state when it was used.
+        Return whether this version still was in the state *offered* when it was used.
         """
         if self.name:
             # The receiver's own writes change the state of the file. So the state was

@@ -43,7 +43,9 @@ class PushRecord(NamedTuple):
 
 
 def read_record(box: BoxConfig, kind: str) -> PushRecord:
-    """Return the record of the last push of this *kind*, or an empty record."""
+    """
+    Return the record of the last push of this *kind*, or an empty one if there is none.
+    """
     data = read(box.path("files", kind))
     if not data.endswith(b"\0end"):
         return PushRecord({}, "")

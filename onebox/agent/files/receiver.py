@@ -50,7 +50,7 @@ Land = Callable[[Landed], None]
 
 class Receiver:
     """
-    Receives files into a staging directory and hands each complete one on.
+    Receives files into a staging directory and hands on each complete file.
 
     Args:
         base: The folder that has the previous versions of the files.
@@ -71,10 +71,10 @@ class Receiver:
         # Maps the path of each partial file that was offered to the hash sum of its
         # bytes.
         self._partial_sums: Dict[bytes, HashSum] = {}
-        # If block hashes of a previous version were offered, `_previous` maps its path
-        # to its state. If the path is in `_changing`, that version is in the staging
-        # directory already. If the path is in `_movable`, the version can be moved
-        # there.
+        # `_previous` maps the path of a previous version to the state in which its
+        # block hashes were offered. If the path is in `_changing`, that version is in
+        # the staging directory already. If the path is in `_movable`, that version can
+        # be moved there.
         self._previous: Dict[bytes, FileState] = {}
         self._changing: Set[bytes] = set()
         self._movable: Set[bytes] = set()
@@ -153,9 +153,7 @@ class Receiver:
         return self._add_blocks(offer, st, index.blocks(entry.path, st))
 
     def disk_needed(self, offer: FileOffer) -> int:
-        """
-        Return at least how many bytes of disk space the file of *offer* still needs.
-        """
+        """Return the least number of bytes of disk space that a file still needs."""
         path, size = offer.entry.path, offer.entry.size
         if not offer.blocks:
             return size - offer.offset
@@ -286,8 +284,8 @@ class Receiver:
         """
         Receive the contents of a file; return its hash and its block hashes.
 
-        The hash is None if the file is incomplete, or if the sender has announced a
-        different hash.
+        The hash is None if the file is incomplete, or if its hash is not the one that
+        the sender has sent.
         """
         if entry.size <= SMALL and not start:
             return reader.read_small(first), b""
@@ -341,7 +339,7 @@ class Receiver:
         """
         Return the offer for a file that an earlier attempt was changing in place.
 
-        It has the block hashes of that file, unless the file cannot be read.
+        The offer has the block hashes of that file, unless the file cannot be read.
         """
         name = changing_name(entry.path)
         try:

@@ -244,7 +244,7 @@ def _socket_folder(box: BoxConfig, name: str) -> Iterator[str]:
     """
     Change to the folder of the sockets, and yield the file name of a stripe's socket.
 
-    The absolute path of the socket may be too long, because a socket's address holds
+    The absolute path is not used, because it may be too long: a socket's address holds
     about 100 bytes.
     """
     if not NAME.fullmatch(name):
