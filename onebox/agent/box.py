@@ -18,14 +18,15 @@ class BoxConfig(NamedTuple):
     """
     The configuration of the box, which its startup script writes to `box.json`.
 
-    *root* is the agent's own directory, *work* the directory that holds code and
-    data and in which jobs run. *armed* and *deadline* are seconds since the epoch,
-    the other times are durations in seconds. If the box is still up
-    *poweroff_wait* after *poweroff* was run, *poweroff_force* is run. *boot_id*
-    changes with every boot. *sudo* is the prefix of commands that need root.
-    *notice* selects the metadata service that announces a preemption: "ec2", "gce",
-    or "" if the cloud has no such service. *host_key* is the file of the ssh host
-    key that came with the user data, "" if the box generated its host keys itself.
+    *root* is the agent's own directory. *work* is the directory that holds code and
+    data, and in which jobs run. *armed* is when the box booted and *deadline* when it
+    must be off, both in seconds since the epoch. The other times are durations in
+    seconds. If the box is still up *poweroff_wait* after *poweroff* was run,
+    *poweroff_force* is run. *boot_id* changes with every boot. *sudo* are the words
+    that come before a command that needs root. *notice* selects the metadata service
+    that announces a preemption: "ec2", "gce", or "" if the cloud has no such service.
+    *host_key* is the file of the ssh host key that came with the user data, or "" if
+    the box generated its host keys itself.
     """
 
     root: str
@@ -72,16 +73,16 @@ class BoxConfig(NamedTuple):
             raise Refused("box", "%s cannot be used: %r" % (path, error)) from error
 
     def path(self, *names: str) -> str:
-        """Return a path below the agent's directory."""
+        """Return a path in the agent's own directory."""
         return os.path.join(self.root, *names)
 
     def as_root(self, argv: List[str]) -> List[str]:
-        """Return the command that runs *argv* as root."""
+        """Return the command that runs the command *argv* as root."""
         return argv if os.geteuid() == 0 else [*self.sudo, *argv]
 
 
 def facts(box: BoxConfig) -> Dict[str, Any]:
-    """Return the answer to `hello`: versions, clocks and hardware."""
+    """Return facts for the answer to `hello`: versions, clocks and hardware."""
     free, total = disk_space(box.work)
     return {
         "agent": version(),
@@ -126,7 +127,9 @@ def cpus() -> int:
 
 def memory() -> Tuple[int, int]:
     """
-    Return the bytes of memory in use and in total; a number that is unknown is 0.
+    Return the bytes of memory that are in use, and the bytes of all memory.
+
+    A number that is unknown is 0.
     """
     lines = read("/proc/meminfo").split(b"\n")
     sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines if line}
@@ -149,7 +152,7 @@ def disk_space(path: str) -> Tuple[int, int]:
 
 
 def touch(path: str) -> None:
-    """Set a file's time to now, creating it if needed. Ignores errors."""
+    """Set a file's times to now, and create the file if needed. Ignores errors."""
     try:
         os.utime(path)
     except OSError:
@@ -170,7 +173,7 @@ def read(path: str) -> bytes:
 
 def replace_file(path: str, data: bytes, mode: int = 0o600, *, sync: bool) -> None:
     """
-    Replace a small file; a reader finds either the old or the new file, complete.
+    Replace a small file, so that a reader finds the complete old or new file.
 
     Args:
         sync: Return only when the contents are on the disk.
@@ -221,8 +224,8 @@ def is_locked(path: str) -> bool:
 
 
 def _boot_id() -> str:
-    # This is the machine's boot id. A local box boots without its machine, so its
-    # box.json contains another id, which is used instead.
+    # This is the machine's boot id. A local box boots while the machine stays on, so
+    # its box.json contains another id, which is used instead.
     return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 

@@ -14,7 +14,7 @@ class Hostile(Exception):
 
 
 def check_path(path: bytes) -> None:
-    """Accept only a relative path without "." or "..". Raises `Hostile`."""
+    """Raise `Hostile` unless *path* is relative and has no component "." or ".."."""
     if b"\0" in path or not NO_NAMES.isdisjoint(path.split(b"/")):
         raise Hostile("%s is no path inside the folder" % show(path))
 
@@ -25,7 +25,7 @@ def show(path: bytes) -> str:
 
 
 def brief(path: bytes) -> str:
-    """Return a path like `show`, with the middle of a long path left out."""
+    """Return *path* as `show` does, but leave out the middle of a long path."""
     shown = show(path)
     return (
         shown
@@ -45,7 +45,11 @@ def printable(text: str) -> str:
 
 
 def text(name: bytes) -> str:
-    """Decode a file name of any bytes, reversibly and independent of the locale."""
+    """
+    Decode a file name that may contain any bytes; `raw` reverses it.
+
+    The result does not depend on the locale.
+    """
     return name.decode("utf-8", "surrogateescape")
 
 

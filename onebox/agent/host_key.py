@@ -1,8 +1,8 @@
 """
 Replace the box's ssh host key with a key that was generated on the box.
 
-The box boots with a host key from its user data, which other programs of the cloud
-account can read.
+The box boots with a host key from its user data, which other programs with
+access to the cloud account can read.
 
 ===========  =========  =====================================================
 op           arguments  answer
@@ -36,7 +36,7 @@ from typing import Any, Dict, Iterator, List
 from .box import BoxConfig
 from .protocol import Channel, Refused
 
-# On a loaded box, a command may take this many seconds, and sshd as many to reload.
+# On a loaded box, a command may take this many seconds, and a reload of sshd as many.
 PATIENCE = 30.0
 PAUSE = 0.2
 # The name of sshd's service depends on the distribution.
@@ -44,7 +44,7 @@ SERVICES = ("ssh", "sshd")
 
 
 def new(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Generate a second host key, unless it already exists."""
+    """Generate a second host key, unless it already exists; return its public key."""
     with _exclusive(box):
         fresh = box.host_key + ".new"
         if not _public(box, fresh):
@@ -58,7 +58,7 @@ def new(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, 
 
 
 def use(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Install the key that `new` generated, and reload sshd."""
+    """Install the host key that `new` generated, and reload sshd."""
     public = str(request.get("public"))
     with _exclusive(box):
         fresh = box.host_key + ".new"
@@ -108,7 +108,7 @@ def _reload(box: BoxConfig) -> None:
 
 
 def _wait_for(box: BoxConfig, public: str) -> None:
-    """Wait until sshd offers this key, because a reload takes effect with a delay."""
+    """Wait until sshd uses the key *public*; a reload takes effect with a delay."""
     where = os.environ.get("SSH_CONNECTION", "").split() or ["", "", "127.0.0.1", "22"]
     scan = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", where[3], where[2]]
     end = time.monotonic() + PATIENCE

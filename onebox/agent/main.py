@@ -25,7 +25,8 @@ def main(small: bool = False) -> None:
         root = os.path.dirname(root)
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
     # Each mode imports only the modules that it needs. `watch` needs a third of all
-    # modules. The small bundle in the user data contains only those and `server`.
+    # modules. The small bundle in the user data contains only the modules of `watch`,
+    # and `server`.
     if mode == "serve":
         from . import protocol, server
 

@@ -41,8 +41,8 @@ def listen(box: BoxConfig, address: Address = SERVICE) -> None:
 
 
 def _poll(box: BoxConfig, query: Query, pause: float, address: Address) -> None:
-    # http.client is imported here, because it is half of what the watchdog would load,
-    # and on a cloud that announces no preemption the watchdog does not need it.
+    # http.client is imported here, because it is half of all that the watchdog would
+    # load. On a cloud that announces no preemption, the watchdog does not need it.
     from http.client import HTTPException
 
     while True:
@@ -89,7 +89,7 @@ QUERIES: Dict[str, Tuple[Query, float]] = {"ec2": (_ec2, 5.0), "gce": (_gce, 1.0
 def _request(
     address: Address, method: str, path: str, headers: Dict[str, str]
 ) -> Tuple[int, bytes]:
-    """Send an HTTP request; return the status and the body."""
+    """Send an HTTP request; return the status and the body of the response."""
     # urllib is not used here, because it would send the request to a proxy.
     from http.client import HTTPConnection
 

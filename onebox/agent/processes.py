@@ -14,7 +14,7 @@ from typing import Dict, Iterable, List, NamedTuple, Set
 
 from .box import read
 
-# An exec takes less than this many seconds, even on a loaded box.
+# A process finishes an `exec` within this many seconds, even on a loaded box.
 EXEC_SECONDS = 0.2
 SET_CHILD_SUBREAPER = 36
 
@@ -52,8 +52,8 @@ def descendants(root: int, processes: Iterable[Process]) -> List[Process]:
     """
     Return the running processes among *processes* that descend from *root*.
 
-    Zombies are not returned, but their children are: these may have been listed
-    before the kernel gave them another parent.
+    Zombies are not returned, but their children are, because a child may have been
+    listed before the kernel gave it another parent.
     """
     children: Dict[int, List[Process]] = {}
     for process in processes:
@@ -69,9 +69,10 @@ def descendants(root: int, processes: Iterable[Process]) -> List[Process]:
 
 def with_variables(*variables: str) -> List[int]:
     """
-    Return the pids of the processes that have all these `NAME=value` variables.
+    Return the pids of the processes whose environment contains all *variables*.
 
-    The calling process and its ancestors are left out.
+    A variable is given as `NAME=value`. The calling process and its ancestors are left
+    out.
     """
     required = {each.encode("utf-8", "surrogateescape") for each in variables}
     own = _ancestors(os.getpid())
@@ -84,7 +85,9 @@ def with_variables(*variables: str) -> List[int]:
 
 def command(pid: int) -> str:
     """
-    Return the shortened command line of a process; if it has ended, "process <pid>".
+    Return the command line of a process, shortened to at most 80 characters.
+
+    Return "process <pid>" if the process has ended.
     """
     words = read("/proc/%d/cmdline" % pid) or read("/proc/%d/comm" % pid)
     text = words.replace(b"\0", b" ").decode("utf-8", "replace").strip()
@@ -100,7 +103,7 @@ def name(pid: int) -> str:
 
 def send(signum: int, pids: Iterable[int]) -> None:
     """
-    Send a signal to these processes; a negative number means a process group.
+    Send a signal to the processes *pids*; a negative number means a process group.
 
     Processes that have ended or that may not be signalled are ignored.
     """
@@ -113,9 +116,10 @@ def send(signum: int, pids: Iterable[int]) -> None:
 
 def group(pid: int) -> List[int]:
     """
-    Return the process group of its leader *pid* as targets for `send`.
+    Return the list of pids with which `send` signals the process group of *pid*.
 
-    The list is empty if the group has no process that may be signalled.
+    *pid* is the leader of the group. The list is empty if the group has no process that
+    may be signalled.
     """
     try:
         os.kill(-pid, 0)
@@ -125,14 +129,18 @@ def group(pid: int) -> List[int]:
 
 
 def terminate(pids: Iterable[int]) -> None:
-    """Send SIGTERM, and SIGCONT so that a stopped process handles it."""
+    """Send SIGTERM to processes, and SIGCONT so that a stopped process handles it."""
     pids = list(pids)
     send(signal.SIGTERM, pids)
     send(signal.SIGCONT, pids)
 
 
 def become_subreaper() -> bool:
-    """Become the parent of all orphaned descendants; return False if unsupported."""
+    """
+    Become the parent of all orphaned descendants.
+
+    Return False if the system does not support that.
+    """
     if sys.platform != "linux":
         return False
     try:
@@ -168,7 +176,9 @@ def _pids() -> List[int]:
 
 def _stat(pid: int) -> List[bytes]:
     """
-    Return the fields of /proc/<pid>/stat from the state on; [] if there is no file.
+    Return the fields of /proc/<pid>/stat, beginning with the state of the process.
+
+    Return [] if there is no such file.
     """
     stat = read("/proc/%d/stat" % pid)
     # The process's name is in parentheses and may itself contain blanks and
@@ -177,7 +187,11 @@ def _stat(pid: int) -> List[bytes]:
 
 
 def _environment(pid: int) -> bytes:
-    """Return a process's environment; if the process is in an exec, wait a moment."""
+    """
+    Return the environment of a process, or b"" if it has none.
+
+    If the process is in an `exec`, wait up to `EXEC_SECONDS` for the end of the `exec`.
+    """
     end = time.monotonic() + EXEC_SECONDS
     while True:
         environment = read("/proc/%d/environ" % pid)

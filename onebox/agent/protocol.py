@@ -144,7 +144,7 @@ class Channel:
 
     def next_kind(self, wait: float = 0.0) -> bytes:
         """
-        Return the type of the next frame, which may have arrived only in part.
+        Return the type of the next frame; the frame may have arrived only in part.
 
         Return b"" if no frame begins to arrive within *wait* seconds. Raises `Closed`.
         """
@@ -171,7 +171,7 @@ class Channel:
 
     def _make_room(self, kind: bytes, length: int) -> None:
         """
-        Allocate the payload of a large frame, so that `fill` reads into it directly.
+        Allocate memory for the payload of a large frame; `fill` then reads into it.
         """
         payload = bytearray(length)
         count = len(self._buffer) - HEAD.size
@@ -182,7 +182,9 @@ class Channel:
         self._missing = memoryview(payload)[count:]
 
     def rest(self) -> bytes:
-        """Return and drop the bytes that were read but not returned as frames."""
+        """
+        Return the bytes that were read but are not part of a returned frame; drop them.
+        """
         data = bytes(self._buffer)
         self._buffer.clear()
         return data

@@ -67,7 +67,7 @@ def answer(
 def hello(
     channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Return the facts about the box, and its latest job."""
+    """Return the facts about the box and about its latest job."""
     return dict(facts(box), job=job_state.latest(box))
 
 
@@ -105,7 +105,9 @@ def renew(
 
 def _install(box: BoxConfig, fresh: str, path: str) -> bool:
     """
-    Replace *path*, a file of root, with a copy of *fresh*; return whether it worked.
+    Replace *path*, which belongs to root, with a copy of *fresh*.
+
+    Return whether that succeeded.
     """
     copy = "%s.%d" % (path, os.getpid())
     return (

@@ -41,7 +41,7 @@ FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 
 def watch(root: str) -> None:
     """
-    Watch until the box is off, or until its directory is gone.
+    Watch until the box is off, or until the agent's directory is gone.
 
     Return at once if another watchdog runs.
     """
@@ -74,7 +74,8 @@ def power_off(box: BoxConfig, cause: str) -> None:
     """
     End the job and power the box off, by force if needed.
 
-    Return only if the box is still up after that. The job's exit record gets *cause*.
+    Return only if the box is still up after that. *cause* is stored in the job's exit
+    record.
     """
     try:
         _end_job(box, cause)
@@ -143,7 +144,7 @@ class Watchdog:
     """
 
     def __init__(self, root: str) -> None:
-        # The time is taken before the file is read, so that a change during the read
+        # The mtime of box.json is read before its contents, so that a change in between
         # is noticed later.
         self.config_mtime = _mtime(os.path.join(root, "box.json"))
         self.box = BoxConfig.load(root)

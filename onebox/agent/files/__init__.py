@@ -1,5 +1,5 @@
 """
-Transfer files: what push and fetch do on the box, and what client and agent share.
+The file transfer: the box's part of push and fetch, and code that the client shares.
 
 On the box: `file_ops` (the operations), `apply_push`, `push_record`,
 `collect_outputs`. Manifests: `manifest` (scan, compare), `manifest_exchange` (send and

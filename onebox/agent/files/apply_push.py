@@ -30,9 +30,10 @@ class PushPlan(NamedTuple):
     """
     The changes that make the work folder equal to *entries*.
 
-    *offers* are the files whose contents must be received. *without_contents* are the
-    other entries that differ: folders, links, and files of which only the mode differs.
-    *gone* are the paths that must be removed.
+    *offers* maps the path of each file whose contents must be received to the offer
+    that the agent sends for it. *without_contents* are the entries whose change needs
+    no contents: folders and links that are missing or differ, and files whose mode
+    differs. *gone* are the paths on the box that must be removed.
     """
 
     entries: List[Entry]
@@ -41,7 +42,7 @@ class PushPlan(NamedTuple):
     gone: List[bytes]
 
     def rows(self) -> Iterator[List[Any]]:
-        """Yield the plan as rows for the client."""
+        """Yield one row of JSON values for each change, as it is sent to the client."""
         for path in self.gone:
             yield [text(path), "gone"]
         for entry in self.without_contents:
@@ -52,10 +53,11 @@ class PushPlan(NamedTuple):
 
 class IncomingPush:
     """
-    One push to this box.
+    A push that this box receives.
 
-    *record* is the record of the last push of this *kind*. *before* maps each path in
-    that record to the entry that is there now, or to None if nothing is there.
+    *kind* is "pushed" or "restored" (see `file_ops`), and *record* is the record of the
+    last push of that kind. *before* maps each path in *record* to the entry that is in
+    the work folder now, or to None if nothing is there.
     """
 
     def __init__(self, box: BoxConfig, kind: str, alive: Callable[[], None]) -> None:
@@ -73,11 +75,13 @@ class IncomingPush:
 
     @property
     def present(self) -> List[Entry]:
-        """Return the entries at the paths of the last push, changed or not."""
+        """
+        Return the entries that are now at the paths of the last push, changed or not.
+        """
         return [entry for entry in self.before.values() if entry is not None]
 
     def plan(self, entries: List[Entry], receiver: Receiver) -> PushPlan:
-        """Return the changes that make the work folder equal to these entries."""
+        """Return the changes that make the work folder equal to *entries*."""
         plan = PushPlan(entries, {}, [], [])
         paths = {entry.path for entry in entries}
         other_entries = self._scan(paths.difference(self.before))
@@ -113,9 +117,12 @@ class IncomingPush:
     def apply(
         self, plan: PushPlan, receiver: Receiver, frames: Callable[[], Frame]
     ) -> Dict[str, Any]:
-        """Receive the files of the plan and make its changes; return the answer."""
-        # A push that breaks off leaves files in the work folder. So the record names
-        # all paths before the first of them is changed.
+        """
+        Receive the files in *plan* and make its changes; return the answer to the
+        client.
+        """
+        # A push that is interrupted leaves files in the work folder. So the record
+        # lists all paths before the push changes the first of them.
         paths = sorted({entry.path for entry in plan.entries}.union(self.before))
         record = PushRecord(dict.fromkeys(paths, UNKNOWN), "")
         write_record(self._box, self._kind, record)
@@ -140,7 +147,7 @@ class IncomingPush:
         self._index.save()
 
     def _scan(self, paths: Iterable[bytes]) -> List[Entry]:
-        """Return the entries at these paths, without reading the files' contents."""
+        """Return the entries at *paths*, without reading the files' contents."""
         scanned = manifest.scan(
             self._work, paths, self._index, hashing=False, alive=self._alive
         )
@@ -153,7 +160,9 @@ class IncomingPush:
         receiver: Receiver,
         frames: Callable[[], Frame],
     ) -> Dict[bytes, bytes]:
-        """Make the changes of the plan; return the hashes of the received files."""
+        """
+        Make the changes in *plan*; return the hash of each received file by its path.
+        """
         hashes: Dict[bytes, bytes] = {}
 
         def land(landed: Landed) -> None:
@@ -182,9 +191,10 @@ def receiver_for(box: BoxConfig, *, write: bool) -> Receiver:
     staging = box.path("files", "incoming")
     if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
         staging = os.path.join(box.work, ".onebox", "incoming")
-    # Without *write* this push receives nothing, and another push may be under way,
-    # to which the partial files belong. With the highest limit, no file is bigger than
-    # the limit, so the receiver leaves them alone.
+    # Without *write* this push receives nothing. The partial files in the staging
+    # directory may belong to another push that is under way. The receiver looks for a
+    # partial file only if the file to receive is bigger than *keep*. With the highest
+    # possible *keep*, it leaves all partial files alone.
     keep = WORTH_KEEPING if write else sys.maxsize
     return Receiver(os.fsencode(staging), os.fsencode(box.work), keep)
 
@@ -223,13 +233,16 @@ def push_lock(box: BoxConfig) -> Iterator[None]:
 def _change_without_contents(
     writer: FolderWriter, plan: PushPlan, staging: int
 ) -> None:
-    """Create folders and links, and set the modes of files that need no contents."""
+    """
+    Create the folders and links in *plan*, and set the modes of the files in
+    `plan.without_contents`.
+    """
     for entry in plan.entries:
         if entry.kind == "d":
             fd = writer.folder(entry.path)
             mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            # Files must be written to the folder first, which needs this permission.
-            # `_change` sets the folder's own mode at the end.
+            # The push writes files to the folder, and the agent needs permission to do
+            # so. `_change` sets the final mode of the folder at the end.
             if mode & 0o700 != 0o700:
                 os.fchmod(fd, mode | 0o700)
     for entry in plan.without_contents:
@@ -240,7 +253,9 @@ def _change_without_contents(
 
 
 def _install(writer: FolderWriter, landed: Landed, staging: int) -> os.stat_result:
-    """Move a received file to its place, set its mode and times, return its state."""
+    """
+    Move a received file to its place, set its mode and times, and return its `stat`.
+    """
     entry = landed.entry
     times = (entry.mtime_ns, entry.mtime_ns)
     if landed.name is not None:

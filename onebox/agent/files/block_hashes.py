@@ -2,8 +2,9 @@
 Compute the hash of a file, and the hashes of the 1 MiB blocks of a big file.
 
 The hash of a file of at most 8 MiB is its SHA-256. The hash of a bigger file is the
-SHA-256 of its blocks' SHA-256s in order. So several threads can compute it, and a block
-that is known to be unchanged need not be read.
+SHA-256 of its block hashes in order; a block hash is the SHA-256 of the block. So
+several threads can compute it, and a block that is known to be unchanged need not be
+read.
 
 Two blocks are compared only if they have the same offset. So unchanged blocks are
 recognised if the file has changed in the middle or has grown at its end, but not if
@@ -33,10 +34,11 @@ SHORT_DIGEST = 8
 # One transfer sends at most this many block hashes, which take 1 MiB in short form.
 MOST_BLOCKS = 1 << 17
 THREADS = min(4, os.cpu_count() or 1)
-# All blocks that are in use at the same time take less memory than this.
+# The blocks that are in memory at the same time take less than this many bytes.
 IN_USE = 16 << 20
 ZEROS = bytes(BLOCK)
-# If more than this is left of a file, a separate thread hashes it during the transfer.
+# If more than this many bytes of a file must still be transferred, a separate thread
+# hashes them.
 WORTH_A_THREAD = 4 << 20
 # With these errors the kernel reports that it cannot copy between two files.
 CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
@@ -74,7 +76,7 @@ class HashSum:
 
     def add_digests(self, digests: Data) -> None:
         """
-        Add the next blocks by their hashes.
+        Add the next blocks of the file, of which only the hashes are given.
 
         The bytes that were added before must end at the end of a block.
         """
@@ -96,14 +98,15 @@ def keep_memory() -> None:
     """
     Make glibc reuse the memory of one block for the next.
 
-    glibc returns freed memory of more than 128 KiB to the kernel, which then clears new
-    pages for each block. When one bigger allocation is freed, glibc raises that limit.
+    glibc returns a freed allocation of more than 128 KiB to the kernel. Then each block
+    gets new pages, which the kernel must clear. This function frees one bigger
+    allocation, which makes glibc raise that limit.
     """
     bytes(IN_USE)
 
 
 class Hasher:
-    """Updates a `HashSum`; if *threaded* is set, in a separate thread."""
+    """Updates a `HashSum`, in a separate thread if *threaded* is set."""
 
     def __init__(self, hash_sum: HashSum, *, threaded: bool) -> None:
         self._hash_sum = hash_sum
@@ -118,15 +121,18 @@ class Hasher:
             self._thread.start()
 
     def update(self, data: Data) -> None:
-        """Add the next bytes."""
+        """Add the next bytes of the file."""
         self._run(self._hash_sum.update, data)
 
     def add_digests(self, digests: bytes) -> None:
-        """Add the next blocks by their hashes."""
+        """Add the next blocks of the file, of which only the hashes are given."""
         self._run(self._hash_sum.add_digests, digests)
 
     def zeros(self, count: int, moved: Callable[[int], object]) -> None:
-        """Add the *count* zero bytes of a hole, and call *moved* with their number."""
+        """
+        Add a hole of *count* zero bytes, calling *moved* with the number of bytes
+        added.
+        """
         while count > 0:
             moved(min(count, BLOCK))
             self.update(ZEROS if count >= BLOCK else bytes(count))
@@ -155,7 +161,9 @@ class Hasher:
 
 
 def read(fd: int, size: int) -> Iterator[Tuple[bytes, bytes]]:
-    """Yield each block of a file with its hash; threads read and hash blocks ahead."""
+    """
+    Yield each block of the file *fd* and its hash; threads read and hash blocks ahead.
+    """
     keep_memory()
     waiting: Deque[Future[Tuple[bytes, bytes]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
@@ -171,10 +179,11 @@ def hash_beginning(
     fd: int, count: int, size: int, alive: Callable[[], object]
 ) -> Tuple[HashSum, int]:
     """
-    Hash the first *count* bytes of a file of *size* bytes, calling *alive* often.
+    Hash the first *count* bytes of the file *fd*, calling *alive* often.
 
-    Return the hash sum and the number of hashed bytes, which is below *count* if the
-    file is shorter.
+    *size* is the size of the complete file; *fd* may have only its beginning. Return
+    the hash sum and the number of hashed bytes, which is below *count* if *fd* is
+    shorter.
     """
     hash_sum = HashSum(size)
     at = 0
@@ -202,7 +211,9 @@ def short_digest_at(short_digests: bytes, offset: int) -> bytes:
 
 
 def data_ranges(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
-    """Yield the ranges of data, without the holes, between two offsets of a file."""
+    """
+    Yield start and end of each range of data, without the holes, from *start* to *end*.
+    """
     st = os.fstat(fd)
     if not hasattr(os, "SEEK_DATA") or st.st_blocks * 512 >= st.st_size:
         yield start, end

@@ -4,8 +4,8 @@ Collect the paths of the outputs, and decide how each link among them is fetched
 A link to another output, or to a path that the client already has, is fetched as a
 link. So is a link to a folder that holds outputs, and a link out of the work folder. A
 link to any other path in the work folder is replaced by what it leads to, because that
-path is not fetched itself. Each target is fetched once: the first link to it is
-replaced, and further links to it become links to the first.
+path is not fetched itself. Each such target is fetched once: it replaces the first link
+to it, and further links to it become links to the first.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class Resolved(NamedTuple):
     """
     Where a path leads when its links are followed.
 
-    *path* is the target as a path in the work folder that contains no links, or None if
-    the target is outside. *kind* is "f" or "d", or "" if the target is no file or
-    folder. *links* are the links that were followed.
+    *path* is the target as a path in the work folder that contains no links. It is None
+    if the target is outside of the work folder. *kind* is "f" for a file, "d" for a
+    folder, and "" if the target is neither or does not exist. *links* are the links
+    that were followed.
     """
 
     path: Optional[bytes]
@@ -40,11 +41,11 @@ class Outputs(NamedTuple):
     """
     The outputs of a work folder.
 
-    *paths* are the paths of all outputs. The links in *through* are replaced by what
-    they lead to. *targets* maps each link that must change to its new target. *nowhere*
-    are the links that lead to no file or folder. *missing* are the roots that do not
-    exist. *places* maps paths in the work folder to the paths under which they are
-    fetched.
+    *paths* are the paths of all outputs. *through* are the links that are replaced by
+    what they lead to. *targets* maps each link that must change to its new target.
+    *nowhere* are the links that lead to no file or folder. *missing* are the requested
+    paths that do not exist. *places* maps paths in the work folder to the paths under
+    which they are fetched.
     """
 
     paths: Set[bytes]
@@ -59,7 +60,8 @@ class OutputCollector:
     """
     Collects the outputs of a work folder.
 
-    *on_client* returns whether the client has everything at a path, unchanged.
+    *on_client* returns whether the client already has everything at and below a path,
+    unchanged.
     """
 
     def __init__(self, work: bytes, on_client: Callable[[bytes], bool]) -> None:
@@ -69,7 +71,7 @@ class OutputCollector:
         self._outputs = Outputs(set(), set(), {}, [], [], {})
 
     def collect(self, roots: Iterable[str]) -> Outputs:
-        """Return the outputs at and below these paths."""
+        """Return the outputs at and below the paths *roots*."""
         outputs, links, root_links = self._outputs, [], []
         for name in roots:
             path = root_path(name)
@@ -87,7 +89,11 @@ class OutputCollector:
         return outputs
 
     def _add_links(self, links: List[bytes]) -> List[bytes]:
-        """Decide how these links are fetched; return the links below their targets."""
+        """
+        Decide how *links* are fetched; return the links to decide next.
+
+        Those are the links inside of the folders that replace some of *links*.
+        """
         inner: List[bytes] = []
         reached = {path: resolve(self._work, path, self._bases) for path in links}
         # The links are sorted by their targets. So a link to a folder comes before the
@@ -127,7 +133,7 @@ class OutputCollector:
         """
         Return the path at which the client has *path*, or gets it in this fetch.
 
-        None means that the client neither has it nor gets it.
+        Return None if the client neither has *path* nor gets it.
         """
         rest: List[bytes] = []
         above = path
@@ -146,7 +152,9 @@ class OutputCollector:
         return any(path == place and path.startswith(top) for path, place in places)
 
     def _works_unchanged(self, link: bytes, place: bytes, reached: Resolved) -> bool:
-        """Return whether the client can use the link unchanged to reach *place*."""
+        """
+        Return whether *link*, if it is left unchanged, leads to *place* on the client.
+        """
         if place != reached.path or reached.links[:1] != [link]:
             return False
         text = os.readlink(os.path.join(self._work, link))
@@ -166,13 +174,15 @@ class OutputCollector:
 
 def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
     """
-    Follow the links in a path below *work* as the kernel does; return where it leads.
+    Follow the links in *path* as the kernel does, and return where it leads.
 
     Args:
+        path: A path in the folder *work*.
+
         bases: The absolute paths by which the work folder can be named.
 
     Raises:
-        OSError: A folder on the way cannot be read.
+        OSError: A folder on the way to the target cannot be read.
     """
     here: List[bytes] = []
     ahead = path.split(b"/")[::-1] if path else []
@@ -216,9 +226,10 @@ def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
 
 def retargeted(entries: List[Entry], targets: Dict[bytes, bytes]) -> List[Entry]:
     """
-    Return the entries with a link at each path in *targets*.
+    Return *entries* with a link at each path in *targets*.
 
-    The link replaces the entry at its path, if there is one.
+    *targets* maps the path of a link to the link's target. The link replaces the entry
+    at its path, if there is one.
     """
     if not targets:
         return entries
@@ -228,9 +239,10 @@ def retargeted(entries: List[Entry], targets: Dict[bytes, bytes]) -> List[Entry]
 
 def root_path(name: str) -> bytes:
     """
-    Return the path of a root within the work folder; b"" is the folder itself.
+    Return the path in the work folder that the client has requested as *name*.
 
-    Raises `Hostile` if the root is not inside the work folder.
+    The path of the work folder itself is b"". Raises `Hostile` if *name* is not inside
+    the work folder.
     """
     root = raw(name).rstrip(b"/")
     if root in (b"", b"."):
@@ -247,7 +259,11 @@ def _below(path: bytes, bases: Iterable[bytes]) -> Optional[bytes]:
 
 
 def _kind(work: bytes, path: bytes) -> str:
-    """Return "d" or "f" if a path leads to a folder or file anywhere, else ""."""
+    """
+    Return "d" if *path* leads to a folder, "f" if it leads to a file, else "".
+
+    The folder or file may be outside of the work folder.
+    """
     try:
         return _kind_of(os.stat(os.path.join(work, path)).st_mode)
     except OSError:

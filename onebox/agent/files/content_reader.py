@@ -1,4 +1,4 @@
-"""Read the contents of one file from the stream into a file, and verify its hash."""
+"""Read the contents of one file from a `ContentStream` and verify their hash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Segment(NamedTuple):
     """
     A range of a file.
 
-    If *unchanged* is set, its bytes are not sent: the previous version has them.
+    If *unchanged* is set, the stream does not contain the bytes of the range, because
+    the receiver's previous version of the file has them.
     """
 
     begin: int
@@ -26,7 +27,7 @@ class Segment(NamedTuple):
 
 
 def read_segment(stream: ContentStream) -> Segment:
-    """Read the head of the next segment."""
+    """Return the next segment of *stream*; its data is not read yet."""
     begin, length = SEGMENT.unpack(stream.read(SEGMENT.size))
     if length == UNCHANGED:
         raise Hostile("an unchanged segment without a length")
@@ -37,8 +38,9 @@ class ContentReader:
     """
     Reads one file from *stream* into *fd*.
 
-    *moved* counts the bytes. *previous* is the receiver's previous version of a big
-    file; ranges that are unchanged in it are not sent.
+    *moved* is called with the number of bytes of each part that is done. *previous* is
+    the receiver's previous version of a big file. The sender leaves out the ranges that
+    have not changed since that version.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class ContentReader:
 
     def read_small(self, first: Segment) -> Optional[bytes]:
         """
-        Read a file of at most one segment.
+        Read a file of at most one segment, of which *first* was read already.
 
-        Return its hash, None if the file is incomplete or has a different hash.
+        Return the hash of the file. Return None if the file is incomplete, or if its
+        hash is not the one that the sender has sent.
         """
         entry, stream = self._entry, self._stream
         data = memoryview(b"")
@@ -80,15 +83,16 @@ class ContentReader:
         self, first: Segment, start: int, hash_sum: HashSum
     ) -> Optional[bytes]:
         """
-        Read a file of any number of segments.
+        Read a file of any number of segments, of which *first* was read already.
 
         Args:
-            start: The offset at which the file is continued.
+            start: The number of bytes that an earlier attempt has received.
 
-            hash_sum: The hash sum of the bytes before *start*.
+            hash_sum: The hash sum of those bytes.
 
         Returns:
-            The hash of the file, None if it is incomplete or has a different hash.
+            The hash of the file. None if the file is incomplete, or if its hash is not
+            the one that the sender has sent.
         """
         entry, previous = self._entry, self._previous
         hasher = Hasher(hash_sum, threaded=entry.size - start > WORTH_A_THREAD)

@@ -1,19 +1,19 @@
 """
 Read and write the stream of file contents, which consists of one record per file.
 
-A record is the length of a path, an offset and the path; then segments; then a
-segment of length 0, and `+` with the hash of the whole file. If the file could not be
-sent as it was announced, `-` and 32 zero bytes stand there instead. A segment is an
-offset and a length (16 bytes together), and as many bytes of data. The gaps between
-segments are holes.
+A record begins with the length of the file's path, an offset and the path. Segments
+follow; the last one has the length 0. The record ends with `+` and the hash of the
+whole file. If the file could not be sent as it was announced, the record ends with `-`
+and 32 zero bytes instead. A segment is an offset and a length (16 bytes together), and
+as many bytes of data. The gaps between segments are holes.
 
 Records are sent in D frames, many small ones in one frame. On a slow connection, a
 frame that compression makes shorter is sent as a C frame instead. The rate of the
-connection is computed from the bytes sent and the time that sending took.
+connection is computed from the number of sent bytes and the time that sending took.
 
-If a record's *offset* is above 0, the record continues a file that the receiver has in
-part. The receiver has offered the number and the hash of its bytes, and the sender's
-file begins with the same bytes.
+If the offset of a record is above 0, the receiver already has that many bytes of the
+file, and the record continues after them. The receiver had offered the number and the
+hash of its bytes, and the sender had found that its file begins with the same bytes.
 """
 
 from __future__ import annotations
@@ -32,26 +32,28 @@ HEAD = struct.Struct(">IQ")
 SEGMENT = struct.Struct(">QQ")
 # A record ends with the segment of length 0, the status (+ or -) and the hash.
 END = struct.Struct(">QQ1s32s")
-# This is the end of a record without the segment of length 0.
+# This is the part of `END` that follows the segment of length 0.
 STATUS = struct.Struct(">1s32s")
 # If this bit of a segment's length is set, no data follows, because the receiver's
 # previous version of the file has these bytes.
 UNCHANGED = 1 << 63
 LONGEST_PATH = 1 << 18
-# Files up to this size come in one segment.
+# A file of at most this many bytes is sent as one segment.
 SMALL = CHUNK
 # zlib compresses roughly this many bytes per second at level 1. On a faster connection,
 # sending compressed data takes longer than sending the data as it is.
 SLOW = 30e6
-# On a connection that sends fewer bytes per second, there is time for level 6.
+# On a connection that sends fewer bytes per second than this, there is time for zlib's
+# level 6, which is slower.
 VERY_SLOW = 5e6
-# Pipes, sockets and ssh's window take up to this many bytes at once. Only when more was
-# sent, the time that sending took shows the rate of the connection.
+# Pipes, sockets and ssh's window take up to this many bytes at once. So the time that
+# sending takes shows the rate of the connection only after more bytes were sent.
 BUFFERED = 8 << 20
 SAMPLE = 1 << 14
-# A block is compressed only if its size shrinks to less than this share.
+# A block is sent compressed only if compression shrinks it to less than this share of
+# its size.
 WORTH = 0.9
-# A callback that counts transferred bytes.
+# A function that is called with the number of bytes of each part that is transferred.
 Moved = Callable[[int], object]
 Send = Callable[[bytes, bytes], None]
 
@@ -60,10 +62,11 @@ class FileOffer(NamedTuple):
     """
     A file to be sent, and what the receiver already has of it.
 
-    The receiver has *offset* bytes, and *sha* is their hash. If *whole* is set, they
-    are the complete file that is at the path now, else the beginning of the file from
-    an earlier attempt. *blocks* are the block hashes of the receiver's previous version
-    of a big file; the sender gets them in short form (see `block_hashes.shortened`).
+    The receiver has *offset* bytes with the hash *sha*. If *whole* is set, these are
+    the complete file that is at the path now. Otherwise they are the beginning of the
+    file, which an earlier attempt has received. *blocks* are the block hashes of the
+    receiver's previous version of a big file. The sender gets them in short form (see
+    `block_hashes.shortened`).
     """
 
     entry: Entry
@@ -74,9 +77,9 @@ class FileOffer(NamedTuple):
 
     def to_json(self) -> List[Any]:
         """
-        Return what the receiver already has, as JSON values for the sender.
+        Return JSON values that tell the sender what the receiver already has.
 
-        The list is empty if the receiver has nothing that is of use.
+        The list is empty if the receiver has nothing that the sender can use.
         """
         if not self.offset and not self.blocks:
             return []
@@ -87,7 +90,9 @@ class FileOffer(NamedTuple):
     def from_json(
         cls, entry: Entry, offset: int, sha: str, whole: bool, blocks: str
     ) -> "FileOffer":
-        """Return the offer that `to_json` encoded, with its blocks in short form."""
+        """
+        Return the offer that `to_json` encoded; its block hashes are in short form.
+        """
         return cls(
             entry,
             int(offset),
@@ -106,7 +111,9 @@ class ContentStream:
         self._at = 0
 
     def next_record(self) -> Optional[Tuple[bytes, int]]:
-        """Return the path and offset of the next record; None after the last one."""
+        """
+        Return the path and offset of the next record. Return None after the last one.
+        """
         if self._at >= len(self._data) and not self._fill():
             return None
         length, start = HEAD.unpack(self.read(HEAD.size))
@@ -168,7 +175,9 @@ class Compressor:
         self._measure(len(packed or block), self._clock() - began)
 
     def _compressed(self, block: bytes) -> bytes:
-        """Return the block compressed, b"" if that is not worth it."""
+        """
+        Return the compressed block, or b"" if compression does not shrink it enough.
+        """
         level = 6 if self._rate < VERY_SLOW and self._rate else 1
         middle = max((len(block) - SAMPLE) // 2, 0)
         sample = block[middle : middle + SAMPLE]

@@ -13,22 +13,26 @@ send  --                           --
 
 `push` makes the files of one kind equal to the client's manifest. Client and agent scan
 their files at the same time, and the client sends the hashes of its manifest's buckets
-in a D frame. If the work folder has the same hashes, the answer comes at once.
-Otherwise an S frame names the buckets that differ, the client sends its entries in
-those buckets, and the agent replies with the changes that it needs. If the client sends
-an empty D frame instead of hashes, its whole manifest follows at once. If *write* is
-set, the client then sends the contents. *kind* is "pushed" for the project's files and
-"restored" for checkpoints from an earlier box; a push of one kind never removes files
-of the other.
+(see `manifest_exchange`) in a D frame. If the work folder has the same hashes, the
+answer comes at once, with *equal* set. Otherwise an S frame names the buckets that
+differ, the client sends its entries in those buckets, and the agent replies with the
+changes that it needs. If the client sends an empty D frame instead of hashes, its whole
+manifest follows at once. If *write* is set, the client then sends the contents. *kind*
+is "pushed" for the project's files and "restored" for checkpoints from an earlier box;
+a push of one kind never removes files of the other. *digest* is the digest of the
+manifest if the files are now equal to it, else "". *bad* lists the files that did not
+arrive complete, and *deleted* counts the removed paths.
 
-`scan` sends the manifest of the outputs before its answer. If *compare* is set, the
-client sends bucket hashes with times in a D frame, and only the entries in *buckets*,
-which differ, are sent. A link to a path that is no output is replaced by what it leads
-to, unless *into_project* is set and the client has that path as it was pushed.
-*nowhere* lists the links that lead to no file or folder. *outputs_changed* is
-whether any output differs from what was pushed. *changed_outside* counts the new or
-changed files outside of the outputs. They are searched only if *search_outside* is
-"always", or if it is "if-empty" and no output has changed.
+`scan` sends the manifest of the outputs at and below *roots* before its answer. If
+*compare* is set, the client sends bucket hashes with times in a D frame, and the agent
+sends only the entries in the buckets that differ. *buckets* lists these. A link to a
+path that is no output is replaced by what it leads to, unless *into_project* is set and
+the client has that path as it was pushed. *missing* and *nowhere* are explained in
+`collect_outputs.Outputs`, *hashing*, *special*, *unreadable* and *unstable* in
+`manifest`. *outputs_changed* is whether any output differs from what was pushed.
+*changed_outside* counts the new or changed files outside of the outputs, and
+*changed_outside_names* lists the first of them. The agent searches for these files only
+if *search_outside* is "always", or if it is "if-empty" and no output has changed.
 
 `send` receives a list of files and sends their contents.
 
@@ -59,7 +63,11 @@ from .striping import Frame, Incoming, Outgoing, Pulse
 def push(
     channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Compare the files of one kind with the client's manifest, and make them equal."""
+    """
+    Compare the files of one kind with the client's manifest.
+
+    If *write* is set in the request, make the files equal to the manifest.
+    """
     write = bool(request["write"])
     with _refusing(), contextlib.ExitStack() as stack:
         os.makedirs(box.path("files"), exist_ok=True)
@@ -98,15 +106,15 @@ def push(
 def scan(
     channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Send the manifest of the outputs, including the targets of their links."""
+    """Send the manifest of the outputs; return the other results of the scan."""
     with _refusing():
         os.makedirs(box.path("files"), exist_ok=True)
         index = Index(own_file(box, "outputs.index"))
         work = os.fsencode(box.work)
         alive = Pulse(channel, box)
         changes = ChangesSincePush(box, alive)
-        # A client that does not fetch into its project has no pushed files in the
-        # folder that it fetches into.
+        # If the client fetches into another folder than its project, that folder does
+        # not have the pushed files.
         on_client = (
             changes.as_pushed if request.get("into_project") else lambda path: False
         )
@@ -142,8 +150,8 @@ def scan(
         when = request.get("search_outside")
         outside = []
         if when == "always" or (when == "if-empty" and not changed):
-            # For a root that is a link, `outputs.places` has only the link's target,
-            # so the roots themselves are added.
+            # If a requested path is a link, `outputs.places` has only the link's
+            # target. So the requested paths are added.
             places = {*outputs.places, *map(root_path, request["roots"])}
             outside = changes.changed_outside(places)
         return {
@@ -194,7 +202,7 @@ OPS = {"push": push, "scan": scan, "send": send}
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """Turn errors of file operations into a refusal that names the reason."""
+    """Turn an error in an operation into a `Refused` that states the reason."""
     try:
         yield
     except Hostile as error:

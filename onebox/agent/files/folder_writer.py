@@ -1,8 +1,9 @@
 """
 Write into a folder, never through a link that leads out of it.
 
-Each folder on the way down is opened by itself without following links. So a path that
-came over the connection cannot reach a file outside of the folder.
+Each folder on a path is opened separately, from the folder above it and without
+following links. So a path that came over the connection cannot reach a file outside of
+the base folder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import stat
 from typing import Callable, Dict, Optional, Tuple
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# At most this many directories stay open, for further files in them.
+# At most this many directories stay open, so that writing further files to them does
+# not open them again.
 MOST_OPEN = 64
 Clear = Callable[[int, bytes, bytes], None]
 
@@ -23,9 +25,9 @@ class FolderWriter:
     """
     A folder that files are written to.
 
-    *clear* is called to make room for a new file or folder. Its arguments are the
-    descriptor of a directory, a name in that directory, and the whole path. By default
-    it removes what has that name.
+    *clear* is called when something is in the way of a new file or folder. Its
+    arguments are the descriptor of a directory, a name in that directory, and the whole
+    path. By default it removes the file or folder of that name.
     """
 
     def __init__(self, base: bytes, clear: Optional[Clear] = None) -> None:
@@ -35,7 +37,9 @@ class FolderWriter:
 
     def folder(self, path: bytes, *, make: bool = True) -> int:
         """
-        Return a descriptor of the folder *path*, valid until the next call.
+        Return an open descriptor of the folder *path*.
+
+        It is valid until another method is called.
 
         Args:
             make: Create the folder and its ancestors if they are missing.
@@ -61,8 +65,8 @@ class FolderWriter:
         """
         Move *name* from the directory *source* to *path*.
 
-        A file or link at *path* is replaced atomically. A folder that cannot be
-        replaced is cleared away first.
+        A file or link at *path* is replaced atomically. If a folder at *path* prevents
+        the move, *clear* is called first.
         """
         folder, final = self.parent(path)
         try:
@@ -99,9 +103,9 @@ class FolderWriter:
 
     def remove(self, path: bytes) -> None:
         """
-        Remove a file, link or empty folder, and ancestors that become empty.
+        Remove a file, link or empty folder, and the ancestors that become empty.
 
-        A path that is missing, or a folder that is not empty, is ignored.
+        Nothing happens if the path is missing, or is a folder that is not empty.
         """
         try:
             folder, name = self.parent(path, make=False)
@@ -121,7 +125,10 @@ class FolderWriter:
                 raise
 
     def parent(self, path: bytes, *, make: bool = True) -> Tuple[int, bytes]:
-        """Return the open parent folder of *path*, and the name in it."""
+        """
+        Return a descriptor of the parent folder of *path*, and the name of *path* in
+        it.
+        """
         above, _, name = path.rpartition(b"/")
         return self.folder(above, make=make), name
 
@@ -138,9 +145,9 @@ class FolderWriter:
 
     def _deepest_open(self, path: bytes) -> Tuple[int, int]:
         """
-        Return the deepest folder on a path that is open already.
+        Find the deepest folder on *path* that is open already.
 
-        The result is the length of that folder's path, and its descriptor.
+        Return the length of that folder's path, and its descriptor.
         """
         end = len(path)
         while end > 0:

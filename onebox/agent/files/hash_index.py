@@ -44,14 +44,20 @@ class Index:
         self._rows = self._table.rows
 
     def get(self, path: bytes, st: os.stat_result) -> Optional[bytes]:
-        """Return the hash of a file in this state, None if it is unknown."""
+        """
+        Return the stored hash of the file *path*. Return None if its state is not *st*.
+        """
         value = self._rows.get(path)
         if value is None or not value.startswith(self._packed(st)):
             return None
         return value[self.STATE.size : self.HASHED]
 
     def blocks(self, path: bytes, st: os.stat_result) -> bytes:
-        """Return the block hashes of a file in this state, b"" if they are unknown."""
+        """
+        Return the stored block hashes of the file *path*.
+
+        Return b"" if there are none, or if the state of the file is not *st*.
+        """
         if self.get(path, st) is None:
             return b""
         return self._rows[path][self.HASHED :]
@@ -60,14 +66,15 @@ class Index:
         self, path: bytes, st: os.stat_result, sha: bytes, blocks: bytes = b""
     ) -> None:
         """
-        Store the hash of a file, unless the file is too young.
+        Store the hash of the file *path*, unless the file was written too recently.
 
         If a file was written just before it was read, a later write can leave it with
-        the same mtime, because the clock advances in steps. So its hash is not stored.
-        Without *blocks*, the block hashes that are stored with the same hash stay.
+        the same mtime, because the clock advances in steps. So the hash of such a file
+        is not stored. If *blocks* is empty and the stored hash is *sha* already, the
+        stored block hashes are kept.
         """
-        # A file is too young for two seconds if its file system may store whole
-        # seconds only, else for a few clock ticks.
+        # If the file system may store only whole seconds, a write counts as recent for
+        # two seconds, else for a few clock ticks.
         slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
         if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
             self._table.remove(path)
@@ -78,14 +85,14 @@ class Index:
         self._table.put(path, self._packed(st) + sha + blocks)
 
     def retain(self, paths: Iterable[bytes]) -> None:
-        """Remove the hashes of all paths except these."""
+        """Remove the hashes of all files except *paths*."""
         retained = set(paths)
         for path in [path for path in self._rows if path not in retained]:
             self._table.remove(path)
 
     def save(self) -> None:
         """
-        Write what has changed.
+        Write the changed hashes to the index file.
 
         Errors such as a full disk are ignored, because they only cost time later.
         """
@@ -101,7 +108,7 @@ class Unstable(Exception):
 
 
 class Hashed(NamedTuple):
-    """A file's state, its hash, and for a big file the hashes of its blocks."""
+    """A file's `stat`, its hash, and the block hashes if the file is big."""
 
     st: os.stat_result
     sha: bytes
@@ -112,7 +119,7 @@ def hash_file(
     path: bytes, alive: Alive = lambda: None, *, follow: bool = False
 ) -> Hashed:
     """
-    Read a file and return its state and hash.
+    Read a file and return its state and hashes.
 
     Args:
         follow: If the path is a link, read the file that it leads to.
@@ -148,5 +155,5 @@ def hash_file(
 
 
 def file_state(st: os.stat_result) -> FileState:
-    """Return size and times, one of which changes whenever a file is written."""
+    """Return the size, mtime and ctime of a file; every write changes one of them."""
     return st.st_size, st.st_mtime_ns, st.st_ctime_ns

@@ -1,8 +1,8 @@
 """
 The manifest of a tree of files: scan a folder, compare and check entries.
 
-Two trees are equal if path, type, mode, link target, size and SHA-256 of all their
-entries are equal. Times are stored but not compared. Names are bytes.
+Two trees are equal if path, type, mode, link target, size and hash (see `block_hashes`)
+of all their entries are equal. Times are stored but not compared. Paths are bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import (
 from ..file_names import Hostile, brief, check_path, show
 from .hash_index import Alive, Index, Unstable, hash_file
 
-# A scan calls *alive* once for this many paths.
+# A scan calls *alive* once per this many paths.
 ALIVE_EVERY = 256
 # Linux accepts no path that is longer than this.
 LONGEST_PATH = 4096
@@ -32,9 +32,10 @@ LONGEST_PATH = 4096
 
 class Entry(NamedTuple):
     """
-    One file ("f"), directory ("d") or link ("l").
+    One file, directory or link of a manifest.
 
-    *sha* is None if the hash of the file is not known.
+    *kind* is "f" for a file, "d" for a directory, "l" for a link. *target* is the path
+    that a link contains. *sha* is the hash of a file, or None if it is not known.
     """
 
     path: bytes
@@ -71,20 +72,20 @@ def scan(
     through: AbstractSet[bytes] = frozenset(),
 ) -> Scan:
     """
-    Return the entries at these paths below *base*; missing paths are skipped.
+    Return the entries at *paths* below *base*; missing paths are skipped.
 
-    A path below a link counts as missing.
+    A path below a link counts as missing, unless the link is in *through*.
 
     Args:
-        index: Where hashes are looked up.
+        index: Where hashes are looked up, and new ones are stored.
 
         hashing: Read the files whose hashes are not in the index.
 
         through: Links that are replaced by what they lead to.
     """
     found = Scan([], [], [], [])
-    # Maps paths to whether they are folders that are reached without following a link,
-    # except the links in *through*.
+    # Maps a path to whether it is a folder that can be reached without following a
+    # link. The links in *through* count as such folders.
     real: Dict[bytes, bool] = {b"": True, **dict.fromkeys(through, True)}
     prefix = os.path.join(base, b"")
     for count, path in enumerate(sorted(set(paths))):
@@ -105,7 +106,12 @@ def scan(
 
 
 class Walk(NamedTuple):
-    """All *paths* at and below a folder, and which of them are *folders* or *links*."""
+    """
+    The result of `walk`.
+
+    *paths* are all paths that were found, *folders* the folders among them, and *links*
+    the links among them.
+    """
 
     paths: List[bytes]
     folders: Set[bytes]
@@ -134,12 +140,14 @@ def walk(
     Return everything at and below *root*, without following links.
 
     Args:
+        root: A path relative to the folder *base*.
+
         follow: If *root* is a link, walk the folder that it leads to.
 
         skip: Paths to leave out, with everything below them.
 
-        unreadable: A list to which unreadable folders are added; by default the
-            first one raises.
+        unreadable: A list to which the paths of unreadable folders are added. Without
+            it, the first of them raises.
 
     Raises:
         OSError: A folder cannot be read; the error names it.
@@ -182,7 +190,11 @@ def walk(
 
 
 def digest(entries: Iterable[Entry]) -> str:
-    """Return one hash of a sorted manifest in which all hashes are known."""
+    """
+    Return one hash of the whole manifest *entries*, as hexadecimal text.
+
+    The entries must be sorted, and the hashes of all files known.
+    """
     whole = hashlib.sha256()
     for entry in entries:
         whole.update(entry_bytes(entry))
@@ -190,7 +202,7 @@ def digest(entries: Iterable[Entry]) -> str:
 
 
 def entry_bytes(entry: Entry) -> bytes:
-    """Return the fields of an entry that are compared, as bytes to be hashed."""
+    """Return an entry as bytes to be hashed; its modification time is left out."""
     path, kind, mode, size, _, target, sha = entry
     marked_sha = b"+" + sha if sha else b"-"
     numbers = b"%o %d" % (mode, size)
@@ -198,7 +210,11 @@ def entry_bytes(entry: Entry) -> bytes:
 
 
 def with_hashes(entries: Iterable[Entry], hashes: Dict[bytes, bytes]) -> List[Entry]:
-    """Return the manifest with the hashes set that *hashes* has for its paths."""
+    """
+    Return *entries* with the file hashes that *hashes* has for their paths.
+
+    An entry whose path is not in *hashes* stays as it is.
+    """
     return [
         entry._replace(sha=hashes[entry.path]) if entry.path in hashes else entry
         for entry in entries
@@ -206,12 +222,14 @@ def with_hashes(entries: Iterable[Entry], hashes: Dict[bytes, bytes]) -> List[En
 
 
 def same(one: Entry, other: Entry) -> bool:
-    """Return whether two entries are equal."""
+    """Return whether two entries of the same path are equal, apart from their times."""
     return one.mode == other.mode and same_content(one, other)
 
 
 def same_content(one: Entry, other: Entry) -> bool:
-    """Return whether two entries are equal except for their modes."""
+    """
+    Return whether two entries of the same path are equal, apart from mode and times.
+    """
     return (
         one.kind == other.kind
         and one.size == other.size
@@ -224,13 +242,14 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
     """
     Check a manifest that came over the connection.
 
-    It must be sorted, with each path once, and all paths must be inside the base.
+    It must be sorted and have each path once. No path may lead out of the folder that
+    the manifest describes.
 
     Args:
-        roots: Every path must be one of these or below one.
+        roots: If given, every path must be one of these paths or below one of them.
 
     Raises:
-        Hostile: A path breaks a rule; the error names it.
+        Hostile: An entry breaks a rule; the error names its path.
     """
     folders: Dict[bytes, bool] = {b"": True}
     kinds = {entry.path: entry.kind for entry in entries}
@@ -282,7 +301,8 @@ def _scan_path(
     elif stat.S_ISDIR(st.st_mode):
         found.entries.append(Entry(path, "d", mode))
     elif stat.S_ISLNK(st.st_mode):
-        # Some systems have modes on links, which have no effect.
+        # On some systems links have modes, which have no effect. So all links get the
+        # same.
         found.entries.append(Entry(path, "l", 0o777, target=os.readlink(full)))
     else:
         found.special.append(path)
@@ -290,9 +310,9 @@ def _scan_path(
 
 def _is_real_folder(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
     """
-    Return whether a path is a folder that is reached without following a link.
+    Return whether *folder* is a folder and is reached without following a link.
 
-    The answers for the path and its ancestors are added to *real*.
+    The results for *folder* and its ancestors are added to *real*.
     """
     unknown = _unknown_ancestors(folder, real)
     known = real[unknown[-1].rpartition(b"/")[0]] if unknown else real[folder]
@@ -312,9 +332,10 @@ def _all_folders(
     folder: bytes, kinds: Dict[bytes, str], folders: Dict[bytes, bool]
 ) -> bool:
     """
-    Return whether neither a path nor an ancestor of it is a file or link.
+    Return whether no file or link is at *folder* or at one of its ancestors.
 
-    The answers for the path and its ancestors are added to *folders*.
+    *kinds* maps each path of the manifest to its kind. The results for *folder* and its
+    ancestors are added to *folders*.
     """
     unknown = _unknown_ancestors(folder, folders)
     known = folders[unknown[-1].rpartition(b"/")[0]] if unknown else folders[folder]
@@ -325,7 +346,7 @@ def _all_folders(
 
 
 def _unknown_ancestors(folder: bytes, known: Dict[bytes, bool]) -> List[bytes]:
-    """Return a folder and its ancestors, up to but without the first one in *known*."""
+    """Return *folder* and its ancestors, up to but without the first one in *known*."""
     unknown = []
     while folder not in known:
         unknown.append(folder)

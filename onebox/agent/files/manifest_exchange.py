@@ -1,11 +1,11 @@
 """
 Compare, send and receive manifests and other long lists.
 
-First the hashes of a manifest's buckets are sent, so that only the entries in buckets
-that differ must follow. The CRC of a path chooses its bucket. A manifest has about one
-bucket for each 32 entries, but at most 256 buckets; the receiver computes their number
-from the length of the hashes. Entries and other rows are sent as compressed JSON in D
-frames.
+The entries of a manifest are divided into buckets. The hashes of the buckets are sent
+first; then only the entries in differing buckets must follow. The CRC of a path chooses
+its bucket. A manifest has about one bucket for each 32 entries, but at most 256
+buckets; the receiver computes their number from the length of the hashes. Entries and
+other rows are sent as compressed JSON in D frames.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .manifest import Entry, entry_bytes
 
 # A bucket's hash has this many bytes.
 BUCKET_HASH = 16
-# This is the hash of a bucket that has a file of unknown contents. It counts as
-# different from every hash, also from itself.
+# A bucket gets this hash if it has a file whose hash is not known. It counts as
+# different from every hash, even from itself.
 UNKNOWN = bytes(BUCKET_HASH)
 BUCKET_ENTRIES = 32
 MOST_BUCKETS = 256
-# A line of JSON has at most this many rows.
+# The rows are sent as lines of JSON. Each line is a list of at most this many rows.
 ROWS = 256
-# A received list is limited, because it could otherwise fill the memory. One file takes
-# about a kilobyte of the client's memory until it is installed.
+# A received list may have this many rows and bytes. Without a limit it could fill the
+# memory: one file takes about a kilobyte of the client's memory until it is installed.
 MOST_ROWS = 2_000_000
 MOST_BYTES = 1 << 30
 # A received line may have this many bytes. 256 rows with the longest possible names
@@ -53,7 +53,7 @@ def bucket_hashes(entries: List[Entry], *, times: bool = False) -> Tuple[bytes, 
 
 
 def are_bucket_hashes(hashes: bytes) -> bool:
-    """Return whether bytes that were received can be bucket hashes."""
+    """Return whether received bytes can be bucket hashes, judged by their length."""
     length = len(hashes)
     return 0 < length <= MOST_BUCKETS * BUCKET_HASH and not length % BUCKET_HASH
 
@@ -76,7 +76,11 @@ def differing_buckets(
 def entries_in(
     entries: List[Entry], buckets: Iterable[int], hashes: bytes
 ) -> List[Entry]:
-    """Return the entries in these buckets; *hashes* shows the number of all buckets."""
+    """
+    Return the entries that are in *buckets*.
+
+    *hashes* are the bucket hashes; their length shows how many buckets there are.
+    """
     chosen = frozenset(buckets)
     count = len(hashes) // BUCKET_HASH
     return [entry for entry in entries if zlib.crc32(entry.path) % count in chosen]
@@ -88,7 +92,13 @@ def merged(
     buckets: Iterable[int],
     hashes: bytes,
 ) -> List[Entry]:
-    """Return a manifest: *fresh* in these buckets, entries of *known* in the others."""
+    """
+    Return a manifest that combines *fresh* and *known*.
+
+    *fresh* has the entries in *buckets*. The entries in all other buckets are taken
+    from *known*. *hashes* are the bucket hashes; their length shows how many buckets
+    there are.
+    """
     others = frozenset(range(len(hashes) // BUCKET_HASH)).difference(buckets)
     return sorted(entries_in(known, others, hashes) + fresh)
 
@@ -159,7 +169,11 @@ def pack_entry(entry: Entry) -> List[Any]:
 
 
 def unpack_entry(row: Any) -> Entry:
-    """Return the entry of a row. Raises `Hostile` if the row is invalid."""
+    """
+    Return the entry that `pack_entry` made *row* from.
+
+    Raises `Hostile` if the row is invalid.
+    """
     try:
         path, kind, mode, size, mtime_ns, target, sha = row
         entry = Entry(
@@ -189,7 +203,11 @@ def _bucket_hashes(
     times: bool,
     on_entry: Callable[[bytes], object] = lambda data: None,
 ) -> bytes:
-    """Return the bucket hashes; *on_entry* is called with the bytes of each entry."""
+    """
+    Return the hashes of *count* buckets, one after the other.
+
+    *on_entry* is called with the bytes of each entry.
+    """
     sums = [hashlib.sha256() for _ in range(count)]
     unknown = set()
     for entry in entries:

@@ -1,11 +1,11 @@
 """
 Reuse the previous version of a big file, whose unchanged blocks need not be sent.
 
-A copy of the unchanged blocks would need the file's size again on the disk, and minutes
-for hundreds of gigabytes. A push can avoid the copy: it moves the previous version to
-the staging directory and changes it there, which is safe because the client has the
-original. No reader sees a half-changed file. After a broken connection, the next push
-finds the file in the staging directory by its name.
+A copy of the unchanged blocks would need as much disk space again, and for hundreds of
+gigabytes it would take minutes. A push can avoid the copy: it moves the previous
+version to the staging directory and changes it there. This is safe because the client
+has the complete new version. No reader sees a half-changed file. After a broken
+connection, the next push finds the file in the staging directory by its name.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ from .block_hashes import BLOCK, DIGEST
 from .content_stream import FileOffer, Moved
 from .hash_index import FileState, file_state
 
-# Such a function moves the file at a path to a name in the staging directory. It raises
-# OSError.
+# A function of this type gets a path and a name. It moves the file at the path into the
+# staging directory, under that name. It raises OSError if that
+# fails.
 MoveToStaging = Callable[[bytes, bytes], None]
 FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class PreviousVersion:
     """
-    The previous version of a file whose block hashes were offered, open as *fd*.
+    The receiver's previous version of a big file, open as *fd*.
+
+    The receiver has offered the block hashes of this version to the sender.
 
     Args:
-        offered: The file's state when its block hashes were offered.
+        offered: The state of this version when its block hashes were offered.
 
-        name: The file's name in the staging directory if it is changed in place, else
-            b"".
+        name: The name of this version in the staging directory if it is changed in
+            place, else b"".
 
-        unchanged: Whether a file that is changed in place was in its offered state
-            before the first change.
+        unchanged: Whether this version still was in the state *offered* before the
+            receiver's first change in place.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class PreviousVersion:
 
     def digests(self, begin: int, length: int) -> bytes:
         """
-        Return the hashes of the blocks in an unchanged range.
+        Return the hashes of the blocks in a range that the sender called unchanged.
 
         Raises `Hostile` if the range is not made of blocks that this version has.
         """
@@ -65,7 +68,7 @@ class PreviousVersion:
         count = -(-length // BLOCK)
         digests = self._offer.blocks[first * DIGEST : (first + count) * DIGEST]
         entry, size = self._offer.entry, self._offered[0]
-        # The last block may be shorter than a whole block if both versions end with it.
+        # The last block may be shorter than the others if both versions end with it.
         whole_blocks = begin + length == entry.size == size or not length % BLOCK
         if begin % BLOCK or begin + length > size or not whole_blocks:
             raise Hostile("%s is not here" % show(entry.path))
@@ -73,9 +76,10 @@ class PreviousVersion:
 
     def keep(self, target: int, at: int, length: int, moved: Moved) -> bool:
         """
-        Make sure that *target* has an unchanged range, by a copy if it is another file.
+        Make sure that the file *target* has the bytes of an unchanged range.
 
-        Return False if the previous version ends before the range does.
+        They are copied, unless *target* is this version itself, changed in place.
+        Return False if this version ends before the range does.
         """
         if self.name:
             moved(length)
@@ -94,9 +98,11 @@ class PreviousVersion:
         return True
 
     def is_unchanged(self) -> bool:
-        """Return whether the file was in its offered state all the time."""
+        """
+        Return whether this version still was in the state *offered* when it was used.
+        """
         if self.name:
-            # The receiver's own writes change the state of the file, so the state was
+            # The receiver's own writes change the state of the file. So the state was
             # compared before the first write.
             return self._unchanged
         return file_state(os.fstat(self.fd)) == self._offered
@@ -111,8 +117,9 @@ def can_move(st: os.stat_result) -> bool:
     """
     Return whether a file may be moved away and changed instead of copied.
 
-    It may not be if it has another hard link, because it must stay as it is under that
-    name, or if it belongs to another user, because its mode and times cannot be set.
+    A file with a second hard link may not, because it must stay as it is under that
+    name. A file of another user may not, because this user cannot set its mode and
+    times.
     """
     return stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and st.st_uid == os.geteuid()
 
@@ -121,7 +128,7 @@ def move_to_staging(
     file: bytes, staging: int, offer: FileOffer, offered: FileState, move: MoveToStaging
 ) -> PreviousVersion:
     """
-    Move a file to the staging directory and open it for writing.
+    Move the previous version *file* to the staging directory, and open it for writing.
 
     Raises `OSError`, also if the file has changed since it was offered.
     """

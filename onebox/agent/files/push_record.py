@@ -1,4 +1,4 @@
-"""Store the record of a push, and find the files on the box that changed since."""
+"""Store the record of a push, and find the files on the box that have changed since."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from .hash_index import Index, Unstable, hash_file
 from .manifest import Entry
 
 FORMAT = b"2"
-# A path has this mark if its contents are not known, as while a push is under way.
+# A path gets this mark if the contents of its file are not known. All paths have it
+# while a push is under way.
 UNKNOWN = b""
 # At most this many names of changed files are sent to the client.
 MOST_NAMES = 10
 CACHE = b"__pycache__"
-# Tools write files and folders of these names for themselves into their working folder.
-# Other hidden files may be results: R keeps its whole workspace in `.RData`.
+# Tools create files and folders of these names for their own use, in the folder in
+# which they run. Other hidden files may be results: R keeps its whole workspace in
+# `.RData`.
 TOOL_FILES = re.compile(
     rb"(?i)\.[^/]*cache|__pycache__|\.(?:onebox|git|hg|jj|sl|ipynb_checkpoints|coverage"
     rb"|hypothesis|venv|tox|nox|eggs|rhistory|ds_store|nfs[0-9a-f]+|[^/]*\.sw[a-p])"
@@ -41,7 +43,9 @@ class PushRecord(NamedTuple):
 
 
 def read_record(box: BoxConfig, kind: str) -> PushRecord:
-    """Return the record of the last push of this kind, an empty one if none exists."""
+    """
+    Return the record of the last push of this *kind*, or an empty one if there is none.
+    """
     data = read(box.path("files", kind))
     if not data.endswith(b"\0end"):
         return PushRecord({}, "")
@@ -54,7 +58,7 @@ def read_record(box: BoxConfig, kind: str) -> PushRecord:
 
 
 def write_record(box: BoxConfig, kind: str, record: PushRecord) -> None:
-    """Replace the record of this kind; return when it is on the disk."""
+    """Replace the record of this *kind*; return when the new one is on the disk."""
     rows = itertools.chain.from_iterable(record.marks.items())
     data = b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"])
     replace_file(box.path("files", kind), data, sync=True)
@@ -68,7 +72,7 @@ def mark(entry: Entry) -> bytes:
 
 
 def own_file(box: BoxConfig, name: str) -> bytes:
-    """Return the path of a file in the agent's own folder `files`."""
+    """Return the path of the file *name* in the agent's own folder `files`."""
     return os.fsencode(box.path("files", name))
 
 
@@ -88,7 +92,9 @@ class ChangesSincePush:
         self._loaded = False
 
     def is_new(self, entry: Entry) -> bool:
-        """Return whether an output is new or changed; False for every folder."""
+        """
+        Return whether an output is new or changed since the push; a folder never is.
+        """
         if entry.kind == "d":
             return False
         self._load()
@@ -108,8 +114,8 @@ class ChangesSincePush:
         """
         Return the paths of new and changed files that are not at or below *places*.
 
-        New files in the home folder but outside of the work folder are included; they
-        are named `~/name`.
+        New files that are in the home folder but outside of the work folder are
+        included, as `~/name`.
         """
         if b"" in places:
             return []
@@ -160,8 +166,9 @@ class ChangesSincePush:
                 return True
             if UNKNOWN in marks or CACHE in path.split(b"/"):
                 return False
-            # This mark has no hash yet, so only its kind and size, or the target of a
-            # link, are compared. A file of a different size need not be read.
+            # The entry has no hash yet. So its mark shows only the kind and size of a
+            # file, or the target of a link. If the size differs, the file need not be
+            # read.
             if not any(pushed.startswith(mark(entry)) for pushed in marks):
                 return True
             if entry.kind == "f":

@@ -34,9 +34,9 @@ class Landed(NamedTuple):
     """
     A file that was received completely, and is still in the staging directory.
 
-    *name* is its name there, *fd* its open descriptor. Its mode and times are not set
-    yet. A *name* of None means that the file was in its place already and only its hash
-    was received. *blocks* are the block hashes of a big file.
+    *name* is the file's name there, and *fd* its open descriptor. Its mode and times
+    are not set yet. If *name* is None, the file was in its place already and only its
+    hash was received; then *fd* is -1. *blocks* are the block hashes of a big file.
     """
 
     entry: Entry
@@ -50,13 +50,13 @@ Land = Callable[[Landed], None]
 
 class Receiver:
     """
-    Receives files into a staging directory and passes on each complete one.
+    Receives files into a staging directory and hands on each complete file.
 
     Args:
         base: The folder that has the previous versions of the files.
 
-        keep: Files above this size get a name in the staging directory that the next
-            attempt finds again.
+        keep: A file of more than this many bytes gets a name in the staging directory
+            by which the next attempt finds it.
     """
 
     def __init__(
@@ -68,11 +68,13 @@ class Receiver:
         self._base = os.path.join(base, b"")
         self._keep = keep
         self._blocks_left = block_hashes.MOST_BLOCKS
-        # Maps paths to the hash sums of the partial files that were offered.
+        # Maps the path of each partial file that was offered to the hash sum of its
+        # bytes.
         self._partial_sums: Dict[bytes, HashSum] = {}
-        # `_previous` maps paths to the states of the previous versions whose block
-        # hashes were offered. Those of the paths in `_changing` are in the staging
-        # directory already, those of the paths in `_movable` can be moved there.
+        # `_previous` maps the path of a previous version to the state in which its
+        # block hashes were offered. If the path is in `_changing`, that version is in
+        # the staging directory already. If the path is in `_movable`, that version can
+        # be moved there.
         self._previous: Dict[bytes, FileState] = {}
         self._changing: Set[bytes] = set()
         self._movable: Set[bytes] = set()
@@ -87,10 +89,10 @@ class Receiver:
         alive: Alive = lambda: None,
     ) -> Optional[FileOffer]:
         """
-        Return the offer for a file that must be sent, or None if it is here already.
+        Return the offer for the file *entry*, or None if the file need not be sent.
 
         Args:
-            mine: The entry that is at the file's path now, None if nothing is there.
+            mine: The entry that is at the file's path now, or None if nothing is there.
         """
         sha = None
         if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
@@ -98,15 +100,18 @@ class Receiver:
         if sha is None or (entry.sha is not None and entry.sha != sha):
             offer = self.offer(entry, alive)
         elif entry.sha is None:
-            # The hash of the sender's file is not known here. So the file here is
-            # offered, and the sender compares it.
+            # The hash of the sender's file is not known here. So the receiver offers
+            # its own file, and the sender compares the two.
             offer = FileOffer(entry, entry.size, sha, whole=True)
         else:
             return None
         return offer if mine is None else self.with_blocks(offer, index)
 
     def offer(self, entry: Entry, alive: Alive = lambda: None) -> FileOffer:
-        """Return the offer for a file, with what an earlier attempt has received."""
+        """
+        Return the offer for a file, with the bytes that an earlier attempt has
+        received.
+        """
         if entry.size <= self._keep or not self._found_names:
             return FileOffer(entry)
         changing = changing_name(entry.path) in self._found_names
@@ -130,9 +135,10 @@ class Receiver:
 
     def with_blocks(self, offer: FileOffer, index: Index) -> FileOffer:
         """
-        Return the offer with the block hashes of the file that is at its path now.
+        Return *offer* with the block hashes of the file that is at its path now.
 
-        A small file, or one that an earlier attempt has begun, gets no block hashes.
+        *offer* is returned as it is for a small file, or if an earlier attempt has
+        begun to receive the file, or if *index* does not have the block hashes.
         """
         entry = offer.entry
         begun = offer.blocks or (offer.offset and not offer.whole)
@@ -147,7 +153,7 @@ class Receiver:
         return self._add_blocks(offer, st, index.blocks(entry.path, st))
 
     def disk_needed(self, offer: FileOffer) -> int:
-        """Return how many more bytes of disk space a file needs at least."""
+        """Return the least number of bytes of disk space that a file still needs."""
         path, size = offer.entry.path, offer.entry.size
         if not offer.blocks:
             return size - offer.offset
@@ -164,7 +170,7 @@ class Receiver:
         take: Optional[MoveToStaging] = None,
     ) -> None:
         """
-        Receive these files, up to the Z frame.
+        Receive the files of *offers*, until a Z frame ends the stream.
 
         The paths of files that did not arrive complete are added to `bad`.
 
@@ -213,7 +219,9 @@ class Receiver:
     def _confirm(
         self, stream: ContentStream, offer: FileOffer, land: Land, moved: Moved
     ) -> None:
-        """Read the record of a file that the sender found to be equal."""
+        """
+        Read the record of a file that the sender found equal to the receiver's file.
+        """
         _, length, status, sha = END.unpack(stream.read(END.size))
         if length or status != b"+" or sha != offer.sha:
             raise Hostile("%s is not what was offered" % show(offer.entry.path))
@@ -276,7 +284,8 @@ class Receiver:
         """
         Receive the contents of a file; return its hash and its block hashes.
 
-        The hash is None if the file is incomplete or has a different hash.
+        The hash is None if the file is incomplete, or if its hash is not the one that
+        the sender has sent.
         """
         if entry.size <= SMALL and not start:
             return reader.read_small(first), b""
@@ -307,7 +316,12 @@ class Receiver:
     def _open_previous(
         self, offer: FileOffer, move: Optional[MoveToStaging]
     ) -> Optional[PreviousVersion]:
-        """Open the previous version; return None if no block hashes were offered."""
+        """
+        Open the previous version of a file, and move it to the staging directory if
+        possible.
+
+        Return None if no block hashes were offered for the file.
+        """
         if not offer.blocks:
             return None
         path = offer.entry.path
@@ -325,7 +339,7 @@ class Receiver:
         """
         Return the offer for a file that an earlier attempt was changing in place.
 
-        It has the block hashes of that file, unless the file cannot be read.
+        The offer has the block hashes of that file, unless the file cannot be read.
         """
         name = changing_name(entry.path)
         try:
@@ -349,9 +363,9 @@ class Receiver:
 
 def partial_name(entry: Entry) -> bytes:
     """
-    Return the name of a partial file in the staging directory.
+    Return the name of the partial file of *entry* in the staging directory.
 
-    It depends on the file's path, size and mtime.
+    The name depends on the path, size and mtime of *entry*.
     """
     key = b"%b\0%d %d" % (entry.path, entry.size, entry.mtime_ns)
     return b"partial-" + hashlib.sha256(key).hexdigest()[:40].encode("ascii")

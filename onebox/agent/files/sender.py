@@ -21,8 +21,8 @@ from .content_stream import (
 )
 from .hash_index import Hashed, file_state
 
-# After the first changed block, a longer unchanged range is split into segments of this
-# size, so that the receiver copies while the sender still reads.
+# After the first changed block, unchanged ranges are sent as segments of at most this
+# many bytes, so that the receiver copies while the sender still reads.
 LONGEST_RANGE = 16 << 20
 
 
@@ -33,7 +33,8 @@ class Sender:
     Args:
         write: Is called with each part of the stream, and sends it as one frame.
 
-        moved: Counts the bytes that were sent or need not be sent.
+        moved: Is called with the number of bytes of each part that was sent or need not
+            be sent.
 
         follow: If a path is a link, send the file that it leads to.
     """
@@ -56,7 +57,7 @@ class Sender:
 
     def send(self, offer: FileOffer) -> Optional[Hashed]:
         """
-        Send what the receiver lacks of a file; return the file's state and hashes.
+        Send the parts of a file that the receiver lacks; return its state and hashes.
 
         Return None if the file cannot be opened, has a size or time that differs from
         its entry, or changes while it is read.
@@ -89,7 +90,7 @@ class Sender:
             os.close(fd)
 
     def flush(self) -> None:
-        """Send the records that are still collected for the next frame."""
+        """Send the records that were collected but not sent yet."""
         if self._batch:
             self._write(bytes(self._batch))
             self._batch.clear()
@@ -115,7 +116,12 @@ class Sender:
     def _send_large(
         self, fd: int, st: os.stat_result, offer: FileOffer
     ) -> Tuple[Optional[bytes], bytes]:
-        """Send a file from the offered offset on; return its hash and block hashes."""
+        """
+        Send the bytes of a file that the receiver does not have yet.
+
+        Return the hash of the file and its block hashes. The hash is None if the file
+        has become shorter.
+        """
         size = st.st_size
         start, hash_sum = self._agreed_start(fd, size, offer)
         self._batch += record_head(offer.entry.path, start)
@@ -144,8 +150,8 @@ class Sender:
         """
         Send the blocks that differ from the receiver's previous version.
 
-        Of the unchanged blocks only the ranges are sent. Return the hash of the file
-        and its block hashes.
+        For unchanged blocks, only their ranges are sent. Return the hash of the file
+        and its block hashes. The hash is None if the file has become shorter.
         """
         hash_sum = HashSum(size)
         # The stream describes the file up to *sent*. The blocks from *sent* to *at* are
@@ -193,10 +199,14 @@ class Sender:
     def _agreed_start(
         self, fd: int, size: int, offer: FileOffer
     ) -> Tuple[int, HashSum]:
-        """Return how many bytes need not be sent, and the hash sum of these bytes."""
+        """
+        Return the number of bytes that the receiver already has, and their hash sum.
+
+        The number is 0 if the offered bytes are not the beginning of this file.
+        """
         if 0 < offer.offset <= size:
-            # No data is sent meanwhile. *moved* is called with 0, so that the caller
-            # can update its display or send keep-alives.
+            # While these bytes are hashed, no data is sent. *moved* is called with 0,
+            # so that the caller can update its display or send keep-alives.
             hash_sum, at = block_hashes.hash_beginning(
                 fd, offer.offset, size, lambda: self._moved(0)
             )

@@ -1,5 +1,5 @@
 """
-Use several connections as one.
+Use several connections as one, for a faster transfer.
 
 OpenSSH has at most 2 MiB in flight per connection, however long and fast the path is.
 Each further connection adds 2 MiB, and uses another core for the cipher. Frames are
@@ -62,7 +62,7 @@ class Stripes(Generic[Stripe]):
 
 
 class _Connections:
-    """The connections of an operation: the client's channel and joined stripes."""
+    """The connections of an operation: the client's channel and the joined stripes."""
 
     def __init__(self, channel: protocol.Channel, box: BoxConfig) -> None:
         self.box = box
@@ -70,7 +70,7 @@ class _Connections:
         self._joined: List[socket.socket] = []
 
     def join(self, name: bytes) -> protocol.Channel:
-        """Connect to a further stripe; the caller adds it to `stripes`."""
+        """Return a channel to the stripe *name*; the caller adds it to `stripes`."""
         self._joined.append(_join(self.box, name))
         fd = self._joined[-1].fileno()
         return protocol.Channel(fd, fd)
@@ -86,9 +86,9 @@ class Incoming(_Connections):
 
     def __call__(self) -> Frame:
         """
-        Return the next frame that is no keep-alive and names no new stripe.
+        Return the next frame that is no keep-alive and does not name a new stripe.
 
-        Keep-alives renew the lease, and new stripes are joined.
+        A keep-alive renews the lease. A stripe that is named is joined.
         """
         while True:
             stripe = self.stripes.next()
@@ -133,7 +133,8 @@ class Pulse:
     """
     Keeps the connection alive during long work; call it often.
 
-    It reads the client's keep-alives, which renew the lease, and sends the agent's.
+    It sends the agent's keep-alives and reads those of the client, which renew the
+    lease.
 
     Args:
         add_stripe: Is called with the name of a new stripe. Without it, such a name is
@@ -199,7 +200,7 @@ OPS = {"stripe": stripe}
 
 
 def _join(box: BoxConfig, name: bytes) -> socket.socket:
-    """Connect to the process on this box that serves the stripe of this name."""
+    """Return a connection to the process on this box that serves the stripe *name*."""
     with _socket_folder(box, name.decode("ascii", "replace")) as path:
         relay = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -213,9 +214,9 @@ def _join(box: BoxConfig, name: bytes) -> socket.socket:
 def _relay(channel: protocol.Channel, joined: socket.socket) -> None:
     data = channel.rest()
     while True:
-        # If the process that runs the operation has finished, sendall fails, because
-        # nothing reads the client's bytes any more. The relay goes on, because that
-        # process's last bytes may not have been sent to the client yet.
+        # If the process that runs the operation has finished, it reads no more bytes
+        # from the client, and sendall fails. The relay goes on nevertheless, because
+        # the last bytes of that process may still have to be sent to the client.
         with contextlib.suppress(OSError):
             joined.sendall(data)
         data = b""
@@ -241,9 +242,10 @@ def _receive(joined: socket.socket) -> bytes:
 @contextlib.contextmanager
 def _socket_folder(box: BoxConfig, name: str) -> Iterator[str]:
     """
-    Change to the folder of the sockets, and yield the name of a stripe's socket there.
+    Change to the folder of the sockets, and yield the file name of a stripe's socket.
 
-    The absolute path may be too long, because a socket's address holds about 100 bytes.
+    The absolute path is not used, because it may be too long: a socket's address holds
+    about 100 bytes.
     """
     if not NAME.fullmatch(name):
         raise protocol.Refused("request", "invalid name of a stripe: %r" % name[:80])
