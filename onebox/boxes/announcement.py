@@ -40,7 +40,7 @@ def announce(context: BoxContext) -> None:
     Print which box is used or created, and its highest cost, once for each box.
 
     Raises:
-        UsageError: The best offer exceeds a limit. If the box runs, this is not checked.
+        UsageError: The best offer exceeds a limit. This is not checked if a box runs.
     """
     print_title(context)
     box = context.find_box()
