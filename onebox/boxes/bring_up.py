@@ -223,7 +223,7 @@ def _at_most_every(seconds: float, check: Callable[[], None]) -> Callable[[], No
     """
     Return a function that calls *check*, but at most once in *seconds*.
 
-    If it is called more often, it does nothing.
+    A call that comes earlier does nothing.
     """
     last = time.monotonic()
 

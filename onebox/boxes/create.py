@@ -195,7 +195,7 @@ def _undo(context: BoxContext, box_id: str, place: str) -> None:
     """
     Delete the box of an interrupted create call as soon as the provider lists it.
 
-    If the provider does not list it in time, the call has not created the box.
+    If the provider never lists it, the call has not created the box.
     """
     box = context.boxes.wait_until_listed(box_id, place, context.now())
     if box is not None:

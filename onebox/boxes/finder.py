@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 # `check_runs` waits this many seconds until a box that shuts down is off. Only then can
 # the reason of the shutdown be read from the provider.
 REASON_SECONDS = 10.0
-# Two checks whether this machine's public address has changed are at least this many
-# seconds apart.
+# onebox checks at most once in this many seconds whether this machine's public address
+# has changed.
 IP_CHECK_SECONDS = 30.0
 
 

@@ -1,4 +1,4 @@
-"""Find the offers for a size, cheapest first, and check them against the limits."""
+"""Find the offers for a size, best first, and check them against the limits."""
 
 from __future__ import annotations
 

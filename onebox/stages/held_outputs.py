@@ -184,7 +184,7 @@ def name_files(left: ChangesOutside) -> str:
     """
     Return a text that names the first few files outside of the outputs.
 
-    The text only counts the other files.
+    The text has only the number of the other files.
     """
     shown = [formatting.path(path) for path in left.names[:SHOWN]]
     more = left.count - len(shown)

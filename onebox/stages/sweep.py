@@ -25,11 +25,11 @@ from onebox.store.paths import config_dir, state_dir
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A box expires this long after its deadline. By then it should have powered itself
-# off, and its owner has had time to fetch.
+# A box expires this many seconds after its deadline. By then it should have powered
+# itself off, and its owner has had time to fetch the outputs.
 AFTER_DEADLINE_SECONDS = 3600.0
-# If the provider bills only the disk of a box that is off, such a box expires this long
-# after its deadline: a disk costs cents a day, a running box costs dollars an hour.
+# If the provider bills only the disk of a box that is off, such a box expires this many
+# seconds after its deadline. A disk costs cents a day, a running box dollars an hour.
 KEPT_DISK_SECONDS = 7 * 86400.0
 # An expired box gets this many seconds to report whether a job still runs on it.
 ANSWER_SECONDS = 15.0

@@ -251,7 +251,7 @@ def _remove(
 
 
 def _end_run(context: BoxContext) -> None:
-    """Forget the attempts at a job; print a note if the job had not ended."""
+    """Forget the latest run and its attempts; print a note if its job had not ended."""
     run = run_record.read(context)
     run_record.forget(context)
     if run is not None and run.attempts and not run.ended:
