@@ -27,7 +27,7 @@ class Announced:
         boxes: The number of the box whose headline was printed last (the first box
             of the command is 1), 0 before the first headline.
 
-        offer: The offer that was announced last, None before that.
+        offer: The offer that was announced last, None before the first announcement.
 
         dearer_accepted: Whether the user has agreed to a dearer offer.
 
@@ -49,22 +49,23 @@ class ChainState:
     Attributes:
         results: The results of the stages that have run, by stage and arguments.
 
-        stage: The stage under way, or the last one.
+        stage: The name of the stage under way, or of the last stage.
 
-        stage_seconds: How long each stage took.
+        stage_seconds: The seconds that each stage took, by the stage's name.
 
         announced: What the user has been shown of the box and its price.
 
         warned: The warnings that were printed; they are not printed again.
 
-        files_checked: Whether code and data were checked before a box is created.
+        files_checked: Whether code and data have been checked, which happens before a
+            box is created.
 
-        ended_boxes: The number of boxes that were removed.
+        ended_boxes: The number of boxes that were removed, or that a new box replaces.
 
         started_jobs: The number of jobs that were started.
 
-        job_state: "" before the job, "starting" while the box is asked to start it,
-            "started" after that.
+        job_state: "" before the job, "starting" while the box is asked to start the
+            job, "started" after that.
 
         superseded: The ids of preempted boxes that another box has replaced, but whose
             disks stay for now.
@@ -77,8 +78,8 @@ class ChainState:
 
         fetched_into: The folder of the latest fetch.
 
-        fetched_earlier_job: The id of a job that an earlier command started and whose
-            outputs this one fetched, or "".
+        fetched_earlier_job: The id of a job that an earlier command started, if this
+            command has fetched its outputs; else "".
 
         receipt: The receipt of the job.
     """

@@ -34,12 +34,13 @@ _COMMAND = re.compile(rf'"[^"\n]*"|(?<![\w./-])inv {_TASK}(?: (?:{_TASK}|{_FLAG}
 @dataclass(frozen=True)
 class Hints:
     """
-    The spelling of this project's commands.
+    The spelling of this project's `inv` commands.
 
     Attributes:
-        tasks: The name of each onebox task on the command line, by the task's own name.
+        tasks: What the user must type for each onebox task, such as "box.run", by the
+            task's own name, such as "run".
 
-        name: The box's name, "" if the commands need no --name.
+        name: The box name that commands get as --name, "" if they need no --name.
     """
 
     tasks: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Hints:
 
     def spell(self, text: str) -> str:
         """
-        Return a text in which every `inv` command is spelled as it must be typed.
+        Return *text* with each `inv` command spelled as the user must type it.
 
         >>> Hints({"logs": "box.logs"}, "b").spell("inv logs follows it")
         'inv box.logs --name=b follows it'

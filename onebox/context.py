@@ -34,8 +34,8 @@ class ProviderCache:
     The provider's answers to this command, which are not requested again.
 
     Attributes:
-        offers: The offers for the box's size, by the id of the image that it would
-            boot.
+        offers: The offers for the box, by the id of the image that it would boot; the
+            id is "" without an image. The key "builder" has the offers for a builder.
 
         images: The owner's images; None until they are listed.
     """
@@ -48,7 +48,7 @@ class BoxContext:
     """
     Everything that a stage needs to work on one box.
 
-    The first stage of a command line opens it, and the stages after it share it.
+    The first stage of a command line opens the context; later stages share it.
 
     Attributes:
         root: The project folder.
@@ -111,15 +111,15 @@ class BoxContext:
         Read the settings and return the context.
 
         Args:
-            tasks: The name of each onebox task on the command line, by the task's own
-                name.
+            tasks: What the user must type for each onebox task, such as "box.run", by
+                the task's own name, such as "run".
 
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
         settings = load_settings(Path(root), environ, flags)
-        # Commands in our hints need --name only if the name comes from a flag or
-        # variable. Otherwise onebox.toml or the default gives them the same name.
+        # Commands in our hints need --name only if the box name comes from a flag or
+        # variable. Otherwise onebox.toml or the default gives these commands the name.
         named = settings.overrides_file("name")
         screen = Screen(environ, Hints(tasks or {}, settings.name if named else ""))
         return cls(Path(root), environ, settings, invocation, screen)
@@ -141,13 +141,13 @@ class BoxContext:
         return self._provider
 
     def use_provider(self, provider: Provider) -> None:
-        """Use this provider from now on; forget the answers of another one."""
+        """Use *provider* from now on; forget the answers of the previous provider."""
         self._drop_provider()
         self._provider = provider
 
     def load_provider(self, name: str) -> Provider:
         """
-        Return a provider, configured by its own table of onebox.toml.
+        Return the provider *name*, configured by its table in onebox.toml.
 
         Raises:
             UsageError: A newer version of onebox has recorded a provider that this
@@ -157,7 +157,11 @@ class BoxContext:
         return providers.load(name, table, local_root(self.environ))
 
     def choose_provider(self) -> None:
-        """Use the configured provider again, if no box is left at the present one."""
+        """
+        Choose the provider again, because a box may be gone.
+
+        If no box is left at the present provider, it is the configured provider.
+        """
         before = self.provider_name
         if before == self.settings.provider:
             return
@@ -172,7 +176,7 @@ class BoxContext:
 
     @property
     def boxes(self) -> BoxFinder:
-        """Return the finder of the boxes that have this name in this project."""
+        """Return the object that finds the boxes of this name in this project."""
         if self._boxes is None:
             self._boxes = BoxFinder(self)
         return self._boxes
@@ -192,8 +196,8 @@ class BoxContext:
         box = box or self.boxes.running()
         record = self.store.record
         if record.box == box.id and record.host_key not in ("", box.host_key):
-            # A new host key was recorded, and the tags, which *box* comes from, may
-            # still hold the old one. The box may use either, so both are accepted.
+            # A new host key was recorded, but *box* may have the old key from the box's
+            # tags. The box may use either key, so both are accepted.
             box = replace(box, host_key=f"{box.host_key}\n{record.host_key}")
         if self._ssh is None or not self._ssh.is_for(box):
             if self._ssh is not None:
@@ -208,7 +212,11 @@ class BoxContext:
     def call_resuming(
         self, step: Callable[[AgentChannel], Any], box: Box | None = None
     ) -> Any:
-        """Return the result of *step*; after a broken connection, call it again."""
+        """
+        Call *step* with a channel to the box's agent, and return its result.
+
+        If the connection breaks, *step* is called again.
+        """
         ssh = self.ssh(box)
 
         def reconnecting(error: ConnectionLost, attempt: int) -> None:
@@ -238,7 +246,7 @@ class BoxContext:
         return self.title_of(self.settings.name)
 
     def title_of(self, name: str) -> str:
-        """Return the title of the box that has another name in this project."""
+        """Return the title of the box in this project whose name is *name*."""
         return f"{self.settings.project}/{name}"
 
     @property
@@ -252,35 +260,43 @@ class BoxContext:
 
     @property
     def fetch_memory(self) -> Path:
-        """Return the folder in which fetches of this box name record their files."""
+        """Return the folder that records which files were fetched for this box name."""
         return self.local_dir / "fetched" / self.settings.name
 
     @property
     def usual_into(self) -> Path:
-        """Return the folder that outputs are fetched into without --into."""
+        """Return the folder that outputs are fetched into if --into is not given."""
         template = self.settings.fetch.outputs_to or ""
         return self.root / template.replace("{name}", self.settings.name)
 
     @property
     def recorded_into(self) -> str:
-        """Return `into` as records hold it: relative if it is inside the project."""
+        """
+        Return the path of `into` for the record.
+
+        The path is relative to the project folder if it is inside this folder.
+        """
         inside = self.root in (self.into, *self.into.parents)
         return str(self.into.relative_to(self.root) if inside else self.into)
 
     @property
     def job_into(self) -> Path:
-        """Return the folder for the latest job's outputs, as `run --into` named it."""
+        """
+        Return the folder for the latest job's outputs.
+
+        It is the folder that `run --into` named, or else the usual folder.
+        """
         named = self.store.record.job_into
         return self.root / named if named else self.usual_into
 
     @contextmanager
     def fetching_into(self, folder: Path | str) -> Iterator[None]:
         """
-        Fetch outputs into another folder during the body; "" changes nothing.
+        Set the folder that outputs are fetched into while the body runs.
 
         Args:
-            folder: A path of `job_into`, or the text of `--into`, which is relative
-                to the working directory.
+            folder: The path that `job_into` returns, or the text of `--into`. The text
+                is relative to the working directory; "" changes nothing.
         """
         before = self.into
         if isinstance(folder, Path):
@@ -318,14 +334,14 @@ class BoxContext:
         self.choose_provider()
 
     def with_name(self, name: str) -> BoxContext:
-        """Return the context of another box of the same project."""
+        """Return a context for the box of this project whose name is *name*."""
         settings = replace(self.settings, name=name)
         invocation = Invocation(self.invocation.command)
         return BoxContext(self.root, self.environ, settings, invocation, self.screen)
 
 
 def _project(root: Path, settings: Settings, state: Path) -> str:
-    """Return the project id: the one that is configured, else the folder's."""
+    """Return the project id from the settings, or else that of the project folder."""
     if settings.source("project") != "default":
         return settings.project
     return project_id(root, settings.project, state)

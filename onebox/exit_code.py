@@ -36,8 +36,8 @@ def exit_code(
     Args:
         context: The box's context; None while it is being opened.
 
-        task_names: The name of each onebox task on the command line, by the task's own
-            name.
+        task_names: What the user must type for each onebox task, such as "box.run", by
+            the task's own name, such as "run".
     """
     try:
         yield
@@ -88,7 +88,8 @@ def report_interrupt(context: BoxContext) -> None:
     try:
         box = context.boxes.refresh()
     except (OneboxError, OSError) as error:
-        # Without an answer from the provider, a box may be left. So the record is used.
+        # Without an answer from the provider, it is unknown whether a box is left. So
+        # the message tells what the record says.
         screen.say(f"onebox: {left_by_record(context)}")
         screen.say(f"        its current state is unknown: {error}")
         screen.say("  next: inv status")

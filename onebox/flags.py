@@ -43,7 +43,11 @@ class FlagStore:
 
     @classmethod
     def take(cls) -> dict[str, Any]:
-        """Return the values and forget them, for the next command line."""
+        """
+        Return the flag values collected so far and clear them.
+
+        The next command line then starts without flags.
+        """
         values = cls.values
         cls.clear()
         return values
@@ -62,7 +66,7 @@ class SharedArgument(Argument):
         Store the value for the command line.
 
         Raises:
-            Exit: The flag has no value, or the command line has another value for it.
+            Exit: The flag has no value, or the command line has two values for it.
         """
         name = str(self.names[0])
         if isinstance(value, str) and (not value or value.startswith("-")):
@@ -89,7 +93,12 @@ class NoSpot(SharedArgument):
         )
 
     def set_value(self, value: Any, cast: bool = True) -> None:
-        """Store False as the value of `spot` for the command line."""
+        """
+        Store False as the value of `spot` for the command line.
+
+        Raises:
+            Exit: The command line also has the flag `--spot`.
+        """
         Argument.set_value(self, value, cast)
         if FlagStore.values.setdefault("spot", not value) == bool(value):
             raise usage_exit("conflicting flags: --spot and --no-spot")

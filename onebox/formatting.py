@@ -18,7 +18,8 @@ def clock_differs(ahead: float) -> str:
     """
     Return a phrase that compares this machine's clock with another clock.
 
-    The other clock is *ahead* seconds ahead of this machine's.
+    Args:
+        ahead: The seconds by which the other clock is ahead of this machine's clock.
     """
     where = "behind" if ahead > 0 else "ahead of"
     return f"this machine's clock is {seconds(abs(ahead))} {where}"

@@ -32,16 +32,16 @@ class Invocation:
         box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
 
-        job_requested: Whether it runs a job, so that a temporary box is torn
-            down at its end.
+        job_requested: Whether the chain runs a job, so that the chain must tear down a
+            temporary box at its end.
 
-        created_box: Whether it created the box.
+        created_box: Whether this command line created the box.
 
         dry: Whether this is the copy that a plan uses. A plan owes no teardown.
 
-        leaves_box: Whether a box is still up after its last chain.
+        leaves_box: Whether a box is still up after the last chain of the command line.
 
-        box_used: Whether one of its stages has used the box.
+        box_used: Whether a stage of the command line has used the box.
 
         detached: Whether a job was left running and instructions for it were printed.
     """
@@ -59,8 +59,8 @@ class Invocation:
     leaves_box: bool = False
     box_used: bool = False
     detached: bool = False
-    # How many calls of needs are nested at the moment: 0 while the stage that runs is
-    # one that the user has called.
+    # How many bodies of `as_need` are nested at the moment. It is 0 while a stage runs
+    # that the user has called.
     _need_depth: int = field(default=0, repr=False)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
@@ -78,7 +78,7 @@ class Invocation:
 
     @contextmanager
     def as_need(self) -> Iterator[None]:
-        """Mark the stages that the body calls as needs, which the user did not call."""
+        """Mark the stages that the body calls as needed, not called by the user."""
         self._need_depth += 1
         try:
             yield
@@ -86,12 +86,23 @@ class Invocation:
             self._need_depth -= 1
 
     def box_replaced(self, earlier_temporary: bool) -> None:
-        """Record that another box replaces this one, and is kept if this one is."""
+        """
+        Record that a new box replaces the present box.
+
+        If the chain does not have to tear down the present box, it keeps the new box.
+
+        Args:
+            earlier_temporary: See `owes_teardown`.
+        """
         if not self.owes_teardown(earlier_temporary):
             self.box_requested = True
 
     def box_ended(self) -> None:
-        """Record that the box is gone; requests to keep it do not cover another box."""
+        """
+        Record that the box is gone.
+
+        A request to keep this box does not apply to the next box.
+        """
         self.keep = self.box_requested = self.created_box = self.leaves_box = False
 
     @property

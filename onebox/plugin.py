@@ -47,10 +47,10 @@ class Stage(Task):  # type: ignore[type-arg]
         builtin: Whether this is one of onebox's own stages. `--dry` prints their
             part of the plan instead of running them.
 
-        on_box: Whether the result is lost with the box, so that the stage runs
+        on_box: Whether the stage's result is lost with the box, so that the stage runs
             again for a new box.
 
-        before_job: Whether the stage runs again before each job, because files
+        before_job: Whether the stage runs again before each job, because local files
             may have been edited.
 
         each_time: Whether the stage runs at every call, even if it ran before on
@@ -74,15 +74,15 @@ class Stage(Task):  # type: ignore[type-arg]
         self.on_box = on_box
         self.before_job = before_job
         self.each_time = each_time
-        # The signature is needed because a user's task may have a parameter of its own
-        # such as `name`, which then is not the shared flag.
+        # A user's task may have a parameter with the name of a shared flag, such as
+        # `name`. The signature shows whether `name` is this parameter or the flag.
         self.signature = inspect.signature(body)
         super().__init__(body, *args, **kwargs)
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return this task's own flags, then the shared ones."""
+        """Return this task's own flags, then the flags that all stages share."""
         # Invoke calls this method for every task before it parses a command line, so
-        # the values of an earlier one are removed here.
+        # the flag values of an earlier command line are removed here.
         FlagStore.clear()
         # Invoke removes each help text that it uses. The texts are restored, because a
         # second Invoke program in this process needs them, too.
@@ -147,12 +147,16 @@ class Stage(Task):  # type: ignore[type-arg]
     def _run(
         self, c: Context, context: BoxContext, only: bool, bound: inspect.BoundArguments
     ) -> Any:
-        """Bring up the needs and run the body; with `--dry`, print the plan."""
+        """
+        Run the stages that this task needs, then the task's own function.
+
+        With `--dry`, one of onebox's own stages prints its part of the plan instead.
+        """
         arguments = bound.arguments
         is_run = self.builtin and self.name == "run"
         dry = c.config.run.dry
-        # The folder of --into is set for the needs and checks below, too, because
-        # whether `run` is up to date depends on the outputs in that folder.
+        # The folder of --into is also in force for the needed stages and the checks
+        # below, because the outputs in that folder decide whether `run` is up to date.
         into = arguments["into"] if is_run else ""
         with (
             context.planning() if dry else nullcontext(),
@@ -293,9 +297,10 @@ class _Contexts:
     @contextmanager
     def entered(self, c: Context) -> Iterator[BoxContext]:
         """
-        Enter the context for the flags in force.
+        Yield the context for the flags in force; it is the current one in the body.
 
-        The context is settled when the outermost stage that uses it ends.
+        When the outermost stage that uses the context ends, its temporary box is torn
+        down.
         """
         context = self._opened(c)
         outermost = context not in self._running
@@ -338,13 +343,16 @@ class _Contexts:
 
 def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
     """
-    Return the command-line name of each onebox stage, and the stages on this one.
+    Return what Invoke's executor knows about the onebox stages.
 
-    A stage's name on the command line, such as `box.run`, is in the collection. Invoke
-    passes neither the collection nor the other tasks to a task
-    (`Executor.execute` in invoke/executor.py), so they are read from the frame of the
-    executor that called the task. Both results are empty if no executor called it, as
-    when a stage is called from Python.
+    Invoke passes neither its collection nor the other tasks of the command line to a
+    task (`Executor.execute` in invoke/executor.py). So they are read from the frame of
+    the executor that called the task.
+
+    Returns:
+        What the user must type for each onebox stage, such as `box.run`, and the names
+        of the onebox stages on this command line. Both are empty if no executor has
+        called the task, for example if Python code calls a stage.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -357,7 +365,12 @@ def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def _names_in_collection(executor: Executor) -> dict[str, str]:
-    """Return the name of each onebox stage, the one with the fewest dots if several."""
+    """
+    Return what the user must type for each onebox stage, by the stage's own name.
+
+    If Invoke's collection has several names for a stage, the result has the name with
+    the fewest dots.
+    """
     names: dict[str, str] = {}
     for name in sorted(
         executor.collection.task_names, key=lambda name: name.count(".")
@@ -369,7 +382,11 @@ def _names_in_collection(executor: Executor) -> dict[str, str]:
 
 
 def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, ...]:
-    """Return the onebox stages among the requested tasks and their `pre` tasks."""
+    """
+    Return the names of the onebox stages among the requested tasks.
+
+    The `pre` tasks of the requested tasks are included.
+    """
     calls = executor.expand_calls(executor.normalize(tuple(requested)))
     tasks = [call.task for call in calls]
     return tuple(
@@ -378,7 +395,11 @@ def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, .
 
 
 def _load(module: str) -> Any:
-    """Import a module of onebox only when a stage runs; `inv --list` needs none."""
+    """
+    Import and return a module of onebox.
+
+    It is imported only when a stage runs, because `inv --list` needs no such module.
+    """
     with with_bytecode():
         return importlib.import_module(f"onebox.{module}")
 

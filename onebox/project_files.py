@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from onebox.agent.files.hash_index import Index
     from onebox.context import BoxContext
 
-# Each box name has one file with this name. Each of its lines is the path of a folder,
-# as JSON and relative to the project.
+# Each box name has a folder with a file of this name. Each line of the file is the path
+# of a folder for outputs, as JSON and relative to the project.
 FOLDERS = "folders.jsonl"
 
 
@@ -61,7 +61,7 @@ def select_project(context: BoxContext, index: Index | None = None) -> Selection
 
 
 def describe_left_out(selection: Selection) -> str:
-    """Return a phrase that names the local outputs that are not pushed; "" if none."""
+    """Return a phrase that names the local outputs that are not pushed, or ""."""
     if not selection.left_out:
         return ""
     names = [
@@ -72,25 +72,25 @@ def describe_left_out(selection: Selection) -> str:
 
 
 def configured_outputs(context: BoxContext) -> list[str]:
-    """Return the output paths on the box that onebox.toml names now."""
+    """Return the paths of outputs and checkpoints that onebox.toml names now."""
     fetch = context.settings.fetch
     return [*fetch.outputs, *fetch.checkpoints]
 
 
 def output_roots(context: BoxContext) -> list[str]:
-    """Return the output paths of onebox.toml and those of the latest job."""
+    """Return the output paths that onebox.toml names, and those of the latest job."""
     of_job = context.store.record.job_outputs.split("\n")
     return list(dict.fromkeys([*configured_outputs(context), *filter(None, of_job)]))
 
 
 def roots_of_attempt(context: BoxContext) -> list[str]:
-    """Return the output paths of the latest job that are not pulled as checkpoints."""
+    """Return the paths of `output_roots` that are not pulled as checkpoints."""
     checkpoints = context.settings.fetch.checkpoints
     return [root for root in output_roots(context) if root not in checkpoints]
 
 
 def note_folder(context: BoxContext, folder: Path) -> None:
-    """Record a folder of the project as one that outputs are fetched into."""
+    """Record that outputs are fetched into *folder*, if it is inside the project."""
     if context.root not in folder.parents:
         return
     path = str(folder.relative_to(context.root))
@@ -110,7 +110,8 @@ def noted_folders(context: BoxContext) -> list[str]:
     for file in sorted(context.fetch_memory.parent.glob(f"*/{FOLDERS}")):
         with suppress(OSError):
             for line in file.read_text("utf-8", "replace").splitlines():
-                # A crash may have cut a line short, whose folder is treated as code.
+                # A line that a crash has cut short is ignored. Its folder is treated as
+                # code.
                 with suppress(ValueError):
                     folders.append(json.loads(line))
     return folders

@@ -22,7 +22,7 @@ IGNORED_BY_HFS = dict.fromkeys(
 
 
 def is_repository(name: bytes) -> bool:
-    """Return whether a file system may take this name for that of a repository."""
+    """Return whether some file system treats *name* as the name of a repository."""
     text = name.decode("utf-8", "replace").translate(IGNORED_BY_HFS)
     # At the end of a name, NTFS ignores dots and spaces, and a colon that is followed
     # by the name of a stream.
@@ -30,7 +30,7 @@ def is_repository(name: bytes) -> bool:
 
 
 def repository_of(path: bytes) -> bytes | None:
-    """Return the topmost repository folder (or `.git` file) in a path, or None."""
+    """Return *path* up to its topmost repository folder (or `.git` file), or None."""
     if _LIKELY.search(path) is None:
         return None
     parts = path.split(b"/")
@@ -44,13 +44,14 @@ def repositories(
     paths: Iterable[bytes], exists: Callable[[bytes], bool] = lambda path: False
 ) -> Callable[[bytes], bytes | None]:
     """
-    Return a function that returns the repository a path lies in, or None.
+    Return a function that tells in which repository a path lies.
 
-    The returned function also recognizes bare repositories among *paths*. Any folder
-    with the entries that git looks for is a bare repository.
+    The returned function takes a path and returns the path of the repository, or None.
+    It also recognizes bare repositories among *paths*. Any folder with the entries that
+    git looks for is a bare repository.
 
     Args:
-        exists: Returns whether a path exists at the destination already.
+        exists: Returns whether a path already exists at the destination.
     """
     bare = _bare_repositories(paths, exists)
     if not bare:

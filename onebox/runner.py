@@ -49,12 +49,12 @@ def _settled(context: BoxContext) -> Iterator[None]:
         _settle(context, error)
         raise
     except KeyboardInterrupt as error:
-        # Our signal handler raises no KeyboardInterrupt, so a user's own task has
-        # replaced the handler.
+        # The signal handler of onebox raises no KeyboardInterrupt. So a user's own task
+        # has replaced the handler.
         raise Interrupted(signal.SIGINT) from error
     except (Exception, SystemExit):
-        # Such an exception means that a user's own task has failed after its stages
-        # had succeeded.
+        # Such an exception does not come from onebox. It means that a user's own task
+        # has failed after the task's stages had succeeded.
         _settle(context, None)
         raise
     else:
@@ -72,7 +72,8 @@ def check_before_needs(context: BoxContext, stage: str) -> bool:
     """
     Check what can be checked before a stage's needs run, and print the headline.
 
-    Return whether the needs must run: False if the job itself would be skipped.
+    Returns:
+        Whether the needs must run. It is False if the job itself would be skipped.
 
     Raises:
         OneboxError: The stage would fail for a reason that can be found before its

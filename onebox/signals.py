@@ -35,7 +35,7 @@ class Interrupted(BaseException):
 
 
 class _Watch:
-    """The signals that have arrived, and whether one may be raised now."""
+    """The signals that have arrived, and whether they are delayed at the moment."""
 
     count = 0
     first = 0.0
@@ -90,7 +90,7 @@ def _ignore_signals() -> None:
 
 @contextlib.contextmanager
 def signals_delayed() -> Iterator[None]:
-    """Delay a signal until the body has ended; the body takes milliseconds."""
+    """Delay `Interrupted` until the body has ended; a second signal still exits."""
     if threading.current_thread() is not threading.main_thread():
         # Python delivers signals to the main thread only, so in this thread there is
         # nothing to delay.

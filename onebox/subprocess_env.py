@@ -9,12 +9,12 @@ _secrets: set[str] = set()
 
 
 def hide(names: Iterable[str]) -> None:
-    """Hide these variables from every program that onebox starts."""
+    """Hide the variables *names* from every program that onebox starts."""
     # The job receives the values over the connection. ssh and git do not need them,
     # and the ssh process of a shared connection outlives this command.
     _secrets.update(names)
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for a program that onebox starts."""
+    """Return the environment, without hidden variables, for a program to start."""
     return {name: value for name, value in os.environ.items() if name not in _secrets}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def print_title(context: BoxContext) -> None:
-    """Print project, provider and size once, before the provider's SDK is loaded."""
+    """Print project, provider and requested size once, before the SDK is loaded."""
     provider_name = context.provider_name
     announced = context.chain.announced
     if announced.title_printed or provider_name == "local":
@@ -37,10 +37,10 @@ def print_title(context: BoxContext) -> None:
 
 def announce(context: BoxContext) -> None:
     """
-    Print what the box is and what it can cost at most, once for each box.
+    Print which box is used or created, and its highest cost, once for each box.
 
     Raises:
-        UsageError: The best offer exceeds a limit. A box that runs is not checked.
+        UsageError: The best offer exceeds a limit. This is not checked if a box runs.
     """
     print_title(context)
     box = context.find_box()
@@ -132,7 +132,7 @@ def _headline(
     priced: str = "now",
     others: Sequence[Offer] = (),
 ) -> None:
-    """Print the offer and its costs, once for each box."""
+    """Print *offer* and its costs as a headline, once for each box."""
     announced = context.chain.announced
     announced.offer = offer
     if announced.boxes > context.chain.ended_boxes:
@@ -157,7 +157,15 @@ def _title(offer: Offer, priced: str) -> list[str]:
 
 
 def _price(offer: Offer, priced: str) -> str:
-    """Return an offer's hourly price, its age, and what spot saves."""
+    """
+    Return a text with an offer's hourly price and when that price was valid.
+
+    For a spot offer, the text also has the on-demand price and the saving in percent.
+
+    Args:
+        priced: A phrase such as "now" for the time of the price. The age of the price
+            replaces this phrase if the price comes from the price cache.
+    """
     if offer.machine_price is None or offer.machine_price == 0:
         return formatting.rate(offer.machine_price)
     if offer.priced:
@@ -178,12 +186,12 @@ def _cost_lines(
     context: BoxContext, offer: Offer, deadline: float, others: Sequence[Offer] = ()
 ) -> list[str]:
     """
-    Return the lines below a headline.
+    Return the lines that are printed below the headline for *offer*.
 
     They give the highest cost and its parts, and say whether prices are unknown or old.
 
     Args:
-        others: The offers that are tried if this one is not available.
+        others: The offers that are tried if *offer* is not available.
     """
     hours = max(deadline - context.now(), 0) / 3600
     off = f"powers itself off at {formatting.clock(deadline, context.now())}"
@@ -206,10 +214,12 @@ def _cost_lines(
 
 def _dearer(offer: Offer, others: Sequence[Offer], hours: float) -> str:
     """
-    Return a phrase for what the dearest of the other offers costs.
+    Return a phrase that states the highest cost among the alternatives to *offer*.
 
-    The phrase is "" if no other offer is dearer, or if the offer's own price is
-    unknown.
+    The phrase is "" if no alternative is dearer, or if the price of *offer* is unknown.
+
+    Args:
+        others: The alternatives.
     """
     rates = [other.hourly for other in others]
     if offer.hourly is None or not rates:

@@ -31,8 +31,8 @@ def finish_boot(context: BoxContext, box: Box, doing: Doing = lambda text: None)
     """
     Wait until a new box accepts connections, then prepare it.
 
-    The clocks are compared, the bootstrap host key is replaced, and the provider's
-    post-boot script runs.
+    The box's clock is compared with the provider's, the bootstrap host key is replaced,
+    and the provider's post-boot script runs.
 
     Args:
         doing: Called with a text that says what this function waits for.
@@ -86,7 +86,7 @@ def wait_until_reachable(
 
 
 def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
-    """Wait until the box accepts a connection and proves that it has its host key."""
+    """Wait until the box accepts a connection and proves that its host key is right."""
     began, seconds = time.monotonic(), context.settings.limits.boot_minutes * 60
     poll_interval = context.provider.poll_interval
 
@@ -114,7 +114,11 @@ def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
 
 
 def _warn_of_clock(context: BoxContext, box: Box) -> None:
-    """Warn if the box's clock differs from the provider's and shifts the deadline."""
+    """
+    Warn if the box's clock differs from the provider's clock.
+
+    The box powers itself off by its own clock, so the difference shifts the deadline.
+    """
     ahead = context.ssh(box).clock_ahead
     difference = time.time() + ahead - context.now()
     if abs(difference) > formatting.CLOCK_SECONDS:
@@ -128,11 +132,11 @@ def _warn_of_clock(context: BoxContext, box: Box) -> None:
 
 def with_armed_deadline(context: BoxContext, box: Box) -> Box:
     """
-    Return a restarted box with the deadline that it has actually armed.
+    Return a restarted box with the deadline at which it will power itself off.
 
-    The box reads its new deadline from the provider while it boots. If it has not
-    taken it over within `DEADLINE_SECONDS`, the old deadline stays in force: the user
-    is warned, and the returned box has the old deadline.
+    The box reads its new deadline from the provider while it boots. If the box has not
+    applied it within `DEADLINE_SECONDS`, the old deadline stays in force. In this case
+    the user is warned, and the returned box has the old deadline.
     """
     until = time.monotonic() + DEADLINE_SECONDS
     while True:
@@ -216,7 +220,11 @@ def _run_post_boot_script(context: BoxContext, box: Box) -> None:
 
 
 def _at_most_every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls *check* at most once in *seconds*."""
+    """
+    Return a function that calls *check*, but at most once in *seconds*.
+
+    A call that comes earlier does nothing.
+    """
     last = time.monotonic()
 
     def throttled() -> None:

@@ -85,9 +85,9 @@ def adopt(
     context: BoxContext, box: Box, *, temporary: bool = False, booted: bool = True
 ) -> None:
     """
-    Record a box as the box of this name.
+    Write *box* into the record as the current box.
 
-    If the box is already recorded, only its deadline is updated.
+    If *box* is already recorded, only its deadline is updated.
 
     Args:
         temporary: Whether a chain created the box for itself and must tear it down.
@@ -192,7 +192,11 @@ def _request(
 
 
 def _undo(context: BoxContext, box_id: str, place: str) -> None:
-    """Delete the box of an interrupted create call, once it is listed."""
+    """
+    Delete the box of an interrupted create call as soon as the provider lists it.
+
+    If the provider never lists it, the call has not created the box.
+    """
     box = context.boxes.wait_until_listed(box_id, place, context.now())
     if box is not None:
         context.provider.delete(box)

@@ -73,7 +73,7 @@ def list_leftovers(left: Sequence[Leftover]) -> str:
 
 def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
     """
-    Remove the free objects that no box of this owner uses; print which ones stay.
+    Remove the free objects that no box of this owner uses; print those that stay.
 
     Args:
         gone: The ids of boxes that are known not to exist.
@@ -93,7 +93,12 @@ def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
 
 
 def remove_free(provider: Provider, owner: str, item: FreeObject) -> str:
-    """Remove one free object; return the reason if it cannot be removed, else ""."""
+    """
+    Remove one free object.
+
+    Returns:
+        "" if the object is removed, else the reason why it cannot be removed.
+    """
     try:
         provider.remove_free(owner, item)
     except OneboxError as error:

@@ -13,19 +13,20 @@ from onebox.providers.values import Box, BoxState
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A check waits this many seconds until a box that shuts down is off, so that the reason
-# of the shutdown can be read from the provider.
+# `check_runs` waits this many seconds until a box that shuts down is off. Only then can
+# the reason of the shutdown be read from the provider.
 REASON_SECONDS = 10.0
-# Two checks whether this machine's public address has changed are at least this many
-# seconds apart.
+# onebox checks at most once in this many seconds whether this machine's public address
+# has changed.
 IP_CHECK_SECONDS = 30.0
 
 
 class BoxFinder:
     """
-    Find the boxes that have one name in one project, as the provider lists them.
+    Find the boxes of one project that have the same name.
 
-    The list is cached until `invalidate` or `refresh` is called.
+    The boxes that the provider lists are cached until `invalidate` or `refresh` is
+    called.
     """
 
     def __init__(self, context: BoxContext) -> None:
@@ -37,8 +38,8 @@ class BoxFinder:
         self._ip_checked: float | None = None
         self._seen: set[str] = set()
         self._listed: list[Box] | None = None
-        # `_current` is valid only if `_determined` is True. None then means that there
-        # is no box.
+        # `_current` is valid only if `_determined` is True. In this case, None means
+        # that there is no box.
         self._current: Box | None = None
         self._determined = False
 
@@ -47,7 +48,7 @@ class BoxFinder:
         Return the box of this name, None if there is none.
 
         Raises:
-            OneboxError: There is more than one box of this name that is not stopped.
+            OneboxError: Two or more boxes of this name are not stopped.
         """
         if not self._determined:
             self._current = self._choose_current()
@@ -108,7 +109,7 @@ class BoxFinder:
         return box
 
     def siblings(self) -> str:
-        """Return one line for each box of this project that has another name."""
+        """Return a text with one line for each of the project's other box names."""
         context, lines = self._context, {}
         # The lines are only a hint. If the provider does not answer, they are left out.
         with suppress(OneboxError):
@@ -139,7 +140,7 @@ class BoxFinder:
         self._current, self._determined = box, True
 
     def was_seen(self, box_id: str) -> bool:
-        """Return whether the provider has returned this box to this command."""
+        """Return whether the provider has listed this box since the command began."""
         return box_id in self._seen
 
     def reload(self, box: Box) -> Box:
@@ -188,10 +189,10 @@ class BoxFinder:
 
     def wait_while(self, box: Box, seconds: float, *states: BoxState) -> Box | None:
         """
-        Wait until a box has left the given states, but at most *seconds*.
+        Wait until a box is in none of the given *states*, but at most *seconds*.
 
         Returns:
-            The box as the provider reports it then, None if it does not exist.
+            The box as the provider reports it at the end, None if it does not exist.
         """
         until = time.monotonic() + seconds
         current = self._provider.get(box.id, box.place)
@@ -201,7 +202,7 @@ class BoxFinder:
         return current
 
     def provider_time(self, local_time: float) -> float:
-        """Convert a time of this machine's clock to the provider's clock."""
+        """Convert a time by this machine's clock to the provider's clock."""
         return local_time + self._provider.now() - time.time()
 
     def may_be_unlisted(self, created: float) -> bool:
@@ -210,10 +211,11 @@ class BoxFinder:
 
     def wait_until_listed(self, box_id: str, place: str, created: float) -> Box | None:
         """
-        Poll the provider until it returns a box.
+        Poll the provider until it returns the box.
 
-        If the provider still does not return the box when its lists can no longer lag
-        behind the creation, the box does not exist: return None.
+        A provider may list a box some time after its creation. If that time is over and
+        the provider has not returned the box, the box does not exist, and the result is
+        None.
 
         Args:
             created: When the box was created (epoch seconds by the provider's clock).
@@ -272,9 +274,9 @@ class BoxFinder:
         Return the place and the creation time of each box that may exist, by its id.
 
         These are the recorded box, the boxes of open create intents, and the boxes of
-        open delete intents that the provider had listed before the delete. The lists
-        no longer lag for a box that was listed before: if it is missing, it is gone.
-        So its creation time is given as 0, and no caller waits for it.
+        open delete intents if the provider had listed them before the delete. Such a
+        deleted box is gone if the provider's lists lack it now. Its creation time is
+        given as 0, so that no caller waits until it is listed.
         """
         provider, record = self._provider.name, self._store.record
         expected = {}

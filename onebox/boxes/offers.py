@@ -1,4 +1,4 @@
-"""Find the offers for a size, cheapest first, and check them against the limits."""
+"""Find the offers for a size, best first, and check them against the limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find(context: BoxContext, image: Image | None = None) -> list[Offer]:
 
 
 def find_for_builder(context: BoxContext) -> list[Offer]:
-    """Return the on-demand offers for a builder of the box's architecture."""
+    """Return the on-demand offers for a builder that has the box's architecture."""
     cache = context.cache.offers
     if "builder" not in cache:
         offers = _find(context, context.settings.builder_size, False, None)
@@ -65,13 +65,17 @@ def _find(
 
 def _of_arch(offers: list[Offer], arch: str, source: str, option: str) -> list[Offer]:
     """
-    Return the offers of an architecture; an unknown architecture matches any.
+    Return those *offers* that have the architecture *arch*.
+
+    An unknown architecture, of an offer or as *arch*, matches any other.
 
     Args:
-        source: A text that names what requires the architecture, for the error
-            message.
+        source: For the error message, the image or size that requires *arch*.
 
-        option: The option that selects other machine types.
+        option: For the error message, the option that selects other machine types.
+
+    Raises:
+        UsageError: No offer matches.
     """
     matching = [offer for offer in offers if arch in ("", offer.arch) or not offer.arch]
     if not matching:
@@ -136,5 +140,5 @@ def check_price(context: BoxContext, offer: Offer, size: Size | None = None) -> 
 
 
 def why_unpriced(context: BoxContext) -> str:
-    """Return why a price is unknown."""
+    """Return the reason why the price of an offer is unknown or old."""
     return context.provider.unpriced or "the price list does not contain it"

@@ -41,9 +41,12 @@ def choose(context: BoxContext) -> str:
     """
     Return the name of the provider to use, without loading the configured one.
 
-    A flag or variable decides if it names a provider. Otherwise the provider at which
-    the recorded box exists, or may exist, is used. If there is no such box, the
-    provider of an interrupted action is used, else the configured one.
+    It is the first of these that exists:
+
+    - the provider that a flag or variable names
+    - the provider at which the recorded box exists or may exist
+    - the provider of an interrupted action
+    - the configured provider
     """
     settings, record = context.settings, context.store.record
     if settings.overrides_file("provider"):
@@ -71,7 +74,7 @@ def refuse(context: BoxContext) -> None:
 
 
 def find(context: BoxContext) -> list[BoxAtOtherProvider]:
-    """Return this project's boxes that exist, or may exist, at other providers."""
+    """Return the recorded boxes of this project that may exist at other providers."""
     boxes = []
     for directory in sorted(context.store.directory.parent.glob("*")):
         if not directory.is_dir():

@@ -24,8 +24,8 @@ def start(context: BoxContext, box: Box, deadline: float | None = None) -> Box:
     Start a stopped box, wait until it is up, and return it.
 
     Args:
-        deadline: Its new deadline (epoch seconds); None means `FETCH_ONLY_SECONDS` from
-            now.
+        deadline: The box's new deadline (epoch seconds). None means a deadline in
+            `FETCH_ONLY_SECONDS` from now.
     """
     if deadline is None:
         deadline = context.now() + FETCH_ONLY_SECONDS
@@ -53,7 +53,7 @@ def off_again_if_it_fails(context: BoxContext, box: Box) -> Iterator[None]:
 
 
 def power_off(context: BoxContext, box: Box) -> None:
-    """Power off a box that was started only to be read; its disk stays."""
+    """Power off a box that was started only for its outputs; its disk stays."""
     context.close()
     try:
         current = context.provider.get(box.id, box.place)

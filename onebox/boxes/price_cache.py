@@ -1,8 +1,8 @@
 """
 Store the last known prices, for use when a provider's price list cannot be read.
 
-They are kept in the state directory, in one file for each provider. Each price has
-the time at which it was read. An on-demand price is used for a month, a spot price
+The prices are kept in the state directory, in one file for each provider. Each price
+has the time at which it was read. An on-demand price is used for a month, a spot price
 for a day.
 """
 
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 DAY = 86400.0
-# A stored price is used for this many seconds. The key is True for a spot price.
+# A stored price is used for this many seconds. The key True is for spot prices.
 LIFETIMES = {False: 30 * DAY, True: DAY}
 
 
 def complete(context: BoxContext, offers: Sequence[Offer]) -> list[Offer]:
-    """Fill in missing prices from the cache, and store the known ones in it."""
+    """
+    Return *offers* with the missing prices filled in from the cache.
+
+    The prices that *offers* have are stored in the cache.
+    """
     path = _path(context)
     stored, now = _read(path), time.time()
     completed = [_fill_in(offer, stored, now) for offer in offers]
@@ -65,13 +69,13 @@ def _fill_in(offer: Offer, stored: dict[str, Any], now: float) -> Offer:
             Cost(extra.label, price_of(extra.label, extra.hourly, spot=False))
             for extra in offer.extras
         ),
-        # The age of an offer is that of its oldest price.
+        # The offer's time is that of the oldest price taken from the cache.
         priced=min(moments, default=offer.priced),
     )
 
 
 def _rows(offer: Offer, now: float) -> dict[str, Any]:
-    """Return the cache rows of an offer's known prices, by `_key`."""
+    """Return a cache row for each known price of an offer; `_key` makes the keys."""
     prices = {
         _key(offer, MACHINE, spot=offer.spot): offer.machine_price,
         _key(offer, MACHINE, spot=False): offer.machine_on_demand,
@@ -88,12 +92,13 @@ def _key(offer: Offer, label: str, *, spot: bool) -> str:
 
 
 def _age(row: dict[str, Any], now: float) -> float:
-    # A price with a future time was stored while the clock was wrong: treat it as new.
+    # A price with a time in the future was stored while the clock was wrong. It is
+    # treated as new.
     return max(now - float(row["at"]), 0.0)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the valid rows of the file, {} if the file is missing or damaged."""
+    """Return the valid rows of a cache file; {} if it is missing or damaged."""
     with suppress(OSError, ValueError):
         rows = json.loads(path.read_bytes())
         if isinstance(rows, dict):

@@ -1,4 +1,4 @@
-"""Collect the offers that are refused during one create; report each cause once."""
+"""Collect the offers refused while one box is created; report each cause once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BOX_ID = re.compile(r"\bob-[0-9a-z]+\b")
 @dataclass
 class RefusedOffers:
     """
-    The offers that were refused during one create, in the order of the attempts.
+    The offers that were refused while one box was created, in order of the attempts.
 
     Attributes:
         refused: Each offer with the error that refused it.
@@ -32,9 +32,9 @@ class RefusedOffers:
 
     def skip(self, offer: Offer) -> bool:
         """
-        Return whether a quota that refused an earlier offer refuses this one too.
+        Return whether a quota that refused an earlier offer also refuses *offer*.
 
-        If so, the offer is added to the refused ones, and needs no API call.
+        If so, *offer* is added to the refused offers without an API call.
         """
         for earlier, error in self.refused:
             if isinstance(error, QuotaExceeded) and self.provider.also_refused(
@@ -45,7 +45,7 @@ class RefusedOffers:
         return False
 
     def rows(self) -> list[str]:
-        """Return one row for each cause, with the offers that it refused."""
+        """Return a text for each cause, which also describes the refused offers."""
         groups: dict[tuple[object, ...], list[tuple[Offer, OneboxError]]] = {}
         for offer, error in self.refused:
             cause = error.cause or _without_names(offer, error.message)
@@ -62,6 +62,8 @@ class RefusedOffers:
         Return the error to raise if every offer was refused.
 
         Args:
+            size_name: The name of the size that the user requested.
+
             option: The option that selects another size, such as "--vm".
         """
         errors = list(dict.fromkeys(error for _, error in self.refused))
@@ -80,7 +82,7 @@ class RefusedOffers:
         return error_type(f"{message}:{rows}", next=self._advice(errors, option))
 
     def _advice(self, errors: Sequence[OneboxError], option: str) -> str:
-        """Return the advice of all errors, without duplicates."""
+        """Return what all *errors* advise to do next, without duplicates."""
         usual = f"another {option}, more zones or regions in onebox.toml, or later"
         advice = [
             usual if isinstance(error, NoCapacity) else error.next for error in errors
@@ -89,7 +91,11 @@ class RefusedOffers:
 
 
 def _without_names(offer: Offer, message: str) -> str:
-    """Replace type, place and box id by "…", so that equal causes compare equal."""
+    """
+    Replace machine type, place and box id in *message* by "…".
+
+    Two messages with the same cause are then equal.
+    """
     for name in (offer.type, offer.place):
         if name:
             message = message.replace(name, "…")

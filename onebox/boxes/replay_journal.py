@@ -49,7 +49,12 @@ def replay(context: BoxContext) -> None:
 
 
 def _replay_create(context: BoxContext, intent: Intent) -> bool:
-    """Adopt the box of an interrupted create; return whether it was created."""
+    """
+    Record the box of an interrupted create call, unless it is a builder.
+
+    Returns:
+        Whether the call has created the box or builder.
+    """
     created = context.boxes.provider_time(intent.at)
     box = context.boxes.wait_until_listed(intent.box, intent.place, created)
     if box is None or box.state == "gone":
@@ -67,9 +72,9 @@ def _replay_delete(context: BoxContext, intent: Intent) -> bool:
     """
     Repeat an interrupted delete; return whether nothing of the box is left.
 
-    The provider's lists do not lag for a box that was listed before its delete began:
-    if the box is missing now, it is gone. Even then the delete call is repeated,
-    because other objects that belong to the box may be left.
+    If the provider had listed the box before the delete began, and does not list it
+    now, the box is gone. Even then the delete call is repeated, because other objects
+    that belong to the box may be left.
     """
     created = 0.0 if intent.seen else intent.created
     box = context.boxes.wait_until_listed(intent.box, intent.place, created)
@@ -89,7 +94,7 @@ def _replay_delete(context: BoxContext, intent: Intent) -> bool:
 
 
 def _gone_box(box_id: str, place: str, tags: Tags) -> Box:
-    """Return a box in state "gone", with only the fields that a delete call needs."""
+    """Return a box in state "gone", with only the values that a delete call needs."""
     offer = Offer(
         "",
         "",

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def perform(context: BoxContext) -> None:
-    """Stop the job with SIGTERM and, after the grace period, SIGKILL; wait for it."""
+    """
+    Stop the job and wait until it has ended.
+
+    The job gets a SIGTERM and, after the grace period, a SIGKILL.
+    """
     box = bring_up.wait_until_reachable(context)
     latest = client.latest(context)
     if latest is None or not latest.runs:

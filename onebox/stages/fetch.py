@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 def reason(context: BoxContext) -> str | None:
     """
-    Return which outputs are not fetched yet, None if there is nothing to fetch.
+    Return a phrase that names the outputs that are not fetched yet.
 
-    If the box does not run, its outputs are unknown: its state is returned.
+    If the box does not run, its outputs are unknown, and the phrase gives the state of
+    the box instead. The result is None if there is no box or nothing to fetch.
     """
     box = context.find_box()
     if box is None:
@@ -45,7 +46,7 @@ def perform(
     ended: ExitRecord | None = None,
 ) -> Fetched:
     """
-    Fetch the outputs. If there is no box, report that `run` has fetched them.
+    Fetch the outputs. If there is no box, report that `run` has fetched them already.
 
     Args:
         caller: The stage that needs the outputs: "fetch", "run" after the job has
@@ -125,13 +126,14 @@ def fetch_previous(
     Raises:
         UsageError: The job still runs.
 
-        OutputsHeld: Its outputs cannot all be fetched, or the job seems to have written
-            its result to other files.
+        OutputsHeld: Some outputs of that job cannot be fetched, or the job seems to
+            have written its result to files outside of the outputs.
     """
     record = context.store.record
     last_job = client.latest(context)
     if last_job is None and record.has_unfetched_job(box.id):
-        # The box does not know the recorded job any more, but may have its outputs.
+        # The box does not know the recorded job any more, but may still have the job's
+        # outputs.
         with context.fetching_into(context.job_into):
             if held_outputs.compare(context, context.into).missing:
                 context.screen.note(f"fetching the outputs of job {record.job} first")
@@ -291,10 +293,11 @@ def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
 
 def _fetched_by_run(context: BoxContext) -> Fetched:
     """
-    Return what `run` has fetched in this chain, which has removed the box since.
+    Return the result of the fetch by `run`; this chain has removed the box since then.
 
     Raises:
-        UsageError: `run` has fetched nothing, or its files are not in the folder now.
+        UsageError: `run` has fetched nothing, or a fetched file is missing or changed
+            in the folder for outputs.
     """
     fetched = context.chain.fetched
     if fetched is None:
@@ -338,7 +341,12 @@ def _end_line(
 
 
 def _local_name(context: BoxContext, path: str) -> str:
-    """Return where an output is put, relative to the project if it is inside."""
+    """
+    Return the local path of the output *path*, as messages show it.
+
+    The result is relative to the project folder if outputs are fetched into a folder
+    inside the project.
+    """
     if context.root in (context.into, *context.into.parents):
         local = (context.into / path).relative_to(context.root)
         return f"{local}{'/' * path.endswith('/')}"
@@ -357,7 +365,7 @@ def _describe_rescue(box: Box) -> str:
 
 
 def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
-    """Stop the machine that read the disk, and warn if the job was cut off."""
+    """Stop the machine that read the disk; warn if the job had not ended by itself."""
     latest = client.latest(context)
     power.power_off(context, box)
     if latest is not None and (latest.cause or "poweroff") in run_record.NOT_BY_ITSELF:

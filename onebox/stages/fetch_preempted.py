@@ -24,7 +24,11 @@ OTHERS_SECONDS = 10.0
 
 
 def is_only_disk(box: Box) -> bool:
-    """Return whether a box is only a disk, or a temporary machine that reads it."""
+    """
+    Return whether only the disk of *box* is left.
+
+    This is also true while a temporary machine reads that disk.
+    """
     return box.disk_only or box.rescue
 
 
@@ -32,8 +36,8 @@ def rescue_and_remove(context: BoxContext, box: Box, stage_line: StageLine) -> N
     """
     Fetch what the disk of a box holds, then remove the box.
 
-    The machine that reads the disk is smaller than the requested size. No job can run
-    on it, so it is removed too.
+    The machine that reads the disk is smaller than the user requested. No job can run
+    on this machine, so it is removed together with the disk.
 
     Raises:
         OutputsHeld: Some outputs could not be fetched: the disk stays.
@@ -88,7 +92,7 @@ def fetch_attempt(
     Fetch the checkpoints, log and outputs of the run's last attempt.
 
     Returns:
-        Whether everything was fetched.
+        Whether everything was fetched. It is False if the box goes down meanwhile.
     """
     stage_line.doing(f"fetching from {box.id}")
     screen = context.screen
@@ -129,10 +133,11 @@ def _rescue(context: BoxContext, box: Box, stage_line: StageLine) -> None:
 
 
 def _fetch_latest_job(context: BoxContext, box: Box, stage_line: StageLine) -> bool:
-    """Fetch what the last job left on a disk; return whether all was fetched."""
+    """Fetch what the last job left on the disk; return whether all was fetched."""
     latest, record = client.latest(context), context.store.record
     if latest is None and record.has_unfetched_job(box.id):
-        # The box does not know the recorded job any more, but may have its outputs.
+        # The box does not know the recorded job any more, but may still have the job's
+        # outputs.
         return _keep_outputs(context, record.job, box, stage_line)
     if latest is None or latest.job.startswith("image-"):
         return True
@@ -156,7 +161,8 @@ def _pull_checkpoints(context: BoxContext, run: Run, box: Box, job_id: str) -> b
     """
     Pull the checkpoints of one job of a run, if they are needed.
 
-    They are not needed if the run has a later job and checkpoints were pulled before.
+    They are not needed if *run* has a later job than *job_id*, and if checkpoints of
+    *run* are already on this machine.
 
     Returns:
         Whether the checkpoints are pulled or not needed.

@@ -36,7 +36,7 @@ SHOWN = 3
 
 
 def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
-    """Compare the outputs on the box with those fetched into a folder."""
+    """Return how the outputs on the box differ from the files in the folder *into*."""
     compared: fetch_outputs.Verified = context.call_resuming(
         lambda channel: fetch_outputs.verify(
             channel,
@@ -70,7 +70,7 @@ def check_box(
         _check_running_box(context, box, doing)
     except OneboxError:
         # If the box powers itself off during the check, its outputs can no longer be
-        # read, and the record decides.
+        # read. The record then tells whether they were fetched.
         with suppress(OneboxError):
             current = preemption.wait_until_at_rest(context, box)
             if current is not None and current.state == "stopped":
@@ -81,7 +81,7 @@ def check_box(
 
 
 def _check_record(context: BoxContext, box: Box) -> None:
-    """Raise OutputsHeld unless the outputs of a stopped box are known to be fetched."""
+    """Raise OutputsHeld unless the record says that the box's outputs are fetched."""
     record = context.store.record
     if record.box == box.id and (record.fetched or not record.job):
         _check_fetched_folder(context)
@@ -135,8 +135,8 @@ def unnamed_outputs_error(
     Return an error if the job seems to have put its result outside of the outputs.
 
     That is likely if the job succeeded, the configured outputs have nothing new, and
-    other files are new or changed since the push. Otherwise, and if onebox.toml
-    configures no outputs, the result is None.
+    other files are new or changed since the push. The result is None if one of these
+    conditions is not met, or if onebox.toml configures no outputs.
     """
     if ended is None or ended.code or not configured_outputs(context):
         return None
@@ -181,7 +181,11 @@ def refused_repositories_error(fetched: fetch_outputs.Fetched) -> OutputsHeld | 
 
 
 def name_files(left: ChangesOutside) -> str:
-    """Return the first few names of the files outside of the outputs."""
+    """
+    Return a text that names the first few files outside of the outputs.
+
+    The text has only the number of the other files.
+    """
     shown = [formatting.path(path) for path in left.names[:SHOWN]]
     more = left.count - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
@@ -196,7 +200,7 @@ def _no_answer_error(box: Box, error: OneboxError) -> OutputsHeld:
 
 
 def _check_fetched_folder(context: BoxContext) -> None:
-    """Raise OutputsHeld if a file fetched from a stopped box has changed since."""
+    """Raise OutputsHeld if a local file has changed since it was fetched."""
     record = context.store.record
     if not record.fetched:
         return

@@ -30,18 +30,18 @@ def find(context: BoxContext) -> Image | None:
     """
     Return the image that `use` or the recipe in onebox.toml selects.
 
-    None means that the image is not built yet, or that none of this owner's images is
-    needed.
+    The result is None if this image is not built yet. It is also None if the box boots
+    an image of the provider instead of one of this owner's images.
 
     Raises:
         ConfigError: `use` names an image that does not exist.
 
-        UsageError: The image and the requested box have different architectures.
+        UsageError: No offer for the requested size has the image's architecture.
     """
     image = _find(context)
     if image is not None and image.arch not in ("", recipe.arch(context)):
-        # An offer other than the best one may boot the image. If no offer can, this
-        # call raises UsageError.
+        # The best offer cannot boot the image, but another offer may. If no offer can,
+        # this call raises UsageError.
         offers.find(context, image)
     return image
 
@@ -55,7 +55,7 @@ def reason(context: BoxContext) -> str | None:
 
 
 def describe_up_to_date(context: BoxContext) -> str:
-    """Return a phrase for the image that a box boots from."""
+    """Return a phrase that describes the image from which a new box boots."""
     image = find(context)
     if image is None:
         return f"no recipe: plain {recipe.base(context)}"
@@ -66,7 +66,11 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 
 def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
-    """Build the image if necessary; return it, None if the box boots a base image."""
+    """
+    Build the image if necessary, and return it.
+
+    The result is None if the box boots an image of the provider.
+    """
     announcement.print_title(context)
     if context.store.open_intents() or context.boxes.builders:
         context.lock()

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 def show(context: BoxContext, stage: str, command: str = "") -> None:
     """
-    Print the line of one stage in the plan.
+    Print the plan's line for one stage.
 
-    For `run`, the lines of the fetch and the teardown that follow the job are printed
+    For `run`, the lines for the fetch and the teardown that follow the job are printed
     too.
 
     Args:
-        command: The command that `run` would run; "" means [run] command.
+        command: The command that `run` would run; "" means the one that `[run] command`
+            in onebox.toml gives.
 
     Raises:
         OneboxError: The stage itself would fail with this error.

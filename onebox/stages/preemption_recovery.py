@@ -58,7 +58,11 @@ def resume_or_begin(
 
 
 def describe_resume(context: BoxContext, command: str) -> str:
-    """Return how a job would continue an interrupted run, "" if it begins a new one."""
+    """
+    Return a phrase that says how a job would resume an interrupted run.
+
+    The phrase is "" if the job would begin a new run.
+    """
     box, last_job = context.find_box(), None
     if box is not None and box.state == "running":
         last_job = client.latest(context)
@@ -179,9 +183,9 @@ def given_up_error(context: BoxContext, run: Run, box: Box, refusal: str) -> Pre
 
 def is_superseded(context: BoxContext, box: Box) -> bool:
     """
-    Return whether a box has only what an earlier attempt at a job left.
+    Return whether *box* ran an attempt of the latest run, but not the final attempt.
 
-    That is so if the job has ended in a later attempt, on another box.
+    The result is False as long as the job of this run has not ended.
     """
     run = run_record.read(context)
     if run is None or not run.ended:
@@ -205,7 +209,7 @@ def _fetch_then_remove(context: BoxContext, run: Run, box: Box) -> None:
     Fetch what is on the preempted box, and remove the box if all is fetched.
 
     If something is not fetched and the box is off, its disk stays, and the next box is
-    created beside it. A box that no longer exists at the provider is only forgotten.
+    created beside it. If the box no longer exists at the provider, nothing is fetched.
 
     Raises:
         OutputsHeld: Something is not fetched, and the box has not stopped in time.
@@ -273,7 +277,11 @@ def _remove(context: BoxContext, box: Box) -> None:
 
 
 def _expect_new_box(context: BoxContext) -> None:
-    """Forget the old box, so that the next one is requested and announced as new."""
+    """
+    Close the connection to the old box, and clear the cached boxes and offers.
+
+    The next box is then requested and announced as a new one.
+    """
     context.forget_connection()
     context.boxes.invalidate()
     context.cache.offers.clear()

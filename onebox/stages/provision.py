@@ -46,7 +46,7 @@ def reason(context: BoxContext) -> str | None:
 
 
 def describe_up_to_date(context: BoxContext) -> str:
-    """Return a phrase for the box that is up."""
+    """Return a phrase with the id, the place and the age of the box that is up."""
     box = context.boxes.running()
     age = formatting.seconds(max(context.now() - box.created, 0))
     return f"{box.id}, {box.place}, up {age}"
@@ -124,8 +124,9 @@ def _adopt(context: BoxContext, box: Box) -> None:
     """
     Record the existing box, and replace its bootstrap key if it still has one.
 
-    The record may lack the box, which was then found by its tags. If the user asks for
-    the box itself or for `--keep`, the box is recorded as not temporary.
+    A box that was found by its tags may be missing from the record. If the user asked
+    for the box itself (`inv provision`) or set `--keep`, the box is recorded as not
+    temporary.
     """
     create.adopt(context, box)
     if box.bootstrap_key:

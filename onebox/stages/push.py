@@ -30,7 +30,7 @@ def digest(context: BoxContext) -> str:
 
 
 def reason(context: BoxContext) -> str | None:
-    """Return how the box's files differ from the local ones, None if they match."""
+    """Return why a push has something to do; None if the box has the local files."""
     box = context.find_box()
     if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
@@ -44,7 +44,7 @@ def reason(context: BoxContext) -> str | None:
 
 
 def perform(context: BoxContext) -> None:
-    """Push code and data; the box confirms them by a digest."""
+    """Push code and data; a digest from the box confirms that they have arrived."""
     context.lock()
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched. So a running job is an error, and the last job's outputs are

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def reason(context: BoxContext) -> str | None:
-    """Return why the job has to run, None if `when = "changed"` allows to skip it."""
+    """Return why the job has to run; None if `when = "changed"` lets it be skipped."""
     if context.settings.run.when != "changed":
         return "a job always runs"
     last_receipt = receipt.last_good(context)
@@ -70,8 +70,8 @@ def perform(
     Args:
         argv: The command as words.
 
-        shell_command: The command for a shell. If *argv* is None too, [run] command
-            runs.
+        shell_command: The command for a shell, used if *argv* is None. If both are
+            None, the command that `[run] command` in onebox.toml gives runs.
 
         detach: Return once the job has started.
 
@@ -121,7 +121,12 @@ def perform(
 
 
 def configured_command(context: BoxContext) -> str:
-    """Return [run] command. Raises ConfigError if there is none."""
+    """
+    Return the command that `[run] command` in onebox.toml gives.
+
+    Raises:
+        ConfigError: onebox.toml gives no command.
+    """
     command = context.settings.run.command
     if not command:
         raise ConfigError(
@@ -132,7 +137,12 @@ def configured_command(context: BoxContext) -> str:
 
 
 def secret_values(context: BoxContext) -> dict[str, str]:
-    """Return the values of [run] secrets. Raises UsageError if one is not set."""
+    """
+    Return the values of the variables that `[run] secrets` names, by name.
+
+    Raises:
+        UsageError: One of the variables is not set.
+    """
     names = context.settings.run.secrets
     missing = [name for name in names if name not in context.environ]
     if missing:
@@ -146,9 +156,9 @@ def secret_values(context: BoxContext) -> dict[str, str]:
 
 def _unfetched_job(context: BoxContext, command: str) -> str:
     """
-    Return the last job if it ran this command and its outputs were not fetched.
+    Return the id of the last job if it ran *command* and its outputs are not fetched.
 
-    The result is "" if there is no such job.
+    Otherwise the result is "".
     """
     record = context.store.record
     same = record.job_command == command
@@ -167,9 +177,10 @@ def _has_succeeded(last_job: JobStatus | None, job_id: str) -> bool:
 
 def _confirm_rerun(context: BoxContext, job_id: str, yes: bool) -> bool:
     """
-    Return whether to run a command again that has succeeded.
+    Ask the user whether to run a command again that has succeeded; return the answer.
 
-    The user is asked, unless *yes* is set or there is no terminal: then it runs.
+    If *yes* is set or there is no terminal, the user is not asked and the result is
+    True.
     """
     screen = context.screen
     ended = f"job {job_id} has succeeded; its outputs are fetched now"

@@ -40,9 +40,9 @@ class Command:
 
         shell_command: The shell command, None if the command is a list of words.
 
-        secrets: The values of [run] secrets, by name.
+        secrets: The values of the variables that `[run] secrets` names, by name.
 
-        configured: Whether the command is [run] command of onebox.toml.
+        configured: Whether the command is the one that onebox.toml gives.
     """
 
     argv: Sequence[str] | None
@@ -59,7 +59,7 @@ class Command:
 
 
 def run_all(context: BoxContext, command: Command, run: Run, box: Box) -> Receipt:
-    """Run the job until an attempt is not preempted; return the receipt."""
+    """Run the job, again after each preemption of its box; return the receipt."""
     attempt = 1
     while True:
         run = record_attempt(context, command, run, box)
@@ -90,7 +90,11 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
 
 
 def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
-    """Start the recorded attempt."""
+    """
+    Start the job of the attempt that `record_attempt` has recorded.
+
+    If the box refuses to start the job, the attempt is removed from the run.
+    """
     try:
         client.start(
             context,
@@ -116,8 +120,8 @@ def _run_attempt(
     Run the job once and fetch its outputs.
 
     Returns:
-        The run, and the job's receipt. The receipt is None if the cloud preempted the
-        box and the job has to be restarted.
+        The run with its new state, and the job's receipt. The receipt is None if the
+        cloud preempted the box and the job has to be restarted.
 
     Raises:
         JobFailed: The job's own exit code is not 0.
@@ -167,8 +171,8 @@ def _make_receipt(
     succeeded = record.cause == "exit" and not record.code
     key = None
     if command.configured and succeeded and context.chain.pushed_digest:
-        # The digest is the one of the push, because local files may have been edited
-        # since then.
+        # The key has the digest of the files that were pushed, because the local files
+        # may have been edited since the push.
         key = result_inputs(context, context.chain.pushed_digest, box.image)
     return receipt.make(
         context,
@@ -225,7 +229,10 @@ def _fetch_before_preemption(
 
 def result_inputs(context: BoxContext, files: str, image_id: str) -> dict[str, str]:
     """
-    Return a hash or an id of everything that a job's result depends on, by its name.
+    Return the inputs on which a job's result depends.
+
+    Each key names an input for messages, for example "code or data". Its value is a
+    hash, an id or a name that changes when the input changes.
 
     Args:
         files: The digest of code and data.

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext, argv: Sequence[str]) -> int:
     """
-    Attach the terminal to a shell, or a command, on the box; return its exit code.
+    Attach the terminal to a shell or a command on the box, and return its exit code.
 
-    Meanwhile the box's idle lease is renewed, so that it does not power itself off.
+    While it runs, the idle lease of the box is renewed, so that the box does not power
+    itself off.
     """
     box = bring_up.wait_until_reachable(context)
     ssh = context.ssh(box)

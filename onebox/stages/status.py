@@ -69,7 +69,7 @@ def _print_box(context: BoxContext, box: Box) -> None:
 
 
 def _describe_job(context: BoxContext, box: Box) -> str:
-    """Return a phrase for the state of a box's latest job, read over ssh."""
+    """Read the state of a box's latest job over ssh; return a phrase for it."""
     if box.state != "running" or box.tags.kind != "box":
         return "-"
     if box.tags.name != context.settings.name:

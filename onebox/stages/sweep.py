@@ -25,11 +25,11 @@ from onebox.store.paths import config_dir, state_dir
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A box expires this long after its deadline. By then it should have powered itself
-# off, and its owner has had time to fetch.
+# A box expires this many seconds after its deadline. By then it should have powered
+# itself off, and its owner has had time to fetch the outputs.
 AFTER_DEADLINE_SECONDS = 3600.0
-# If the provider bills only the disk of a box that is off, such a box expires this long
-# after its deadline: a disk costs cents a day, a running box costs dollars an hour.
+# If the provider bills only the disk of a box that is off, such a box expires this many
+# seconds after its deadline. A disk costs cents a day, a running box dollars an hour.
 KEPT_DISK_SECONDS = 7 * 86400.0
 # An expired box gets this many seconds to report whether a job still runs on it.
 ANSWER_SECONDS = 15.0
@@ -37,7 +37,7 @@ ANSWER_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class _Verdict:
-    """A box and whether it has *expired*, with the text for the table."""
+    """A box, whether it has *expired*, and the verdict's *text* for the table."""
 
     provider: Provider
     box: Box
@@ -106,7 +106,11 @@ def print_cron(context: BoxContext) -> None:
 
 
 def _judge_boxes(context: BoxContext) -> tuple[list[_Verdict], list[str]]:
-    """Return a verdict for each box, and which providers or regions did not answer."""
+    """
+    Return a verdict for each box of this owner.
+
+    The second result has a text for each provider or region that did not answer.
+    """
     verdicts: list[_Verdict] = []
     unreachable: list[str] = []
     for name in _used_providers(context):
@@ -176,7 +180,11 @@ def _remove_free(
 
 
 def _used_providers(context: BoxContext) -> list[str]:
-    """Return "local", the configured provider, and those used on this machine."""
+    """
+    Return the names of the providers that may have boxes of this owner.
+
+    They are "local", the configured provider, and those used on this machine.
+    """
     before = providers_used(state_dir(context.environ))
     used = {"local", context.settings.provider, *before}
     return [name for name in providers.PROVIDERS if name in used]
@@ -248,10 +256,10 @@ def _print(context: BoxContext, verdicts: list[_Verdict]) -> None:
 
 def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
     """
-    Remove those of the expired boxes that are still expired.
+    Remove each box that a second check still finds expired.
 
     Returns:
-        The id and the error of each box that could not be removed.
+        A text with the id and the error for each box that could not be removed.
     """
     failed = []
     for verdict in expired:

@@ -1,7 +1,8 @@
 """
 Remove the box after its outputs are fetched, and verify that it is gone.
 
-`settle` is the teardown at the end of a chain, `perform` the one of `inv teardown`.
+`settle` tears down a temporary box at the end of a chain. `perform` does the work of
+`inv teardown`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ANSWER_SECONDS = 10.0
 
 
 def reason(context: BoxContext) -> str | None:
-    """Return the box to remove and its state, None if there is no box."""
+    """Return a phrase with the box's id and state, None if there is no box."""
     box = context.find_box()
     return None if box is None else f"{box.id} is {box.state}"
 
@@ -56,8 +57,8 @@ def perform(
 
         yes: Do not ask before deleting outputs that are not fetched.
 
-        after_failure: The chain has failed, and its own error is the one to report. So
-            no error is raised if the disk of a preempted box stays.
+        after_failure: The chain has failed, and the error that ended it is reported.
+            So no second error is raised if the disk of a preempted box stays.
 
         unused: No job ran on the box, so its outputs are not checked.
 
@@ -121,13 +122,14 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
     """
     Tear down a chain's temporary box at the chain's end.
 
-    A box that still has outputs, or that cannot be reached, stays.
+    The box stays if some of its outputs are not fetched, or if it cannot be reached.
 
     Args:
         error: The error that ended the chain, None if it succeeded.
     """
     invocation, record = context.invocation, context.store.record
-    # After any other error, the error message already names the box that is still up.
+    # If the chain ended with any error but JobFailed, the error message already names
+    # the box that is still up.
     completed = error is None or isinstance(error, JobFailed)
     invocation.leaves_box = invocation.leaves_box and completed
     if not invocation.owes_teardown(record.temporary):
@@ -140,14 +142,16 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
     if isinstance(error, UsageError) and not invocation.created_box:
-        # A command line that was refused must not remove the box of an earlier one.
+        # A command line that was refused must not remove a box that an earlier command
+        # line created.
         return
     try:
         _remove_temporary_box(context, failed=error is not None)
     except OneboxError as teardown_error:
         if error is None:
             raise
-        # The chain's own error is the one to report, so this one is only a note.
+        # The error that ended the chain is reported. The error of the teardown is only
+        # printed as a note.
         context.screen.note(teardown_error.message)
 
 
@@ -174,8 +178,8 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.choose_provider()
     context.forget_connection()
     context.screen.print_stage("teardown", "done", "up to date", "no box is left")
-    # The project's other boxes are only a hint, which is left out if the provider does
-    # not answer.
+    # The notes about the project's other boxes are only a hint. They are left out if
+    # the provider does not answer.
     with suppress(OneboxError):
         for box in context.provider.find(context.owner):
             if box.tags.project == context.project:
@@ -190,7 +194,8 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     Fetch from a stopped box, unless its outputs are known to be fetched already.
 
     The box has to be started anyway to check its outputs. Fetching them at once avoids
-    paying for a second start. If only the disk of the box is left, it is not started.
+    paying for a second start. If only the disk of the box is left, nothing is started
+    or fetched.
 
     Returns:
         The box, in its new state if it was started.
@@ -207,7 +212,14 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
 def _remove(
     context: BoxContext, box: Box, *, discard: bool, yes: bool, unused: bool
 ) -> list[str]:
-    """Remove the box and superseded disks; return the ids of the disks that stay."""
+    """
+    Remove the box and the disks of preempted boxes.
+
+    A disk stays if it may hold the only copy of outputs, unless *discard* is set.
+
+    Returns:
+        The ids of the disks that stay.
+    """
     with (
         context.chain.timed("teardown"),
         context.screen.stage("teardown") as stage_line,
@@ -226,7 +238,8 @@ def _remove(
         for part in [*removable, box]:
             stage_line.doing(f"removing {part.id}")
             with signals_delayed():
-                # Ctrl-C waits until the provider has answered this call.
+                # Ctrl-C takes effect only after this call, which waits until nothing
+                # billable is left of the box.
                 delete.delete(context, part)
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
@@ -238,7 +251,7 @@ def _remove(
 
 
 def _end_run(context: BoxContext) -> None:
-    """Forget the attempts at a job; print a note if the job had not ended."""
+    """Forget the latest run and its attempts; print a note if its job had not ended."""
     run = run_record.read(context)
     run_record.forget(context)
     if run is not None and run.attempts and not run.ended:
@@ -254,8 +267,8 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
     """Remove the chain's temporary box and print the receipt of its job."""
     box, record = context.boxes.refresh(), context.store.record
     if box is None and context.store.open_intents():
-        # An earlier command removed the box, but was killed before it could record
-        # that. `perform` completes what that command had begun.
+        # An earlier command was killed before it could record the result of an action,
+        # such as the removal of the box. `perform` completes that action.
         perform(context, end_run=False)
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
@@ -270,7 +283,11 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
 
 
 def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
-    """Return whether all outputs are fetched; False if the box does not answer."""
+    """
+    Return whether *box* and *disks* can be removed without losing outputs.
+
+    The result is False if that is unknown, for example if the box does not answer.
+    """
     record = context.store.record
     checked = record.box == box.id and (record.fetched or not record.job)
     if not all(preemption_recovery.is_superseded(context, disk) for disk in disks):
@@ -287,7 +304,12 @@ def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
 
 
 def _confirm_discard(context: BoxContext, boxes: list[Box]) -> None:
-    """Ask before outputs are deleted. Raises UsageError unless confirmed."""
+    """
+    Ask the user before outputs are deleted.
+
+    Raises:
+        UsageError: The user does not type the id of the box, or there is no terminal.
+    """
     ids = formatting.first_names([box.id for box in boxes])
     question = f"Outputs on {ids} that are not fetched will be lost"
     job = _running_job(context)
@@ -303,7 +325,11 @@ def _confirm_discard(context: BoxContext, boxes: list[Box]) -> None:
 
 
 def _running_job(context: BoxContext) -> str:
-    """Return the job that runs on the box, "" if none runs or the box is silent."""
+    """
+    Return the id of the job that runs on the box.
+
+    The result is "" if no job runs or if the box does not answer.
+    """
     with suppress(OneboxError):
         box = context.find_box()
         if box is not None and box.state == "running":
@@ -338,7 +364,11 @@ def _remove_superseded(context: BoxContext) -> None:
 
 
 def _leaves_box_up(context: BoxContext) -> bool:
-    """Return whether the command line used a box that is up, and detached no job."""
+    """
+    Return whether the command line used a box that is still up.
+
+    The result is False for a plan, and if the command line has detached a job.
+    """
     if (
         context.invocation.detached
         or context.invocation.dry

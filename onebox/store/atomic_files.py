@@ -14,8 +14,8 @@ from pathlib import Path
 from onebox.errors import StateError
 from onebox.signals import signals_delayed
 
-# Only older drafts are removed, because a younger one may belong to a command that
-# still runs.
+# Only drafts older than this many seconds are removed, because a younger draft may
+# belong to a command that still runs.
 OLD_SECONDS = 3600.0
 NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -83,7 +83,12 @@ def open_file(path: Path, flags: int) -> int:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line to a file; it is on the disk on return. Raises as `open_file`."""
+    """
+    Append a line to a file; when this returns, the line is on the disk.
+
+    Raises:
+        StateError: The file is a link, through which another file would be written.
+    """
     fd = open_file(path, os.O_WRONLY | os.O_APPEND)
     try:
         write_all(fd, line.encode())
@@ -93,7 +98,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def not_ours_error(path: Path, what: str) -> StateError:
-    """Return the error for a link in the place of a file or folder of onebox."""
+    """Return the error for a path that is not the expected file or folder itself."""
     return StateError(
         f"{path} is not a {what}, and onebox does not write through a link",
         next="remove it, then run the same command again",
@@ -106,7 +111,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     try:
         write_in(folder, path.name, data, mode)
     except OSError as error:
-        # The error names the draft, which no user knows.
+        # The error names the draft, which the user does not know.
         error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -159,7 +164,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the body into a StateError that names the file."""
+    """Turn an OSError that the body raises into a StateError that names the file."""
     try:
         yield
     except OSError as error:

@@ -81,12 +81,12 @@ class BoxStore:
         return record
 
     def forget(self) -> None:
-        """Empty the record, and the journal unless an intent in it is open."""
+        """Empty the record; remove the journal unless an intent in it is open."""
         self._journal.clear()
         self.update(**asdict(Record()) | {"unknown": {}})
 
     def forget_box(self, box_id: str) -> None:
-        """Empty the record, and the journal, if this is the recorded box."""
+        """Do what `forget` does, but only if the recorded box has the id *box_id*."""
         if self.record.box == box_id:
             self.forget()
 
@@ -107,11 +107,11 @@ class BoxStore:
         Lock this box for this process, until the process ends.
 
         Args:
-            command: The command line. Another process that finds the box locked shows
-                it in its message.
+            command: The command line. A process that finds the box locked shows this
+                text in its message.
 
         Raises:
-            Busy: Another process holds the lock; the message names it.
+            Busy: Another process holds the lock; the message names that process.
 
             StateError: A newer version of onebox wrote the state.
         """
@@ -140,7 +140,7 @@ class BoxStore:
             os.close(fd)
 
     def _read(self) -> dict[str, Any]:
-        """Return the document in state.json; an empty one if it is unusable."""
+        """Return the document in state.json; {} if the file is missing or unusable."""
         with disk_errors(self._path):
             try:
                 document = json.loads(self._path.read_bytes())
@@ -176,7 +176,14 @@ class BoxStore:
 
 
 def _lock(fd: int, command: str) -> None:
-    """Lock a file and write the holder into it. Raises Busy, or OSError."""
+    """
+    Lock a file, and write this process and its *command* into the file.
+
+    Raises:
+        Busy: Another process holds the lock.
+
+        OSError: The file cannot be locked, read or written.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

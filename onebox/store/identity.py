@@ -2,12 +2,14 @@
 Identify this user and each project, and record the providers that were used.
 
 The id of a project is derived from the path of its folder. The id stays the same when
-the folder is renamed, but a copy of the folder gets another id. For this, two files
-record the id when the first box is created. The file in the project folder holds the id
-and the path, and moves with the folder. The file in the state directory holds the path,
-so that a new project in the old place gets another id. If the first file is lost, the
-id is derived from the path again. If the second is lost, a new project in the old place
-may get the same id.
+the folder is renamed, but a copy of the folder gets another id. For this purpose, two
+files record the id when the first box is created:
+
+- The file in the project folder holds the id and the path. It moves with the folder.
+  If it is lost, the id is derived from the path again.
+- The file in the state directory holds the path for this id. It shows that a new
+  project in the old place needs another id. If it is lost, the new project may get the
+  same id.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def note_provider(directory: Path, name: str) -> None:
 
 
 def providers_used(directory: Path) -> list[str]:
-    """Return the providers at which this user ever created a box."""
+    """Return the names of the providers at which this user ever created a box."""
     return sorted(mark.name for mark in (directory / "providers").glob("[a-z]*"))
 
 
@@ -144,7 +146,11 @@ def _derived_id(folder: Path, name: str, salt: int) -> str:
 
 
 def _read_mark(folder: Path) -> tuple[str, Path]:
-    """Return the id and path recorded in a folder, or "" and the folder itself."""
+    """
+    Return the project id and the path that the file in a project folder records.
+
+    If there is no valid file, the result is "" and the folder itself.
+    """
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         mark = json.loads((folder / PROJECT_FILE).read_bytes())
         return str(mark["project"]), Path(mark["path"])
@@ -152,7 +158,7 @@ def _read_mark(folder: Path) -> tuple[str, Path]:
 
 
 def _recorded_folder(project: str, state: Path) -> Path | None:
-    """Return the folder that the state directory records for a project, or None."""
+    """Return the folder that the state directory records for a project id, or None."""
     with contextlib.suppress(OSError, ValueError):
         return Path((state / "roots" / project).read_bytes().decode("utf-8"))
     return None

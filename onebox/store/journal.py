@@ -36,7 +36,7 @@ class Intent:
 
         at: When it was journaled (epoch seconds by this machine's clock).
 
-        provider: The provider that is called, "" if the line does not name it.
+        provider: The provider that is called, "" if the journal does not name it.
 
         box: The id of the box.
 
@@ -52,7 +52,7 @@ class Intent:
 
         tags: The tags of the box.
 
-        details: Every other field of the line, as the caller passed it.
+        details: All other values that the caller of `Journal.intent` passed, by name.
     """
 
     id: str
@@ -84,7 +84,12 @@ _FIELDS = {f.name for f in fields(Intent)} - {"details"}
 
 @dataclass
 class Outcome:
-    """The result of a failed action; the body sets *undone* if no object is left."""
+    """
+    Tells `Journal.intent` the result of an action that fails.
+
+    The body of `Journal.intent` sets *undone* to True if the failed action has left no
+    cloud object.
+    """
 
     undone: bool = False
 
@@ -119,7 +124,7 @@ class Journal:
         self._append({"id": intent_id, "result": "done"})
 
     def open_intents(self) -> list[Intent]:
-        """Return the intents without a result, oldest first."""
+        """Return the intents that have no result in the journal yet, oldest first."""
         intents: dict[str, Intent] = {}
         for line in self._lines():
             if "action" in line:
@@ -145,7 +150,8 @@ class Journal:
             is_new = not self._path.exists()
             fd = open_file(self._path, os.O_RDWR | os.O_APPEND)
             try:
-                # Start a new line if a crash has cut the last line short.
+                # If a crash has cut the last line short, the new text must not be
+                # appended to it.
                 size = os.fstat(fd).st_size
                 if size and os.pread(fd, 1, size - 1) != b"\n":
                     data = b"\n" + data

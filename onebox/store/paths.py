@@ -17,7 +17,7 @@ def state_dir(environ: Mapping[str, str]) -> Path:
 
 
 def config_dir(environ: Mapping[str, str]) -> Path:
-    """Return the directory of owner id and ssh key, which must outlast the state."""
+    """Return the directory of owner id and ssh key; it must outlast the state."""
     return _directory(environ, "ONEBOX_IDENTITY", "XDG_CONFIG_HOME", ".config")
 
 
@@ -29,7 +29,7 @@ def local_root(environ: Mapping[str, str]) -> Path:
 
 
 def own_folders(environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return the folders of onebox's key, state and local boxes, by description."""
+    """Return the folders of onebox's key, state and local boxes; the keys name them."""
     return {
         "onebox's own key": config_dir(environ),
         "onebox's state": state_dir(environ),
@@ -38,7 +38,12 @@ def own_folders(environ: Mapping[str, str]) -> dict[str, Path]:
 
 
 def own_folder_near(path: Path, environ: Mapping[str, str]) -> tuple[str, Path] | None:
-    """Return the first of onebox's own folders that contains *path* or lies in it."""
+    """
+    Return one of onebox's own folders that contains *path* or lies in it.
+
+    Returns:
+        The description and the path of that folder, None if there is no such folder.
+    """
     real = path.resolve()
     for name, folder in own_folders(environ).items():
         place = folder.resolve()
@@ -62,21 +67,21 @@ def why_no_project(root: Path, environ: Mapping[str, str]) -> str | None:
 
 
 def holds(outer: Path, inner: Path) -> bool:
-    """Return whether *inner* is *outer* or lies in it."""
+    """Return whether *inner* is the same path as *outer* or lies in *outer*."""
     return outer == inner or outer in inner.parents
 
 
 def _directory(environ: Mapping[str, str], own: str, xdg: str, home: str) -> Path:
     """
-    Return the directory that one of two variables names, or one below the home folder.
+    Return a directory of onebox, as an environment variable or a default gives it.
 
     Args:
-        own: The name of our variable, whose value is the directory itself.
+        own: The name of onebox's variable, whose value is the directory itself.
 
-        xdg: The name of the XDG variable, whose value is the parent directory.
+        xdg: The name of the XDG variable, whose value is the parent of the directory.
 
-        home: The parent directory, relative to the home folder. It is used if neither
-            variable is set.
+        home: The default for the parent, relative to the home folder. It is used if
+            neither variable is set.
     """
     if own and environ.get(own):
         return Path(environ[own]).absolute()
@@ -99,7 +104,11 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _homes(root: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the home folders of the user, the account and the owner of *root*."""
+    """
+    Yield the home folders that must not be pushed.
+
+    They are $HOME, and the home folders of this account and of the owner of *root*.
+    """
     if Path(environ.get("HOME", "")).is_absolute():
         yield Path(environ["HOME"]).resolve()
     for uid in dict.fromkeys((os.getuid(), root.stat().st_uid)):

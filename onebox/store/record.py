@@ -21,7 +21,7 @@ class Record:
 
         host_key: The public host key that the box was last instructed to use.
 
-        size: The name of the box's size.
+        size: The name of the size that the user requested.
 
         hourly: The hourly cost of the box in USD, None if it is unknown.
 
@@ -40,9 +40,9 @@ class Record:
         fetched: The digest of the latest job's outputs, if they were fetched and
             verified; else "".
 
-        into: The folder that these outputs were fetched into.
+        into: The folder that the fetched outputs of the latest job were put into.
 
-        kept_builder: The builder that `image --keep` left up.
+        kept_builder: The id of the builder that `image --keep` left up.
 
         booted: Whether the box has finished booting. It is False from the create call
             until the box has booted.
@@ -75,13 +75,13 @@ class Record:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Record:
-        """Return the record in a document that `is_valid` has accepted."""
+        """Return the record that *document* holds; `is_valid` has accepted it."""
         values = {k: v for k, v in document.items() if k != "format"}
         known = {name: values.pop(name) for name in _DEFAULTS if name in values}
         return cls(**known, unknown=values)
 
     def has_unfetched_job(self, box_id: str) -> bool:
-        """Return whether a job is recorded for this box whose outputs are not here."""
+        """Return whether the record has a job of this box that was not fetched."""
         return self.box == box_id and bool(self.job) and not self.fetched
 
     def document(self) -> dict[str, Any]:

@@ -71,7 +71,11 @@ def is_tty(stream: TextIO | None) -> bool:
 
 @contextlib.contextmanager
 def broken_pipes_ignored() -> Iterator[None]:
-    """Ignore a closed terminal or pipe, because the log file still has all output."""
+    """
+    Ignore that the terminal or pipe for the output is closed.
+
+    The job's log file still has all output of the job.
+    """
     try:
         yield
     except OSError:

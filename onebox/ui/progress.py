@@ -27,7 +27,11 @@ class StageLine:
     detail: str = ""
 
     def end(self, result: str = "", detail: str = "", mark: str = "done") -> None:
-        """Set the text of the finished line; "" as *result* means the time it took."""
+        """
+        Set the text of the finished line.
+
+        If *result* is "", the line shows the time that the stage took.
+        """
         self.result, self.detail, self.mark = result, detail, mark
 
 
@@ -93,7 +97,7 @@ class LiveLine:
         Remove the line during the body, which prints or reads input.
 
         Yields:
-            Whether there was a line; it is drawn again afterwards.
+            Whether there was a line. If so, the line is drawn again after the body.
         """
         bar = self._bar
         if bar is None:

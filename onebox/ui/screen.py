@@ -41,7 +41,12 @@ STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yell
 
 
 class Screen:
-    """Prints to the user; *hints* spells the commands in messages."""
+    """
+    Prints everything that the user sees.
+
+    Args:
+        hints: Spells the `inv` commands in messages as the user must type them.
+    """
 
     def __init__(self, environ: Mapping[str, str], hints: Hints | None = None) -> None:
         self.hints = hints or Hints()
@@ -91,7 +96,11 @@ class Screen:
 
     @contextlib.contextmanager
     def about(self, name: str) -> Iterator[None]:
-        """Make hints in the body, and in errors that the body raises, name this box."""
+        """
+        Add `--name` with the box name *name* to the commands in messages of the body.
+
+        Errors that the body raises are changed in the same way.
+        """
         usual, self.hints = self.hints, replace(self.hints, name=name)
         try:
             yield
@@ -104,7 +113,7 @@ class Screen:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[StageLine]:
-        """Show a stage while the body runs, then print its result as one line."""
+        """Show a stage while the body runs, then print the stage's result as a line."""
         began = time.monotonic()
         self.close_line()
         with self._live.line(f"{name:<{NAME_WIDTH}}", began) as line:
@@ -122,7 +131,7 @@ class Screen:
                 self.print_stage(name, line.mark, line.result or spent, line.detail)
 
     def print_stage(self, name: str, mark: str, result: str, detail: str = "") -> None:
-        """Print the finished line of a stage."""
+        """Print the line that shows the result of a finished stage."""
         self._line(self.err, name, mark, result, self.hints.spell(detail))
 
     def plan_line(self, name: str, mark: str, result: str, detail: str) -> None:
@@ -130,7 +139,7 @@ class Screen:
         self._line(self.out, name, mark, result, detail)
 
     def check(self, name: str, mark: str, detail: str) -> None:
-        """Print one check of the doctor, to stdout."""
+        """Print the result of one check of `inv doctor`, to stdout."""
         text = f"{name:<16} {self.marks[mark]} {self.hints.spell(detail)}"
         self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
 
@@ -171,7 +180,7 @@ class Screen:
             self._say(Text(f"  next: {self.hints.spell(error.next)}"))
 
     def say(self, text: str = "") -> None:
-        """Print a plain line to stderr."""
+        """Print a line without indentation or colour to stderr."""
         self.clear_footer()
         self._say(Text(self.hints.spell(text)))
 
@@ -198,7 +207,11 @@ class Screen:
         return bool(sys.stdin and sys.stdin.isatty() and self.live)
 
     def ask(self, question: str, expected: str) -> bool:
-        """Return whether the user types the expected word; False without a terminal."""
+        """
+        Print a question, and return whether the user types the expected word.
+
+        Without a terminal, nothing is printed and the result is False.
+        """
         if not self.can_ask:
             return False
         self.clear_footer()
@@ -235,7 +248,8 @@ class Screen:
         """
         Write the output of a set-up script to stderr, unchanged.
 
-        The caller ends an incomplete line before anything else is printed.
+        If *data* ends in the middle of a line, the caller must end that line before
+        anything else is printed.
         """
         self.clear_footer()
         # If stderr is closed, descriptor 2 may belong to any other file.
@@ -243,7 +257,7 @@ class Screen:
             self.err.quiet = not write_fully(2, data)
 
     def footer(self, text: str) -> None:
-        """Show the state of the job below its output, but only on a terminal."""
+        """Show *text* below the job's output, but only on a terminal."""
         if not self.live or (self.line_open and self.out.is_terminal):
             return
         columns = max(self.err.width - 1, 20)
