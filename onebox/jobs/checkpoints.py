@@ -74,7 +74,7 @@ def restore(context: BoxContext, box: Box, run: str) -> Pull | None:
     Push the newest checkpoints of a run to the box of its next attempt.
 
     Returns:
-        The pull that fetched these checkpoints. None means that the run has no
+        The `Pull` that fetched these checkpoints. None means that the run has no
         checkpoints, so the job starts from its beginning.
     """
     store = pulls(context)
@@ -127,14 +127,14 @@ class CheckpointPuller(threading.Thread):
         self.last: Pull | None = None
 
     def run(self) -> None:
-        """Pull at intervals until `stop` is called."""
+        """Pull the checkpoints at intervals until `stop` is called."""
         interval = pause = self._context.settings.fetch.every
         while not self._stopped.wait(pause):
             began = time.monotonic()
             try:
-                # Both errors are ignored. If the box is gone, the connection that reads
-                # the log reports it. If the store is busy, another terminal pulls the
-                # same checkpoints.
+                # ConnectionLost and Busy are ignored. If the box is gone, the
+                # connection that reads the log reports it. If the store is busy,
+                # another terminal pulls the same checkpoints.
                 with suppress(ConnectionLost, Busy):
                     self._pull()
             except OneboxError as error:

@@ -135,7 +135,8 @@ def follow(
                 channel = context.ssh(box).channel()
                 answer = _follow(channel, job_id, copy, output, sample, gone)
                 if context.chain.stage == "run":
-                    # The job has ended, so a Ctrl-C from here on interrupts the fetch.
+                    # The job has ended, so from here on a Ctrl-C is reported as an
+                    # interrupt of the fetch.
                     context.chain.stage = "fetch"
                 break
             except ConnectionLost as error:

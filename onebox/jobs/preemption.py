@@ -66,8 +66,9 @@ def wait_until_at_rest(context: BoxContext, box: Box, *passing: BoxState) -> Box
     """
     Wait until a box has left the states *passing*, and return the box as it is then.
 
-    If no state is given, the state is "stopping". After `STOPPING_SECONDS` the box is
-    returned in any case. None means that the box is gone.
+    If no state is given, wait until the box has left "stopping". After
+    `STOPPING_SECONDS` the box is returned whatever its state. None means that the box
+    is gone.
     """
     states = passing or ("stopping",)
     current = context.boxes.wait_while(box, STOPPING_SECONDS, *states)

@@ -29,8 +29,8 @@ from onebox.store.atomic_files import (
 from onebox.transfer.select import RECEIPT
 
 FORMAT = 1
-# The file name of the receipt in its job's folder. The copy beside the outputs is named
-# RECEIPT.
+# The file name of the receipt in its job's folder. The copy beside the outputs has the
+# name RECEIPT.
 FILE = "receipt.json"
 # This file holds the receipt of the latest job of this box name that succeeded and
 # whose outputs were fetched.
@@ -217,8 +217,8 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     with open_folder(folder) as opened:
         write_in(opened, FILE, data, mode=0o644)
     _write_beside(context, folder, data)
-    # The receipt is stored as LAST only if the outputs were fetched, because without
-    # its outputs a later run cannot be skipped.
+    # The receipt is stored in the file LAST only if the outputs were fetched. Without
+    # the outputs, a later run could not be skipped.
     if receipt.key is not None and receipt.outputs is not None:
         private_dir(context.fetch_memory)
         write_atomically(context.fetch_memory / LAST, data, mode=0o644)

@@ -128,8 +128,8 @@ class Run:
         """
         Return a copy of the run whose last attempt ends now.
 
-        The attempt's job ran for *seconds*. The copy has the attribute `ended` as
-        given.
+        *seconds* is how long the attempt's job ran. *ended* is the new value of
+        `Run.ended`.
         """
         last = replace(self.attempts[-1], until=time.time(), seconds=seconds)
         return replace(self, attempts=(*self.attempts[:-1], last), ended=ended)
