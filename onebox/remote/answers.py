@@ -80,8 +80,8 @@ class JobStatus:
     The state of a job: "none", "running", "exited" or "lost".
 
     A job is "lost" if its supervisor died without an exit record, or if the exit record
-    is damaged. *why* is the reason for a lost job, and *alive* means that processes of
-    a lost job still run. *record* is set if and only if the state is "exited".
+    is damaged. *why* tells why a job is lost, and *alive* means that processes of a
+    lost job still run. *record* is set if and only if the state is "exited".
     """
 
     job: str
@@ -325,6 +325,6 @@ def dropped_log_bytes(value: object, most: int) -> int:
     """
     Return how many bytes of a log the box has dropped, from the JSON object *value*.
 
-    More than *most* bytes are invalid.
+    A number above *most* is invalid.
     """
     return Fields(value, "note on a log").integer("gone", least=1, most=most)

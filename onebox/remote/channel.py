@@ -45,12 +45,12 @@ class Silent(ConnectionLost):
 
 class AgentChannel:
     """
-    A channel to an agent that *argv* starts; requests are answered in order.
+    A channel to an agent that the command *argv* starts.
 
-    A thread renews the lease every few seconds while the channel is open. A broken
-    connection raises `ConnectionLost`; then the channel is unusable, and the caller
-    opens another one and asks the box for the state of its work. Invalid frames raise
-    `ProtocolError`: a new attempt would not help.
+    Requests are answered in order. A thread renews the lease every few seconds while
+    the channel is open. A broken connection raises `ConnectionLost`; then the channel
+    is unusable, and the caller opens another one and asks the box for the state of its
+    work. Invalid frames raise `ProtocolError`: a new attempt would not help.
 
     Attributes:
         moved: How many bytes of data were sent and received.
@@ -89,7 +89,7 @@ class AgentChannel:
 
     @property
     def usable(self) -> bool:
-        """Return whether the channel is open and no other request is under way."""
+        """Return whether the channel is open and no request is under way."""
         return not self._closed.is_set() and not self._under_way
 
     def request(self, op: str, **arguments: Any) -> dict[str, Any]:
@@ -205,8 +205,8 @@ class AgentChannel:
         self._closed.set()
         # First wait until the thread that sends keep-alives has finished its write. If
         # a descriptor is closed during a write, its number may soon belong to another
-        # file, and the write could go into that file. If the write hangs, the thread
-        # does no further write.
+        # file, and the write could go into that file. If the write hangs, the
+        # descriptors are closed anyway, and the thread does no further write.
         acquired = self._sending.acquire(timeout=wait)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:

@@ -49,9 +49,9 @@ HELLO_SECONDS = 30.0
 # The path of a newer agent, relative to the original agent's folder. It is used on
 # boxes where only root can replace the original agent.
 OWN_AGENT = "files/agent.pyz"
-# How many times in a row a broken transfer or log is resumed. The count starts again
-# when a connection has moved PROGRESS_BYTES. That is more than all buffers on the way
-# can hold, so some data has really arrived.
+# How many times in a row the transfer of files or of a log is resumed after a break.
+# The count starts again when a connection has moved PROGRESS_BYTES. That is more than
+# all buffers on the way can hold, so some data has really arrived.
 RESUMES = 5
 PROGRESS_BYTES = 8 << 20
 LONGEST_PAUSE = 5.0
@@ -261,7 +261,8 @@ class SSHConnection:
         """Start the agent; return the channel and the agent's version."""
         agent = shlex.quote(self._agent)
         with contextlib.ExitStack() as undo:
-            # The file has no name, so the messages of ssh and the box are not kept.
+            # The messages of ssh and the box go to a file that has no name, so they are
+            # not kept.
             messages = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
                 channel = AgentChannel(
