@@ -10,8 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from .. import processes
 from ..box import read
 
-# The system sets the variables in this file only for logins. The set-up and a job are
-# no logins, but need these variables too, for example those that name a proxy.
+# The system sets the variables in this file only for logins. The set-up of a box and a
+# job are no logins, but need these variables too, for example those that name a proxy.
 ENVIRONMENT = "/etc/environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

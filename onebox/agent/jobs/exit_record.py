@@ -87,7 +87,8 @@ def pack(record: ExitRecord) -> bytes:
     """
     Encode a record.
 
-    Survivors are left out until the record fits; the last item then tells how many.
+    Survivors are left out until the record fits into `SIZE` bytes. The last item of
+    their list then says how many were left out.
     """
     names = record.survivors
     count = len(names)

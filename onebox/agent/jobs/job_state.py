@@ -29,7 +29,7 @@ class JobState(NamedTuple):
     The state of a job: "none", "running", "exited" or "lost".
 
     A job is "lost" if its supervisor died without an exit record, or if the exit record
-    is damaged. *why* is the reason for a lost job. *record* is set if the job exited.
+    is damaged. *why* tells why a job is lost. *record* is set if the job exited.
     """
 
     state: str
@@ -94,8 +94,8 @@ def first_start(box: BoxConfig) -> int:
 def running(box: BoxConfig) -> Optional[str]:
     """Return the id of the job that is running, None if no job is running."""
     for job in jobs(box):
-        # Most jobs have ended. That shows from the existence of their exit records, so
-        # these records are not read.
+        # Most jobs have ended. The existence of the exit record is enough to see that,
+        # so the record is not read.
         ended = os.path.exists(box.path("jobs", job, exit_record.NAME))
         if not ended and read(box, job).state == "running":
             return job
@@ -103,7 +103,7 @@ def running(box: BoxConfig) -> Optional[str]:
 
 
 def order_stop(box: BoxConfig, job: str, order: StopOrder) -> None:
-    """Order the supervisor of a job to stop it, unless the job has ended."""
+    """Order the supervisor of a job to stop the job, unless the job has ended."""
     directory = box.path("jobs", job)
     start = read_start(directory)
     if read(box, job).state != "running" or not start:

@@ -84,9 +84,9 @@ def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
     Check whether the bytes that were just read from a log include a part of its hole.
 
     *count* is the number of these bytes. Return two numbers: how many of these bytes
-    come before the hole and so are output, and how many bytes of the log are missing
-    after these. If bytes are missing, move the position of the descriptor *log* to the
-    end of the hole.
+    are output before the hole, and how many bytes of the log are missing after this
+    output. If bytes are missing, move the position of the descriptor *log* to the end
+    of the hole.
     """
     start, end = gap(directory)
     upto = os.lseek(log, 0, os.SEEK_CUR)

@@ -46,7 +46,7 @@ def detach(box: BoxConfig, plan: exec.JobPlan, guard: int) -> None:
     Start a supervisor that outlives this process. Raises `Refused` if it fails.
 
     The plan contains secrets, so it reaches the supervisor by fork, and not through a
-    pipe or a file. The supervisor holds *guard*, the lock on starting jobs, until its
+    pipe or a file. The supervisor holds *guard*, the lock on starting jobs, until the
     job's directory exists.
     """
     read_end, write_end = os.pipe()
@@ -177,8 +177,8 @@ class _JobSupervisor:
                 os._exit(126)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, everything)
         os.close(self.log)
-        # The job has its own copy of the environment. The supervisor drops the
-        # secrets.
+        # The job has its own copy of the environment. So the supervisor drops its copy,
+        # which contains secrets.
         self.plan.environment.clear()
 
     def watch(self) -> None:
@@ -290,7 +290,7 @@ class _JobSupervisor:
         """
         if not self.cause:
             left = self.wait_for_family(LEFTOVER_WAIT)
-        # If a stop order has arrived, even during this wait, the job gets the full
+        # If a stop order has arrived, even during the wait above, the job gets the full
         # grace of the order.
         if self.cause:
             left = self.wait_for_family(self.kill_at - time.monotonic())
@@ -306,7 +306,7 @@ class _JobSupervisor:
 
     def wait_for_family(self, seconds: float) -> List[int]:
         """
-        Wait until the job's processes have ended, but at most *seconds*.
+        Wait until the job's processes have ended, but at most about *seconds*.
 
         Return the pids of those that still run.
         """
