@@ -23,7 +23,7 @@ STOP_SECONDS = 3.0
 
 
 def pulls(context: BoxContext) -> CheckpointStore:
-    """Return the store of the checkpoints that the jobs of this box name have made."""
+    """Return the store that holds the checkpoints of all jobs of this box name."""
     name = context.settings.name
     return CheckpointStore(context.local_dir / "checkpoints" / name)
 
@@ -37,7 +37,11 @@ def take(
     box: Box,
     wait: float = 0.0,
 ) -> Pull | None:
-    """Pull the checkpoints that the box has now; see `CheckpointStore.pull`."""
+    """
+    Pull the checkpoints that are on the box now, and return the run's newest pull.
+
+    Return None if the run has no pull. `CheckpointStore.pull` has the details.
+    """
     roots = context.settings.fetch.checkpoints
     return pulls(context).pull(
         channel, roots, _no_progress, run=run, job=job, box=box.id, wait=wait
@@ -48,7 +52,11 @@ def take(
 def pulling(
     context: BoxContext, box: Box, *, run: str, job: str
 ) -> Iterator[CheckpointPuller | None]:
-    """Pull the checkpoints every `[fetch] every` seconds while the body runs."""
+    """
+    Pull the checkpoints every `[fetch] every` seconds while the `with` block runs.
+
+    Yield the thread that pulls. Yield None if no checkpoints are configured.
+    """
     if not context.settings.fetch.checkpoints:
         yield None
         return
@@ -66,7 +74,7 @@ def restore(context: BoxContext, box: Box, run: str) -> Pull | None:
     Push the newest checkpoints of a run to the box of its next attempt.
 
     Returns:
-        The pull that fetched these checkpoints. None means that the run has no
+        The `Pull` that fetched these checkpoints. None means that the run has no
         checkpoints, so the job starts from its beginning.
     """
     store = pulls(context)
@@ -88,7 +96,7 @@ def restore(context: BoxContext, box: Box, run: str) -> Pull | None:
 
 
 def describe(pull: Pull) -> str:
-    """Return the time and the size of a pull."""
+    """Return a phrase with a pull's time, its number of files and their size."""
     amount = (
         f"{formatting.count(pull.files, 'file')}, {formatting.byte_count(pull.bytes)}"
     )
@@ -119,14 +127,14 @@ class CheckpointPuller(threading.Thread):
         self.last: Pull | None = None
 
     def run(self) -> None:
-        """Pull at intervals until `stop` is called."""
+        """Pull the checkpoints at intervals until `stop` is called."""
         interval = pause = self._context.settings.fetch.every
         while not self._stopped.wait(pause):
             began = time.monotonic()
             try:
-                # Both errors are ignored. If the box is gone, the connection that reads
-                # the log reports it. If the store is busy, another terminal pulls the
-                # same checkpoints.
+                # ConnectionLost and Busy are ignored. If the box is gone, the
+                # connection that reads the log reports it. If the store is busy,
+                # another terminal pulls the same checkpoints.
                 with suppress(ConnectionLost, Busy):
                     self._pull()
             except OneboxError as error:
@@ -137,7 +145,11 @@ class CheckpointPuller(threading.Thread):
             pause = max(interval - (time.monotonic() - began), interval / 4)
 
     def stop(self) -> None:
-        """Stop, even during a pull; the next pull resumes with the fetched files."""
+        """
+        Stop the thread, even during a pull.
+
+        The next pull continues the download of an interrupted one.
+        """
         self._stopped.set()
         channel = self._channel
         if channel is not None and self.is_alive():
@@ -154,7 +166,11 @@ class CheckpointPuller(threading.Thread):
 
     @property
     def footer(self) -> str:
-        """Return the time of the last pull, for the footer of the job."""
+        """
+        Return a text with the time of the last pull, for the footer of the job.
+
+        Return "" if there is no pull yet.
+        """
         return f"checkpoints {_clock(self.last.seen_at)}" if self.last else ""
 
     def _pull(self) -> None:

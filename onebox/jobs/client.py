@@ -30,14 +30,14 @@ from onebox.remote.connection import KeyRefused
 # The longest pause between two attempts to reconnect. A connection can be down for
 # hours while the job runs, for example on a closed laptop.
 LONGEST_PAUSE = 30.0
-# The agent sends a sample each second. If nothing arrives for this long, the agent
-# hangs, even if ssh still answers.
+# The agent sends a sample of the box's load each second. If nothing arrives for this
+# long, the agent hangs, even if ssh still answers.
 SILENCE_SECONDS = 60.0
 # After this many refusals of our key in a row, the box's authorized_keys must have
 # been changed.
 REFUSALS = 6
-# A log nearly always has data between two gaps. An agent that sends more gaps than
-# this in a row is not ours.
+# A gap is a part of the log that the box has dropped. A log nearly always has data
+# between two gaps. An agent that sends more gaps than this in a row is not ours.
 GAPS_IN_A_ROW = 100
 
 
@@ -65,9 +65,9 @@ def start(
     Start a job on the box. A second call with the same id has no effect.
 
     Args:
-        argv: The command as words; *shell_command* is used if it is None.
+        argv: The command as a list of words. If it is None, *shell_command* is used.
 
-        shell_command: The command for a shell.
+        shell_command: The command as a text for a shell.
 
     Raises:
         UsageError: Another job is running on the box.
@@ -108,7 +108,7 @@ def follow(
     shown: int | None = None,
 ) -> ExitRecord:
     """
-    Copy a job's log here as it grows, and return its exit record.
+    Copy a job's log to the file *log* as it grows, and return the job's exit record.
 
     The offset in each request is the size of the local copy, so no byte is lost or
     repeated after a broken connection or by a later command.
@@ -121,11 +121,11 @@ def follow(
         gone: Called at each gap, with the number of bytes that the box has dropped
             there because the log was too long.
 
-        shown: How many bytes have already been shown. None means all bytes of the
-            local copy.
+        shown: How many bytes of the log have already been shown. None means all bytes
+            of the local copy.
 
     Raises:
-        Lost: The exit code is unknown, the box is gone, or it refuses our key.
+        Lost: The exit code is unknown, the box is gone, or the box refuses our key.
     """
     pause, is_down, refused = 0.2, False, 0
     with JobLog(log, shown, context.settings.limits.max_log) as copy:
@@ -135,13 +135,14 @@ def follow(
                 channel = context.ssh(box).channel()
                 answer = _follow(channel, job_id, copy, output, sample, gone)
                 if context.chain.stage == "run":
-                    # The job has ended, so a Ctrl-C from here on interrupts the fetch.
+                    # The job has ended, so from here on a Ctrl-C is reported as an
+                    # interrupt of the fetch.
                     context.chain.stage = "fetch"
                 break
             except ConnectionLost as error:
                 context.ssh(box).close(force=True)
-                # These errors are ignored. Without a network, the provider cannot be
-                # reached either.
+                # Unclear and Throttled are ignored, because without a network the
+                # provider cannot be reached either.
                 with suppress(Unclear, Throttled):
                     context.boxes.check_runs(box)
                 refused = refused + 1 if isinstance(error, KeyRefused) else 0
@@ -182,7 +183,12 @@ def fetch_log(
     output: Callable[[bytes], None] = lambda data: None,
     gone: Callable[[int], None] | None = None,
 ) -> None:
-    """Copy the rest of the log of a job that ended while no client was connected."""
+    """
+    Complete the local log of a job that ended while no client was connected.
+
+    *latest* is the status of this job. If the job still runs, nothing is done. If its
+    exit record is known and it has no receipt, one is written.
+    """
     job_id = latest.job
     if latest.state in ("none", "running") or job_id.startswith("image-"):
         return
@@ -209,13 +215,13 @@ def exit_record(status: JobStatus) -> ExitRecord:
 
 
 def latest(context: BoxContext) -> JobStatus | None:
-    """Return the status of the latest job, None if there was none."""
+    """Return the status of the latest job on the box, None if there was no job."""
     job: JobStatus = context.call_resuming(status)
     return None if job.state == "none" else job
 
 
 def status(channel: AgentChannel, job_id: str | None = None) -> JobStatus:
-    """Return the status of a job, the latest one if *job_id* is None."""
+    """Return the status of the job *job_id*; None means the latest job."""
     return JobStatus.parse(channel.request("job", job=job_id), job_id)
 
 

@@ -53,10 +53,10 @@ class FinishedJob:
 
 def latest(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob | None:
     """
-    Return the latest job whose log is on this machine.
+    Return the latest job whose log is on this machine, None if there is none.
 
     Args:
-        whatever_name: Include the jobs of this project's other boxes.
+        whatever_name: Also consider the jobs of this project's other boxes.
     """
     folder = context.local_dir / "jobs"
     logs = [path for path in folder.glob("*/log") if JOB.fullmatch(path.parent.name)]
@@ -72,7 +72,7 @@ def latest(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob |
 
 
 def _jobs_of_other_boxes(context: BoxContext) -> set[str]:
-    """Return the latest job of each other box of this project."""
+    """Return the ids of the latest jobs of this project's other boxes."""
     own = context.store.directory
     return {
         BoxStore(directory).record.job

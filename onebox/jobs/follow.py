@@ -115,7 +115,11 @@ def _signal_name(number: int) -> str:
 
 
 def _peak(record: ExitRecord) -> str:
-    """Return the job's peak memory, and the process that used the most memory."""
+    """
+    Return a phrase with the job's peak memory and the process that used the most.
+
+    A part that is unknown is left out.
+    """
     text = (
         f" at {formatting.byte_count(record.memory_peak)}" if record.memory_peak else ""
     )
@@ -129,7 +133,7 @@ def _footer(
     began: float,
     more: Sequence[str] = (),
 ) -> str:
-    """Return the line below the output: time, cost, load, and *more*."""
+    """Return the line below the output: time, cost, load, and the texts in *more*."""
     started = context.store.record.job_started or began
     spent = max(time.time() - started, 0)
     parts = [f"run  {formatting.seconds(spent)}"]

@@ -23,8 +23,8 @@ from onebox.store.atomic_files import (
 
 GAPS = "gaps.json"
 PIECE = 1 << 20
-# A log of the box is never longer than this. ext4 with 4 KiB blocks can hold it: its
-# files may have up to 1 << 44 bytes.
+# A job's log on a box is never longer than this. ext4 with 4 KiB blocks can hold a log
+# of this length: its files may have up to 1 << 44 bytes.
 LONGEST = 1 << 43
 MOST_GAPS = 1000
 # How far a copy may exceed its limit on a file system that cannot punch holes.
@@ -41,9 +41,9 @@ class JobLog:
     Args:
         begin: The offset at which to continue. None means the end of the copy.
 
-        limit: How many bytes to keep. As on the box, the beginning and the latest part
-            of the log are kept. 0 means no limit. The copy needs its own limit because
-            a box can send more bytes than it keeps.
+        limit: How many bytes of the log the copy keeps; 0 means no limit. As on the
+            box, the beginning and the latest part of the log are kept. The copy needs
+            its own limit because a box can send more bytes than the box itself keeps.
     """
 
     def __init__(self, path: Path, begin: int | None = None, limit: int = 0) -> None:
@@ -75,7 +75,7 @@ class JobLog:
 
     @property
     def size(self) -> int:
-        """Return the offset of the next byte."""
+        """Return the offset in the log of the next byte that `add` expects."""
         return self._at
 
     @property
@@ -97,7 +97,11 @@ class JobLog:
         self._at = end
 
     def skip(self, count: int) -> None:
-        """Skip *count* bytes that the box has dropped. Raises ProtocolError."""
+        """
+        Skip *count* bytes that the box has dropped.
+
+        Raises ProtocolError if the log has too many gaps.
+        """
         before = self._at
         self._at += count
         if self._file_size <= before:
@@ -110,13 +114,14 @@ class JobLog:
         os.fsync(self._file)
 
     def _make_hole(self) -> None:
-        """Extend the file by a hole up to the present offset."""
+        """Extend the file with a hole that ends at the offset `size`."""
         begin = self._file_size
         # The gap is listed before the hole is made, because the zeros of a hole that is
         # not listed would look like output.
         self._add_gap(begin, begin, self._at)
-        # One byte is written at the end of the hole. Setting the file's length could
-        # cut off what another terminal, which is ahead, has written.
+        # One byte is written at the end of the hole. If the file's length was set
+        # instead, this could cut off bytes that another terminal, which is ahead, has
+        # written.
         os.pwrite(self._file, b"\0", self._at - 1)
 
     def _trim(self) -> None:
@@ -133,7 +138,12 @@ class JobLog:
         return size - sum(end - begin for begin, end in _gaps(self._path, size))
 
     def _add_gap(self, size: int, begin: int, end: int) -> None:
-        """Add a gap to the list of the gaps in the first *size* bytes, and store it."""
+        """
+        Add the gap from *begin* to *end* to the stored list of gaps.
+
+        Gaps that overlap are merged. *size* is the size of the file. Raises
+        ProtocolError if the list becomes too long.
+        """
         gaps: list[tuple[int, int]] = []
         for first, last in sorted([*_gaps(self._path, size), (begin, end)]):
             if gaps and first <= gaps[-1][1]:
@@ -149,7 +159,7 @@ def replay(
     path: Path, output: Callable[[bytes], None], gone: Callable[[int], None]
 ) -> int:
     """
-    Print the local copy of a log, and return its size.
+    Pass the local copy of a log to *output*, and return the size of the copy.
 
     Args:
         output: Called with each part of the log.
@@ -168,13 +178,14 @@ def replay(
 
 
 def _gaps(path: Path, size: int) -> list[tuple[int, int]]:
-    """Return the gaps in the first *size* bytes of a log."""
+    """Return the begin and the end of each gap in the first *size* bytes of a log."""
     # A missing or damaged list is ignored: the log is still readable, but its gaps are
     # read as zeros.
     with suppress(FileNotFoundError, ValueError, TypeError):
         gaps = json.loads(path.with_name(GAPS).read_bytes())
-        # After a crash, the list may have a gap whose hole was not made. Such a gap is
-        # cut at the end of the file or left out.
+        # A gap is listed before its hole is made. After a crash, a listed gap may
+        # therefore reach beyond the end of the file. Such a gap is cut at that end or
+        # left out.
         return [(begin, min(end, size)) for begin, end in gaps if begin < size]
     return []
 

@@ -1,4 +1,4 @@
-"""Find out whether a spot box was preempted: the provider took its capacity back."""
+"""Find out whether a spot box was preempted, that is, taken back by its provider."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ def preemption_reason(
     context: BoxContext, box: Box, *passing: BoxState, ended: bool = False
 ) -> str:
     """
-    Return how a spot box was preempted, "" if it was not or if that is unknown.
+    Return a phrase that says how a spot box was preempted.
 
-    A spot box that is off or gone counts as preempted, unless its deadline had
-    passed or the provider gives another reason. If the box shut down by itself, the
-    exit record decides: an orderly shutdown delivers it before the connection
-    breaks. With a record, the job or its user shut the box down; without one, the
-    operating system crashed.
+    Return "" if the box was not preempted or if that is unknown.
+
+    A spot box that is off or gone counts as preempted, unless its deadline has passed
+    or the provider gives another reason. If the provider's reason is that the box shut
+    down by itself, the exit record decides. An orderly shutdown delivers this record
+    before the connection breaks. If the record has been received, the job or its user
+    shut the box down, which is no preemption. If it has not, the operating system
+    crashed, which counts as a preemption.
 
     Args:
-        passing: The states that the box has to leave first; "stopping" if no state is
-            given.
+        passing: The function waits until the box has left these states. If no state is
+            given, it waits until the box has left "stopping".
 
         ended: Whether the job's exit record has been received.
     """
@@ -50,8 +53,9 @@ def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     """
     Return whether a job exited by itself or was ended by its user.
 
-    On the box, a preemption without notice looks like any other shutdown. If the cause
-    is "poweroff", the provider's reason for the shutdown therefore decides.
+    If the cause in *record* is "poweroff", the provider's reason for the shutdown
+    decides, because on the box a preemption without notice looks like any other
+    shutdown.
     """
     if record.cause == "poweroff":
         return not preemption_reason(context, box, "running", "stopping", ended=True)
@@ -60,9 +64,11 @@ def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
 
 def wait_until_at_rest(context: BoxContext, box: Box, *passing: BoxState) -> Box | None:
     """
-    Return a box once it has left the given states, or after `STOPPING_SECONDS`.
+    Wait until a box has left the states *passing*, and return the box as it is then.
 
-    None means that the box is gone.
+    If no state is given, wait until the box has left "stopping". After
+    `STOPPING_SECONDS` the box is returned whatever its state. None means that the box
+    is gone.
     """
     states = passing or ("stopping",)
     current = context.boxes.wait_while(box, STOPPING_SECONDS, *states)

@@ -29,7 +29,8 @@ from onebox.store.atomic_files import (
 from onebox.transfer.select import RECEIPT
 
 FORMAT = 1
-# A receipt has this name in its job's folder. The copy beside the outputs is RECEIPT.
+# The file name of the receipt in its job's folder. The copy beside the outputs has the
+# name RECEIPT.
 FILE = "receipt.json"
 # This file holds the receipt of the latest job of this box name that succeeded and
 # whose outputs were fetched.
@@ -42,8 +43,8 @@ class ReceiptBox:
     The box that a job ran on; prices in USD.
 
     *name* is the `--name` of the box. *machine_per_hour* is the price of the machine
-    alone. *extras_per_hour* holds the hourly price of each other billed part, by the
-    part's label.
+    alone. *extras_per_hour* maps the label of each other billed part to its hourly
+    price.
     """
 
     id: str
@@ -86,16 +87,18 @@ class Receipt:
     Attributes:
         exit: The job's exit code; *cause* and *signal* are those of its exit record.
 
-        attempts: All attempts of the run, None if no client waited for the job.
+        attempts: The totals of all attempts of the run. None if no client waited for
+            the job.
 
-        key: What the result depends on. The key is set only if [run] command has
-            succeeded. A later run with the same key can be skipped.
+        key: A hash or an id of everything that the result depends on, by its name. The
+            key is set only if [run] command has succeeded. A later run with the same
+            key can be skipped.
 
         outputs: The fetched outputs, None if they were not fetched.
 
-        costs: The cost of each part.
+        costs: The cost of each billed part, by the part's name.
 
-        stages: How long each stage took.
+        stages: How long each stage took, by the stage's name.
     """
 
     job: str
@@ -117,7 +120,11 @@ class Receipt:
     stages: Mapping[str, float] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return the receipt as JSON, without the fields that are not set."""
+        """
+        Return the receipt as JSON.
+
+        Fields that are not set are left out, except *signal*.
+        """
         values = {name: v for name, v in asdict(self).items() if v not in (None, {})}
         values.setdefault("signal", None)
         return (json.dumps({"format": FORMAT, **values}, indent=1) + "\n").encode()
@@ -125,7 +132,7 @@ class Receipt:
     @classmethod
     def decode(cls, data: bytes) -> Receipt:
         """
-        Return the receipt in a file.
+        Return the receipt that *data*, the contents of a receipt file, describes.
 
         Raises:
             ValueError, TypeError, KeyError, AttributeError: The file is damaged.
@@ -194,7 +201,8 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     Write a receipt to .onebox/jobs/<job>/ and beside the outputs.
 
     Returns:
-        The receipt with the costs and the stages up to now.
+        The receipt with the time of each stage up to now. If its `attempts` are set, it
+        also has the costs up to now.
     """
     if receipt.attempts is not None:
         now = context.now()
@@ -209,8 +217,8 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     with open_folder(folder) as opened:
         write_in(opened, FILE, data, mode=0o644)
     _write_beside(context, folder, data)
-    # The receipt is stored as LAST only if the outputs were fetched, because without
-    # its outputs a later run cannot be skipped.
+    # The receipt is stored in the file LAST only if the outputs were fetched. Without
+    # the outputs, a later run could not be skipped.
     if receipt.key is not None and receipt.outputs is not None:
         private_dir(context.fetch_memory)
         write_atomically(context.fetch_memory / LAST, data, mode=0o644)
@@ -220,7 +228,7 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
 
 
 def copy_beside(context: BoxContext, job_id: str) -> None:
-    """Copy a job's receipt beside its outputs, which were just fetched."""
+    """Copy a job's receipt into the output folder after a fetch of its outputs."""
     folder = context.job_dir(job_id)
     with suppress(FileNotFoundError):
         _write_beside(context, folder, (folder / FILE).read_bytes())
@@ -228,9 +236,9 @@ def copy_beside(context: BoxContext, job_id: str) -> None:
 
 def outdate(context: BoxContext, job_id: str) -> None:
     """
-    Forget the last good job if it is not *job_id*.
+    Delete the stored receipt of the last good job, unless that job is *job_id*.
 
-    A fetch replaces the outputs of the last good job by those of *job_id*.
+    A fetch of the outputs of *job_id* overwrites those of the last good job.
     """
     receipt = last_good(context)
     if receipt is not None and receipt.job != job_id:
@@ -238,7 +246,7 @@ def outdate(context: BoxContext, job_id: str) -> None:
 
 
 def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None:
-    """Write the receipt of a job that no client waited for, unless it exists."""
+    """Write the receipt of a job that no client waited for, unless the job has one."""
     folder = context.job_dir(job_id)
     if (folder / FILE).exists():
         return
@@ -257,13 +265,22 @@ def read(path: Path) -> Receipt | None:
 
 
 def last_good(context: BoxContext) -> Receipt | None:
-    """Return the receipt of the latest job of [run] command that succeeded."""
+    """
+    Return the receipt of the last good job, None if there is none.
+
+    This is the latest job of [run] command that succeeded and whose outputs were
+    fetched.
+    """
     receipt = read(context.fetch_memory / LAST)
     return receipt if receipt is not None and receipt.key is not None else None
 
 
 def show(context: BoxContext, receipt: Receipt, created: float) -> None:
-    """Print the time and cost of a run; *created* is when its box was created."""
+    """
+    Print the time and cost of a run, and how much CPU and memory its job used.
+
+    *created* is the time (epoch seconds) when the run's last box was created.
+    """
     lifetime = context.now() - created
     limit = context.settings.limits.max_cost
     spent = total(costs_of(receipt, lifetime).values())
@@ -292,11 +309,11 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     """
     Return the cost of each part of a run in USD.
 
-    Outputs are counted at the list price, because the free allowance that the account
-    still has is unknown.
+    The download of the outputs is counted at the list price, because it is unknown how
+    much of its free allowance the account has left.
 
     Args:
-        lifetime: The age of the last box in seconds.
+        lifetime: The age of the run's last box in seconds.
     """
     box = receipt.box
     rates = {MACHINE: box.machine_per_hour, **box.extras_per_hour}
@@ -313,7 +330,9 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
 
 
 def bill(receipt: Receipt, lifetime: float) -> str:
-    """Return the cost of a run in one line; `costs_of` explains *lifetime*."""
+    """
+    Return one line of text with the cost of a run; `costs_of` explains *lifetime*.
+    """
     box, earlier = receipt.box, _earlier_boxes(receipt)
     seconds = lifetime + sum(each.seconds for each in earlier)
     costs = costs_of(receipt, lifetime)
@@ -361,8 +380,8 @@ def _output_folder(context: BoxContext) -> Path | None:
     """
     Return the first output folder with fetched files.
 
-    None means that there is no such folder, or that one of the job's outputs, or a file
-    of the user, has the receipt's name.
+    Return None if there is no such folder. Also return None if another file in this
+    folder has the receipt's name: an output of the job, or a file of the user.
     """
     fetched = context.chain.fetched
     entries = fetched.entries if fetched is not None else []
@@ -377,7 +396,11 @@ def _output_folder(context: BoxContext) -> Path | None:
 def _is_free(
     context: BoxContext, folder: Path, top: bytes, entries: list[Entry]
 ) -> bool:
-    """Return True if no other file has the receipt's name; otherwise warn."""
+    """
+    Return whether a receipt can be written into *folder*.
+
+    If another file there has the receipt's name, print a warning and return False.
+    """
     name = top + os.fsencode(RECEIPT)
     if any(entry.path == name for entry in entries):
         owner = "an output of the job"

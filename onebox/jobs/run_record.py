@@ -19,7 +19,7 @@ from onebox.remote.answers import ExitRecord
 from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
 
 NAME = "attempts.json"
-# With these causes, the job did not end by itself and its user did not end it.
+# A job with one of these causes did not end by itself, and its user did not end it.
 NOT_BY_ITSELF = ("preempted", "poweroff")
 # Clouds bill a box for at least this time.
 LEAST_SECONDS = 60.0
@@ -100,12 +100,16 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Return the id of the run, which is that of its first job."""
+        """
+        Return the id of the run, which is the id of its first job.
+
+        Return "" if the run has no attempt.
+        """
         return self.attempts[0].job if self.attempts else ""
 
     @property
     def job(self) -> str:
-        """Return the job of the last attempt."""
+        """Return the id of the last attempt's job."""
         return self.attempts[-1].job
 
     def has(self, job: str) -> bool:
@@ -113,7 +117,7 @@ class Run:
         return any(attempt.job == job for attempt in self.attempts)
 
     def with_attempt(self, job: str, box: Box) -> Run:
-        """Return the run with a further attempt, which begins now."""
+        """Return a copy of the run with one more attempt: the job *job* on *box*."""
         offer = box.offer
         attempt = Attempt(
             job, box.id, offer.spot, offer.hourly, offer.hourly_on_demand, box.created
@@ -121,12 +125,17 @@ class Run:
         return replace(self, attempts=(*self.attempts, attempt), ended=False)
 
     def with_end(self, seconds: float, *, ended: bool) -> Run:
-        """Return the run with its last attempt ended; the job ran for *seconds*."""
+        """
+        Return a copy of the run whose last attempt ends now.
+
+        *seconds* is how long the attempt's job ran. *ended* is the new value of
+        `Run.ended`.
+        """
         last = replace(self.attempts[-1], until=time.time(), seconds=seconds)
         return replace(self, attempts=(*self.attempts[:-1], last), ended=ended)
 
     def earlier(self, box_id: str) -> tuple[EarlierBox, ...]:
-        """Return all boxes of this run except *box_id*."""
+        """Return the boxes of this run other than the box *box_id*."""
         boxes = {}
         for attempt in self.attempts:
             if attempt.box != box_id:
@@ -147,7 +156,7 @@ def read(context: BoxContext) -> Run | None:
 
 
 def write(context: BoxContext, run: Run) -> Run:
-    """Store a run and return it; it is on disk when this returns."""
+    """Store a run durably, and return it."""
     path = _path(context)
     with disk_errors(path):
         private_dir(path.parent)
@@ -165,12 +174,14 @@ def record_end(context: BoxContext, job: str, record: ExitRecord | None) -> None
 
 
 def forget(context: BoxContext) -> None:
-    """Remove the stored run, so that the next job begins a new one."""
+    """Remove the stored run, so that the next job begins a new run."""
     _path(context).unlink(missing_ok=True)
 
 
 def withdraw(context: BoxContext, run: Run) -> None:
-    """Remove the last attempt: the box has refused to start its job."""
+    """
+    Remove the last attempt of *run*, because the box has refused to start its job.
+    """
     if run.attempts[1:]:
         write(context, replace(run, attempts=run.attempts[:-1]))
     else:
@@ -178,7 +189,7 @@ def withdraw(context: BoxContext, run: Run) -> None:
 
 
 def account(run: Run, box: Box) -> RunTotals:
-    """Return the total time and cost of all attempts; *box* is the present box."""
+    """Return the totals of all attempts of *run*; *box* is the run's present box."""
     earlier = run.earlier(box.id)
     current = EarlierBox(box.offer.hourly, None, time.time() - box.created)
     costs = [cost(each.hourly, each.seconds) for each in (*earlier, current)]
@@ -193,7 +204,11 @@ def account(run: Run, box: Box) -> RunTotals:
 
 
 def cost(hourly: float | None, seconds: float) -> float | None:
-    """Return the cost of *seconds* of a box in USD; at least a minute is billed."""
+    """
+    Return the cost of a box for *seconds* in USD, None if *hourly* is None.
+
+    At least `LEAST_SECONDS` are billed.
+    """
     return None if hourly is None else hourly * max(seconds, LEAST_SECONDS) / 3600
 
 

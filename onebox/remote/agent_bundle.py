@@ -50,7 +50,7 @@ def bundle() -> bytes:
 @functools.lru_cache(maxsize=1)
 def seed() -> bytes:
     """
-    Return the small agent that user data carries for the first boot.
+    Return the small agent that a new box gets in its user data for the first boot.
 
     Its files are not compressed, because the user data as a whole compresses better.
     """
@@ -62,7 +62,11 @@ def seed() -> bytes:
 
 
 def version() -> str:
-    """Return a short hash of the agent, to be compared with that of a box's agent."""
+    """
+    Return a short hash of this machine's agent.
+
+    If the agent on a box has another hash, it is replaced.
+    """
     return hashlib.sha256(bundle()).hexdigest()[:12]
 
 

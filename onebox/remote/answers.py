@@ -29,11 +29,11 @@ class ExitRecord:
     """
     How a job ended.
 
-    *code* is the exit code as a shell reports it, *cause* the reason ("exit", "signal",
-    "oom", …), *signal* the signal that ended the main process. The job wrote
-    *log_bytes* of output, of which the box dropped *log_gone*. *memory_peak* is in
-    bytes; *memory_largest* names the process that used most of it. *survivors* are
-    commands that the job left running.
+    *code* is the exit code as a shell reports it, and *cause* is the reason ("exit",
+    "signal", "oom", …). *signal* is the signal that ended the main process. The job
+    wrote *log_bytes* bytes of output, and the box has dropped *log_gone* of these
+    bytes. *memory_peak* is in bytes; *memory_largest* names the process that used the
+    most memory. *survivors* are the commands that the main process left running.
     """
 
     job: str
@@ -51,12 +51,12 @@ class ExitRecord:
 
     @property
     def seconds(self) -> float:
-        """Return how long the job ran."""
+        """Return how many seconds the job ran."""
         return self.ended - self.started
 
     @classmethod
     def parse(cls, value: object) -> ExitRecord:
-        """Return the exit record in an answer."""
+        """Return the exit record that the JSON object *value* describes."""
         fields = Fields(value, "exit record")
         return cls(
             job=fields.job("job"),
@@ -79,8 +79,9 @@ class JobStatus:
     """
     The state of a job: "none", "running", "exited" or "lost".
 
-    *record* is set if and only if the state is "exited". *why* is the reason for a lost
-    job; *alive* means that processes of a lost job still run.
+    A job is "lost" if its supervisor died without an exit record, or if the exit record
+    is damaged. *why* tells why a job is lost, and *alive* means that processes of a
+    lost job still run. *record* is set if and only if the state is "exited".
     """
 
     job: str
@@ -93,7 +94,7 @@ class JobStatus:
 
     @property
     def runs(self) -> bool:
-        """Return whether the job runs, or processes of a lost job do."""
+        """Return whether the job, or any process of a lost job, still runs."""
         return self.state == "running" or self.alive
 
     @property
@@ -104,7 +105,7 @@ class JobStatus:
     @classmethod
     def parse(cls, value: object, job: str | None = None) -> JobStatus:
         """
-        Return the status in an answer.
+        Return the status that the JSON object *value* describes.
 
         Args:
             job: The requested job, None for the latest one.
@@ -131,7 +132,11 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class Sample:
-    """How many CPUs and bytes of memory a box uses and has; None means unknown."""
+    """
+    The load of a box; None means that a number is unknown.
+
+    *cpu* of the *cpus* CPUs are busy. *memory* of the *memory_total* bytes are in use.
+    """
 
     cpu: float | None = None
     cpus: int | None = None
@@ -140,7 +145,7 @@ class Sample:
 
     @classmethod
     def parse(cls, value: object) -> Sample:
-        """Return the sample in an answer."""
+        """Return the sample that the JSON object *value* describes."""
         fields = Fields(value, "sample")
         return cls(
             cpu=fields.number_or_none("cpu", least=-LATEST),
@@ -167,7 +172,7 @@ class Hello:
 
     @classmethod
     def parse(cls, value: object) -> Hello:
-        """Return the first answer of an agent."""
+        """Return the first answer of an agent from the JSON object *value*."""
         fields = Fields(value, "hello")
         return cls(
             agent=fields.matching("agent", WORD),
@@ -179,7 +184,12 @@ class Hello:
 
 @dataclass(frozen=True)
 class PushResult:
-    """The answer that ends a push; *deleted* counts the removed files."""
+    """
+    The answer that ends a push.
+
+    *equal* means that the box had the same files already. *deleted* is the number of
+    files that the push removed from the box.
+    """
 
     equal: bool
     digest: str
@@ -187,7 +197,7 @@ class PushResult:
 
     @classmethod
     def parse(cls, value: object) -> PushResult:
-        """Return the answer to a push."""
+        """Return the answer to a push from the JSON object *value*."""
         fields = Fields(value, "answer to a push")
         return cls(
             equal=fields.flag("equal"),
@@ -201,10 +211,11 @@ class ScanResult:
     """
     The answer that ends a scan of the outputs; `agent.files.file_ops` has the details.
 
-    *buckets* are the numbers of the manifest's buckets that differ and that the box has
-    sent. *missing* are roots that do not exist. *nowhere* are links that lead to no
-    file or folder. *outputs_changed* is whether any output is new or changed since the
-    push. *changed_outside* counts the new or changed files outside of the outputs.
+    *buckets* are the numbers of the manifest's buckets that differ; the box has sent
+    the entries in these buckets. *missing* are roots that do not exist. *nowhere* are
+    links that lead to no file or folder. *outputs_changed* is whether any output is new
+    or changed since the push. *changed_outside* is the number of new or changed files
+    outside of the outputs.
     """
 
     buckets: tuple[int, ...]
@@ -220,7 +231,7 @@ class ScanResult:
     @classmethod
     def parse(cls, value: object, roots: frozenset[str], count: int) -> ScanResult:
         """
-        Return the answer to a scan of *roots*.
+        Return the answer to a scan of *roots* from the JSON object *value*.
 
         Args:
             count: How many bucket hashes were sent to the box.
@@ -244,21 +255,26 @@ class ScanResult:
 
 
 def buckets(value: object, count: int) -> tuple[int, ...]:
-    """Return the numbers of the buckets that differ; *count* buckets were compared."""
+    """
+    Return the numbers of the differing buckets, which the JSON object *value* lists.
+
+    *count* is the number of buckets that were compared.
+    """
     return Fields(value, "list of buckets").integers("buckets", count, most=count - 1)
 
 
 def refusal(value: object) -> tuple[str, str]:
-    """Return the kind and the message of an error answer."""
+    """Return the kind and the message of the error answer *value*."""
     fields = Fields(value, "refusal")
     return fields.text("kind"), fields.text("message")
 
 
 def push_row(row: object) -> tuple[bytes, str, list[Any]]:
     """
-    Check a row that the box sends about a pushed file.
+    Check a row from the box; each row is about one path of a push.
 
-    Return the path, the kind of the row, and the values for `offer`.
+    Return the path, the kind of the row ("gone", "change" or "lack"), and the values to
+    pass to `offer`.
 
     Raises:
         Hostile: The row is invalid.
@@ -276,14 +292,15 @@ def push_row(row: object) -> tuple[bytes, str, list[Any]]:
 
 def offer(entry: Entry, values: list[Any]) -> FileOffer:
     """
-    Return the box's offer for a file.
+    Return the file *entry* together with what the box already has of it.
 
     Args:
-        values: The offset, the hash, whether the box has the complete file, and the
-            block hashes. Empty if the box has nothing of the file.
+        values: The number of bytes that the box has, their hash, whether they are the
+            complete file, and the block hashes of the box's previous version. The list
+            is empty if the box has nothing of the file.
 
     Raises:
-        Hostile: The offer is invalid.
+        Hostile: The values are invalid.
     """
     if entry.kind != "f":
         raise Hostile(f"{show(entry.path)} is no file")
@@ -300,10 +317,14 @@ def offer(entry: Entry, values: list[Any]) -> FileOffer:
 
 
 def public_key(value: object) -> str:
-    """Return the public host key in an answer."""
+    """Return the public host key that the JSON object *value* contains."""
     return Fields(value, "answer about a host key").matching("public", PUBLIC_KEY)
 
 
 def dropped_log_bytes(value: object, most: int) -> int:
-    """Return how many bytes of a log the box has dropped; above *most* is invalid."""
+    """
+    Return how many bytes of a log the box has dropped, from the JSON object *value*.
+
+    A number above *most* is invalid.
+    """
     return Fields(value, "note on a log").integer("gone", least=1, most=most)

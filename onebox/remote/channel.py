@@ -1,4 +1,4 @@
-"""Send requests to the agent on the box, over any command that reaches it."""
+"""Send requests to the agent on a box, through any command that starts the agent."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from onebox.remote import answers
 
 # A keep-alive is sent this often; it renews the lease (see `agent.watchdog`).
 PING_SECONDS = 10.0
-# A working agent sends a frame every `protocol.BEAT_SECONDS` and reads all frames. An
-# agent that fails to do one of these for this long hangs, even if ssh still answers.
+# During a request, a working agent sends a frame at least every
+# `protocol.BEAT_SECONDS`. It also reads all frames that are sent to it. An agent that
+# fails to send or to read for this long hangs, even if ssh still answers.
 SILENCE_SECONDS = 180.0
-# The longest JSON answer, and the longest JSON frame before an answer, in bytes.
+# The maximum length of an answer, and that of any other JSON frame, in bytes.
 LONGEST_ANSWER = 1 << 24
 LONGEST_NOTE = 1 << 16
-# A request with more empty frames than this, such as keep-alives, is an error. This
-# many keep-alives arrive in eleven days.
+# If more empty frames than this arrive during a request, this is an error. Keep-alives
+# are empty frames too; this many arrive in eleven days.
 MOST_BEATS = 100_000
-# `finish` skips at most about this many frames before the answer.
+# If more frames than about this number come before the answer, `finish` gives up.
 MOST_SKIPPED = 10_000
 
 
@@ -39,17 +40,17 @@ class AgentError(OneboxError):
 
 
 class Silent(ConnectionLost):
-    """The connection is open, but the agent does not send, or does not read."""
+    """The connection is open, but the agent sends nothing or reads nothing."""
 
 
 class AgentChannel:
     """
-    A channel to an agent that *argv* starts; requests are answered in order.
+    A channel to an agent that the command *argv* starts.
 
-    A thread renews the lease every few seconds while the channel is open. A broken
-    connection raises `ConnectionLost`; then the channel is unusable, and the caller
-    opens another one and asks the box for the state of its work. Invalid frames raise
-    `ProtocolError`: a new attempt would not help.
+    Requests are answered in order. A thread renews the lease every few seconds while
+    the channel is open. A broken connection raises `ConnectionLost`; then the channel
+    is unusable, and the caller opens another one and asks the box for the state of its
+    work. Invalid frames raise `ProtocolError`: a new attempt would not help.
 
     Attributes:
         moved: How many bytes of data were sent and received.
@@ -88,7 +89,7 @@ class AgentChannel:
 
     @property
     def usable(self) -> bool:
-        """Return whether the channel is open and no other request is under way."""
+        """Return whether the channel is open and no request is under way."""
         return not self._closed.is_set() and not self._under_way
 
     def request(self, op: str, **arguments: Any) -> dict[str, Any]:
@@ -105,7 +106,12 @@ class AgentChannel:
         return self.finish()
 
     def begin(self, op: str, **arguments: Any) -> None:
-        """Send a request; the caller then sends its data and reads its frames."""
+        """
+        Send a request without waiting for its answer.
+
+        If the request has further data, the caller sends it with `send`. The caller
+        reads the agent's frames with `frames` or `finish`.
+        """
         if self._under_way:
             raise ConnectionLost("an earlier request is incomplete")
         self._under_way = True
@@ -132,11 +138,11 @@ class AgentChannel:
         Yield the frames of the current request, up to its answer ("A").
 
         Args:
-            within: How many seconds the answer may take. After that, ConnectionLost is
-                raised.
+            within: After this many seconds without the answer, ConnectionLost is
+                raised. None means no limit.
 
-            silence: How many seconds may pass without a frame. After that,
-                ConnectionLost is raised, too.
+            silence: After this many seconds without a frame, ConnectionLost is raised.
+                None means `SILENCE_SECONDS`.
 
             beats: Also yield keep-alives (P). A transfer over several stripes needs
                 them, because it reads one frame from each stripe in turn.
@@ -169,7 +175,8 @@ class AgentChannel:
         """
         Return whether a frame other than a keep-alive has begun to arrive.
 
-        Keep-alives that arrive within *wait* seconds are skipped.
+        Wait at most *wait* seconds for it. Keep-alives that arrive meanwhile are
+        skipped.
         """
         end = time.monotonic() + wait
         try:
@@ -184,7 +191,7 @@ class AgentChannel:
             raise self._lost(error) from error
 
     def finish(self, *, within: float | None = None) -> dict[str, Any]:
-        """Return the answer of the current request; skip the frames before it."""
+        """Skip the other frames of the current request, and return its answer."""
         for count, (kind, payload) in enumerate(self.frames(within=within)):
             if kind == b"A":
                 return protocol.loads(payload)
@@ -196,9 +203,10 @@ class AgentChannel:
     def close(self, *, wait: float = 2.0) -> None:
         """Close the connection. The agent's process ends; jobs on the box go on."""
         self._closed.set()
-        # First wait until the other thread has finished its write. Otherwise it could
-        # write into another file, because the number of a closed descriptor may soon
-        # belong to another file. If the write hangs, the thread does no further write.
+        # First wait until the thread that sends keep-alives has finished its write. If
+        # a descriptor is closed during a write, its number may soon belong to another
+        # file, and the write could go into that file. If the write hangs, the
+        # descriptors are closed anyway, and the thread does no further write.
         acquired = self._sending.acquire(timeout=wait)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:

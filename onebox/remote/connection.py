@@ -40,22 +40,22 @@ T = TypeVar("T")
 # The pause between attempts while a box boots. Each attempt is a real login, because
 # since OpenSSH 9.8 a server blocks clients that connect without authenticating.
 RETRY_SECONDS = 0.5
-# For this long a booting box may refuse our key or have no agent, because
+# For this many seconds a booting box may refuse our key or have no agent, because
 # authorized_keys and the agent may be written some time after sshd has started.
 GRACE_SECONDS = 60.0
-# How long a box may take to answer. We need a limit of our own because, after the
-# handshake, neither ssh nor a shared connection has one that is shorter than a minute.
+# How many seconds a box may take to answer. This limit is needed because, after the
+# handshake, ssh and a shared connection wait for a minute or longer.
 HELLO_SECONDS = 30.0
 # The path of a newer agent, relative to the original agent's folder. It is used on
 # boxes where only root can replace the original agent.
 OWN_AGENT = "files/agent.pyz"
-# How many times in a row a broken transfer or log is resumed. The count starts again
-# when a connection has moved PROGRESS_BYTES. That is more than all buffers on the way
-# can hold, so some data has really arrived.
+# How many times in a row the transfer of files or of a log is resumed after a break.
+# The count starts again when a connection has moved PROGRESS_BYTES. That is more than
+# all buffers on the way can hold, so some data has really arrived.
 RESUMES = 5
 PROGRESS_BYTES = 8 << 20
 LONGEST_PAUSE = 5.0
-# Only this many bytes are read, from the end of ssh's messages.
+# Of the messages of ssh, only the last part of this many bytes is read.
 MESSAGE_BYTES = 1 << 14
 
 
@@ -103,7 +103,11 @@ class SSHConnection:
         return same_address and self.box.host_key == box.host_key
 
     def expect(self, box: Box) -> None:
-        """From now on accept the host key of *box*, or each one if it has several."""
+        """
+        From now on, accept only the host key of *box*.
+
+        If *box* has several host keys, accept each of them.
+        """
         self.box = box
         self._write_known_hosts(box)
 
@@ -150,8 +154,8 @@ class SSHConnection:
                 agent, counted from the first time that it does.
 
         Raises:
-            BoxFailed: The time is over, or after *grace* seconds the box still refuses
-                our key or has no working agent.
+            BoxFailed: The box does not answer within *seconds*, or it still refuses our
+                key or has no working agent after *grace* seconds.
         """
         until = time.monotonic() + seconds
         unready_since: float | None = None
@@ -182,9 +186,10 @@ class SSHConnection:
         """
         Call *step* with the channel, and again each time the connection breaks.
 
-        *step* must find out by itself what is done already. *broken* is called after
-        each break with the error and the number of breaks in a row; it may raise, for
-        example if the box no longer runs.
+        Return the result of *step*. Each call of *step* must find out by itself which
+        part of its work is already done. *broken* is called after each break with the
+        error and the number of breaks in a row. It may raise, for example if the box no
+        longer runs.
 
         Raises:
             ConnectionLost: The connection broke too often without progress.
@@ -197,7 +202,8 @@ class SSHConnection:
                 moved = self._channel.moved if self._channel is not None else 0
                 self.close(force=True)
                 attempt = 1 if moved >= PROGRESS_BYTES else attempt + 1
-                # A silence lasts for minutes, so it is retried only once.
+                # An agent counts as silent only after minutes, so *step* is called only
+                # once more after that.
                 if attempt > (1 if isinstance(error, Silent) else RESUMES):
                     raise
                 broken(error, attempt)
@@ -207,8 +213,8 @@ class SSHConnection:
         """
         Close the channel; with *force*, also end the shared connection.
 
-        Use *force* after a failure: if the shared connection has stalled and is not
-        ended, the next channel uses it again.
+        Use *force* after a failure. Otherwise the next channel uses the shared
+        connection again, even if this connection has stalled.
         """
         if self._channel is not None:
             self._channel.close(wait=0.2 if force else 2.0)
@@ -217,13 +223,15 @@ class SSHConnection:
             self._end_sharing()
 
     def forget(self) -> None:
-        """Close everything, and remove the files for this box."""
+        """
+        End the channel and the shared connection, and remove the files for this box.
+        """
         self.close(force=True)
         for path in (self.config, self.directory / "known_hosts"):
             path.unlink(missing_ok=True)
 
     def open_separate_channel(self, *, within: float = HELLO_SECONDS) -> AgentChannel:
-        """Return a channel over a new connection that is not shared."""
+        """Open a new connection that is not shared, and return a channel over it."""
         return self._start_agent(within, "-o", "ControlPath=none")[0]
 
     def _write_known_hosts(self, box: Box) -> None:
@@ -253,7 +261,8 @@ class SSHConnection:
         """Start the agent; return the channel and the agent's version."""
         agent = shlex.quote(self._agent)
         with contextlib.ExitStack() as undo:
-            # The file has no name, so the messages of ssh and the box are not kept.
+            # The messages of ssh and the box go to a file that has no name, so they are
+            # not kept.
             messages = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
                 channel = AgentChannel(
@@ -303,8 +312,9 @@ class SSHConnection:
 
 
 def _socket_name(box: Box) -> str:
-    # The name contains a hash of the address, so that a shared connection to an old
-    # address is not used. It has at most ssh_config.NAME_BYTES bytes.
+    # The name contains a hash of the address. So if the box's address changes, ssh does
+    # not use a shared connection to the old address. The name has at most
+    # ssh_config.NAME_BYTES bytes.
     address = " ".join(map(str, _address(box)))
     return f"{box.id[:14]}-{hashlib.sha256(address.encode()).hexdigest()[:12]}"
 
@@ -316,7 +326,12 @@ def _address(box: Box) -> tuple[object, ...]:
 def _failure(
     box: Box, code: int | None, messages: str, error: ConnectionLost
 ) -> OneboxError:
-    """Return the error for a box that did not answer, from ssh's exit code and text."""
+    """
+    Return the error that tells why a box did not answer.
+
+    *code* is ssh's exit code, None if ssh still runs. *messages* are the messages of
+    ssh and the box. *error* is the error of the channel.
+    """
     lines = messages.splitlines()
     if code == 255 and "Host key verification failed" in messages:
         return HostKeyMismatch(
@@ -350,7 +365,11 @@ def _not_ready(box: Box, error: OneboxError) -> BoxFailed:
 
 
 def _read_end(file: IO[bytes]) -> str:
-    """Return the end of the messages of ssh and the box, safe for a terminal."""
+    """
+    Return the last part of the messages in *file*, escaped for a terminal.
+
+    The messages are those of ssh and the box.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MESSAGE_BYTES, 0))
     text = file.read().decode("utf-8", "replace").strip()

@@ -1,4 +1,4 @@
-"""Check the fields of a JSON object from a box, one by one, as they are read."""
+"""Check the fields of a JSON object from a box, each when it is read."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ LARGEST = (1 << 63) - 1
 # The largest number of seconds that is accepted, for a duration and for a time since
 # the epoch. As a time it is in the year 5138.
 LATEST = 1e11
-# At most this many characters of a text, and this many items of a list, are used.
+# Of a text, at most this many characters are used. Of a list of texts, at most this
+# many items are used.
 LONGEST_TEXT = 2000
 MOST_TEXTS = 100
 
 
 class Fields:
     """
-    The fields of a JSON object; every method raises ProtocolError for a wrong value.
+    The fields of a JSON object from a box.
 
-    *what* names the object in error messages.
+    *what* names the object in error messages. Every method that reads a field takes the
+    field's *name*, and raises ProtocolError if the field has a wrong value.
     """
 
     def __init__(self, value: object, what: str) -> None:
@@ -38,32 +40,40 @@ class Fields:
         return self._value.get(name)
 
     def invalid(self, why: str) -> ProtocolError:
-        """Return the error for an invalid object."""
+        """Return the error which says that the object is invalid, and *why*."""
         return ProtocolError(
             f"the box sent no valid {self._what}: {why}",
             next="inv ssh looks at the box; inv teardown --discard-outputs gives it up",
         )
 
     def job(self, name: str) -> str:
-        """Return a job id, which must match a pattern because files are named by it."""
+        """
+        Return the job id in a field.
+
+        It must match a pattern, because files are named after it.
+        """
         return self.matching(name, job_state.JOB)
 
     def matching(self, name: str, pattern: re.Pattern[str]) -> str:
-        """Return a text that matches a pattern."""
+        """Return the text in a field, which must match *pattern*."""
         value = self[name]
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise self._wrong(name)
         return value
 
     def one_of(self, name: str, words: tuple[str, ...]) -> str:
-        """Return a text that is one of some words."""
+        """Return the text in a field, which must be one of *words*."""
         value = self[name]
         if not isinstance(value, str) or value not in words:
             raise self._wrong(name)
         return value
 
     def text(self, name: str) -> str:
-        """Return a text, escaped for a terminal; "" if it is absent."""
+        """
+        Return the text in a field, escaped for a terminal.
+
+        Return "" if there is no such field.
+        """
         value = self[name]
         if value is None:
             return ""
@@ -72,12 +82,18 @@ class Fields:
         return printable(value[:LONGEST_TEXT])
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts, escaped for a terminal; () if it is absent."""
+        """
+        Return the list of texts in a field, each escaped for a terminal.
+
+        Return () if there is no such field.
+        """
         texts = self.names(name)[:MOST_TEXTS]
         return tuple(printable(text[:LONGEST_TEXT]) for text in texts)
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts, unescaped; () if it is absent."""
+        """
+        Return the list of texts in a field, unescaped; () if there is no such field.
+        """
         value = self[name]
         if value is None:
             return ()
@@ -88,32 +104,42 @@ class Fields:
         return tuple(value)
 
     def paths(self, name: str) -> tuple[bytes, ...]:
-        """Return a list of paths, as bytes; () if it is absent."""
+        """
+        Return the list of paths in a field, as bytes; () if there is no such field.
+        """
         try:
             return tuple(raw(path) for path in self.names(name))
         except UnicodeEncodeError as error:
             raise self._wrong(name) from error
 
     def flag(self, name: str) -> bool:
-        """Return a boolean; False if it is absent."""
+        """Return the boolean in a field; False if there is no such field."""
         value = self[name]
         if value is not None and not isinstance(value, bool):
             raise self._wrong(name)
         return bool(value)
 
     def integer(self, name: str, *, least: int = 0, most: int = LARGEST) -> int:
-        """Return an integer within bounds."""
+        """Return the integer in a field, which must be from *least* to *most*."""
         value = self[name]
         if type(value) is not int or not least <= value <= most:
             raise self._wrong(name)
         return value
 
     def integer_or_none(self, name: str, *, most: int = LARGEST) -> int | None:
-        """Return an integer within bounds, None if it is absent."""
+        """
+        Return the integer in a field, which must be from 0 to *most*.
+
+        Return None if there is no such field.
+        """
         return None if self[name] is None else self.integer(name, most=most)
 
     def integers(self, name: str, count: int, *, most: int) -> tuple[int, ...]:
-        """Return a list of at most *count* integers within bounds."""
+        """
+        Return the list of integers in a field.
+
+        The list must have at most *count* items, each from 0 to *most*.
+        """
         value = self[name]
         if not isinstance(value, list) or len(value) > count:
             raise self._wrong(name)
@@ -122,7 +148,9 @@ class Fields:
         return tuple(value)
 
     def number(self, name: str, *, least: float = 0.0) -> float:
-        """Return a finite number within bounds."""
+        """
+        Return the finite number in a field, which must be from *least* to `LATEST`.
+        """
         value = self[name]
         if type(value) not in (int, float) or not isinstance(value, (int, float)):
             raise self._wrong(name)
@@ -131,7 +159,11 @@ class Fields:
         return float(value)
 
     def number_or_none(self, name: str, *, least: float = 0.0) -> float | None:
-        """Return a finite number within bounds, None if it is absent."""
+        """
+        Return the finite number in a field, which must be from *least* to `LATEST`.
+
+        Return None if there is no such field.
+        """
         return None if self[name] is None else self.number(name, least=least)
 
     def _wrong(self, name: str) -> ProtocolError:

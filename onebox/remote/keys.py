@@ -36,13 +36,13 @@ def identity(directory: Path) -> Path:
 
 
 def public_half(path: Path) -> str:
-    """Return the public key of a private key."""
+    """Return the public key that belongs to the private key in the file *path*."""
     done = _ssh_keygen(["-y", "-f", str(path)])
     return done.strip()
 
 
 def new_host_key(directory: Path) -> HostKey:
-    """Return a new host key for a box; no copy stays on this machine."""
+    """Return a new pair of host keys for a box; no copy stays on this machine."""
     with tempfile.TemporaryDirectory(
         prefix=DRAFT, dir=private_dir(directory)
     ) as scratch:

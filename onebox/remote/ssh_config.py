@@ -26,7 +26,7 @@ SHARED_TMP = Path("/tmp")  # noqa: S108 - our folder there is checked
 
 def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
     """
-    Return the text of the configuration.
+    Return the text of ssh's configuration file for *box*.
 
     Args:
         directory: The folder of the known_hosts file.
@@ -59,7 +59,7 @@ def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
         ("ControlPath", _quoted(socket)),
         ("ControlPersist", "60"),
         ("ConnectTimeout", "10"),
-        # With these two options, a dead connection is detected within a minute.
+        # With these two options, ssh detects a dead connection after about a minute.
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "4"),
         # On a CPU with AES, this cipher is two to three times as fast as the default
@@ -109,7 +109,7 @@ def _quoted(path: Path) -> str:
 
 
 def _socket_places(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the possible folders, the best one first."""
+    """Yield the possible folders for control sockets, the best one first."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime and Path(runtime).is_dir():
         yield Path(runtime) / "onebox"

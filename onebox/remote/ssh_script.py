@@ -18,8 +18,9 @@ class ScriptFailed(BoxFailed):
     """
     A script on the box failed or did not end in time.
 
-    *exit* is the exit code, None after a timeout, and 255 also if ssh itself failed.
-    *lines* are the last lines of the script's error output, fit to be printed.
+    *exit* is the script's exit code. It is None after a timeout, and 255 also if ssh
+    itself failed. *lines* are the last lines of the script's error output, escaped for
+    a terminal.
     """
 
     def __init__(self, message: str, exit: int | None, lines: Sequence[str]) -> None:

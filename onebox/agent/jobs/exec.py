@@ -10,8 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from .. import processes
 from ..box import read
 
-# The system sets the variables in this file only for logins. The set-up and a job are
-# no logins, but need these variables too, for example those that name a proxy.
+# The system sets the variables in this file only for logins. The set-up of a box and a
+# job are no logins, but need these variables too, for example those that name a proxy.
 ENVIRONMENT = "/etc/environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -52,10 +52,10 @@ def system_environment(path: str = ENVIRONMENT) -> Dict[str, str]:
 
 def leave_connection(keep: Tuple[int, ...], errors: str) -> None:
     """
-    Close the pipes to the client, because its ssh waits until they are closed.
+    Close the pipes to the client, whose ssh waits until they are closed.
 
-    All descriptors except those in *keep* are closed. From then on, this process
-    writes its output to the file *errors*.
+    All descriptors from 3 on are closed, except those in *keep*. From then on, this
+    process reads an empty input and writes its output to the file *errors*.
     """
     null = os.open(os.devnull, os.O_RDWR)
     log = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -1,9 +1,9 @@
 """
-Write and read the exit record of a job, which is written once and never torn.
+Write and read the exit record of a job, which is written once and is never incomplete.
 
-The record is JSON padded to one kibibyte, with a checksum. Its disk space is
-allocated when the job starts, so that it can be written to a full disk. It is
-published with `link`, so that it appears complete or not at all, and only once.
+The record is JSON padded to one kibibyte, with a checksum. Its disk space is allocated
+when the job starts, so that it can be written to a full disk. It is published with
+`link`, so that it appears complete or not at all, and only once.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ NAME = "exit"
 
 
 class Damaged(Exception):
-    """The exit record cannot be read, or no supervisor has written it."""
+    """The exit record cannot be read, or its contents are damaged."""
 
 
 class ExitRecord(NamedTuple):
     """
     How a job ended and what it used.
 
-    *code* is the exit code as a shell shows it, *signal* the signal that ended the
-    main process, *cause* why the job ended ("exit", "signal", "cancel", "oom", …).
-    The job printed *log_bytes*, of which *log_gone* were dropped from the log.
-    *started* and *ended* are seconds since the epoch; *seconds* is measured by a
-    clock that cannot be set. Memory is in bytes; *memory_largest* names the process
-    that used most memory. *survivors* are the commands that the main process left
-    running.
+    *code* is the exit code as a shell shows it, *signal* the signal that ended the main
+    process, *cause* why the job ended ("exit", "signal", "cancel", "oom", …). The job
+    printed *log_bytes* bytes, of which *log_gone* were dropped from the log. *started*
+    and *ended* are seconds since the epoch; *seconds* is measured by a clock that
+    cannot be set. Memory is in bytes; *memory_largest* names the process that used the
+    most memory. *survivors* are the commands that the main process left running.
     """
 
     job: str
@@ -55,7 +54,7 @@ class ExitRecord(NamedTuple):
 
 
 def prepare(directory: str) -> None:
-    """Allocate the disk space of the record in a job's directory."""
+    """Allocate the disk space of the exit record in a job's *directory*."""
     _overwrite(os.path.join(directory, PREPARED), b"\0" * SIZE)
     sync_folder(directory)
 
@@ -69,7 +68,11 @@ def publish(directory: str, record: ExitRecord) -> None:
 
 
 def read(directory: str) -> Optional[ExitRecord]:
-    """Return the record, None if there is none yet. Raises `Damaged`."""
+    """
+    Return the exit record in a job's *directory*, None if there is none yet.
+
+    Raises `Damaged` if the record is damaged.
+    """
     try:
         with open(os.path.join(directory, NAME), "rb") as file:
             data = file.read(SIZE + 1)
@@ -81,7 +84,12 @@ def read(directory: str) -> Optional[ExitRecord]:
 
 
 def pack(record: ExitRecord) -> bytes:
-    """Encode a record; its list of survivors is shortened until it fits."""
+    """
+    Encode a record.
+
+    Survivors are left out until the record fits into `SIZE` bytes. The last item of
+    their list then says how many were left out.
+    """
     names = record.survivors
     count = len(names)
     while True:
@@ -97,7 +105,7 @@ def pack(record: ExitRecord) -> bytes:
 
 
 def unpack(data: bytes) -> ExitRecord:
-    """Decode a record. Raises `Damaged`."""
+    """Decode a record. Raises `Damaged` if its checksum or its contents are wrong."""
     body, check = data[: SIZE - 10], data[SIZE - 10 :]
     if check != b" %08x\n" % zlib.crc32(body):
         raise Damaged("the checksum is wrong")

@@ -47,13 +47,17 @@ def start(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str
 
 
 def status(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the status of a job, by default of the latest."""
+    """Return the status of the requested job, or of the latest job if none is named."""
     job = request.get("job")
     return _status(box, job_state.latest(box) if job is None else str(job))
 
 
 def follow(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Send the log from an offset on, as it grows, until the job has ended."""
+    """
+    Send a job's log from the requested offset on, until the job has ended.
+
+    The log is sent as it grows. Return the status of the job after its end.
+    """
     job = _existing_job(box, request)
     offset = request.get("offset", 0)
     fd = os.open(box.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
@@ -72,7 +76,7 @@ def follow(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
 
 
 def cancel(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Stop a job and all its processes; answer when they have ended."""
+    """Stop a job and all its processes; return its status when they have ended."""
     job = _existing_job(box, request)
     job_state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
     while job_state.read(box, job).state == "running":
@@ -88,7 +92,11 @@ OPS = {"start": start, "job": status, "follow": follow, "cancel": cancel}
 
 
 def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
-    """Return the answer to `job`: the job's state, record, log size, latest sample."""
+    """
+    Return the status of *job*, for example its state, exit record and latest sample.
+
+    The state is "none" if *job* is None.
+    """
     now = job_state.read(box, job) if job else job_state.JobState("none")
     directory = box.path("jobs", job or "")
     begun = job_state.read_start(directory)
@@ -107,7 +115,11 @@ def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
 
 
 def _size_and_age(directory: str, name: str) -> Tuple[int, Optional[float]]:
-    """Return a file's size and age in seconds, (0, None) if it does not exist."""
+    """
+    Return a file's size in bytes and its age in seconds.
+
+    Return (0, None) if the file does not exist.
+    """
     try:
         stat = os.stat(os.path.join(directory, name))
     except OSError:
@@ -116,7 +128,11 @@ def _size_and_age(directory: str, name: str) -> Tuple[int, Optional[float]]:
 
 
 def _existing_job(box: BoxConfig, request: Dict[str, Any]) -> str:
-    """Return the requested job, by default the latest. Raises `Refused`."""
+    """
+    Return the id of the requested job, or of the latest job if none is named.
+
+    Raises `Refused` if there is no such job.
+    """
     job = request.get("job")
     if job is None:
         job = job_state.latest(box)
@@ -129,7 +145,11 @@ def _existing_job(box: BoxConfig, request: Dict[str, Any]) -> str:
 
 
 def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
-    """Return what to run. Raises `Refused` if the request is invalid."""
+    """
+    Return the plan of the job that is requested.
+
+    Raises `Refused` if the request is invalid.
+    """
     env = _strings(request, "env")
     secrets = _strings(request, "secrets")
     grace = request.get("cancel_grace", job_state.GRACE)
@@ -171,7 +191,8 @@ def _base_environment(box: BoxConfig) -> Dict[str, str]:
     """
     Return the variables that every job gets.
 
-    They are the system's variables, some of the agent's, and those of ~/.venv.
+    They are the variables that the system sets for logins, and those of the agent that
+    match `INHERITED`. If ~/.venv exists, they are set so that the job uses it.
     """
     base = exec.system_environment()
     base.update(
@@ -187,7 +208,11 @@ def _base_environment(box: BoxConfig) -> Dict[str, str]:
 
 
 def _strings(request: Dict[str, Any], name: str) -> Dict[str, str]:
-    """Return a table of variables from the request. Raises `Refused`."""
+    """
+    Return the environment variables in the part *name* of the request.
+
+    Raises `Refused` if they are invalid.
+    """
     values = request.get(name, {})
     if not isinstance(values, dict):
         raise Refused("argument", "%s is not a table" % name)
@@ -210,7 +235,11 @@ def _bytes(text: str) -> bytes:
 
 @contextlib.contextmanager
 def _start_lock(box: BoxConfig) -> Iterator[int]:
-    """Hold the lock under which one client at a time starts a job."""
+    """
+    Hold the lock that lets only one client at a time start a job.
+
+    Yield the lock's descriptor.
+    """
     path = box.path("jobs", ".lock")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -238,7 +267,11 @@ def _make_room(channel: Channel, box: BoxConfig, existing: List[str]) -> None:
 
 
 def _make_directories(box: BoxConfig, request: Dict[str, Any]) -> None:
-    """Create the work directory and the output folders. Raises `Refused`."""
+    """
+    Create the work directory and the output folders.
+
+    Raises `Refused` if a folder is outside of the work directory or cannot be created.
+    """
     for name in [".", *request.get("outputs", [])]:
         path = os.path.normpath(str(name))
         if os.path.isabs(path) or path.split("/")[0] == "..":
@@ -261,7 +294,8 @@ def _end_strays(channel: Channel, box: BoxConfig, job: str, grace: float) -> Non
     """
     End the processes of a job whose supervisor has died.
 
-    After *grace* seconds, SIGKILL is sent to those that are left.
+    The processes receive SIGTERM. After *grace* seconds, those that still run receive
+    SIGKILL.
     """
     end = time.monotonic() + grace
     left = job_state.strays(box, job)

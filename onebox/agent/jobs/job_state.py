@@ -28,7 +28,8 @@ class JobState(NamedTuple):
     """
     The state of a job: "none", "running", "exited" or "lost".
 
-    *record* is set if the job exited. *why* is the reason for a "lost" job.
+    A job is "lost" if its supervisor died without an exit record, or if the exit record
+    is damaged. *why* tells why a job is lost. *record* is set if the job exited.
     """
 
     state: str
@@ -41,7 +42,7 @@ class Start(NamedTuple):
     The start of a job.
 
     *pid* is the supervisor's process id, *boot_id* the boot in which the job started,
-    and *at* the time in seconds since the epoch.
+    and *at* the start time in seconds since the epoch.
     """
 
     pid: int
@@ -62,7 +63,7 @@ class StopOrder(NamedTuple):
 
 
 def latest(box: BoxConfig) -> Optional[str]:
-    """Return the job that was started last, None if there was none."""
+    """Return the id of the job that was started last, None if there was no job."""
     return max(jobs(box), key=lambda job: _start_time(box, job), default=None)
 
 
@@ -70,7 +71,8 @@ def next_start(box: BoxConfig, now: float) -> float:
     """
     Return the start time of a new job.
 
-    It is *now*, or later if the clock went back: after the start times of all jobs.
+    It is *now*. If the clock went back, it is instead a time later than the start of
+    every job.
     """
     return max([now, *(_start_time(box, job) + 0.001 for job in jobs(box))])
 
@@ -90,9 +92,10 @@ def first_start(box: BoxConfig) -> int:
 
 
 def running(box: BoxConfig) -> Optional[str]:
-    """Return the job that is running, None if there is none."""
+    """Return the id of the job that is running, None if no job is running."""
     for job in jobs(box):
-        # Most jobs have ended. For those it is enough to see that a record exists.
+        # Most jobs have ended. The existence of the exit record is enough to see that,
+        # so the record is not read.
         ended = os.path.exists(box.path("jobs", job, exit_record.NAME))
         if not ended and read(box, job).state == "running":
             return job
@@ -100,7 +103,7 @@ def running(box: BoxConfig) -> Optional[str]:
 
 
 def order_stop(box: BoxConfig, job: str, order: StopOrder) -> None:
-    """Order the supervisor of a job to stop it, unless the job has ended."""
+    """Order the supervisor of a job to stop the job, unless the job has ended."""
     directory = box.path("jobs", job)
     start = read_start(directory)
     if read(box, job).state != "running" or not start:
@@ -115,9 +118,10 @@ def order_stop(box: BoxConfig, job: str, order: StopOrder) -> None:
 
 def read_stop_order(directory: str) -> StopOrder:
     """
-    Return the last stop order.
+    Return the last stop order in a job's *directory*.
 
-    If there is none, a shutdown sent the SIGTERM, and the cause is "poweroff".
+    The supervisor reads it after a SIGTERM. If there is no order, a shutdown has sent
+    the SIGTERM, and the returned order has the cause "poweroff".
     """
     if not os.path.exists(os.path.join(directory, "cancel")):
         return StopOrder("poweroff")
@@ -137,8 +141,8 @@ def read(box: BoxConfig, job: str) -> JobState:
         record = exit_record.read(directory)
         if record is None and is_locked(os.path.join(directory, "lock")):
             return JobState("running")
-        # The supervisor may have published the record after it was first looked for,
-        # and then released its lock.
+        # After the record was looked for, the supervisor may have published it and then
+        # released its lock. So the record is looked for once more.
         record = record or exit_record.read(directory)
     except exit_record.Damaged as damage:
         return JobState("lost", why="exit record damaged: %s" % damage)
@@ -166,7 +170,11 @@ def grace(box: BoxConfig, job: str) -> float:
 
 
 def read_start(directory: str) -> Optional[Start]:
-    """Return when and by which supervisor a job was started, None if unknown."""
+    """
+    Return the recorded start of a job.
+
+    Return None if the record of the start is missing or damaged.
+    """
     start = _load(directory, "started.json")
     try:
         return Start(int(start["pid"]), str(start["boot_id"]), float(start["at"]))
@@ -185,7 +193,11 @@ def _start_time(box: BoxConfig, job: str) -> float:
 
 
 def _load(directory: str, name: str) -> Dict[str, Any]:
-    """Return the JSON object in a file, {} if the file has none or is missing."""
+    """
+    Return the JSON object in a file.
+
+    Return {} if the file is missing or contains no JSON object.
+    """
     try:
         value = json.loads(read_file(os.path.join(directory, name)))
     except ValueError:

@@ -19,7 +19,8 @@ from ..box import read, replace_file
 
 NAME = "gap.json"
 KEEP_SIZE, PUNCH_HOLE = 1, 2
-# No output is ever written this many bytes behind the end of a log.
+# A trial hole is made this many bytes behind the end of the log. No output is ever
+# written so far behind the end.
 BEYOND = 1 << 40
 
 
@@ -33,9 +34,9 @@ class Trimmer:
 
     def trim(self) -> None:
         """
-        Free the middle of the log if the log exceeds the limit.
+        Free the middle of the log if the log is longer than its limit.
 
-        Where the file system supports no holes, the log stays as it is.
+        If the file system does not support holes, the log stays as it is.
         """
         if not self._able:
             return
@@ -65,7 +66,11 @@ class Trimmer:
 
 
 def gap(directory: str) -> Tuple[int, int]:
-    """Return the start and the end of the log's hole, (0, 0) if there is none."""
+    """
+    Return the start and the end of the hole in a job's log.
+
+    Return (0, 0) if there is no hole.
+    """
     data = read(os.path.join(directory, NAME))
     try:
         start, end = json.loads(data or b"[0, 0]")
@@ -76,11 +81,12 @@ def gap(directory: str) -> Tuple[int, int]:
 
 def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
     """
-    Check whether the last *count* bytes that were read from a log reach into its hole.
+    Check whether the bytes that were just read from a log include a part of its hole.
 
-    Return how many of these bytes are output before the hole, and how many bytes of
-    the log are missing after them. If any are missing, the position of the descriptor
-    *log* is moved behind the hole.
+    *count* is the number of these bytes. Return two numbers: how many of these bytes
+    are output before the hole, and how many bytes of the log are missing after this
+    output. If bytes are missing, move the position of the descriptor *log* to the end
+    of the hole.
     """
     start, end = gap(directory)
     upto = os.lseek(log, 0, os.SEEK_CUR)
@@ -93,7 +99,12 @@ def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
 
 
 def punch_hole(fd: int, start: int, count: int) -> bool:
-    """Make a hole in a file; return False if the file system supports no holes."""
+    """
+    Make a hole of *count* bytes in a file, beginning at *start*.
+
+    Return False if that fails, for example because the file system does not support
+    holes.
+    """
     try:
         # ctypes is imported here, because it takes long to load and is rarely needed.
         import ctypes

@@ -28,7 +28,8 @@ def stream(channel: Channel, box: BoxConfig, job: str, log: int) -> None:
     """
     Send *log* from its current position on, until the job has ended.
 
-    A sample is sent about once a second, and a "G" frame for each missing range.
+    Also send a sample of the box's load about once a second, and a "G" frame for each
+    missing range of the log.
     """
     directory = box.path("jobs", job)
     notifications = LogNotifications(directory)
@@ -82,8 +83,8 @@ def _stream(
             if sample and sample != sent:
                 sent = sample
                 channel.send_json(b"S", sample._asdict())
-            # A supervisor that was killed leaves no exit record. Only its lock, which
-            # is free then, shows that the job is over.
+            # A supervisor that was killed leaves no exit record. In this case only its
+            # lock, which nobody holds any more, shows that the job is over.
             over = job_state.read(box, job).state != "running"
         else:
             over = os.path.exists(os.path.join(directory, exit_record.NAME))
@@ -94,8 +95,8 @@ def _stream(
             nap = GATHER
             listen(channel, box, nap)
         elif notifications.arm():
-            # inotify reports no write that was made before it was armed. Such a write
-            # shows in the size of the log.
+            # inotify does not report a write that was made before `arm` was called.
+            # Such a write shows in the size of the log.
             new = os.fstat(log).st_size > os.lseek(log, 0, os.SEEK_CUR)
             listen(channel, box, 0.0 if new else check_at - now, *notifications.fds)
         else:
@@ -131,7 +132,9 @@ class LogNotifications:
                     self.close()
 
     def arm(self) -> bool:
-        """Request a notification of the log's next write; return False if it fails."""
+        """
+        Request a notification of the log's next write; return whether that succeeded.
+        """
         if self.fds and self._add(self.fds[0], self._log, IN_MODIFY | IN_ONESHOT) < 0:
             self.close()
         return bool(self.fds)

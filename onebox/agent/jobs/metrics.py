@@ -10,8 +10,9 @@ from typing import NamedTuple, Optional, Tuple
 from .. import processes
 from ..box import boottime, cpus, disk_space, memory, read
 
-# The history has one sample a second for the first half hour. After that the pause
-# doubles after every 600 samples, so that two weeks are less than 8,000 lines.
+# For the first half hour, the history gets one sample a second. After that the pause
+# between samples doubles after every 600 samples, so that the history of two weeks has
+# less than 8,000 lines.
 SAMPLES_EACH_SECOND = 1800
 SAMPLES_PER_PAUSE = 600
 LATEST = "latest"
@@ -53,7 +54,7 @@ class Sampler:
     Measures on request, and stores the samples in a job's directory.
 
     *peak* is the highest memory use of the whole box in bytes, *job_peak* that of the
-    job's processes. *largest* is the name of the process that used most memory when
+    job's processes. *largest* is the name of the process that used the most memory when
     the job's memory use was highest.
     """
 
@@ -78,8 +79,8 @@ class Sampler:
         line = json.dumps(sample._asdict(), separators=(",", ":")).encode("ascii")
         line += b"\n"
         try:
-            # The line has a fixed width. So it is overwritten in place, and the file
-            # is never empty.
+            # The line has a fixed width, so that it can be overwritten in place and the
+            # file is never empty.
             _write(os.path.join(self._directory, LATEST), line.rjust(WIDTH), 0)
             if sample.seconds >= self._store_at:
                 _write(os.path.join(self._directory, HISTORY), line, os.O_APPEND)
@@ -137,7 +138,11 @@ def latest(directory: str) -> Optional[Sample]:
 
 
 def pause_after(stored: int) -> float:
-    """Return the pause in seconds before the next sample, after *stored* older ones."""
+    """
+    Return how many seconds pass before the history gets its next sample.
+
+    *stored* is the number of samples that the history already has.
+    """
     return (
         1.0
         if stored < SAMPLES_EACH_SECOND
@@ -159,7 +164,7 @@ def oom_kills() -> int:
 
 
 def _busy() -> float:
-    """Return the busy seconds of all CPUs together since boot."""
+    """Return the time in seconds that all CPUs together have been busy since boot."""
     fields = read("/proc/stat").split(b"\n")[0].split()
     if len(fields) < 8:
         return 0.0

@@ -1,10 +1,10 @@
 """
-The supervisor: one process per job, which starts it and writes its exit record.
+The supervisor: one process per job, which starts the job and writes its exit record.
 
 The job writes to its log by itself; the supervisor never handles its output. The
-supervisor holds a lock for as long as it lives. The kernel releases that lock
-however the supervisor ends. So the lock shows whether a job runs; a process id would
-not show it reliably.
+supervisor holds a lock for as long as it lives. The kernel releases that lock however
+the supervisor ends. So the lock shows whether a job runs; a process id would not show
+that reliably.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def detach(box: BoxConfig, plan: exec.JobPlan, guard: int) -> None:
     Start a supervisor that outlives this process. Raises `Refused` if it fails.
 
     The plan contains secrets, so it reaches the supervisor by fork, and not through a
-    pipe or a file. The supervisor holds *guard*, the lock on starting jobs, until its
+    pipe or a file. The supervisor holds *guard*, the lock on starting jobs, until the
     job's directory exists.
     """
     read_end, write_end = os.pipe()
@@ -113,7 +113,9 @@ class _JobSupervisor:
         exit_record.publish(self.directory, self.record(survivors))
 
     def prepare(self) -> None:
-        """Create the job's directory, under a temporary name until it is complete."""
+        """
+        Create the job's directory, which has a temporary name until it is complete.
+        """
         fresh = self.box.path("jobs", ".new-%d" % os.getpid())
         os.mkdir(fresh, 0o700)
         exec.leave_connection((self.ready, self.guard), os.path.join(fresh, "trouble"))
@@ -138,7 +140,7 @@ class _JobSupervisor:
         os.close(self.guard)
 
     def allocate_ballast(self, directory: str) -> None:
-        """Allocate disk space that is released when the job has filled the disk."""
+        """Allocate the ballast: disk space that is released when the disk is full."""
         size = min(BALLAST, disk_space(directory)[0] // 10)
         fd = os.open(
             os.path.join(directory, "ballast"),
@@ -175,12 +177,14 @@ class _JobSupervisor:
                 os._exit(126)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, everything)
         os.close(self.log)
-        # The job has its own copy of the environment. The supervisor drops the
-        # secrets.
+        # The job has its own copy of the environment. So the supervisor drops its copy,
+        # which contains secrets.
         self.plan.environment.clear()
 
     def watch(self) -> None:
-        """Wait for the job's main process to end; stop it if ordered to."""
+        """
+        Wait until the job's main process has ended; stop the job if that is ordered.
+        """
         tick_at = 0.0
         while self.status is None:
             now = time.monotonic()
@@ -200,7 +204,11 @@ class _JobSupervisor:
                 self.wait(end - time.monotonic())
 
     def tick(self, now: float) -> None:
-        """Update the heartbeat, the samples, the ballast and the log's size."""
+        """
+        Update the heartbeat and the samples, and trim the log.
+
+        If the disk is full, also release the ballast.
+        """
         if now >= self.heartbeat_at:
             self.heartbeat_at = now + HEARTBEAT
             touch(os.path.join(self.directory, "heartbeat"))
@@ -251,7 +259,12 @@ class _JobSupervisor:
                 self.status = status
 
     def stop(self) -> None:
-        """Send SIGTERM to the job, and note the stop order's cause and grace."""
+        """
+        Send SIGTERM to the job, and set the cause of its end and the time of SIGKILL.
+
+        Both come from the stop order. After several orders, the first cause and the
+        earliest time apply.
+        """
         order = job_state.read_stop_order(self.directory)
         grace = self.plan.grace if order.grace is None else order.grace
         kill_at = time.monotonic() + grace
@@ -277,7 +290,8 @@ class _JobSupervisor:
         """
         if not self.cause:
             left = self.wait_for_family(LEFTOVER_WAIT)
-        # If a stop order has arrived, even just now, its full grace applies.
+        # If a stop order has arrived, even during the wait above, the job gets the full
+        # grace of the order.
         if self.cause:
             left = self.wait_for_family(self.kill_at - time.monotonic())
         names = [processes.command(pid) for pid in left]
@@ -291,14 +305,18 @@ class _JobSupervisor:
         return names
 
     def wait_for_family(self, seconds: float) -> List[int]:
-        """Wait until the job's processes have ended; return those that have not."""
+        """
+        Wait until the job's processes have ended, but at most about *seconds*.
+
+        Return the pids of those that still run.
+        """
         end = time.monotonic() + seconds
         while True:
             children = self.reap()
             left = self.family()
-            # A process that forks and ends during the listing may be missed together
-            # with its child. But a supervisor that is a subreaper adopts that child,
-            # and so sees that it still has children.
+            # If a process forks and ends while the processes are listed, the list may
+            # lack both it and its child. But a supervisor that is a subreaper adopts
+            # this child, so `reap` then reports that a child is left.
             unseen = not left and children and self.reaper
             over = time.monotonic() >= (end + LEFTOVER_WAIT if unseen else end)
             if over or not (left or unseen):
@@ -306,7 +324,11 @@ class _JobSupervisor:
             self.wait(0.02)
 
     def record(self, survivors: List[str]) -> ExitRecord:
-        """Return the exit record."""
+        """
+        Return the exit record of the job, and release the ballast.
+
+        *survivors* are the command lines that `clean_up` returned.
+        """
         status = self.status or 0
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = _exit_code(status)
@@ -337,7 +359,7 @@ class _JobSupervisor:
         )
 
     def disk_is_full(self) -> bool:
-        """Return whether a full disk is the likely reason of the job's failure."""
+        """Return whether a full disk is the likely reason for the job's failure."""
         free, total = disk_space(self.box.work)
         return total > 0 and free < max(FULL, total // 1000) + self.released
 
@@ -352,13 +374,13 @@ class _JobSupervisor:
 
 
 def _exit_code(status: int) -> int:
-    """Return the exit code of a wait status, as a shell shows it."""
+    """Return the exit code that a shell shows for the wait status *status*."""
     by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return 128 + by_signal if by_signal else os.WEXITSTATUS(status)
 
 
 def _save(directory: str, name: str, value: Dict[str, Any]) -> None:
-    """Write a JSON file durably."""
+    """Write *value* durably as a JSON file in *directory*."""
     fd = os.open(
         os.path.join(directory, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
