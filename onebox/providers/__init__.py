@@ -29,25 +29,25 @@ class ProviderRow(NamedTuple):
     The facts about one provider that onebox knows without importing its code.
 
     Attributes:
-        name: Its name in onebox.toml, and the name of its table there.
+        name: The provider's name in onebox.toml, and the name of its table there.
 
-        title: Its name in messages and in other sentences.
+        title: The provider's name in messages and in other sentences.
 
         provider: The module (below this package) and the class of the provider.
 
-        settings: The module and the class for its table in onebox.toml.
+        settings: The module and the class for the provider's table in onebox.toml.
 
-        machine_type: A regular expression for the names of its machine types, "" if
-            it has none. Every match contains a digit or a dot, so that a mistyped
-            size ("x-large") is not read as a machine type.
+        machine_type: A regular expression for the names of its machine types, "" if it
+            has none. Every match contains a digit or a dot, so that a mistyped size
+            ("x-large") is not read as a machine type.
 
-        example: An example of its machine types, as [size.NAME] in onebox.toml lists
-            them.
+        example: Some of its machine types, written as a value in [size.NAME] of
+            onebox.toml.
 
         library: The module of its SDK. The extra with the provider's name installs it.
 
-        image_id: A regular expression for the ids of images that onebox did not
-            create, "" if the provider's images have no ids of a form of their own.
+        image_id: A regular expression for the ids of images that onebox did not create,
+            "" if such ids have no form by which they can be recognized.
 
         credentials: The files in which the cloud's own tools keep credentials, relative
             to a home folder. They are neither pushed to a box nor saved in an image.
@@ -65,7 +65,7 @@ class ProviderRow(NamedTuple):
 
     @property
     def missing_sdk(self) -> str:
-        """Return the command that installs its SDK."""
+        """Return the command that installs the provider's SDK."""
         return f"pip install 'onebox[{self.name}]'"
 
     def settings_class(self) -> type[Table]:
@@ -156,7 +156,7 @@ def load(name: str, settings: Table, root: Path) -> Provider:
     Raises:
         UsageError: There is no such provider.
 
-        OneboxError: Its SDK is not installed, or the provider cannot be created.
+        OneboxError: The SDK is not installed, or the provider cannot be created.
     """
     row = row_of(name)
     try:
@@ -201,8 +201,8 @@ def with_bytecode() -> Iterator[None]:
     Write bytecode files for the modules that are imported inside the block.
 
     Invoke switches the writing of these files off. Without the files Python compiles an
-    SDK again at each start, which takes seconds. If the user has switched it off
-    (PYTHONDONTWRITEBYTECODE, -B), it stays off inside the block too.
+    SDK again at each start, which takes seconds. If the user has switched the writing
+    off (PYTHONDONTWRITEBYTECODE, -B), it stays off inside the block too.
     """
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)

@@ -11,7 +11,7 @@ from onebox.providers.base import Provider
 
 
 def guarded(provider: Provider) -> Provider:
-    """Return a provider whose calls raise only OneboxError and OSError."""
+    """Return a wrapper of *provider* whose calls raise only OneboxError and OSError."""
     return cast(Provider, _Guard(provider))
 
 

@@ -35,15 +35,15 @@ class Tags:
 @dataclass(frozen=True)
 class Requirements:
     """
-    The requirements of a size, which an offer must meet.
+    The requirements of a size in onebox.toml, which an offer must meet.
 
     *cpus* and *memory* (bytes) are minimums. *types* are machine types of the provider,
     best first; if there are any, only these are offered. If both *spot* and *fallback*
     are true, on-demand offers follow the spot offers. Only types that can boot *image*
-    are offered, and only in places that hold the image or can receive it.
-    *disk* is the size of the disk in bytes; None means the size in the provider's
-    settings. Without an image, only types of the architecture *arch* are offered; ""
-    means the usual one.
+    are offered, and only in places that hold the image or can receive it. *disk* is the
+    size of the disk in bytes; None means the size in the provider's settings. Without
+    an image, only types of the architecture *arch* are offered; "" means the provider's
+    default architecture.
     """
 
     name: str
@@ -136,11 +136,11 @@ class Image:
     A saved environment.
 
     *recipe* is the hash of its recipe, "" for an image saved by hand. *stored* is the
-    number of bytes that are billed, or an upper bound of it if *at_most* is true.
-    *disk* is the size in bytes of the smallest disk that can hold the image, 0 if that
-    is unknown. *places* are the regions that hold the image; an empty tuple means all
-    regions. *base* is the base image that the image was built on, "" if that was not
-    recorded.
+    number of bytes that are billed, or an upper bound of that number if *at_most* is
+    true. *disk* is the size in bytes of the smallest disk that can hold the image, 0 if
+    that is unknown. *places* are the regions that hold the image; an empty tuple means
+    all regions. *base* is the base image that the image was built on, "" if that was
+    not recorded.
     """
 
     id: str
@@ -250,7 +250,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A billed object that still existed after a teardown; *hourly* is in USD."""
+    """
+    A billed object of a box that still existed after a teardown.
+
+    *hourly* is its price in USD an hour, None if that is unknown.
+    """
 
     kind: str
     id: str

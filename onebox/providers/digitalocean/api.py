@@ -78,7 +78,11 @@ class DropletAPI(ServerAPI):
         return [self._server(droplet) for droplet in list_droplets[key](value)]
 
     def server(self, server: Server) -> Server | None:
-        """Return the present state of a droplet; this answer never lags."""
+        """
+        Return a droplet in its present state, None if it does not exist any more.
+
+        Unlike the lists, this answer of the API never lags behind.
+        """
         found = self._droplets.by_number(int(server.id))
         return None if found is None else self._server(found)
 
@@ -107,16 +111,18 @@ class DropletAPI(ServerAPI):
                 self._retag(server, key, pairs[key])
 
     def switch(self, server: Server, how: Switch) -> None:
-        """Begin an action of a droplet."""
+        """Begin to power a droplet on, shut it down, or cut its power."""
         path = f"droplets/{server.id}/actions"
         self._cloud.post(path, {"type": _ACTIONS[how]})
 
     def resources(self, kind: str, key: PairKey, value: str) -> list[Resource]:
-        """Return the resources of a kind with this pair in tags or name."""
+        """
+        Return the resources of a kind whose tags or name say that *key* is *value*.
+        """
         return [one for one in self._all(kind) if one.pairs.get(key) == value]
 
     def resource(self, kind: str, id: str) -> Resource | None:
-        """Return a firewall or an ssh key, None if it is gone."""
+        """Return a firewall or an ssh key by its id, None if it is gone."""
         try:
             answer = self._cloud.get(f"{_PATHS[kind]}/{id}")
         except Gone:
@@ -126,19 +132,28 @@ class DropletAPI(ServerAPI):
         return _read_key(answer["ssh_key"])
 
     def delete(self, resource: Resource) -> None:
-        """Delete a resource, and the tag of a firewall's box if it is unused then."""
+        """
+        Delete a resource.
+
+        If it is a firewall, the tag of its box is deleted too, unless another object
+        has that tag.
+        """
         self._cloud.delete(f"{_PATHS[resource.kind]}/{resource.id}")
         if resource.kind == FIREWALL and "box" in resource.pairs:
             tag = metadata.tag("box", resource.pairs["box"])
             tag_api.delete_unused(self._cloud, [tag])
 
     def create_firewall(self, tags: Tags, box: str, networks: Sequence[str]) -> None:
-        """Create the firewall and the tag by which it applies to its box."""
+        """Create the firewall of a box, and the tag by which it applies to the box."""
         tag_api.ensure(self._cloud, metadata.tag("box", box))
         self._cloud.post("firewalls", network.rules(tags.owner, box, networks))
 
     def networks(self, firewall: Resource) -> Sequence[str]:
-        """Return the networks that can reach ssh, () if anything else is open."""
+        """
+        Return the networks to which a firewall opens ssh.
+
+        Return () if the firewall opens anything other than ssh.
+        """
         return network.open_networks(firewall.raw)
 
     def set_networks(self, firewall: Resource, networks: Sequence[str]) -> None:
@@ -148,13 +163,13 @@ class DropletAPI(ServerAPI):
         self._cloud.put(f"firewalls/{firewall.id}", body)
 
     def ensure_ssh_key(self, owner: str, public: str) -> str:
-        """Register the key unless it is registered; return its fingerprint."""
+        """Register an ssh key unless it is registered; return its fingerprint."""
         fingerprint = md5_fingerprint(public)
         try:
             self._cloud.get(f"account/keys/{fingerprint}")
         except Gone:
-            # If the API reports that the key exists, another command has registered it
-            # just now, or an earlier call whose response was lost.
+            # If the API reports that the key exists, it has just been registered by
+            # another command, or by an earlier call whose response was lost.
             with suppress(Exists):
                 key = without_comment(public)
                 body = {"name": f"{_KEY}{owner}", "public_key": key}
@@ -165,12 +180,12 @@ class DropletAPI(ServerAPI):
         """
         Return the droplets of a box.
 
-        If the box is new and no droplet shows, wait for as long as the lists may lag
-        behind.
+        If the box is new and the lists show no droplet of it, wait for as long as they
+        may lag behind.
         """
         found = self.servers("box", box.id)
-        # The margin allows for times in whole seconds, and for small errors of the
-        # clock.
+        # The extra seconds allow for times in whole seconds, and for small errors of
+        # the clock.
         limit = self.timeouts.consistency_lag + CLOSE_SECONDS + 1
         is_new = self.clock() - box.created < limit
         if found or not is_new or self._droplets.has_seen(box.id):
@@ -197,7 +212,7 @@ class DropletAPI(ServerAPI):
             self.poller.until(is_idle, self.timeouts.deletion)
 
     def after_delete(self, servers: Sequence[Server]) -> None:
-        """Delete the tags that only these droplets had."""
+        """Delete the tags that only the deleted droplets of a box had."""
         keys = ("box", "expires", "bootstrap-key", "hostkey", "image")
         prefixes = tuple(f"{metadata.PREFIX}{key}:" for key in keys)
         words = {str(word).lower() for server in servers for word in server.raw["tags"]}
@@ -225,7 +240,9 @@ class DropletAPI(ServerAPI):
         tag_api.delete_unused(self._cloud, old)
 
     def _all(self, kind: str) -> Iterable[Resource]:
-        """Return all resources of a kind; those of others have no pairs."""
+        """
+        Return all resources of a kind; a resource that is not onebox's has no pairs.
+        """
         if kind == FIREWALL:
             return map(network.read_firewall, self._cloud.all("firewalls", "firewalls"))
         if kind == SSH_KEY:

@@ -40,7 +40,7 @@ def slug(name: str) -> str:
 
 
 def exactly(cloud: Cloud, name: str) -> str:
-    """Return DigitalOcean's name for a base image, and the image's number."""
+    """Return DigitalOcean's name for a base image, a space, and the image's number."""
     found = slug(name)
     try:
         image = cloud.get(f"images/{found}")["image"]

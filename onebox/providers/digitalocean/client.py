@@ -30,19 +30,20 @@ PER_PAGE = 200
 Answer = dict[str, Any]
 Query = Mapping[str, str]
 
-# A second POST to one of these would create a second object or begin a second action.
+# A second POST to one of these paths would create a second object or begin a second
+# action.
 _ONCE = "droplets|.*/actions"
 _ENDPOINT = "DIGITALOCEAN_END_POINT"
 
 
 class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     """
-    The API, at the address and with the token in the SDK's environment variables.
+    The API; its address and the token come from the SDK's environment variables.
 
     Attributes:
         address: The address of the API, with a slash at the end.
 
-        secret: The token, only for comparison with another token.
+        secret: The token, for requests and for comparison with another token.
 
         clock: Returns the time (epoch seconds) by DigitalOcean's clock.
 
@@ -98,7 +99,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         return self._request("GET", path, query)
 
     def all(self, path: str, key: str, **query: str) -> list[Answer]:
-        """Return the items of a list from all its pages, each item once."""
+        """Return the items of the list *key* from all pages, each item once."""
         found: dict[str, Answer] = {}
         for page in self._pages(path, query):
             for item in page.get(key) or []:

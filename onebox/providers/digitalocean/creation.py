@@ -1,4 +1,4 @@
-"""Write the body of the create call, and check the disk of a size."""
+"""Write the body of the create call, and check the disk of a machine type."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def body(
         "backups": False,
         "ipv6": False,
         "monitoring": False,
-        # This would install the agent of DigitalOcean's web console.
+        # With True, DigitalOcean would install the agent of its web console.
         "with_droplet_agent": False,
     }
     if settings.private:
@@ -46,16 +46,17 @@ def body(
 
 def check_disk(request: Request, disk: int | None, least: int) -> None:
     """
-    Check that the disk of the offered size is large enough for the box.
+    Check that the disk of the offered machine type is large enough for the box.
 
     Args:
-        disk: The disk of the size in GB, None if the size does not exist any more.
+        disk: The disk of the machine type in GB, None if the type does not exist any
+            more.
 
         least: The smallest disk in GB that the image fits on.
 
     Raises:
-        NoCapacity: The disk is too small, or the size does not exist any more. Another
-            size may fit.
+        NoCapacity: The disk is too small, or the machine type does not exist any more.
+            Another type may fit.
     """
     if disk is None:
         raise NoCapacity(f"the size {request.offer.type} does not exist any more")

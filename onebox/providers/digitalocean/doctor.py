@@ -39,7 +39,7 @@ def checks(
     Run all checks, and return one line for each.
 
     Args:
-        deadline: Returns the line about what ends a box at its deadline.
+        deadline: Returns the line that tells what ends the billing of a box.
     """
     return doctor.run(
         [("token", partial(_token, cloud))],

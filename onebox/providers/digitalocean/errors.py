@@ -16,8 +16,8 @@ from onebox.providers.kernel.errors import Exists, Pending, Refusal, Rule, expla
 
 TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105, the name of the variable
 
-# This is the `limit` of a QuotaExceeded error for the account's limit of droplets,
-# which covers all sizes.
+# This is the `limit` of a QuotaExceeded error if the account may have no more droplets.
+# That limit covers all sizes.
 ACCOUNT = "droplets"
 
 _KINDS = {
@@ -106,7 +106,7 @@ def explain_refusal(refusal: Refusal) -> OneboxError:
 
 
 def scope(method: str, path: str) -> str:
-    """Return the token's scope that a call needs, such as "droplet:create"."""
+    """Return the scope that a token needs for a call, such as "droplet:create"."""
     parts = path.split("/")
     kind, verb = _KINDS.get(parts[0], parts[0]), _VERBS.get(method, "read")
     if parts[:2] == ["account", "keys"]:

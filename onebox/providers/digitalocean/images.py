@@ -34,7 +34,11 @@ class Snapshots(ImageStore[Answer]):
     api: ServerAPI
 
     def search(self, key: Literal["owner", "image"], value: str) -> Sequence[Answer]:
-        """Return the snapshots that are tagged as images of this owner or this id."""
+        """
+        Return the snapshots that are tagged as images.
+
+        Their tags name the owner *value*, or the image id *value*, as *key* says.
+        """
         found = [(one, self.read(one)) for one in _private(self.cloud)]
         if key == "owner":
             return [one for one, image in found if image and image.tags.owner == value]
@@ -61,7 +65,8 @@ class Snapshots(ImageStore[Answer]):
         Save the disk of a droplet that is off, and tag the snapshot.
 
         Raises:
-            Unclear: The snapshot may still be created. Deleting the box deletes it too.
+            Unclear: The snapshot may still be created. If the box is deleted, such a
+                snapshot is deleted too.
         """
         droplet = instances.owned(self.api, box)
         check_stopped(box, droplet.state == "stopped")
@@ -79,7 +84,7 @@ class Snapshots(ImageStore[Answer]):
 
     def wait(self, image: Image) -> Answer | None:
         """
-        Return the snapshot once the lists show its tag, None if they do not in time.
+        Return the snapshot of an image, None if the lists do not show its tag in time.
         """
         limits = self.cloud.timeouts
         return self.cloud.poller.until(
@@ -122,7 +127,7 @@ class Snapshots(ImageStore[Answer]):
         return found[0]
 
     def mark(self, resource: Answer, image: Image) -> Answer:
-        """Tag a snapshot as this image; return it once the lists show the tag."""
+        """Tag a snapshot as *image*; return it once the lists show the tag."""
         tag = metadata.of_image(image)
         tag_api.add(self.cloud, tag, "image", resource["id"])
         shown = self.wait(image)
@@ -158,7 +163,9 @@ class Snapshots(ImageStore[Answer]):
         return sorted(found, key=lambda one: int(one["id"]))
 
     def _snapshot(self, number: str, name: str) -> None:
-        """Create a snapshot of a droplet, once it is not busy, and wait."""
+        """
+        Snapshot a droplet once it is not busy; wait until the lists show the snapshot.
+        """
         cloud, path = self.cloud, f"droplets/{number}/actions"
         earlier = {one["id"] for one in self._snapshot_actions(path)}
 
@@ -187,7 +194,7 @@ class Snapshots(ImageStore[Answer]):
         Args:
             earlier: The ids of the actions that were listed before the call.
 
-            error: Raised if no other action shows.
+            error: The error of the call; raised if the list shows no new action.
         """
 
         def look() -> Answer | None:
@@ -238,7 +245,7 @@ def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) 
 
 
 def half_made(cloud: Cloud) -> list[Resource]:
-    """Return the snapshots without an image tag, which a crash has left."""
+    """Return onebox's snapshots that lack an image tag, because of a crash."""
     found = []
     for one in _private(cloud):
         parts = str(one.get("name", "")).split(".")

@@ -90,7 +90,7 @@ class Droplets:
 
 def read_server(droplet: Answer, *, private: bool) -> Server:
     """
-    Return a droplet as a server.
+    Return the server that *droplet*, an answer of the API, describes.
 
     Args:
         private: Whether ssh uses the private address.

@@ -1,4 +1,8 @@
-"""Offer the droplet sizes that fit a size of onebox.toml, in each region."""
+"""
+Offer the machine types that fit a size of onebox.toml, in each region.
+
+DigitalOcean calls a machine type a size.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
 
 
 class Catalogue:
-    """The sizes that the API lists at `/v2/sizes`, cached for *lasts* seconds."""
+    """
+    The machine types that the API lists at `/v2/sizes`, cached for *lasts* seconds.
+    """
 
     def __init__(
         self, cloud: Cloud, lasts: float, clock: Callable[[], float] = time.monotonic
@@ -25,14 +31,16 @@ class Catalogue:
         self._asked = 0.0
 
     def all(self) -> list[Answer]:
-        """Return all sizes, including those that are sold out."""
+        """Return all machine types, including those that are sold out."""
         if not self._known or self._clock() - self._asked > self._lasts:
             self._known = self._cloud.all("sizes", "sizes")
             self._asked = self._clock()
         return self._known
 
     def disk(self, slug: str) -> int | None:
-        """Return the disk of a size in GB, None if the API does not list the size."""
+        """
+        Return the disk of a machine type in GB, None if the API does not list the type.
+        """
         for one in self.all():
             if one.get("slug") == slug:
                 return int(one.get("disk") or 0)
@@ -41,7 +49,7 @@ class Catalogue:
     def offers(
         self, requirements: Requirements, regions: Sequence[str]
     ) -> Sequence[Offer]:
-        """Return the offers for a size, sorted by price and then by region."""
+        """Return the offers that meet the requirements, best first."""
         sizes = {str(one["slug"]): one for one in self.all()}
         return ranking.of_fixed_sizes(
             "DigitalOcean",
@@ -55,9 +63,10 @@ class Catalogue:
 
 def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
     """
-    Return a size of the API as an offer in the region *place*, at its current price.
+    Return a machine type as an offer in the region *place*, at its current price.
 
-    If *droplet* is given, its size, CPUs and memory replace those in *size*.
+    *size* is the API's description of the type. If *droplet* is given, its type, CPUs
+    and memory replace those in *size*.
     """
     of = {**size, **(droplet or {})}
     hourly = size.get("price_hourly")
@@ -76,13 +85,15 @@ def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
 
 
 def _in_regions(size: Answer) -> list[Offer]:
-    """Return the offers of a size in all regions where it is available now."""
+    """
+    Return the offers of a machine type, one for each region where it is available.
+    """
     regions = size.get("regions") or [] if size.get("available") else []
     return [read_offer(size, None, str(region)) for region in regions]
 
 
 def _is_dedicated(size: Answer) -> bool:
-    """Return whether a size has dedicated CPUs and no GPU."""
+    """Return whether a machine type has dedicated CPUs and no GPU."""
     slug = str(size["slug"])
     own = "-" in slug and not slug.startswith(("s-", "gpu-"))
     return own and not size.get("gpu_info")

@@ -35,7 +35,7 @@ _STORED = (
 
 
 def tag(key: str, value: str) -> str:
-    """Return the tag that stores a pair."""
+    """Return the tag that stores *value* under *key*."""
     return f"{PREFIX}{key}:{escape(value)}"
 
 
@@ -57,14 +57,15 @@ def unescape(text: str) -> str:
 def of_box(request: Request) -> list[str]:
     """Return the tags of the droplet that a request creates."""
     box = BoxMetadata.of_request(request).with_deadline(request.boot_config.deadline)
-    # The comment is left out, because with it the key could be too long for a tag.
+    # The comment of the host key is left out, because with it the key could be too long
+    # for a tag.
     host_key = kernel.without_comment(box.host_key)
     stored = replace(box, host_key=host_key).to_pairs()
     return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]
 
 
 def pairs_of(words: Iterable[str]) -> dict[str, str]:
-    """Return the pairs in the tags of an object."""
+    """Return the pairs that an object's tags, *words*, store."""
     pairs: dict[str, str] = {}
     for word in words:
         key, _, value = word.lower().partition(":")
@@ -72,8 +73,8 @@ def pairs_of(words: Iterable[str]) -> dict[str, str]:
             continue
         key, value = key[len(PREFIX) :], unescape(value)
         if key == "expires" and key in pairs:
-            # A droplet has two such tags if a start was interrupted after it had added
-            # the new deadline. The later deadline counts.
+            # A droplet has two tags for the deadline if a start was interrupted after
+            # it had added the new one. The later deadline counts.
             value = max(value, pairs[key], key=lambda text: kernel.number(text) or 0.0)
         elif key in pairs:
             continue
@@ -132,7 +133,12 @@ def read_image(words: Iterable[str]) -> Image | None:
 
 
 def with_stored_price(stored: BoxMetadata, offer: Offer) -> Offer:
-    """Return a droplet's offer with the name and prices stored when it was created."""
+    """
+    Return *offer* with the name and the prices in *stored*.
+
+    *offer* comes from a present answer of the API. *stored* was written when the
+    droplet was created.
+    """
     return replace(
         offer,
         name=stored.offer.name or offer.type,

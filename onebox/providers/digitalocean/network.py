@@ -19,10 +19,11 @@ _ANYWHERE = {"addresses": ["0.0.0.0/0", "::/0"]}
 
 def read_firewall(found: Answer) -> Resource:
     """
-    Return a firewall of the API; without pairs if it does not belong to onebox.
+    Return a firewall of the API as a resource.
 
-    A firewall of onebox has a name of onebox, and applies only to its box: it has the
-    tag of that box, no other tag, and names no droplet.
+    The resource has no pairs if the firewall does not belong to onebox. A firewall of
+    onebox has a name of onebox, and applies only to its box: it has the tag of that
+    box, no other tag, and names no droplet.
     """
     parts = str(found.get("name", "")).split(".")
     carried = [str(word).lower() for word in found.get("tags") or []]
@@ -60,7 +61,11 @@ def rules(owner: str, box: str, networks: Sequence[str]) -> Answer:
 
 
 def open_networks(found: Answer) -> tuple[str, ...]:
-    """Return the networks that can reach ssh, () if anything else is open."""
+    """
+    Return the networks to which a firewall, *found*, opens ssh.
+
+    Return () if the firewall opens anything other than ssh.
+    """
     inbound = found.get("inbound_rules") or []
     if len(inbound) != 1:
         return ()

@@ -41,7 +41,7 @@ _ACCOUNT = "this account of DigitalOcean"
 
 class DigitalOcean(ServerProvider):
     """
-    Boxes that are droplets.
+    A provider of boxes that are droplets.
 
     Args:
         settings: The table [digitalocean] of onebox.toml.
@@ -50,7 +50,8 @@ class DigitalOcean(ServerProvider):
 
         my_ip: Returns the public address of this machine.
 
-        environ: The environment with the variable that `destroy_token` names.
+        environ: The environment variables; the setting `destroy_token` names one of
+            them.
 
     Raises:
         ConfigError: Two settings contradict each other.
@@ -86,7 +87,7 @@ class DigitalOcean(ServerProvider):
         self._catalogue = Catalogue(self._cloud, api.timeouts.price_cache)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the offers that fit the requirements, by price and then by region."""
+        """Return the offers that meet the requirements, best first."""
         # The token is checked here, before any work is done, and again in `create`.
         self.destroy_token()
         image = requirements.image
@@ -100,19 +101,23 @@ class DigitalOcean(ServerProvider):
         """
         Return whether *other* would be refused too.
 
-        The limit of the account covers all sizes. Any other limit covers one size, in
-        all regions.
+        The limit of the account covers all machine types. Any other limit covers one
+        type, in all regions.
         """
         return limit == ACCOUNT or other.type == offer.type
 
     def base(self, name: str = "", arch: str = "") -> str:
         """
-        Return DigitalOcean's name for the image that a base stands for, and its number.
+        Return DigitalOcean's name for a base image, a space, and the image's number.
         """
         return base_images.exactly(self._cloud, name)
 
     def image_for(self, request: Request) -> str | int:
-        """Return the base image, or the snapshot of the image in the box's region."""
+        """
+        Return the name of the base image, or the number of the saved image's snapshot.
+
+        A snapshot that is not in the box's region is copied there first.
+        """
         image = request.image
         snapshot = self.image_store.usable(image, _ACCOUNT) if image else {}
         disk = self._catalogue.disk(request.offer.type)

@@ -26,19 +26,19 @@ def ensure(cloud: Cloud, word: str) -> None:
 
 
 def add(cloud: Cloud, word: str, kind: Kind, number: int | str) -> None:
-    """Tag a droplet or an image; it may have the tag already."""
+    """Tag a droplet or an image; it is no error if it has the tag already."""
     ensure(cloud, word)
     cloud.post(f"tags/{word}/resources", _resource(kind, number))
 
 
 def remove(cloud: Cloud, word: str, kind: Kind, number: int | str) -> None:
-    """Remove a tag from a droplet or an image; it may be removed already."""
+    """Remove a tag from a droplet or an image; a tag that is gone is no error."""
     with suppress(Gone):
         cloud.delete(f"tags/{word}/resources", _resource(kind, number))
 
 
 def delete_unused(cloud: Cloud, words: Iterable[str]) -> None:
-    """Delete those of the tags that no object has any more; a failure is ignored."""
+    """Delete each of these tags that no object has any more; ignore failures."""
     for word in words:
         # A failure is ignored, because a tag that stays costs nothing.
         with suppress(ProviderError):

@@ -65,12 +65,12 @@ class HetznerAPI(ServerAPI):
         }
 
     def servers(self, key: PairKey, value: str) -> list[Server]:
-        """Return the servers with this label, oldest first."""
+        """Return the servers whose labels say that *key* is *value*, oldest first."""
         found = self.cloud.servers.get_all(label_selector=selector(**{key: value}))
         return [_server(one) for one in sorted(found, key=lambda one: one.id or 0)]
 
     def server(self, server: Server) -> Server | None:
-        """Return the present state of a server, None if it does not exist any more."""
+        """Return a server in its present state, None if it does not exist any more."""
         with suppress(Gone):
             return _server(self.cloud.servers.get_by_id(int(server.id)))
         return None
@@ -80,7 +80,7 @@ class HetznerAPI(ServerAPI):
     ) -> Server:
         """Create a server with an IPv4 address, behind the firewall of its box."""
         pairs = BoxMetadata.of_request(request).to_pairs()
-        # A restart does not need the key, because it stays on the disk.
+        # The user's ssh key gets no label, because a restart finds it on the disk.
         pairs.pop("userkey", None)
         firewalls = self.resources(FIREWALL, "box", request.box)
         created = self.cloud.servers.create(
@@ -97,49 +97,57 @@ class HetznerAPI(ServerAPI):
         return _server(created.server)
 
     def set_metadata(self, server: Server, stored: BoxMetadata) -> None:
-        """Replace onebox's labels of a server."""
+        """Replace onebox's labels on a server with those of *stored*."""
         present = (server.raw.labels or {}).items()
         others = {key: text for key, text in present if not key.startswith(PREFIX)}
         server.raw.update(labels={**others, **to_labels(stored.to_pairs())})
 
     def switch(self, server: Server, how: Switch) -> None:
-        """Make the call, and wait for its action."""
+        """Power a server on, shut it down or cut its power; wait for the action."""
         on_off = {"on": server.raw.power_on, "off": server.raw.power_off}
         self.cloud.finish(on_off.get(how, server.raw.shutdown)())
 
     def resources(self, kind: str, key: PairKey, value: str) -> list[Resource]:
-        """Return the resources of a kind with this label."""
+        """Return the resources of a kind whose labels say that *key* is *value*."""
         wanted = selector(**{key: value})
         found = self._clients[kind].get_all(label_selector=wanted)
         return [_resource(kind, one) for one in found]
 
     def resource(self, kind: str, id: str) -> Resource | None:
-        """Return a firewall or an ssh key, None if it is gone."""
+        """Return a firewall or an ssh key by its id, None if it is gone."""
         with suppress(Gone):
             return _resource(kind, self._clients[kind].get_by_id(int(id)))
         return None
 
     def delete(self, resource: Resource) -> None:
-        """Delete any resource."""
+        """Delete a server or any other resource."""
         resource.raw.delete()
 
     def create_firewall(self, tags: Tags, box: str, networks: Sequence[str]) -> None:
-        """Create the firewall of a box."""
+        """Create the firewall of a box, which opens ssh to these networks only."""
         labels = to_labels(identity(tags, box))
         self.cloud.firewalls.create(box, [_rule(networks)], labels)  # type: ignore[arg-type] # a dict
 
     def networks(self, firewall: Resource) -> Sequence[str]:
-        """Return the networks that can reach ssh, () if anything else is open."""
+        """
+        Return the networks to which a firewall opens ssh.
+
+        Return () if the firewall opens anything other than ssh.
+        """
         rules = firewall.raw.rules or []
         only_ssh = [(rule.direction, rule.port) for rule in rules] == [("in", "22")]
         return rules[0].source_ips if only_ssh else ()
 
     def set_networks(self, firewall: Resource, networks: Sequence[str]) -> None:
-        """Replace the rules of a firewall, and wait."""
+        """Replace the rules of a firewall, and wait until the new ones apply."""
         self.cloud.finish(*firewall.raw.set_rules([_rule(networks)]))
 
     def ensure_ssh_key(self, owner: str, public: str) -> BoundSSHKey:
-        """Register the owner's ssh key, or return it if it is registered already."""
+        """
+        Register the owner's ssh key; return the registered key.
+
+        A key that is registered already, even under another name, is returned as it is.
+        """
         labels = to_labels({"managed": "1", "owner": owner})
         with suppress(Exists):
             return self.cloud.ssh_keys.create(f"onebox-{owner}", public, labels)
@@ -156,7 +164,7 @@ class HetznerAPI(ServerAPI):
         Label the address of a new server.
 
         Hetzner deletes the address with the server, unless the user has changed that.
-        So a failure is ignored, because the label is needed only in that case.
+        The label is needed only after such a change, so a failure is ignored.
         """
         address = server.raw.public_net and server.raw.public_net.primary_ipv4
         if address is not None:

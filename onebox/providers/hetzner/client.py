@@ -17,7 +17,7 @@ ENDPOINT = "HCLOUD_ENDPOINT"
 
 
 class Invalid(errors.ProviderError):
-    """A field of the call is missing, or has a wrong value."""
+    """A value in the call is missing or wrong."""
 
 
 _OWN = "Hetzner: {message} ({code})"
@@ -35,7 +35,12 @@ _RULES = (
 
 
 class Cloud(Client):
-    """The project that the token belongs to; *clock* is Hetzner's."""
+    """
+    A client for the project that the token belongs to.
+
+    Attributes:
+        clock: Returns the time (epoch seconds) by Hetzner's clock.
+    """
 
     def __init__(self, token: str, endpoint: str, timeouts: Timeouts) -> None:
         super().__init__(
@@ -56,12 +61,17 @@ class Cloud(Client):
             self.clock,
             once="servers|.*/create_image",
             trouble=http.trouble(CLOUD, TOKEN, token, ENDPOINT, endpoint),
-            # The header names the end of the hour, but each second allows a new call.
+            # The response names the end of the hour, but a new call is allowed each
+            # second.
             longest_demanded=10,
         )
 
     def finish(self, *actions: BoundAction) -> None:
-        """Wait for actions. Raises ProviderError if one fails, Unclear if it lasts."""
+        """
+        Wait until all actions are finished.
+
+        Raises ProviderError if an action fails, and Unclear if it takes too long.
+        """
         try:
             for action in actions:
                 action.wait_until_finished()

@@ -3,9 +3,9 @@ Give a restarted box its new deadline.
 
 The user data of a server never changes, and its metadata server shows nothing else that
 a client could change. So a box that is started again boots with the deadline of its
-creation. If that deadline is over, the box stays on for some minutes, in which a client
-can connect. The client sends the new deadline over the verified connection, in the
-post-boot script, and the box keeps it on its disk for later boots.
+creation. If that deadline has passed, the box stays on for some minutes, in which a
+client can connect. The client sends the new deadline over the verified connection, in
+the post-boot script. The box keeps the new deadline on its disk for later boots.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ def post_boot_script(box: Box) -> bytes:
 
 def _kept(box: str) -> str:
     """
-    Return the file that holds a box's deadline.
+    Return the path of the file that holds a box's deadline.
 
-    Its name holds the box's id, so a box does not use the file of its image.
+    The file name holds the box's id. So a box ignores the file of another box that its
+    image contains.
     """
     return f"{ROOT}/deadline-{box}"

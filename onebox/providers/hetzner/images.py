@@ -1,4 +1,4 @@
-"""Saved images are snapshots on Hetzner, which all locations hold."""
+"""On Hetzner a saved image is a snapshot, and all locations hold it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from onebox.providers.values import Box, Image
 
 @dataclass(frozen=True)
 class Snapshots(ImageStore[BoundImage]):
-    """The snapshots of the project, as images; they have labels from the beginning."""
+    """
+    The snapshots of the project, as images.
+
+    The call that creates a snapshot also sets its labels.
+    """
 
     cloud: Cloud
     api: ServerAPI
 
     def search(self, key: Literal["owner", "image"], value: str) -> list[BoundImage]:
-        """Return the snapshots with this label, in any state."""
+        """Return the snapshots whose labels say that *key* is *value*, in any state."""
         wanted = selector(**{key: value})
         return self.cloud.images.get_all(type=["snapshot"], label_selector=wanted)
 
@@ -54,13 +58,16 @@ class Snapshots(ImageStore[BoundImage]):
         return resource.status == "available"
 
     def create(self, box: Box, image: Image) -> None:
-        """Begin to save the disk of a stopped box, unless an earlier call has begun."""
+        """
+        Begin to save the disk of a stopped box, unless an earlier call has begun it.
+        """
         if self.search("image", image.id):
             return
         server = instances.owned(self.api, box)
         check_stopped(box, server.state == "stopped")
         labels = to_labels(image_pairs(image))
-        # If the response is lost, only the list shows whether saving has begun.
+        # If the response is lost, only the list of snapshots shows whether saving has
+        # begun.
         with suppress(Unclear):
             self.api.when_free(
                 lambda: server.raw.create_image(image.name, "snapshot", labels),
@@ -68,7 +75,12 @@ class Snapshots(ImageStore[BoundImage]):
             )
 
     def wait(self, image: Image) -> BoundImage | None:
-        """Return the snapshot once it is complete, None if saving was never begun."""
+        """
+        Return the snapshot of an image once it is complete.
+
+        Return None if the lists do not show it, or if it is not complete in time.
+        Raises ProviderError if Hetzner has removed it, because its creation failed.
+        """
         limits, poller = self.api.timeouts, self.api.poller
         if not poller.until(lambda: self.own(image), limits.consistency_lag):
             return None
@@ -96,6 +108,8 @@ class Snapshots(ImageStore[BoundImage]):
         raise UsageError(f"this project of Hetzner has no snapshot {name!r}")
 
     def mark(self, resource: BoundImage, image: Image) -> BoundImage:
-        """Label a snapshot as this image; return it with its labels."""
+        """
+        Add the labels of *image* to a snapshot; return the snapshot with its labels.
+        """
         labels = {**(resource.labels or {}), **to_labels(image_pairs(image))}
         return resource.update(labels=labels)

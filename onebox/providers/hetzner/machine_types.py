@@ -19,7 +19,11 @@ ARCHES = {"x86": "x86_64", "arm": "aarch64"}
 
 
 class Catalogue:
-    """The types and prices of the project, read once; prices are in USD, with taxes."""
+    """
+    The server types and the prices of the project, each of them read only once.
+
+    All prices are in USD, and include taxes.
+    """
 
     def __init__(self, cloud: Cloud, settings: HetznerSettings) -> None:
         self._cloud, self._settings = cloud, settings
@@ -34,11 +38,15 @@ class Catalogue:
 
     @property
     def image_rate(self) -> float | None:
-        """Return the price of a GB of a snapshot for a month."""
+        """Return the price (USD) of a GB of a snapshot for a month."""
         return self._usd(self._prices["image"]["price_per_gb_month"])
 
     def egress(self, place: str) -> float | None:
-        """Return the highest price of a GB sent to the internet."""
+        """
+        Return the highest price (USD) of a GB sent from *place* to the internet.
+
+        Return None if the price list has no such price.
+        """
         rates = [
             self._usd_at(one.prices, place, "price_per_tb_traffic") or 0.0
             for one in self._types.values()
@@ -46,7 +54,7 @@ class Catalogue:
         return max(rates, default=0.0) / 1024 or None
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the offers for a size, sorted by price and then by location."""
+        """Return the offers that meet the requirements, best first."""
         return ranking.of_fixed_sizes(
             CLOUD,
             requirements,
@@ -57,7 +65,7 @@ class Catalogue:
         )
 
     def _in_locations(self, one: BoundServerType) -> list[Offer]:
-        """Return the offers of a type in all locations that have it now."""
+        """Return the offers of a server type, one for each location that has it now."""
         locations = [at for at in one.locations or () if at.available is not False]
         return [self._offer(one, str(at.location.name)) for at in locations]
 

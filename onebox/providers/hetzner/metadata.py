@@ -14,15 +14,16 @@ from onebox.providers.kernel.alphabet import Alphabet
 
 PREFIX = "onebox-"
 LONGEST = 63
-# The encoded text has only letters and digits, so that any piece of it is valid. It has
-# at most ten pieces, so that their labels sort in the order of the pieces.
+# An encoded text has only letters and digits, so that any piece of it is a valid label
+# value. It has at most ten pieces, so that their labels sort in the order of the
+# pieces.
 _PLAIN = string.ascii_letters.replace("Z", "") + string.digits
 ALPHABET = Alphabet(_PLAIN, "Z", 10 * LONGEST)
 
 
 def to_labels(pairs: Mapping[str, str]) -> dict[str, str]:
     """
-    Return pairs as labels; a long value is stored in several labels.
+    Return the labels that store *pairs*; a long value is stored in several labels.
 
     >>> to_labels({"owner": "me", "box": "ob-1"})
     {'onebox-owner': 'me', 'onebox-box': 'obZ2d1'}
@@ -38,7 +39,7 @@ def to_labels(pairs: Mapping[str, str]) -> dict[str, str]:
 
 def from_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     """
-    Return the pairs in labels, without the labels of others.
+    Return the pairs that onebox's labels store; other labels are left out.
 
     >>> from_labels({"onebox-box": "obZ2d1", "team": "blue"})
     {'box': 'ob-1'}
@@ -52,6 +53,6 @@ def from_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def selector(**pairs: str) -> str:
-    """Return the selector of onebox's resources with these pairs."""
+    """Return the label selector that finds onebox's resources with these pairs."""
     labels = to_labels({"managed": "1", **pairs})
     return ",".join(f"{label}={value}" for label, value in labels.items())

@@ -27,7 +27,7 @@ _ADDRESS = "https://api.hetzner.cloud/v1"
 
 class Hetzner(ServerProvider):
     """
-    Boxes that are servers of Hetzner Cloud.
+    A provider of boxes that are servers of Hetzner Cloud.
 
     Args:
         settings: The table [hetzner] of onebox.toml.
@@ -36,7 +36,8 @@ class Hetzner(ServerProvider):
 
         my_ip: Returns the public address of this machine.
 
-        environ: The environment with the tokens, and the API's address if it differs.
+        environ: The environment, which holds the tokens, and the address of the API if
+            it is not the usual one.
     """
 
     name = "hetzner"
@@ -67,7 +68,7 @@ class Hetzner(ServerProvider):
         self.image_store = Snapshots(self._cloud, api)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
-        """Return the fitting offers, by price and then by location."""
+        """Return the offers that meet the requirements, best first."""
         self.destroy_token()
         return self._catalogue.offers(requirements)
 
@@ -76,32 +77,34 @@ class Hetzner(ServerProvider):
         return True
 
     def egress_rate(self, place: str) -> float | None:
-        """Return the highest price (USD) of a GB sent from a place to the internet."""
+        """Return the highest price (USD) of a GB sent from *place* to the internet."""
         return self._catalogue.egress(place)
 
     def images(self, owner: str) -> Sequence[Image]:
-        """Return this owner's images, newest first."""
+        """Set *image_rate*, and return this owner's images, newest first."""
         self.image_rate = self._catalogue.image_rate
         return super().images(owner)
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the name of a base image, and its number."""
+        """Return the name and the number of a base image, with a space between them."""
         found = self._base(name, arch)
         return f"{found.name} {found.id}"
 
     def image_for(self, request: Request) -> BoundImage:
-        """Return the base image, or the snapshot of the image."""
+        """Return the base image of a request, or the snapshot of its saved image."""
         if request.image is None:
             return self._base(request.base, request.offer.arch)
         snapshot: BoundImage = self.image_store.usable(request.image, CLOUD)
         return snapshot
 
     def deadline_at_boot(self, request: Request) -> str:
-        """Return shell code that reads the deadline from the disk."""
+        """Return shell code that reads the deadline from the disk of the box."""
         return deadline.at_boot(request)
 
     def post_boot_script(self, box: Box) -> bytes:
-        """Return the program that stores the deadline, and perhaps a destroy token."""
+        """
+        Return the program that sets the deadline, and stores the destroy token if set.
+        """
         return deadline.post_boot_script(box) + super().post_boot_script(box)
 
     def console(self, box: Box) -> str:
@@ -124,7 +127,11 @@ class Hetzner(ServerProvider):
         )
 
     def _base(self, name: str, arch: str) -> BoundImage:
-        """Return a base image; *name* is a base name, or the result of `base`."""
+        """
+        Return Hetzner's base image of a name for an architecture.
+
+        *name* can also be what `base` returned. "" means the default.
+        """
         name = name.split(" ")[0] or "ubuntu-24.04"
         kind = "arm" if arch == "aarch64" else "x86"
         found = self._cloud.images.get_by_name_and_architecture(name, kind)
@@ -135,8 +142,8 @@ class Hetzner(ServerProvider):
         return found
 
     def _check_token(self) -> Check:
-        # An empty request creates nothing. With the permission to write it is refused
-        # as invalid.
+        # An empty request creates nothing. If the token has the permission to write,
+        # the API refuses the request as invalid.
         with suppress(Invalid):
             self._cloud.request("POST", "/firewalls", json={})
         return Check("token", True, "accepted, with the permission Read & Write")

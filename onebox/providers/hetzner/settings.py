@@ -18,8 +18,8 @@ class HetznerSettings(BilledOffSettings):
 
     region: str = cloud_settings.region("fsn1", '"hel1"', "The location.")
     regions: tuple[str, ...] = cloud_settings.regions('["nbg1"]')
-    # This is no key of the table, because Hetzner's firewalls do not protect private
-    # addresses.
+    # `private` is not a setting of this table, because Hetzner's firewalls do not
+    # protect private addresses.
     private: ClassVar[bool] = False  # type: ignore[misc] # the base class has a key
     usd_per_euro: float = setting(
         NUMBER, 1.25, "1.2", "The dollars of a euro, for all limits.", Between(0.5, 2.0)

@@ -7,8 +7,8 @@ This package holds the mechanisms that clouds share.
 * wait            the loop that waits for a change of state
 * errors          a table that maps error responses to error classes
 * clock           the time by the cloud's clock
-* metadata        the pairs of text that record the owner and the facts of a box
-* alphabet        the characters that tags may hold
+* metadata        the key-value pairs that record the owner and the facts of a box
+* alphabet        how a text is written with the characters that tags may hold
 * user_data       the program that arms a box at every boot
 * ssh_access      the networks that may reach ssh
 * public_ip       this machine's public address
@@ -23,7 +23,7 @@ Clouds whose SDKs have no retries and no time limits of their own also use:
 
 Clouds that bill a machine that is powered off also use:
 
-* billed_off      the choice of the user, and its settings
+* billed_off      the user's choice of what ends the billing, and its settings
 * self_destroy    the program by which a box deletes itself
 * servers         boxes that are servers with tags: find, create, power, delete
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from onebox.errors import ProviderError
 
-# A text that is too long keeps this many characters, which its hash follows.
+# A text that is too long is cut to this many characters, and its hash is appended.
 _SHORT = 40
 
 
@@ -29,7 +29,7 @@ class Alphabet:
 
     def encode(self, text: str) -> str:
         """
-        Return a text in this alphabet.
+        Return a text written in this alphabet.
 
         Raises:
             ProviderError: The result is too long.
@@ -50,7 +50,7 @@ class Alphabet:
 
     def decode(self, coded: str) -> str:
         """
-        Return the text that was encoded; if it was cut, return only its beginning.
+        Return the original text, or only its beginning if the encoded form was cut.
 
         >>> Alphabet("abc-", "_", 63).decode("a_2eb")
         'a.b'

@@ -1,5 +1,5 @@
 """
-Let the user choose what ends the billing where powered-off machines are billed.
+Let the user choose what ends the billing, in clouds that bill powered-off machines.
 
 In such a cloud it is not enough that a box powers itself off at its deadline. Either
 the box deletes itself (see `self_destroy`), or the user accepts that only a teardown or
@@ -24,8 +24,8 @@ class BilledOffSettings(CloudSettings):
     """
     The settings of a cloud that bills powered-off machines.
 
-    *destroy_token* names the environment variable with the token by which a box deletes
-    itself.
+    *destroy_token* names an environment variable, which holds the token by which a box
+    deletes itself.
     """
 
     accept_no_watchdog: bool = setting(
@@ -52,9 +52,9 @@ class BilledOff:
     Attributes:
         cloud: The name of the cloud in sentences.
 
-        table: The name of its table in onebox.toml.
+        table: The name of the cloud's table in onebox.toml.
 
-        machine: Its word for a machine, such as "a droplet".
+        machine: The cloud's word for a machine, such as "a droplet".
 
         main_token: The environment variable with onebox's own token.
 
@@ -74,7 +74,8 @@ class BilledOff:
         Return the token by which boxes delete themselves, "" if the user chose none.
 
         Args:
-            api_token: The token that onebox itself uses, which must be another one.
+            api_token: The token that onebox itself uses; a box must get a different
+                one.
 
         Raises:
             ConfigError: Nothing would end the billing of a box, or the token is missing
@@ -106,7 +107,7 @@ class BilledOff:
         return token
 
     def note(self, settings: BilledOffSettings) -> str:
-        """Return the note for the user about what happens at a box's deadline."""
+        """Return a note that tells the user what happens at a box's deadline."""
         if settings.destroy_token:
             return "at its deadline the box deletes itself, with everything on its disk"
         return (
@@ -115,14 +116,14 @@ class BilledOff:
         )
 
     def stopped_note(self, price: float | None) -> str:
-        """Return the note for a powered-off box, with its price (USD an hour)."""
+        """Return a note that a powered-off box is billed; *price* is in USD an hour."""
         cost = "in full" if price is None else f"in full, ${price:.2f}/h"
         return f"{self.machine} that is powered off is billed {cost}"
 
     def check(
         self, settings: BilledOffSettings, environ: Mapping[str, str], api_token: str
     ) -> Check:
-        """Return the doctor's line about what ends the billing of a box."""
+        """Return the line of `inv doctor` that tells what ends the billing of a box."""
         if self.token(settings, environ, api_token):
             detail = f"boxes delete themselves, with {settings.destroy_token}"
             return Check("deadline", True, detail)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-# ServerClock ignores a difference up to this: a Date header is in whole seconds, and
-# the answer needs time to arrive.
+# ServerClock ignores a difference of up to this many seconds: a Date header is in whole
+# seconds, and the answer needs time to arrive.
 CLOSE_SECONDS = 5.0
 
 
@@ -29,7 +29,7 @@ class ServerClock:
         return self._clock() + self._ahead
 
     def correct(self, date: str | None) -> None:
-        """Correct the clock by a Date header; a missing or malformed one is ignored."""
+        """Correct the clock by a Date header; ignore a missing or malformed header."""
         there = server_time(date)
         if there is None:
             return

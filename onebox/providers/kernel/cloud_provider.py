@@ -20,9 +20,9 @@ class CloudProvider(Provider):
     subclass overrides the methods for images.
 
     Attributes:
-        egress_rates: The highest price, in USD, of a GB sent to the internet, by the
-            first word of a region's name. The key "" stands for every region. The
-            price of a region that matches no key is unknown.
+        egress_rates: The highest prices (USD) of a GB sent to the internet. A key is
+            the first word of a region's name, such as "us". The key "" stands for every
+            region. The price of a region that matches no key is unknown.
 
         clock: Returns the time (epoch seconds) by the cloud's clock. Before the first
             answer of the cloud it is the time of this machine.
@@ -35,7 +35,7 @@ class CloudProvider(Provider):
     image_store: ImageStore[Any]
 
     def egress_rate(self, place: str) -> float | None:
-        """Return the highest price (USD) of a GB sent from a place to the internet."""
+        """Return the highest price (USD) of a GB sent from *place* to the internet."""
         word = "" if "" in self.egress_rates else place.partition("-")[0]
         return self.egress_rates.get(word)
 
@@ -52,11 +52,13 @@ class CloudProvider(Provider):
         return self.image_store.save(box, image)
 
     def delete_image(self, image: Image) -> None:
-        """Delete this image in all its regions; an image that is gone is no error."""
+        """Delete an image in all its regions; an image that is gone is no error."""
         self.image_store.delete(image)
 
     def adopt_image(self, id: str, image: Image) -> Image:
-        """Give an image that Packer built the id, name, recipe and tags of *image*."""
+        """
+        Give the image that Packer names *id* the id, name, recipe and tags of *image*.
+        """
         return self.image_store.adopt(id, image)
 
 

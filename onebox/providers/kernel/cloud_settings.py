@@ -16,24 +16,24 @@ PLACE = Matching(r"[a-z]+[a-z0-9-]*", "a place such as us-east-1")
 
 
 def region(default: str, example: str, help: str) -> Any:
-    """Return the field for a cloud's region; each cloud has its own default."""
+    """Declare the setting for a cloud's region; each cloud has its own default."""
     return setting(STRING, default, example, help, PLACE, blank=not default)
 
 
 def regions(example: str) -> Any:
-    """Return the field for the regions that onebox tries after the first region."""
+    """Declare the setting for the regions that onebox tries after the first region."""
     help = "More regions to try if the first has no capacity."
     return setting(STRINGS, (), example, help, PLACE, distinct)
 
 
 def zones(example: str) -> Any:
-    """Return the field for the zones of a region, in clouds that have zones."""
+    """Declare the setting for the zones of a region, in clouds that have zones."""
     help = "The zones to try, in this order; all zones if empty."
     return setting(STRINGS, (), example, help, PLACE, distinct)
 
 
 def disk() -> Any:
-    """Return the field for the disk's size, in clouds where the user chooses it."""
+    """Declare the setting for the disk's size, in clouds where the user chooses it."""
     check = bytes_from(8 * GB)
     return setting(
         BYTES, 100 * GB, '"100 GB"', "The disk of a box; it is billed too.", check
@@ -41,7 +41,7 @@ def disk() -> Any:
 
 
 def disk_type(*types: str) -> Any:
-    """Return the field for the disk's type; the first of *types* is the default."""
+    """Declare the setting for the disk's type; the default is the first of *types*."""
     help = "The type of the disk."
     return setting(STRING, types[0], f'"{types[0]}"', help, OneOf(types))
 
@@ -51,9 +51,9 @@ class CloudSettings(Table):
     """
     The settings that all clouds share; a string that is not set is "".
 
-    The class of each cloud declares *region* and *regions* again, with its own default
-    and example. Boxes are created in *region*, or in one of *regions* if *region* has
-    no capacity. The ssh port of a box accepts connections only from *ssh_cidr*. If
+    The class of each cloud overrides *region* and *regions*, with its own default and
+    example. Boxes are created in *region*, or in one of *regions* if *region* has no
+    capacity. The ssh port of a box accepts connections only from *ssh_cidr*. If
     *ssh_cidr* is not set, `SSHAccess` chooses the networks.
     """
 
@@ -94,15 +94,19 @@ class CloudSettings(Table):
 
     @property
     def hides_address(self) -> str:
-        """Return the setting that hides where ssh comes from, "" if none does."""
+        """
+        Return the name of the setting that hides the address of ssh clients.
+
+        Return "" if no setting hides it.
+        """
         return "jump" if self.jump and not self.private else ""
 
     def check(self, environ: Mapping[str, str]) -> None:
         """
         Raise Conflict if *ssh_cidr* does not fit the other settings.
 
-        It is wrong if it is the whole internet without *allow_world_ssh*, or if it is
-        missing although a jump host hides the address that ssh connections come from.
+        It must not be the whole internet without *allow_world_ssh*. It must be set if a
+        jump host hides the address that ssh connections come from.
         """
         if self.open_to_world and not self.allow_world_ssh:
             raise Conflict(

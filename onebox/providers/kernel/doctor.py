@@ -1,4 +1,6 @@
-"""Run the checks of `inv doctor`; a check that fails becomes a line, not an error."""
+"""
+Run the checks of `inv doctor`, and report the error of a failed check in its line.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,9 @@ def run(
     Run all checks, and return one line for each.
 
     Args:
-        groups: The checks of a group can succeed only if those of the earlier groups
-            did, such as the check of the credentials. If a check fails, the groups
-            after its own group are left out.
+        groups: The checks, in groups. If a check fails, all groups after its own are
+            left out, because their checks could not succeed either. For example, no
+            call succeeds if the credentials are wrong.
 
         each: Applies a function to each check of the last group. A cloud whose client
             can make calls in parallel passes its own function. None means that the
@@ -54,7 +56,7 @@ def credentials_line(
     name: str, holder: str, expires: float | None, now: float, renew: str
 ) -> Check:
     """
-    Return the line about credentials that the cloud has accepted.
+    Return the line of `inv doctor` about credentials that the cloud has accepted.
 
     Args:
         expires: When the credentials expire (epoch seconds), None if they do not.
@@ -72,7 +74,9 @@ def credentials_line(
 
 
 def ssh_line(access: SSHAccess) -> Check:
-    """Return the line about the networks that may reach the ssh port."""
+    """
+    Return the line of `inv doctor` about the networks that may reach the ssh port.
+    """
     if access.is_private:
         return Check("ssh", True, "from private networks only")
     networks = ", ".join(access.networks())

@@ -16,7 +16,9 @@ from onebox.errors import OneboxError, ProviderError, QuotaExceeded, Unclear
 
 
 class Unanswered(ProviderError):
-    """The API was not reached, or it failed at a call that changes nothing."""
+    """
+    The API was not reached, or gave no usable answer to a call that changes nothing.
+    """
 
 
 class Exists(ProviderError):
@@ -29,14 +31,16 @@ class Pending(ProviderError):
 
 class Failed(Unclear):
     """
-    The API answered with a failure of its own: the call takes no effect later.
+    The API reported a failure of its own, not a refusal of the call.
 
-    It may have taken effect already.
+    The call may have taken effect before the failure, but takes no effect after it.
     """
 
 
 class RetryAfter(Exception):
-    """An error, and the pause (seconds) that the server demands before a repetition."""
+    """
+    An error, and the pause (seconds) that the server demands before the next attempt.
+    """
 
     def __init__(self, error: OneboxError, seconds: float) -> None:
         super().__init__(error.message)
@@ -54,8 +58,8 @@ class Refusal:
 
         code: The API's own code for the error, "" if it has none.
 
-        details: The text in which the rules search their *pattern*. If it is "", they
-            search the code and the message.
+        details: The text that a rule searches for its *pattern*. If it is "", the rule
+            searches the code and the message.
 
         changes: Whether the call could have changed anything.
     """
@@ -82,18 +86,19 @@ class Rule:
 
     The conditions are *status*, *code*, *pattern* and *changes*. A rule matches if all
     its conditions match; an empty condition matches every response. *text*, *next* and
-    *limit* are templates. They can use the fields of `Refusal`, its sentence as
-    `{text}`, and the named groups of *code* and *pattern*.
+    *limit* are templates for the texts of the error. A template can contain the fields
+    of `Refusal`, such as `{message}`, its sentence as `{text}`, and the named groups of
+    *code* and *pattern*.
 
     Attributes:
         error: The class of the error to raise.
 
         status: The HTTP status codes that match.
 
-        code: A regular expression that must match the whole code of the API.
+        code: A regular expression that must match the API's whole code for the error.
 
-        pattern: A regular expression that is searched in the details; upper and lower
-            case are equal.
+        pattern: A regular expression that is searched in the details of the `Refusal`;
+            upper and lower case are equal.
 
         changes: Whether the call could have changed anything; None matches both.
     """
@@ -109,7 +114,7 @@ class Rule:
     limit: str = ""
 
     def match(self, refusal: Refusal) -> OneboxError | None:
-        """Return the error for a response, None if this rule does not match."""
+        """Return the error for *refusal*, None if this rule does not match it."""
         if self.changes not in (None, refusal.changes):
             return None
         if self.status != () and refusal.status not in self.status:
@@ -137,7 +142,11 @@ class Rule:
 
 
 def explain(rules: Sequence[Rule], refusal: Refusal) -> OneboxError:
-    """Return the error of the first rule that matches, else a ProviderError."""
+    """
+    Return the error of the first rule that matches *refusal*.
+
+    Return a ProviderError if no rule matches.
+    """
     for rule in rules:
         error = rule.match(refusal)
         if error is not None:

@@ -21,24 +21,27 @@ from onebox.providers.kernel.timeouts import Timeouts
 
 class Session(requests.Session):
     """
-    A session that raises onebox's errors, for the library of a cloud.
+    A session of the library requests that raises onebox's errors.
 
-    The library therefore neither repeats a request by rules of its own, nor hides the
-    headers of a response.
+    The client library of a cloud makes its requests with this session. Because the
+    session raises an error for every error response, the client library neither repeats
+    a request by rules of its own, nor hides the headers of a response.
 
     Args:
         cloud: The name of the cloud in sentences.
 
-        base: The address of the API; messages show the part of a path after it.
+        base: The address of the API. Messages show only the part of a request's address
+            that follows it.
 
-        token: Hidden in messages.
+        token: The token, which messages must not show.
 
         explain: Returns the error for an error response.
 
-        once: A regular expression for the paths whose POST must not be repeated after
-            a lost response, because a second call would create a second object.
+        once: A regular expression for the paths whose POST must not be repeated after a
+            lost response, because a second call would create a second object.
 
-        trouble: Raised at each request if it is not None; see `trouble`.
+        trouble: An error to raise at each request, or None. The function `trouble`
+            returns it.
 
         longest_demanded: The longest pause (seconds) that the server can demand.
     """
@@ -62,7 +65,7 @@ class Session(requests.Session):
         self._explain, self._timeouts, self._clock = explain, timeouts, clock
         self._once, self._trouble = once, trouble
         self._retry = timeouts.retry(sleep, longest_demanded)
-        # Without an `auth` object, requests would replace the token by an entry of
+        # Without an `auth` object, requests would replace the token with an entry of
         # ~/.netrc.
         self.auth = lambda request: request
 
@@ -130,7 +133,9 @@ class Session(requests.Session):
         return "the connection broke"
 
     def _error(self, answer: Mapping[str, Any]) -> tuple[str, str]:
-        """Return the API's code and sentence in an error response."""
+        """
+        Return the API's code and message in an error response, "" where it has none.
+        """
         error = answer.get("error")
         fields = error if isinstance(error, dict) else answer
         message = " ".join(str(fields.get("message") or "").split())[:300]
@@ -140,14 +145,14 @@ class Session(requests.Session):
 
 
 class _EndlessError(requests.RequestException):
-    """The response did not end in time."""
+    """The response did not end within the time limit."""
 
 
 def _answer(response: requests.Response) -> dict[str, Any] | None:
     """
-    Return the JSON object in a response.
+    Return the JSON object in a response, {} if the response is empty.
 
-    Return {} for an empty response, None for one that is not a JSON object.
+    Return None if the response holds anything other than a JSON object.
     """
     try:
         answer = response.json() if response.content.strip() else {}
@@ -160,7 +165,7 @@ def trouble(
     cloud: str, variable: str, token: str, endpoint_variable: str, endpoint: str
 ) -> OneboxError | None:
     """
-    Return the error of a token that cannot be sent, None if it can be sent.
+    Return the error if the token cannot be sent to the API, None if it can be sent.
 
     Args:
         variable: The environment variable that holds the token.
@@ -191,7 +196,7 @@ def not_answered(
     Return the error for a request whose connection failed or broke.
 
     Args:
-        why: The reason if the request may have been sent.
+        why: What broke the exchange; used if the request may have reached the server.
     """
     if isinstance(error, requests.exceptions.SSLError):
         return NotAllowed(f"{cloud}'s certificate is not trusted: {error}")
@@ -207,7 +212,12 @@ def not_answered(
 def without_response(
     cloud: str, method: str, path: str, why: str, unclear: type[Unclear] = Unclear
 ) -> OneboxError:
-    """Return the error for a call without a usable response."""
+    """
+    Return the error for a call that got no usable response.
+
+    It is Unanswered for a GET, which changes nothing. For other methods its class is
+    *unclear*.
+    """
     text = f"{cloud} did not answer {method} {path}: {why}"
     if method == "GET":
         return Unanswered(text, next="try again in a minute")
@@ -217,7 +227,7 @@ def without_response(
 def throttled(
     cloud: str, headers: Mapping[str, str], now: float
 ) -> Throttled | RetryAfter:
-    """Return the error for a throttled call, with the pause that the API demands."""
+    """Return the error for a throttled call, with a pause if the API demands one."""
     seconds = _retry_after(headers, now)
     duration = "" if seconds is None else f" for {formatting.seconds(seconds)}"
     error = Throttled(
@@ -229,7 +239,7 @@ def throttled(
 
 
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that the API asks to wait, None if it names no time."""
+    """Return how many seconds the API asks to wait, None if it names no time."""
     after = headers.get("Retry-After", "").strip()
     if after.isdigit():
         return float(after)
@@ -241,7 +251,9 @@ def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 def is_safe(address: str) -> bool:
     """
-    Return whether the address is encrypted or on this machine: safe for the token.
+    Return whether the token can safely be sent to an address.
+
+    The address must use https, or must be on this machine.
     """
     parts = urlsplit(address)
     if parts.scheme == "https" or parts.hostname == "localhost":

@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 def newest_first(images: Iterable[Image | None]) -> list[Image]:
-    """Return the images, newest first; each None is left out."""
+    """Return the images that are not None, newest first."""
     present = [image for image in images if image is not None]
     return sorted(present, key=lambda image: (image.created, image.id), reverse=True)
 
@@ -42,9 +42,9 @@ class ImageStore(abc.ABC, Generic[R]):
     @abc.abstractmethod
     def search(self, key: Literal["owner", "image"], value: str) -> Sequence[R]:
         """
-        Return the resources that belong to an owner, or that have an image id.
+        Return the resources of the owner *value*, or those of the image id *value*.
 
-        They can be in any state.
+        *key* says which of the two is meant. The resources can be in any state.
         """
 
     @abc.abstractmethod
@@ -57,11 +57,15 @@ class ImageStore(abc.ABC, Generic[R]):
 
     @abc.abstractmethod
     def create(self, box: Box, image: Image) -> None:
-        """Begin to save the disk of a stopped box, unless an earlier call has begun."""
+        """
+        Begin to save the disk of a stopped box, unless an earlier call has begun it.
+        """
 
     @abc.abstractmethod
     def wait(self, image: Image) -> R | None:
-        """Return the resource once it is ready, None if it does not become ready."""
+        """
+        Wait for an image; return its ready resource, None if it does not become ready.
+        """
 
     @abc.abstractmethod
     def remove(self, resource: R) -> None:
@@ -69,11 +73,17 @@ class ImageStore(abc.ABC, Generic[R]):
 
     @abc.abstractmethod
     def artifact(self, name: str) -> R:
-        """Return the image that Packer built, by its id. Raises Gone or UsageError."""
+        """
+        Return the image that Packer built and names *name*.
+
+        Raises Gone or UsageError if there is no such image.
+        """
 
     @abc.abstractmethod
     def mark(self, resource: R, image: Image) -> R:
-        """Tag a resource with the id and owner of *image*; return it with its tags."""
+        """
+        Tag a resource with the id and owner of *image*; return it with its new tags.
+        """
 
     def of_owner(self, owner: str) -> list[Image]:
         """Return an owner's images that a box can start from, newest first."""
@@ -90,7 +100,7 @@ class ImageStore(abc.ABC, Generic[R]):
 
     def own(self, image: Image) -> list[R]:
         """
-        Return the resources of an image, in whatever state they are.
+        Return all resources that carry the id of *image*, in any state.
 
         Raises:
             NotAllowed: One of the resources belongs to another owner.
@@ -101,7 +111,9 @@ class ImageStore(abc.ABC, Generic[R]):
         return resources
 
     def ready(self, image: Image) -> R | None:
-        """Return a resource of *image* that a box can start from, or None."""
+        """
+        Return a resource of *image* that a box can start from, None if there is none.
+        """
         return next(filter(self.is_ready, self.own(image)), None)
 
     def usable(self, image: Image, where: str) -> R:
@@ -135,7 +147,9 @@ class ImageStore(abc.ABC, Generic[R]):
 
     def adopt(self, artifact: str, image: Image) -> Image:
         """
-        Give an image that Packer built the id, name, recipe and tags of *image*.
+        Give the image that Packer built the id, name, recipe and tags of *image*.
+
+        *artifact* is Packer's name for the image.
 
         Raises:
             NotAllowed: Packer's image is already another image of onebox.

@@ -1,10 +1,10 @@
 """
-Each cloud object of onebox carries pairs of text, which tell its owner and its facts.
+Each cloud object of onebox carries key-value pairs: its owner, and facts of a box.
 
-The create call of a box writes these pairs, so no object of onebox ever exists
-without an owner, and a box can be read back completely from the cloud alone. Each
-cloud stores the pairs in its own form (tags, labels, a metadata item), and writes them
-in its own `Alphabet`.
+The create call of a box writes these pairs, so no object of onebox ever exists without
+an owner, and a box can be read back completely from the cloud alone. Each cloud stores
+the pairs in its own form (tags, labels, a metadata item), and writes them in its own
+`Alphabet`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _IDENTITY = ("owner", "project", "name", "kind")
 @dataclass(frozen=True)
 class BoxMetadata:
     """
-    The facts that the cloud objects of one box record about the box.
+    The facts about a box that its cloud objects record.
 
-    Times are in seconds, *deadline* since the epoch. If *bootstrap_key* is true, the
-    private half of *host_key* was sent in user data, so the first connection replaces
-    the key. *system* names the base image that the disk began with.
+    Times are in seconds, and *deadline* counts from the epoch. If *bootstrap_key* is
+    true, the private half of *host_key* was sent in user data, so the first connection
+    replaces the key. *system* names the base image that the disk began with.
 
     *no_alarm* (AWS) means that the cloud does not enforce the deadline. *swapping*
     (AWS) means that the machine waits for a kept disk. *rescue* means that the machine
@@ -89,7 +89,9 @@ class BoxMetadata:
         jump: str = "",
         disk_only: bool = False,
     ) -> Box:
-        """Return the box from this metadata and from what the cloud reports now."""
+        """
+        Return the box, from this metadata and the present facts that the cloud reports.
+        """
         return Box(
             id=self.box,
             tags=self.tags,
@@ -114,7 +116,9 @@ class BoxMetadata:
         )
 
     def to_pairs(self) -> dict[str, str]:
-        """Return the pairs to store; a value that is empty or unknown gets no pair."""
+        """
+        Return the pairs that store this metadata; empty or unknown values get no pair.
+        """
         offer = self.offer
         pairs = {
             **tag_pairs(self.tags, self.box),
@@ -144,7 +148,9 @@ class BoxMetadata:
 
     @classmethod
     def from_pairs(cls, pairs: Mapping[str, str]) -> BoxMetadata | None:
-        """Return the metadata in these pairs, None if they do not describe a box."""
+        """
+        Return the metadata that *pairs* store, None if they do not describe a box.
+        """
         tags, box = read_tags(pairs), pairs.get("box", "")
         if tags is None or not box:
             return None
@@ -170,19 +176,25 @@ class BoxMetadata:
 
 
 def identity(tags: Tags, box: str = "") -> dict[str, str]:
-    """Return the pairs that prove an object's owner and, if *box* is given, its box."""
+    """
+    Return the key-value pairs that show which owner an object belongs to.
+
+    If *box* is given, they also show which box the object belongs to.
+    """
     pairs = {"managed": "1", **{key: getattr(tags, key) for key in _IDENTITY}}
     return {**pairs, "box": box} if box else pairs
 
 
 def tag_pairs(tags: Tags, box: str = "") -> dict[str, str]:
-    """Return all pairs for *tags*: those of `identity`, the version and the expiry."""
+    """
+    Return the pairs that store *tags*: those of `identity`, the version and the expiry.
+    """
     times = {"version": tags.version, "expires": _real(tags.expires)}
     return {**identity(tags, box), **times}
 
 
 def read_tags(pairs: Mapping[str, str]) -> Tags | None:
-    """Return the tags in these pairs, None if they do not name an owner."""
+    """Return the tags that *pairs* store, None if the pairs do not name an owner."""
     missing = [key for key in _IDENTITY if key not in pairs]
     if pairs.get("managed") != "1" or missing or pairs["kind"] not in KINDS:
         return None
@@ -197,7 +209,7 @@ def read_tags(pairs: Mapping[str, str]) -> Tags | None:
 
 
 def image_pairs(image: Image) -> dict[str, str]:
-    """Return the pairs of a saved image."""
+    """Return the pairs that describe a saved image."""
     return {
         **tag_pairs(image.tags),
         "image": image.id,
@@ -208,7 +220,9 @@ def image_pairs(image: Image) -> dict[str, str]:
 
 
 def is_owned(found: Mapping[str, str] | None, expected: Mapping[str, str]) -> bool:
-    """Return whether an object's pairs include all pairs of the expected identity."""
+    """
+    Return whether *found*, the pairs of an object, include all the *expected* pairs.
+    """
     return found is not None and all(
         found.get(key) == value for key, value in expected.items()
     )
@@ -218,9 +232,10 @@ def check_owner(
     what: str, found: Mapping[str, str] | None, expected: Mapping[str, str]
 ) -> None:
     """
-    Raise NotAllowed unless an object has the expected `identity`.
+    Raise NotAllowed unless *found*, the pairs of an object, include *expected*.
 
-    A call that changes or deletes an object makes this check first.
+    *expected* is the `identity` that the object must have. A call that changes or
+    deletes an object makes this check first.
     """
     if is_owned(found, expected):
         return
@@ -235,7 +250,7 @@ def check_owner(
 
 
 def check_same_owner(what: str, found: str, owner: str) -> None:
-    """Raise NotAllowed unless *owner* owns an object that the owner's boxes share."""
+    """Raise NotAllowed unless *found*, the owner that an object names, is *owner*."""
     if found != owner:
         raise NotAllowed(f"{what} belongs to another owner: it was not touched")
 
@@ -246,7 +261,7 @@ def without_comment(key: str) -> str:
 
 
 def number(text: str | None) -> float | None:
-    """Return a text as a number, None if it is not a finite number."""
+    """Return the number that a text holds, None if it is not a finite number."""
     try:
         value = float(text or "")
     except ValueError:

@@ -53,7 +53,7 @@ def my_ip(services: Sequence[str] = SERVICES, seconds: float = SECONDS) -> str:
 
 
 def _ask(service: str, seconds: float) -> str:
-    """Return the address in a service's answer, "" if there is none."""
+    """Return the address that a service answers, "" if it answers with none."""
     # Ruff's rule S310 warns that an address may be a file: URL. These addresses are
     # constants.
     head = {"User-Agent": "onebox"}

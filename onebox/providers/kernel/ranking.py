@@ -14,8 +14,8 @@ from onebox.providers.values import Offer, Requirements
 DEFAULT_ARCH = "x86_64"
 _UNAME = {"arm64": "aarch64"}
 _NEAREST = 3
-# At most this many offers of fixed sizes are tried. An offer that costs more than this
-# many times the cheapest one is left out, unless the user has named its type.
+# At most MOST offers of fixed sizes are tried. An offer that costs more than DEAREST
+# times the cheapest one is left out, unless the user has named its type.
 MOST = 12
 DEAREST = 2.0
 # Two names are similar if difflib rates them at least this high (1 means equal).
@@ -33,7 +33,7 @@ def uname(arch: str) -> str:
 
 
 def arch_of(requirements: Requirements) -> str:
-    """Return the architecture that an offer must have."""
+    """Return the architecture that every offer for *requirements* must have."""
     image = requirements.image
     return (image.arch if image else requirements.arch) or DEFAULT_ARCH
 
@@ -43,21 +43,21 @@ def disk_gib(requirements: Requirements, default: int) -> int:
     Return the size in GiB of a box's disk; it is never too small for the image.
 
     Args:
-        default: The size in bytes that the provider's settings name.
+        default: The size in bytes to use if the requirements name no size.
     """
     least = requirements.image.disk if requirements.image else 0
     return math.ceil(max(requirements.disk or default, least) / (1 << 30))
 
 
 def markets(requirements: Requirements) -> tuple[bool, ...]:
-    """Return the markets to offer, best first: True for spot, False for on demand."""
+    """Return the markets to try, best first: True means spot, False means on demand."""
     if requirements.spot and requirements.fallback:
         return (True, False)
     return (requirements.spot,)
 
 
 def fits(offer: Offer, requirements: Requirements) -> bool:
-    """Return whether an offer meets all requirements of a size."""
+    """Return whether an offer has the architecture and enough CPUs and memory."""
     return (
         offer.cpus >= requirements.cpus
         and offer.memory >= requirements.memory
@@ -69,7 +69,7 @@ def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
     """
     Return the offers, best first.
 
-    Spot offers come first, then the order of the types that the user named decides,
+    Spot offers come first. Next, the order in which the user named the types decides,
     then the hourly cost, then the size. Offers that are equal in all of these stay in
     the order of the user's regions and zones.
     """
@@ -87,7 +87,9 @@ def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
 
 
 def show(offer: Offer) -> str:
-    """Return a type with its size, and its price if that is known, for a message."""
+    """
+    Return a phrase with an offer's machine type, its size, and its price if known.
+    """
     size = f"{offer.cpus} vCPU, {formatting.byte_count(offer.memory)}"
     cost = (
         ""
@@ -104,7 +106,7 @@ def no_fit(
     Return the error for a size that no offer fits; it names the nearest offers.
 
     Args:
-        offers: All offers that could be made. The nearest ones are those that lack
+        offers: All offers that the cloud can make. The nearest ones are those that lack
             the least CPUs and memory.
     """
 
@@ -124,7 +126,9 @@ def no_fit(
 
 
 def no_such_type(where: str, name: str, known: Iterable[str]) -> UsageError:
-    """Return the error for a type that a cloud lacks; it names similar types."""
+    """
+    Return the error for a machine type that a cloud lacks; it names similar types.
+    """
     near = difflib.get_close_matches(name, sorted(known), _NEAREST, _ALIKE)
     return UsageError(
         f"{where} has no machine type {name}",
@@ -154,22 +158,25 @@ def of_fixed_sizes(
     disk: Callable[[str], int],
 ) -> list[Offer]:
     """
-    Return at most MOST offers of a cloud whose types include a disk, without spot.
+    Return at most MOST offers of a cloud whose machine types include a disk.
+
+    Such a cloud has no spot capacity.
 
     Args:
         cloud: The name of the cloud in sentences.
 
         regions: The regions where boxes may be created, best first.
 
-        sizes: The offers of each machine type, in all regions that have it now.
+        sizes: For each machine type its offers, one for each region that has it now.
 
-        is_dedicated: Returns whether a type has CPUs of its own. Any other type is
-            offered only if the user has named it.
+        is_dedicated: Returns whether a machine type has CPUs of its own. Any other type
+            is offered only if the user has named it.
 
-        disk: Returns the disk of a type in bytes.
+        disk: Returns the size in bytes of the disk of a machine type.
 
     Raises:
-        UsageError: No type fits; the message names the nearest.
+        UsageError: The requirements ask for spot, or no machine type fits. The message
+            names the best or the nearest ones.
 
         NoCapacity: The types that the user has named are sold out in every region.
     """
@@ -204,7 +211,11 @@ def of_fixed_sizes(
 def _with_disk(
     offers: Sequence[Offer], requirements: Requirements, disk: Callable[[str], int]
 ) -> list[Offer]:
-    """Return those of the offers, best first, whose disk is large enough."""
+    """
+    Return the offers whose disk is large enough: at most MOST, best first.
+
+    Raises UsageError if no disk is large enough.
+    """
     best = ranked(offers, requirements)
     image = requirements.image.disk if requirements.image else 0
     least = max(image, requirements.disk or 0)
@@ -225,7 +236,9 @@ def _with_disk(
 def _not_here(
     names: Sequence[str], offers: Sequence[Offer], regions: Sequence[str]
 ) -> OneboxError:
-    """Return the error for types that the user named and that no region offers."""
+    """
+    Return the error for types that the user named and that none of *regions* offers.
+    """
     what = " and ".join(names)
     elsewhere = sorted({offer.place for offer in offers})
     if not elsewhere:

@@ -26,11 +26,11 @@ T = TypeVar("T")
 
 def leave_unclear(error: OneboxError) -> NoReturn:
     """
-    Raise the error of an attempt that followed an attempt without a response.
+    Raise *error*, which came after an attempt whose response was lost.
 
     Expired credentials, throttling and a broken network do not show whether the earlier
-    attempt has taken effect, so they become Unclear. Any other refusal is raised as it
-    is.
+    attempt has taken effect, so they are raised as Unclear. Any other refusal is raised
+    unchanged.
     """
     if isinstance(error, (NotAllowed, Throttled, Unanswered)):
         raise Unclear(error.message, next=error.next) from error
@@ -76,11 +76,12 @@ class Retry:
         Args:
             attempt: Makes the call once. Raises OneboxError, or RetryAfter.
 
-            repeatable: Whether a second attempt is harmless if the first one has
-                taken effect but its response was lost.
+            repeatable: Whether a second attempt is harmless if the first one has taken
+                effect but its response was lost.
 
             after_loss: Called with the final error if the response of an earlier
-                attempt was lost. Returns the result of that attempt, or raises.
+                attempt was lost. Returns what that earlier attempt would have returned,
+                or raises.
 
         Raises:
             Unclear: The response of an attempt was lost, so it may have taken effect.

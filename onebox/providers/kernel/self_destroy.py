@@ -3,9 +3,9 @@ Write the program by which a box deletes itself at its deadline.
 
 Some clouds bill a machine that is powered off, so only an API call that deletes it ends
 the costs. The box needs a token for this call. If the settings name one, onebox sends
-it over the verified connection, and never in user data. The box keeps it in memory that
-only root can read, until a reboot erases it. The program also takes the right to become
-root from the box's user, because a job with root could read the token.
+it over the verified connection, and never in user data. The box keeps the token in
+memory that only root can read, until a reboot erases it. The program also takes the
+right to become root from the box's user, because a job with root could read the token.
 
 A box with this token is not powered off before its deadline, unless no job was ever
 started on it: a powered-off box could not delete itself at its deadline.
@@ -77,9 +77,10 @@ def post_boot_script(token: str, machines: str, number: str) -> bytes:
     holds the token, so it is sent only on stdin.
 
     Args:
-        machines: The address of the machines in the API, with a slash at the end.
+        machines: The API address of all machines, with a slash at the end. The number
+            of a machine follows it.
 
-        number: The path of the machine's number in its metadata server.
+        number: The path in the metadata server at which a machine reads its own number.
     """
     end = END % {"where": WHERE, "root": ROOT, "number": number}
     files = {"end.py": end, "access": json.dumps({"token": token, "api": machines})}

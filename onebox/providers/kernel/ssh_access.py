@@ -15,11 +15,12 @@ from onebox.errors import ProviderError
 _WIDEST = {4: 8, 6: 16}
 _UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
-# A client that can reach a box's private address has an address in one of these
-# networks itself.
+# A client that can reach a box's private address has itself an address in one of these
+# networks.
 PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 # This machine's address is looked up again after this time, because the address may
-# change during a run of hours. All candidates of one create are tried within the time.
+# change during a run of hours. One creation of a box, with all offers that it tries in
+# turn, takes less time.
 ADDRESS_SECONDS = 300.0
 WORLD_NOTE = "its ssh port is open to the whole world (allow_world_ssh)"
 

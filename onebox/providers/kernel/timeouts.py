@@ -18,9 +18,9 @@ class Timeouts:
     Three limits are for one request: *connect* for the connection, *read* for a time
     without data, *request* for all of it. A request that may be repeated is tried
     *attempts* times. The first pause is *first_pause*, and each later one is twice as
-    long on average. While the API throttles, the pauses last *throttled* in total. A
-    create call is tried *create_attempts* times if the API reports a failure of its
-    own.
+    long on average. While the API throttles, the pauses last *throttled* at most in
+    total. A create call is tried *create_attempts* times if the API reports a failure
+    of its own.
 
     *consistency_lag* is how long the API's lists may lag behind. *poll_interval* is the
     time between two polls. *shutdown* is how long a machine may take to shut down
@@ -45,7 +45,9 @@ class Timeouts:
     price_cache: float = 300.0
 
     def poller(self, sleep: Callable[[float], None] = time.sleep) -> Poller:
-        """Return the loop that waits for a change of state."""
+        """
+        Return a loop that waits for a change of state, and polls every *poll_interval*.
+        """
         return Poller(sleep, first=self.poll_interval, longest=self.poll_interval)
 
     def retry(
@@ -53,7 +55,7 @@ class Timeouts:
         sleep: Callable[[float], None] = time.sleep,
         longest_demanded: float = float("inf"),
     ) -> Retry:
-        """Return the loop that repeats a call."""
+        """Return a loop that repeats a call within these limits."""
         return Retry(
             sleep,
             attempts=self.attempts,

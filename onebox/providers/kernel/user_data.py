@@ -3,10 +3,9 @@ The user data of a box holds a script, which enforces the deadline from the firs
 
 At every boot, before sshd starts, the script writes the box's id and deadline, and
 starts two mechanisms that power the box off: the watchdog (`onebox.agent.watchdog`),
-and a systemd timer in case the watchdog or its Python is broken. Their units are
-below /run, so an image that is saved from a box does not contain them. If the box was
-created from a saved image, the script also removes what else the image holds of the
-box that it was saved from.
+and a systemd timer in case the watchdog or its Python is broken. Their units are below
+/run, so an image that is saved from a box does not contain them. An image does contain
+other traces of the box that it was saved from; the script removes them.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ HOST_KEY = "/etc/ssh/onebox_host_key"
 # that the watchdog needs to let a job save its state and to flush the disks.
 LATE = 100.0
 # No deadline is more than this many seconds away (see `limits.max_hours`). If the box's
-# clock is further behind, the script limits the time that is left to this, so that the
-# box does not stay on for years.
+# clock is so far behind that more time seems to be left, the script shortens it to
+# this, so that the box does not stay on for years.
 LONGEST = 14 * 86400
 
 
@@ -47,25 +46,25 @@ def user_data(
     until: str = "",
 ) -> bytes:
     """
-    Return the user data for cloud-init; the same request leads to the same bytes.
+    Return the user data for cloud-init; equal requests lead to equal bytes.
 
-    The clouds accept 16,384 bytes on EC2 (the packed form is far smaller), 64 KiB on
-    DigitalOcean and 256 KiB on Google Cloud.
+    The limits are 16,384 bytes on EC2 (the compressed form is far smaller), 32 KiB on
+    Hetzner, 64 KiB on DigitalOcean and 256 KiB on Google Cloud.
 
     Args:
         notice: The metadata service that announces a preemption, "" if there is none.
 
-        host_key: Whether the request's key becomes the only host key of sshd. If
-            False, the box generates its own key, and cloud-init publishes it where
-            the cloud supports that (Google's guest attributes).
+        host_key: Whether the request's key becomes the only host key of sshd. If False,
+            the box generates its own key, and cloud-init publishes it where the cloud
+            supports that (Google's guest attributes).
 
         packed: Whether the result is compressed. Only EC2 accepts compressed bytes.
 
         late: The systemd timer fires this many seconds after the deadline.
 
         until: Shell code that sets the variable `deadline` (whole seconds) at every
-            boot, for clouds where user data cannot change. "" means that the
-            deadline of the request is written into the script.
+            boot, for clouds where user data cannot change. "" means that the deadline
+            of the request is written into the script.
     """
     script = until + _arming(request, notice, host_key, late, until != "")
     script += _user(request)
@@ -127,7 +126,7 @@ def _arming(
         "notice": notice,
         "host_key": HOST_KEY if host_key else "",
     }
-    # There is no seed if an existing disk starts again, because that disk holds the
+    # The seed is empty if an existing disk starts again, because that disk holds the
     # agent already.
     seed = gzip.compress(config.seed, 9, mtime=0) if config.seed else b""
     return _ARM.format(
@@ -138,8 +137,8 @@ def _arming(
         home=HOME,
         work=WORK,
         box=shlex.quote(request.box),
-        # The opening brace of the JSON is cut off: the script prints a brace itself,
-        # and the time of the boot after it.
+        # The script itself prints the opening brace of the JSON, and the time of the
+        # boot after it. So the brace is cut off here.
         config=shlex.quote(json.dumps(box)[1:]),
         armed='\'{"armed": %s, "deadline": %s, %s\\n\' $now $deadline'
         if reads_deadline
@@ -168,8 +167,8 @@ def _sshd(host_key: str) -> str:
     return _SSHD.format(line=line)
 
 
-# Of all units the script starts the timer first, and the timer needs only systemd. So
-# the box powers itself off even if a later step of the script fails.
+# The script starts the timer before all other units, and the timer needs only systemd.
+# So the box powers itself off even if a later step of the script fails.
 # `armed` in box.json is the time of this boot. The watchdog lets the box run for the
 # seconds from `armed` to the deadline, so a reboot does not give the box more time.
 _ARM = """\

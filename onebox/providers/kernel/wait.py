@@ -20,12 +20,12 @@ class Poller:
     Attributes:
         sleep: Pauses for a number of seconds.
 
-        clock: Returns the time in seconds. None means that the sum of the pauses
-            counts as the time, for callers whose *sleep* is faster than a real one.
+        clock: Returns the time in seconds. None means that the sum of the pauses counts
+            as the time, for callers whose *sleep* is faster than a real one.
 
-        first: The first pause, in seconds; each further one is half as long again.
+        first: The first pause, in seconds; each further one is 1.5 times as long.
 
-        longest: The longest pause.
+        longest: The longest pause, in seconds.
     """
 
     sleep: Callable[[float], None] = time.sleep
@@ -37,7 +37,7 @@ class Poller:
         """
         Return the first true result of *look*, None if there is none in *seconds*.
 
-        The last look is after the deadline, so no event before the deadline is missed.
+        The last look begins after *seconds*, so no earlier event is missed.
         """
         began = self.clock() if self.clock else 0.0
         pause, paused = self.first, 0.0
@@ -55,7 +55,7 @@ class Poller:
         Return the first true result of *look*.
 
         Args:
-            what: The activity, as in "stopping ob-1".
+            what: The activity, for the error message, as in "stopping ob-1".
 
         Raises:
             Unclear: There was no true result in *seconds*.
@@ -74,7 +74,7 @@ class Poller:
         is_busy: Callable[[ProviderError], bool],
     ) -> T:
         """
-        Return the result of *act*, repeated while its object is busy.
+        Call *act*, repeat it while its object is busy, and return the result.
 
         Args:
             is_busy: Returns whether an error only means that the object is still busy.

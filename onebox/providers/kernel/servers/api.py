@@ -1,4 +1,4 @@
-"""Define the calls that a cloud of simple servers implements, and their values."""
+"""Define the calls that a cloud of simple servers implements, and what they return."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onebox.providers.values import Box, BoxState, Request, Tags
 T = TypeVar("T")
 PairKey = Literal["box", "owner"]
 Switch = Literal["on", "shutdown", "off"]
-# These kinds of resources exist in each of the clouds.
+# Each cloud of simple servers has these kinds of resources.
 FIREWALL, SSH_KEY = "firewall", "ssh key"
 
 
@@ -27,9 +27,10 @@ class Resource:
     An object of the cloud that belongs to a box or to an owner.
 
     Attributes:
-        kind: The cloud's word for it, such as "volume".
+        kind: The cloud's word for this kind of object, such as "volume".
 
-        pairs: The pairs in its tags, at least "owner" and "box" as far as it has them.
+        pairs: The key-value pairs in its tags. They include "owner" and "box", unless
+            the object has no owner or no box.
 
         hourly: Its price in USD an hour, None if that is unknown.
 
@@ -49,13 +50,13 @@ class Resource:
 @dataclass(frozen=True)
 class Server(Resource):
     """
-    A server.
+    A server, with the metadata of its box.
 
     Attributes:
-        stored: The metadata in its tags, None if it does not belong to onebox. The
-            place of its offer is the place of the server.
+        stored: The metadata in the server's tags, None if the server does not belong to
+            onebox. The place in its offer is the place of the server.
 
-        host: The address of its ssh port, "" while it has none.
+        host: The address of the server's ssh port, "" while it has none.
     """
 
     stored: BoxMetadata | None = None
@@ -75,15 +76,17 @@ class ServerAPI(abc.ABC):
 
         token: The token for all calls.
 
-        servers_address: The address of the servers in the API, with a slash at the end.
+        servers_address: The API address of all servers, with a slash at the end.
 
-        number_path: The path of a server's id in the metadata server of the cloud.
+        number_path: The path in the cloud's metadata server at which a server reads its
+            own id.
 
         largest_user_data: The limit of user data in bytes.
 
         belonging_kinds: The kinds of resources that can belong to a box.
 
-        deleted_first: Those of these kinds that are deleted before the servers.
+        deleted_first: The kinds among *belonging_kinds* that are deleted before the
+            servers.
     """
 
     title: str
@@ -99,11 +102,13 @@ class ServerAPI(abc.ABC):
 
     @abc.abstractmethod
     def servers(self, key: PairKey, value: str) -> list[Server]:
-        """Return the servers with this pair in their tags, oldest first."""
+        """
+        Return the servers with the pair *key*: *value* in their tags, oldest first.
+        """
 
     @abc.abstractmethod
     def server(self, server: Server) -> Server | None:
-        """Return the present state of a server, None if it does not exist any more."""
+        """Return a server in its present state, None if it does not exist any more."""
 
     @abc.abstractmethod
     def create_server(
@@ -113,19 +118,25 @@ class ServerAPI(abc.ABC):
 
     @abc.abstractmethod
     def set_metadata(self, server: Server, stored: BoxMetadata) -> None:
-        """Replace the deadline and the host key in a server's tags."""
+        """Write the deadline and the host key of *stored* to a server's tags."""
 
     @abc.abstractmethod
     def switch(self, server: Server, how: Switch) -> None:
-        """Power a server on, shut down its system, or cut its power."""
+        """Power a server on, shut down its system, or cut its power, as *how* says."""
 
     @abc.abstractmethod
     def resources(self, kind: str, key: PairKey, value: str) -> list[Resource]:
-        """Return the resources of a kind, other than servers, with this pair."""
+        """
+        Return the resources of a kind, not servers, with the pair *key*: *value*.
+        """
 
     @abc.abstractmethod
     def resource(self, kind: str, id: str) -> Resource | None:
-        """Return a firewall or an ssh key (also a foreign one), None if it is gone."""
+        """
+        Return a firewall or an ssh key by its id, None if it is gone.
+
+        The object may belong to another owner.
+        """
 
     @abc.abstractmethod
     def delete(self, resource: Resource) -> None:
@@ -137,11 +148,15 @@ class ServerAPI(abc.ABC):
 
     @abc.abstractmethod
     def networks(self, firewall: Resource) -> Sequence[str]:
-        """Return the networks that can reach ssh, () if anything else is open."""
+        """
+        Return the networks to which a firewall opens ssh.
+
+        Return () if the firewall opens anything other than ssh.
+        """
 
     @abc.abstractmethod
     def set_networks(self, firewall: Resource, networks: Sequence[str]) -> None:
-        """Open ssh to these networks only."""
+        """Change a firewall so that it opens ssh to these networks only."""
 
     @abc.abstractmethod
     def ensure_ssh_key(self, owner: str, public: str) -> Any:
@@ -152,25 +167,29 @@ class ServerAPI(abc.ABC):
         """
 
     def belongings(self, box: str) -> list[Resource]:
-        """Return everything that belongs to a box beside its servers."""
+        """Return all resources that belong to a box, except its servers."""
         kinds = self.belonging_kinds
         return [one for kind in kinds for one in self.resources(kind, "box", box)]
 
     def when_free(self, call: Callable[[], T], seconds: float) -> T:
-        """Return the result of a call, repeated while its object is busy."""
+        """Make *call*, repeat it while its object is busy, and return its result."""
         return self.poller.until_free(
             call, seconds, lambda error: isinstance(error, Pending)
         )
 
     def servers_to_delete(self, box: Box) -> list[Server]:
-        """Return the servers of a box, also if the lists do not show a new one yet."""
+        """
+        Return the servers of a box.
+
+        A cloud whose lists lag behind waits until they show the server of a new box.
+        """
         return self.servers("box", box.id)
 
     def before_delete(self, server: Server) -> None:  # noqa: B027 (optional)
-        """Wait until no earlier call for a server can leave anything behind."""
+        """Wait until no earlier call can create anything more from this server."""
 
     def after_delete(self, servers: Sequence[Server]) -> None:  # noqa: B027 (optional)
-        """Delete what only the deleted servers of a box have used."""
+        """Delete the objects that only the deleted servers of a box have used."""
 
     def after_create(self, server: Server) -> None:  # noqa: B027 (optional)
-        """Tag what was created together with a server."""
+        """Tag the objects that the cloud created together with a server."""

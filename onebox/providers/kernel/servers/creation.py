@@ -17,9 +17,9 @@ def create(api: ServerAPI, request: Request, call: Callable[[], Server]) -> Serv
     """
     Create the server of this request, at most once, and return it.
 
-    These clouds have no idempotency tokens. If a call gets no response, the lists are
-    searched for the tag of the box, for as long as they may lag behind. If no server
-    shows, the call is repeated only if the API itself reported a failure. If the
+    These clouds have no idempotency tokens. If a call gets no response, onebox searches
+    the lists for the tag of the box, for as long as the lists may lag behind. If no
+    server shows, the call is repeated only if the API itself reported a failure. If the
     response was lost, it is not repeated, because the call may still take effect later.
 
     Raises:
@@ -54,7 +54,7 @@ def create(api: ServerAPI, request: Request, call: Callable[[], Server]) -> Serv
 
 
 def only_one(api: ServerAPI, request: Request, found: Sequence[Server]) -> Server:
-    """Return the oldest server of a box, and delete its duplicates."""
+    """Return the oldest of a box's servers, *found*, and delete the others."""
     check_servers(found, request.tags, request.box)
     for duplicate in found[1:]:
         deletion.destroy(api, duplicate)
@@ -65,7 +65,7 @@ def _look_for(api: ServerAPI, request: Request) -> list[Server] | None:
     """
     Return the servers of a box as soon as the lists show one.
 
-    Return None if the lists show none for as long as they may lag behind.
+    Return None if the lists show none within the time that they may lag behind.
     """
 
     def look() -> list[Server] | None:

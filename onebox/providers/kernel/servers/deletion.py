@@ -1,4 +1,4 @@
-"""Delete a box, and list what is left of it."""
+"""Delete a box, and list the objects that are left of it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def delete(api: ServerAPI, box: Box) -> None:
     check_servers(servers, box.tags, box.id)
     for server in servers:
         api.before_delete(server)
-    # A later command finds the box only by its servers. So what would be billed without
-    # them is deleted first, in case of a crash.
+    # A later command finds the box only by its servers. So the kinds in
+    # `deleted_first`, which would go on being billed, are deleted before the servers,
+    # in case of a crash.
     if api.deleted_first:
         _delete_belongings(api, box, first=True)
     for server in servers:
@@ -36,13 +37,15 @@ def delete(api: ServerAPI, box: Box) -> None:
 
 
 def leftovers(api: ServerAPI, box: str) -> list[Leftover]:
-    """Return everything of a box that still exists, with its price in USD an hour."""
+    """
+    Return the servers and resources of a box that still exist, with hourly prices.
+    """
     found = [*api.servers("box", box), *api.belongings(box)]
     return [Leftover(one.kind, one.id, one.hourly) for one in found]
 
 
 def destroy(api: ServerAPI, resource: Resource) -> None:
-    """Delete a resource as soon as it is not busy; it is no error if it is gone."""
+    """Delete a resource once it is not busy; a resource that is gone is no error."""
     with suppress(Gone):
         api.when_free(lambda: api.delete(resource), api.timeouts.deletion)
 

@@ -1,4 +1,4 @@
-"""Find the servers of a box, and read one as a box."""
+"""Find the servers of a box, and turn a server into a `Box`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def owned(api: ServerAPI, box: Box) -> Server:
 
 
 def check_servers(servers: Iterable[Server], tags: Tags, box: str) -> None:
-    """Raise NotAllowed unless the tags of each server are those of this box."""
+    """Raise NotAllowed unless every server carries the tags of this box."""
     for server in servers:
         stored = server.stored
         found = None if stored is None else identity(stored.tags, stored.box)
@@ -49,7 +49,7 @@ def read_box(
     server: Server, notes: tuple[str, ...], stopped_note: str, jump: str, now: float
 ) -> Box | None:
     """
-    Return a server as a box, None if it does not belong to onebox.
+    Return a server as a `Box`, None if the server does not belong to onebox.
 
     Args:
         stopped_note: A further note for a box that is powered off.

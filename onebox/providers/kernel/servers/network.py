@@ -1,5 +1,5 @@
 """
-Keep the firewall of each box, and find the free objects that an owner has left.
+Keep the firewall of each box, and find an owner's objects that cost nothing.
 
 Each box has its own firewall, so boxes with different settings never share a rule. The
 firewall is created before the box and deleted after it.
@@ -29,7 +29,11 @@ STALE_SECONDS = 3600.0
 
 
 def ensure(api: ServerAPI, tags: Tags, box: str, networks: Sequence[str]) -> bool:
-    """Open the box's ssh port to these networks only; return whether a rule changed."""
+    """
+    Open the box's ssh port to these networks only, with a new firewall if needed.
+
+    Return whether a rule changed.
+    """
     found = api.resources(FIREWALL, "box", box)
     if not found:
         try:
@@ -54,7 +58,7 @@ def ensure(api: ServerAPI, tags: Tags, box: str, networks: Sequence[str]) -> boo
 
 
 def remove(api: ServerAPI, tags: Tags, box: str) -> None:
-    """Delete the firewall of a box that was not created."""
+    """Delete the firewall of a box whose creation failed."""
     for firewall in api.resources(FIREWALL, "box", box):
         check_resource(firewall, tags.owner, box)
         destroy(api, firewall)
@@ -64,7 +68,7 @@ def remove_stale(
     api: ServerAPI, owner: str, boxes: Callable[[], Collection[str]]
 ) -> None:
     """
-    Delete the owner's old firewalls without a box, which a crash has left.
+    Delete the owner's old firewalls that a crash has left without a box.
 
     Args:
         boxes: Returns the ids of the owner's boxes, whose firewalls stay.
@@ -82,7 +86,9 @@ def free_objects(
     api: ServerAPI, owner: str, live: Collection[str], gone: Collection[str]
 ) -> list[FreeObject]:
     """
-    Return the owner's firewalls and ssh keys, with the reasons why they must stay.
+    Return the owner's firewalls and ssh keys.
+
+    Each object carries the reason why it must stay, if there is one.
 
     Args:
         live: The ids of the owner's boxes.
@@ -108,12 +114,12 @@ def remove_free(
     api: ServerAPI, owner: str, kind: str, id: str, live: Collection[str]
 ) -> None:
     """
-    Delete a firewall or an ssh key that no box needs; it is no error if it is gone.
+    Delete a firewall or an ssh key; an object that is gone is no error.
 
     Raises:
-        NotAllowed: It belongs to another owner.
+        NotAllowed: The object belongs to another owner.
 
-        ProviderError: A box needs it.
+        ProviderError: A box needs the object.
     """
     found = api.resource(kind, id)
     if found is None:

@@ -46,7 +46,7 @@ def stop(api: ServerAPI, server: Server) -> None:
 
 def start(api: ServerAPI, server: Server) -> Server:
     """
-    Power a server on; return it once it runs.
+    Power a server on, wait until it runs, and return it.
 
     Raises:
         Unclear: The server is still off after the time limit.
@@ -77,7 +77,7 @@ def start(api: ServerAPI, server: Server) -> Server:
 
 def _switch(api: ServerAPI, server: Server, how: Switch) -> bool:
     """
-    Make the call; return whether it was accepted or may have been.
+    Switch a server; return whether the call was accepted or may have been.
 
     Return False if the server is busy or in the requested state already.
     """

@@ -37,7 +37,7 @@ ENVIRONMENT: Mapping[str, str] = os.environ
 
 class ServerProvider(CloudProvider):
     """
-    Boxes that are servers, which are billed even if they are powered off.
+    A provider of boxes that are servers, which are billed even while powered off.
 
     Args:
         settings: The table of the cloud in onebox.toml.
@@ -46,7 +46,8 @@ class ServerProvider(CloudProvider):
 
         my_ip: Returns the public address of this machine.
 
-        environ: The environment with the variable that `destroy_token` names.
+        environ: The environment variables; the setting `destroy_token` names one of
+            them.
 
     Attributes:
         billed_off: The words of the cloud for messages about powered-off servers.
@@ -74,7 +75,7 @@ class ServerProvider(CloudProvider):
     @abc.abstractmethod
     def image_for(self, request: Request) -> Any:
         """
-        Return the image of a request for the create call.
+        Return the cloud's image for a request, in the form that the create call takes.
 
         Raises:
             NoCapacity: The machine type cannot hold the image.
@@ -82,14 +83,18 @@ class ServerProvider(CloudProvider):
 
     @abc.abstractmethod
     def deadline_at_boot(self, request: Request) -> str:
-        """Return the shell code *until* for `user_data.user_data`."""
+        """Return the shell code for the argument *until* of `user_data.user_data`."""
 
     def packer_source(self, base: str) -> dict[str, Any]:
-        """Return the name in *base*, the name and number that `base` returned."""
+        """Return the variable of a Packer template that names the base image *base*."""
         return packer_source(base)
 
     def create(self, request: Request) -> Box:
-        """Create the box, its firewall first; return the box if it exists already."""
+        """
+        Create the firewall and the box of a request; return the box.
+
+        A box that exists already is returned as it is.
+        """
         api, box, tags = self._api, request.box, request.tags
         found = api.servers("box", box)
         if found:
@@ -118,7 +123,7 @@ class ServerProvider(CloudProvider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes in all regions, which one call lists."""
+        """Return this owner's boxes; a single list of the API covers all regions."""
         found: dict[str, Box] = {}
         for server in self._api.servers("owner", owner):
             box = self._read(server)
@@ -127,9 +132,7 @@ class ServerProvider(CloudProvider):
         return list(found.values())
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """
-        Return this box, None if it does not exist or the API does not list it yet.
-        """
+        """Return the box, None if it does not exist or the API does not list it yet."""
         boxes = map(self._read, self._api.servers("box", box))
         return next((found for found in boxes if found is not None), None)
 
@@ -140,7 +143,7 @@ class ServerProvider(CloudProvider):
         return self._box(power.start(self._api, server))
 
     def stop(self, box: Box) -> None:
-        """Shut the box down and wait; it is still billed in full."""
+        """Shut the box down and wait until it is off; it is still billed in full."""
         found = self._api.servers("box", box.id)
         instances.check_servers(found, box.tags, box.id)
         for server in found:
@@ -159,7 +162,7 @@ class ServerProvider(CloudProvider):
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
     ) -> Sequence[FreeObject]:
-        """Return the owner's firewalls and ssh keys."""
+        """Return the owner's firewalls and ssh keys, which cost nothing."""
         live = {box.id for box in self.find(owner)}
         return network.free_objects(self._api, owner, live, gone)
 
@@ -183,7 +186,9 @@ class ServerProvider(CloudProvider):
 
     def allow_my_ip(self, box: Box) -> bool:
         """
-        Open ssh to this machine's current address only; return whether a rule changed.
+        Open ssh to the networks that may reach it now; return whether a rule changed.
+
+        If these depend on this machine's address, the address is looked up again.
         """
         instances.owned(self._api, box)
         networks = self._access.networks(refresh=True)
@@ -204,16 +209,18 @@ class ServerProvider(CloudProvider):
         )
 
     def destroy_token(self) -> str:
-        """Return the token by which boxes delete themselves, "" without one."""
+        """
+        Return the token by which boxes delete themselves, "" if the user chose none.
+        """
         return self.billed_off.token(self._table, self._environ, self._api.token)
 
     def check_deadline(self) -> Check:
-        """Return the doctor's line about what ends the billing of a box."""
+        """Return the line of `inv doctor` that tells what ends the billing of a box."""
         return self.billed_off.check(self._table, self._environ, self._api.token)
 
     def _prepare(self, request: Request) -> Any:
         """
-        Register the ssh key, create the firewall, and return the ssh key.
+        Register the ssh key, create the firewall, and return the registered key.
 
         If a response is lost, this raises a ProviderError and not Unclear, because no
         server exists yet.
@@ -261,7 +268,9 @@ def _stored(server: Server) -> BoxMetadata:
 
 def packer_source(base: str) -> dict[str, Any]:
     """
-    Return the variable of a Packer template for a base image's name and number.
+    Return the variable of a Packer template that names a base image.
+
+    *base* is the name of the image, and its number if known; only the name is used.
 
     >>> packer_source("ubuntu-24.04 12345"), packer_source("12345")
     ({'source_image': 'ubuntu-24.04'}, {'source_image': '12345'})
