@@ -123,7 +123,7 @@ def clock(moment: float, now: float) -> str:
 
 def path(name: bytes | str) -> str:
     """
-    Format a path without control characters; a long path is shortened.
+    Return a path as text; control characters are escaped, a long path is shortened.
 
     >>> path("a b"), path(b"new\\nline")
     ('a b', "'new\\\\nline'")

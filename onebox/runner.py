@@ -49,8 +49,8 @@ def _settled(context: BoxContext) -> Iterator[None]:
         _settle(context, error)
         raise
     except KeyboardInterrupt as error:
-        # The signal handler of onebox raises no KeyboardInterrupt. So a user's own task
-        # has replaced the handler.
+        # The signal handler of onebox never raises KeyboardInterrupt. If one arrives
+        # here, a user's own task has replaced the handler.
         raise Interrupted(signal.SIGINT) from error
     except (Exception, SystemExit):
         # Such an exception does not come from onebox. It means that a user's own task

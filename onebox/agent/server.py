@@ -78,9 +78,9 @@ def renew(
     Replace the agent's file with the version that the client sends.
 
     The next start uses the new version. On a cloud machine the file belongs to root,
-    so that no job can replace it. If this user may not become root, the new version
-    is stored in the folder `files` instead. The answer then has `own` set, which
-    means that the client must start the agent from there.
+    so that no job can replace it. If the agent's user may not become root, the new
+    version is stored in the folder `files` instead. The answer then has `own` set,
+    and the client must start the agent from `files`.
     """
     path = os.path.abspath(sys.argv[0])
     replaceable = os.access(os.path.dirname(path), os.W_OK)

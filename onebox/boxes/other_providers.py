@@ -123,7 +123,7 @@ def _exists(context: BoxContext, record: Record) -> bool:
     """
     Ask the provider of the recorded box whether the box exists.
 
-    A box that is so new that the provider's lists may still lack it counts as existing.
+    A new box counts as existing, because the provider's lists may not contain it yet.
 
     Raises:
         OneboxError: The provider did not answer.

@@ -97,7 +97,7 @@ def get(url: str) -> tuple[bytes, str]:
                 return response.read(), response.geturl()
         except (OSError, ValueError) as error:
             # A broken connection, an error of the server (5xx) and "too many requests"
-            # (429) are retried. Another HTTP error is a refusal and is final.
+            # (429) are retried. Any other HTTP error is a refusal and is final.
             code = getattr(error, "code", 503)
             if attempt == TRIES - 1 or (code < 500 and code != 429):
                 raise SystemExit(f"onebox: {without_user(url)}: {error}") from error

@@ -1,8 +1,8 @@
 """
-Save a stopped box's disk as an image, or remove an image, and record both.
+Save a stopped box's disk as an image, and remove images.
 
-The record is the journal. After a crash the next command completes or undoes each open
-operation in it, so that no incomplete image stays.
+Each of these operations is written to the journal before it begins. After a crash the
+next command completes or undoes it, so that no incomplete image stays.
 """
 
 from __future__ import annotations

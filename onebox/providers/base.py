@@ -258,10 +258,10 @@ class Provider(abc.ABC):
 
     def allow_my_ip(self, box: Box) -> bool:
         """
-        Let this machine's current address reach the ssh port of the box.
+        Open the ssh port of the box to the networks that may reach it now.
 
-        The former address of this machine loses the access. Return whether a rule of
-        the firewall was changed.
+        These are this machine's present address, or `ssh_cidr` if it is set. A former
+        address loses the access. Return whether a rule of the firewall was changed.
         """
         return False
 

@@ -63,7 +63,8 @@ def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "4"),
         # On a CPU with AES, this cipher is two to three times as fast as the default
-        # one. The key exchange with the plain curve saves 40 % of the time to connect.
+        # one. A key exchange with curve25519 alone, without the default's post-quantum
+        # part, shortens connecting by 40 %.
         ("Ciphers", "^aes128-gcm@openssh.com"),
         ("KexAlgorithms", "^curve25519-sha256"),
         ("LogLevel", "ERROR"),

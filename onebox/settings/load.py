@@ -122,9 +122,9 @@ def check_files(settings: Settings, root: Path) -> None:
 
 def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:
     """
-    Yield a tuple for each path that the settings name.
+    Yield the full name of each setting that holds a path, the path, and a bool.
 
-    It holds the full name of the setting, the path, and whether that must be a file.
+    The bool is True if the path must be a file, and False if it may be a folder.
     """
     image, push = settings.image, settings.push
     for key, name in (

@@ -117,10 +117,11 @@ def fetch_previous(
     Fetch the log and outputs of the last job before a push or a job overwrites them.
 
     Args:
-        only: Leave the outputs of a failed job on the box (`--only`).
+        only: Whether `--only` was given. If so, the outputs of a failed job stay on
+            the box.
 
     Returns:
-        The status of that job, None if no job has run on this box. The set-up of an
+        The status of that job, or None if no job has run on this box. The set-up of an
         image does not count as a job.
 
     Raises:

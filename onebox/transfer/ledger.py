@@ -184,9 +184,10 @@ def _relative(into: Path, memory: Path) -> str:
 
 def _moved_entries(into: Path, now: bytes, path: bytes, index: Index) -> list[Entry]:
     """
-    Return the entries of the files and links at and below *now*.
+    Return the entries of outputs that were moved from *path* to *now*.
 
-    In the path of each entry, *now* is replaced by *path*.
+    These are the files and links at and below *now*, with the paths that they had
+    before the move.
     """
     base = os.fsencode(into)
     scanned = manifest.scan(base, manifest.below(base, now), index, hashing=True)

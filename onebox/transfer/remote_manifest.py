@@ -55,7 +55,7 @@ class RemoteManifest:
 
         unstable: Files that were written to while the box hashed them.
 
-        here: The local entries at the paths of the last fetch; empty if
+        here: What is now on this machine at the paths of the last fetch; empty if
             `request_manifest` was called without *last_fetch*.
 
         same: Whether the outputs on the box equal *here*.

@@ -181,9 +181,9 @@ def hash_beginning(
     """
     Hash the first *count* bytes of the file *fd*, calling *alive* often.
 
-    *size* is the size of the complete file; *fd* may have only its beginning. Return
-    the hash sum and the number of hashed bytes, which is below *count* if *fd* is
-    shorter.
+    *size* is the size of the complete file, also if *fd* holds only its first part.
+    Return the hash sum and the number of hashed bytes, which is below *count* if *fd*
+    is shorter.
     """
     hash_sum = HashSum(size)
     at = 0

@@ -332,10 +332,10 @@ def _all_folders(
     folder: bytes, kinds: Dict[bytes, str], folders: Dict[bytes, bool]
 ) -> bool:
     """
-    Return whether no file or link is at *folder* or at one of its ancestors.
+    Return False if *folder* or one of its ancestors is a file or a link.
 
-    *kinds* maps each path of the manifest to its kind. The results for *folder* and its
-    ancestors are added to *folders*.
+    *kinds* maps each path of the manifest to its kind. *folders* caches the results:
+    this call adds those for *folder* and its ancestors.
     """
     unknown = _unknown_ancestors(folder, folders)
     known = folders[unknown[-1].rpartition(b"/")[0]] if unknown else folders[folder]

@@ -79,7 +79,7 @@ def entries_in(
     """
     Return the entries that are in *buckets*.
 
-    *hashes* are the bucket hashes; their length shows how many buckets there are.
+    *hashes* has one hash for each bucket, and so gives the number of buckets.
     """
     chosen = frozenset(buckets)
     count = len(hashes) // BUCKET_HASH

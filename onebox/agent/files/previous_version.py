@@ -109,7 +109,7 @@ class PreviousVersion:
 
 
 def changing_name(path: bytes) -> bytes:
-    """Return the name in the staging directory of a file that is changed in place."""
+    """Return the staging name of the file at *path* while it is changed in place."""
     return b"changing-" + hashlib.sha256(path).hexdigest()[:40].encode("ascii")
 
 

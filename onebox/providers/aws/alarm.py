@@ -97,9 +97,7 @@ def _name(box: str) -> str:
 
 
 def _partition(region: str) -> str:
-    """
-    Return the AWS partition of a region, such as "aws-cn", which is a part of ARNs.
-    """
+    """Return the partition that a region belongs to; ARNs contain its name."""
     for prefix, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
         if region.startswith(prefix):
             return partition

@@ -40,7 +40,7 @@ def slug(name: str) -> str:
 
 
 def exactly(cloud: Cloud, name: str) -> str:
-    """Return DigitalOcean's name for a base image, a space, and the image's number."""
+    """Return the slug and the number of a base image: "ubuntu-24-04-x64 12345"."""
     found = slug(name)
     try:
         image = cloud.get(f"images/{found}")["image"]

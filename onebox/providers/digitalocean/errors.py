@@ -14,7 +14,7 @@ from onebox.errors import (
 )
 from onebox.providers.kernel.errors import Exists, Pending, Refusal, Rule, explain
 
-TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105, the name of the variable
+TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105 - a variable's name
 
 # This is the `limit` of a QuotaExceeded error if the account may have no more droplets.
 # That limit covers all sizes.

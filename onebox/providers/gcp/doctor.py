@@ -86,8 +86,8 @@ def _quota(cloud: Cloud, region: str) -> Check:
     used_up = [
         quota.metric
         for quota in listed
-        # PREEMPTIBLE_CPUS may be used up, or 0, without harm: spot instances count
-        # against CPUS if they have no quota of their own.
+        # A project without a quota for spot instances has 0 PREEMPTIBLE_CPUS. Then spot
+        # instances count against CPUS.
         if quota.usage >= quota.limit and quota.metric != "PREEMPTIBLE_CPUS"
     ]
     detail = ", ".join(f"{one.metric} {one.usage:g} of {one.limit:g}" for one in listed)

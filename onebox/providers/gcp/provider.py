@@ -113,7 +113,7 @@ class GCP(CloudProvider):
         return base_images.exactly(self._cloud, name, arch)
 
     def packer_source(self, base: str) -> dict[str, Any]:
-        """Return Packer's variables for the project and the name in *base*."""
+        """Return the Packer variables with project and name of the image *base*."""
         return base_images.packer_source(base)
 
     def create(self, request: Request) -> Box:

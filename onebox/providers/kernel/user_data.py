@@ -31,8 +31,8 @@ HOST_KEY = "/etc/ssh/onebox_host_key"
 # that the watchdog needs to let a job save its state and to flush the disks.
 LATE = 100.0
 # No deadline is more than this many seconds away (see `limits.max_hours`). If the box's
-# clock is so far behind that more time seems to be left, the script shortens it to
-# this, so that the box does not stay on for years.
+# clock is far behind, more time than this seems to be left. The script then uses this
+# limit, so that the box does not stay on for years.
 LONGEST = 14 * 86400
 
 

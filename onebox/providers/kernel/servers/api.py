@@ -114,7 +114,7 @@ class ServerAPI(abc.ABC):
     def create_server(
         self, request: Request, image: Any, ssh_key: Any, user_data: str
     ) -> Server:
-        """Create the server of a request, with the tags of its box."""
+        """Create the server that *request* describes, with the tags of its box."""
 
     @abc.abstractmethod
     def set_metadata(self, server: Server, stored: BoxMetadata) -> None:
