@@ -139,10 +139,13 @@ def _report_detached(context: BoxContext, box: Box) -> None:
 def _still_running(context: BoxContext) -> str:
     """Return a sentence about the box that is left, "" if no box is left."""
     context.chain.superseded.clear()
-    # The cause of the error, such as a full disk, may make these reads fail too.
+    # The cause of the error, such as a full disk, may make these reads fail too. A
+    # provider that has just failed to answer is not asked again, which would double the
+    # time until the error is printed.
     with suppress(OneboxError, OSError):
-        box = context.boxes.refresh()
-        return "" if box is None else _left(context, box)
+        if not context.boxes.unanswered:
+            box = context.boxes.refresh()
+            return "" if box is None else _left(context, box)
     with suppress(OneboxError, OSError):
         record = context.store.record
         return f"{record.box} may still be up" if record.box else ""

@@ -27,6 +27,9 @@ class BoxFinder:
 
     The boxes that the provider lists are cached until `invalidate` or `refresh` is
     called.
+
+    Attributes:
+        unanswered: Whether the provider failed to list the boxes at the last attempt.
     """
 
     def __init__(self, context: BoxContext) -> None:
@@ -36,6 +39,7 @@ class BoxFinder:
         self._screen = context.screen
         self._opened = time.monotonic()
         self._ip_checked: float | None = None
+        self.unanswered = False
         self._seen: set[str] = set()
         self._listed: list[Box] | None = None
         # `_current` is valid only if `_determined` is True. In this case, None means
@@ -246,7 +250,9 @@ class BoxFinder:
 
     def _list(self) -> list[Box]:
         if self._listed is None:
+            self.unanswered = True
             self._listed = self._find_all()
+            self.unanswered = False
         return self._listed
 
     def _find_all(self) -> list[Box]:
