@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onebox.providers.digitalocean import (
     base_images,
-    creation,
+    create_body,
     doctor,
     images,
     metadata,
@@ -121,7 +121,7 @@ class DigitalOcean(ServerProvider):
         image = request.image
         snapshot = self.image_store.usable(image, _ACCOUNT) if image else {}
         disk = self._catalogue.disk(request.offer.type)
-        creation.check_disk(request, disk, int(snapshot.get("min_disk_size") or 0))
+        create_body.check_disk(request, disk, int(snapshot.get("min_disk_size") or 0))
         if not snapshot:
             return base_images.slug(request.base)
         region = request.offer.place or self._settings.all_regions[0]
