@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest
 

@@ -8,7 +8,7 @@ import pytest
 
 from onebox.errors import NoCapacity
 from onebox.providers.aws.provider import AWS
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider

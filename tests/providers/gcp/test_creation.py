@@ -12,7 +12,7 @@ import pytest
 from onebox.errors import ProviderError, UsageError
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Offer
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, image_of, when_up
 from .conftest import OFFER, ZONE, MakeProvider

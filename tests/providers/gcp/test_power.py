@@ -12,7 +12,7 @@ import pytest
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Box
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, when_up
 from .conftest import OFFER
