@@ -27,7 +27,7 @@ class TestStart:
         account.calls.clear()
         started = when_up(provider, provider.start(box, deadline))
         assert started.deadline == deadline
-        assert started.tags.expires == deadline
+        assert started.tags.deadline == deadline
         assert str(deadline) in user_data(machine)
         assert "BEGIN OPENSSH" not in user_data(machine)
         names = [call.action for call in account.calls]

@@ -325,7 +325,7 @@ class TestBox:
         [found] = provider.find(box.tags.owner)
         assert found.offer.machine_price is None
         assert found.offer.type == box.offer.type
-        wanted = dataclasses.replace(box.tags, expires=float(int(box.tags.expires)))
+        wanted = dataclasses.replace(box.tags, deadline=float(int(box.tags.deadline)))
         assert found.tags == wanted
         provider.delete(found)
 

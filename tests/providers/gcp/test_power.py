@@ -122,7 +122,7 @@ class TestStart:
         provider.stop(box)
         deadline = time.time() + 86400
         started = provider.start(box, deadline)
-        assert started.deadline == started.tags.expires == deadline
+        assert started.deadline == started.tags.deadline == deadline
         labels = server.account.instance(box.id)["labels"]
         assert labels["onebox-expires"] == str(int(deadline))
         items = metadata(server.account.instance(box.id))
