@@ -9,6 +9,7 @@ from pathlib import Path
 from onebox.providers.digitalocean import (
     base_images,
     create_body,
+    deadline,
     doctor,
     images,
     metadata,
@@ -18,7 +19,6 @@ from onebox.providers.digitalocean import (
 )
 from onebox.providers.digitalocean.api import DropletAPI
 from onebox.providers.digitalocean.client import Cloud
-from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN
 from onebox.providers.digitalocean.machine_types import GIGABYTE, Catalogue
 from onebox.providers.digitalocean.settings import DigitalOceanSettings
@@ -57,6 +57,7 @@ class DigitalOcean(ServerProvider):
         ConfigError: Two settings contradict each other.
     """
 
+    _settings: DigitalOceanSettings
     image_store: images.Snapshots
     name = "digitalocean"
     adopts = ("digitalocean",)
@@ -79,7 +80,6 @@ class DigitalOcean(ServerProvider):
         my_ip: Callable[[], str] = public_ip.my_ip,
         environ: Mapping[str, str] = ENVIRONMENT,
     ) -> None:
-        self._settings = settings
         self._cloud = Cloud(timeouts or Timeouts())
         api = DropletAPI(self._cloud, settings)
         super().__init__(settings, api, my_ip, environ)
@@ -130,7 +130,7 @@ class DigitalOcean(ServerProvider):
 
     def deadline_at_boot(self, request: Request) -> str:
         """Return shell code that reads the deadline from the droplet's tags."""
-        return deadline_at_boot(request)
+        return deadline.at_boot(request)
 
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
