@@ -20,7 +20,7 @@ from onebox.providers.digitalocean import (
 from onebox.providers.digitalocean.api import DropletAPI
 from onebox.providers.digitalocean.client import Cloud
 from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN
-from onebox.providers.digitalocean.machine_types import GIGABYTE, Catalogue
+from onebox.providers.digitalocean.machine_types import GIGABYTE, MachineTypes
 from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel import public_ip
 from onebox.providers.kernel.billed_off import BilledOff
@@ -84,7 +84,7 @@ class DigitalOcean(ServerProvider):
         api = DropletAPI(self._cloud, settings)
         super().__init__(settings, api, my_ip, environ)
         self.image_store = images.Snapshots(self._cloud, api)
-        self._catalogue = Catalogue(self._cloud, api.timeouts.price_cache)
+        self._machine_types = MachineTypes(self._cloud, api.timeouts.price_cache)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers that meet the requirements, best first."""
@@ -95,7 +95,7 @@ class DigitalOcean(ServerProvider):
             snapshot = self.image_store.usable(image, _ACCOUNT)
             disk = int(snapshot.get("min_disk_size") or 0) * GIGABYTE
             requirements = replace(requirements, image=replace(image, disk=disk))
-        return self._catalogue.offers(requirements, self._settings.all_regions)
+        return self._machine_types.offers(requirements, self._settings.all_regions)
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """
@@ -120,7 +120,7 @@ class DigitalOcean(ServerProvider):
         """
         image = request.image
         snapshot = self.image_store.usable(image, _ACCOUNT) if image else {}
-        disk = self._catalogue.disk(request.offer.type)
+        disk = self._machine_types.disk(request.offer.type)
         create_body.check_disk(request, disk, int(snapshot.get("min_disk_size") or 0))
         if not snapshot:
             return base_images.slug(request.base)
@@ -167,7 +167,7 @@ class DigitalOcean(ServerProvider):
         """Check the token, limits, region, sizes and deadline."""
         return doctor.checks(
             self._cloud,
-            self._catalogue,
+            self._machine_types,
             self._settings,
             self._access,
             self.check_deadline,

@@ -18,9 +18,9 @@ GB = 1 << 30
 ARCHES = {"x86": "x86_64", "arm": "aarch64"}
 
 
-class Catalogue:
+class MachineTypes:
     """
-    The server types and the prices of the project, each of them read only once.
+    The server types and the prices of the project, read once each.
 
     All prices are in USD, and include taxes.
     """
