@@ -20,7 +20,7 @@ ARCHES = {"x86": "x86_64", "arm": "aarch64"}
 
 class MachineTypes:
     """
-    The server types and the prices of the project, read once each.
+    The server types and the prices of the project, each of them read only once.
 
     All prices are in USD, and include taxes.
     """

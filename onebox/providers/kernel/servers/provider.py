@@ -85,9 +85,17 @@ class ServerProvider(CloudProvider):
     def deadline_at_boot(self, request: Request) -> str:
         """Return the shell code for the argument *until* of `user_data.user_data`."""
 
-    def packer_source(self, base: str) -> dict[str, Any]:
-        """Return the variable of a Packer template that names the base image *base*."""
-        return packer_source(base)
+    @staticmethod
+    def packer_source(base: str) -> dict[str, Any]:
+        """
+        Return the variable of a Packer template that names a base image.
+
+        *base* is the name of the image, and its number if known; only the name is used.
+
+        >>> [ServerProvider.packer_source(base) for base in ("debian-12 345", "345")]
+        [{'source_image': 'debian-12'}, {'source_image': '345'}]
+        """
+        return {"source_image": base.partition(" ")[0]}
 
     def create(self, request: Request) -> Box:
         """
@@ -264,15 +272,3 @@ class ServerProvider(CloudProvider):
 def _stored(server: Server) -> BoxMetadata:
     assert server.stored is not None  # its owner was checked
     return server.stored
-
-
-def packer_source(base: str) -> dict[str, Any]:
-    """
-    Return the variable of a Packer template that names a base image.
-
-    *base* is the name of the image, and its number if known; only the name is used.
-
-    >>> packer_source("ubuntu-24.04 12345"), packer_source("12345")
-    ({'source_image': 'ubuntu-24.04'}, {'source_image': '12345'})
-    """
-    return {"source_image": base.partition(" ")[0]}
