@@ -171,7 +171,7 @@ def _request(
             owner=context.owner,
             project=context.project,
             name=settings.name,
-            expires=deadline,
+            deadline=deadline,
             version=__version__,
             kind=kind,
         ),

@@ -118,7 +118,7 @@ def _gone_box(box_id: str, place: str, tags: Tags) -> Box:
         # The creation time is in 1970, so that no provider waits for the box to be
         # listed.
         created=0.0,
-        deadline=tags.expires,
+        deadline=tags.deadline,
         agent="",
     )
 

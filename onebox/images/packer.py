@@ -124,7 +124,7 @@ def _build_in_cloud(
             owner=context.owner,
             project=context.project,
             name=context.settings.name,
-            expires=0.0,
+            deadline=0.0,
             version=__version__,
             kind="image",
         ),

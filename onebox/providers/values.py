@@ -21,13 +21,14 @@ class Tags:
     The call that creates the object sets them, so the object never exists without
     them. *owner* is a random id for each user and machine. *project* and *name*
     identify the box among those of the owner. *kind* is the purpose of the object.
-    *expires* is in seconds since the epoch.
+    *deadline* (epoch seconds) is that of the box. An image has the deadline of the box
+    that it was saved from, or 0 if Packer built it in the cloud.
     """
 
     owner: str
     project: str
     name: str
-    expires: float
+    deadline: float
     version: str
     kind: Literal["box", "builder", "image"] = "box"
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,14 @@ def test_json_template_is_built(packer_project: Project) -> None:
 
 def test_base_image_is_named_as_the_cloud_of_the_template_names_it() -> None:
     """A template gets the base image by its name at its own cloud."""
-    for name in ("aws.base_images", "gcp.base_images", "kernel.servers.provider"):
+    for name, function in (
+        ("aws.base_images", "packer_source"),
+        ("gcp.base_images", "packer_source"),
+        ("kernel.servers.provider", "ServerProvider.packer_source"),
+    ):
         module = importlib.import_module(f"onebox.providers.{name}")
         (example,) = doctest.DocTestFinder().find(
-            module.packer_source, "packer_source", globs=vars(module)
+            attrgetter(function)(module), "packer_source", globs=vars(module)
         )
         assert doctest.DocTestRunner().run(example) == (0, 1)
 

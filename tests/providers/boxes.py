@@ -69,7 +69,7 @@ def request_maker(
 
 
 def when_up(provider: Provider, box: Box, *, pause: float = 0.02) -> Box:
-    """Wait until a box is no longer starting, as the create stage does; return it."""
+    """Wait as `provision` does until a box is no longer starting; return the box."""
     end = time.monotonic() + HANGS
     while box.state == "starting":
         assert time.monotonic() < end, f"{box.id} does not come up"

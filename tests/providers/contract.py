@@ -59,7 +59,7 @@ def waiting(provider: Provider) -> Provider:
     """
     Return a provider whose boxes are up when `create` and `start` return.
 
-    A cloud's calls return earlier; the create stage waits in the same way.
+    A cloud's calls return earlier; the stage `provision` waits in the same way.
     """
 
     def create(request: Request) -> Box:

@@ -20,7 +20,7 @@ def expire(project: Project, box: str, hours: float) -> None:
     """Make the provider report a deadline that was *hours* ago."""
     path = Path(project.home / "local" / "boxes" / box / "record.json")
     record = json.loads(path.read_bytes())
-    record["deadline"] = record["tags"]["expires"] = time.time() - hours * 3600
+    record["deadline"] = record["tags"]["deadline"] = time.time() - hours * 3600
     path.write_text(json.dumps(record))
 
 

@@ -137,7 +137,7 @@ def _renew_and_start(ec2: EC2, instance: str, meta: BoxMetadata) -> None:
         resource_ids(described(ec2, meta.box, instance)),
         {
             metadata.DEADLINE: repr(meta.deadline),
-            metadata.EXPIRES: repr(meta.tags.expires),
+            metadata.EXPIRES: repr(meta.tags.deadline),
             metadata.NO_ALARM: "" if has_alarm else "1",
             metadata.SWAPPING: "",
         },

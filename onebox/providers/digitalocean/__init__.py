@@ -1,6 +1,9 @@
 """
 The provider `digitalocean`: boxes that are droplets.
 
+The steps that create, stop, start and delete a box are in `kernel/servers`. This
+package holds what is special to this cloud:
+
 * provider       the class `DigitalOcean`, which the table of providers names
 * settings       the table [digitalocean] of onebox.toml
 * client         requests and pages
@@ -13,7 +16,7 @@ The provider `digitalocean`: boxes that are droplets.
 * network        the firewall of a box
 * machine_types  the offers for some requirements
 * prices         prices that the API does not report
-* creation       the body of the create call
+* create_body    the body of the create call, and the check of the disk
 * deadline       how a box reads its deadline at every boot
 * images         saved images
 * doctor         the checks of `inv doctor`

@@ -8,7 +8,7 @@ from typing import Any
 
 from onebox.errors import Gone, NotAllowed, Unclear
 from onebox.providers.digitalocean import (
-    creation,
+    create_body,
     images,
     metadata,
     network,
@@ -90,7 +90,7 @@ class DropletAPI(ServerAPI):
         self, request: Request, image: Any, ssh_key: Any, user_data: str
     ) -> Server:
         """Create a droplet; if the ssh key is missing, register it and try again."""
-        body = creation.body(request, self._settings, image, ssh_key, user_data)
+        body = create_body.body(request, self._settings, image, ssh_key, user_data)
         try:
             answer = self._cloud.post("droplets", body)
         except UnknownKey:

@@ -13,7 +13,7 @@ import math
 
 from onebox.providers.values import Request
 
-_ASK = """\
+_READ = """\
 deadline=$(python3 -I -S - {deadline} <<'end'
 import math, re, sys, time, urllib.request
 created = int(sys.argv[1])
@@ -36,8 +36,8 @@ end
 """
 
 
-def deadline_at_boot(request: Request) -> str:
+def at_boot(request: Request) -> str:
     """
     Return shell code that sets the variable `deadline`, for `user_data.user_data`.
     """
-    return _ASK.format(deadline=math.ceil(request.boot_config.deadline))
+    return _READ.format(deadline=math.ceil(request.boot_config.deadline))

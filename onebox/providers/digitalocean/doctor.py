@@ -9,7 +9,7 @@ from onebox import formatting
 from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.client import Cloud
-from onebox.providers.digitalocean.machine_types import Catalogue, read_offer
+from onebox.providers.digitalocean.machine_types import MachineTypes, read_offer
 from onebox.providers.digitalocean.policy import SCOPES
 from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel import doctor
@@ -30,7 +30,7 @@ _WRITES = ("account/keys", "droplets", "firewalls", "tags")
 
 def checks(
     cloud: Cloud,
-    catalogue: Catalogue,
+    machine_types: MachineTypes,
     settings: DigitalOceanSettings,
     access: SSHAccess,
     deadline: Callable[[], Check],
@@ -47,7 +47,7 @@ def checks(
             ("scopes", partial(_scopes, cloud)),
             ("droplets", partial(_limit, cloud)),
             ("region", partial(_region, cloud, settings)),
-            ("sizes", partial(_sizes, catalogue, settings)),
+            ("sizes", partial(_sizes, machine_types, settings)),
             ("deadline", deadline),
             ("ssh", partial(doctor.ssh_line, access)),
         ],
@@ -146,10 +146,10 @@ def _region(cloud: Cloud, settings: DigitalOceanSettings) -> Check:
     return Check("region", True, ", ".join(settings.all_regions))
 
 
-def _sizes(catalogue: Catalogue, settings: DigitalOceanSettings) -> Check:
+def _sizes(machine_types: MachineTypes, settings: DigitalOceanSettings) -> Check:
     here = [
         read_offer(one, None, "")
-        for one in catalogue.all()
+        for one in machine_types.all()
         if one.get("available")
         and set(settings.all_regions) & set(one.get("regions") or [])
     ]

@@ -16,7 +16,7 @@ from onebox.providers.values import Offer, Requirements
 MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
 
 
-class Catalogue:
+class MachineTypes:
     """
     The machine types that the API lists at `/v2/sizes`, cached for *lasts* seconds.
     """

@@ -106,7 +106,7 @@ def of_image(image: Image) -> str:
         image.recipe,
         image.name,
         tags.version,
-        repr(tags.expires),
+        repr(tags.deadline),
         image.base,
     )
     text = IMAGE + ":".join(escape(part) for part in parts)
@@ -123,11 +123,11 @@ def read_image(words: Iterable[str]) -> Image | None:
     for word in words:
         parts = word.lower().split(":")
         if parts[0] + ":" == IMAGE and len(parts) == 10:
-            owner, project, name, id, recipe, label, version, expires, base = (
+            owner, project, name, id, recipe, label, version, deadline, base = (
                 unescape(part) for part in parts[1:]
             )
-            moment = kernel.number(expires) or 0.0
-            tags = Tags(owner, project, name, moment, version, kind="image")
+            until = kernel.number(deadline) or 0.0
+            tags = Tags(owner, project, name, until, version, kind="image")
             return Image(id, label, recipe, 0.0, 0, "x86_64", tags, base=base)
     return None
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from onebox.providers.digitalocean import (
     base_images,
-    creation,
+    create_body,
+    deadline,
     doctor,
     images,
     metadata,
@@ -18,9 +19,8 @@ from onebox.providers.digitalocean import (
 )
 from onebox.providers.digitalocean.api import DropletAPI
 from onebox.providers.digitalocean.client import Cloud
-from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN
-from onebox.providers.digitalocean.machine_types import GIGABYTE, Catalogue
+from onebox.providers.digitalocean.machine_types import GIGABYTE, MachineTypes
 from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel import public_ip
 from onebox.providers.kernel.billed_off import BilledOff
@@ -57,6 +57,7 @@ class DigitalOcean(ServerProvider):
         ConfigError: Two settings contradict each other.
     """
 
+    _settings: DigitalOceanSettings
     image_store: images.Snapshots
     name = "digitalocean"
     adopts = ("digitalocean",)
@@ -79,12 +80,11 @@ class DigitalOcean(ServerProvider):
         my_ip: Callable[[], str] = public_ip.my_ip,
         environ: Mapping[str, str] = ENVIRONMENT,
     ) -> None:
-        self._settings = settings
         self._cloud = Cloud(timeouts or Timeouts())
         api = DropletAPI(self._cloud, settings)
         super().__init__(settings, api, my_ip, environ)
         self.image_store = images.Snapshots(self._cloud, api)
-        self._catalogue = Catalogue(self._cloud, api.timeouts.price_cache)
+        self._machine_types = MachineTypes(self._cloud, api.timeouts.price_cache)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers that meet the requirements, best first."""
@@ -95,7 +95,7 @@ class DigitalOcean(ServerProvider):
             snapshot = self.image_store.usable(image, _ACCOUNT)
             disk = int(snapshot.get("min_disk_size") or 0) * GIGABYTE
             requirements = replace(requirements, image=replace(image, disk=disk))
-        return self._catalogue.offers(requirements, self._settings.all_regions)
+        return self._machine_types.offers(requirements, self._settings.all_regions)
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """
@@ -120,8 +120,8 @@ class DigitalOcean(ServerProvider):
         """
         image = request.image
         snapshot = self.image_store.usable(image, _ACCOUNT) if image else {}
-        disk = self._catalogue.disk(request.offer.type)
-        creation.check_disk(request, disk, int(snapshot.get("min_disk_size") or 0))
+        disk = self._machine_types.disk(request.offer.type)
+        create_body.check_disk(request, disk, int(snapshot.get("min_disk_size") or 0))
         if not snapshot:
             return base_images.slug(request.base)
         region = request.offer.place or self._settings.all_regions[0]
@@ -130,7 +130,7 @@ class DigitalOcean(ServerProvider):
 
     def deadline_at_boot(self, request: Request) -> str:
         """Return shell code that reads the deadline from the droplet's tags."""
-        return deadline_at_boot(request)
+        return deadline.at_boot(request)
 
     def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
@@ -167,7 +167,7 @@ class DigitalOcean(ServerProvider):
         """Check the token, limits, region, sizes and deadline."""
         return doctor.checks(
             self._cloud,
-            self._catalogue,
+            self._machine_types,
             self._settings,
             self._access,
             self.check_deadline,

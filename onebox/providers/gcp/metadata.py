@@ -49,7 +49,7 @@ def labels(box: str, tags: Tags) -> dict[str, str]:
         **_identity(box, tags),
         f"{PREFIX}version": encoded(tags.version),
         # The time is in whole seconds, because a label cannot hold a decimal point.
-        EXPIRES: str(int(tags.expires)),
+        EXPIRES: str(int(tags.deadline)),
     }
 
 

@@ -1,6 +1,9 @@
 """
 The provider `hetzner`: boxes that are servers of Hetzner Cloud.
 
+The steps that create, stop, start and delete a box are in `kernel/servers`. This
+package holds what is special to this cloud:
+
 * provider       the class `Hetzner`, which the table of providers names
 * settings       the table [hetzner] of onebox.toml
 * client         the library's client, and the meaning of Hetzner's errors

@@ -18,7 +18,7 @@ GB = 1 << 30
 ARCHES = {"x86": "x86_64", "arm": "aarch64"}
 
 
-class Catalogue:
+class MachineTypes:
     """
     The server types and the prices of the project, each of them read only once.
 

@@ -14,7 +14,7 @@ from onebox.providers.hetzner import deadline
 from onebox.providers.hetzner.api import HetznerAPI
 from onebox.providers.hetzner.client import CLOUD, ENDPOINT, TOKEN, Invalid
 from onebox.providers.hetzner.images import Snapshots
-from onebox.providers.hetzner.machine_types import Catalogue
+from onebox.providers.hetzner.machine_types import MachineTypes
 from onebox.providers.hetzner.settings import HetznerSettings
 from onebox.providers.kernel import doctor, public_ip, ranking
 from onebox.providers.kernel.billed_off import BilledOff
@@ -64,13 +64,13 @@ class Hetzner(ServerProvider):
         api = HetznerAPI(token, endpoint, timeouts or Timeouts())
         super().__init__(settings, api, my_ip, environ)
         self._cloud = api.cloud
-        self._catalogue = Catalogue(self._cloud, settings)
+        self._machine_types = MachineTypes(self._cloud, settings)
         self.image_store = Snapshots(self._cloud, api)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers that meet the requirements, best first."""
         self.destroy_token()
-        return self._catalogue.offers(requirements)
+        return self._machine_types.offers(requirements)
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """Return True: a limit of the account covers all server types."""
@@ -78,11 +78,11 @@ class Hetzner(ServerProvider):
 
     def egress_rate(self, place: str) -> float | None:
         """Return the highest price (USD) of a GB sent from *place* to the internet."""
-        return self._catalogue.egress(place)
+        return self._machine_types.egress(place)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Set *image_rate*, and return this owner's images, newest first."""
-        self.image_rate = self._catalogue.image_rate
+        self.image_rate = self._machine_types.image_rate
         return super().images(owner)
 
     def base(self, name: str = "", arch: str = "") -> str:

@@ -73,7 +73,7 @@ class BoxMetadata:
 
     def with_deadline(self, deadline: float) -> BoxMetadata:
         """Return this metadata with another deadline."""
-        tags = replace(self.tags, expires=deadline)
+        tags = replace(self.tags, deadline=deadline)
         return replace(self, deadline=deadline, tags=tags)
 
     def to_box(
@@ -163,7 +163,7 @@ class BoxMetadata:
             image=pairs.get("image", ""),
             host_key=host_key or bootstrap_key,
             bootstrap_key=bool(bootstrap_key and not host_key),
-            deadline=number(pairs.get("deadline")) or tags.expires,
+            deadline=number(pairs.get("deadline")) or tags.deadline,
             user_key=pairs.get("userkey", ""),
             setup_grace=number(pairs.get("setup-grace")) or 1800.0,
             idle_grace=number(pairs.get("idle-grace")) or 1800.0,
@@ -187,9 +187,10 @@ def identity(tags: Tags, box: str = "") -> dict[str, str]:
 
 def tag_pairs(tags: Tags, box: str = "") -> dict[str, str]:
     """
-    Return the pairs that store *tags*: those of `identity`, the version and the expiry.
+    Return the pairs that store *tags*: its `identity`, the version and the deadline.
     """
-    times = {"version": tags.version, "expires": _real(tags.expires)}
+    # The key of this deadline is "expires", because a box has a pair "deadline" too.
+    times = {"version": tags.version, "expires": _real(tags.deadline)}
     return {**identity(tags, box), **times}
 
 
@@ -202,7 +203,7 @@ def read_tags(pairs: Mapping[str, str]) -> Tags | None:
         owner=pairs["owner"],
         project=pairs["project"],
         name=pairs["name"],
-        expires=number(pairs.get("expires")) or 0.0,
+        deadline=number(pairs.get("expires")) or 0.0,
         version=pairs.get("version", ""),
         kind=cast("Literal['box', 'builder', 'image']", pairs["kind"]),
     )

@@ -83,7 +83,7 @@ def renew(layout: Layout, deadline: float, rehearse: Rehearse) -> None:
         proxies=_proxies(),
         agent={**boot.agent, "deadline": deadline},
     )
-    record["deadline"] = record["tags"]["expires"] = deadline
+    record["deadline"] = record["tags"]["deadline"] = deadline
     record["notes"] = rehearse.notes
     write_json(layout.record, record)
     write_json(layout.boot, boot.to_json())

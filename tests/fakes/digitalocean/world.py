@@ -34,7 +34,7 @@ class DigitalOceanWorld(CloudWorld):
         if "metadata/v1/tags" not in droplet.body["user_data"]:
             return None
         found = metadata.read(droplet.tags)
-        return found.tags.expires if found else None
+        return found.tags.deadline if found else None
 
     def image_on_disk(self, box: str) -> str:
         """Return the id in the tags of the snapshot that the create call named."""

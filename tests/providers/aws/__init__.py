@@ -1,1 +1,1 @@
-"""The provider `aws`, against the fake account `tests/fakes/ec2`."""
+"""The provider `aws`, against the fake account `tests/fakes/aws`."""

@@ -13,8 +13,8 @@ from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.values import Offer, Request
-from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.server import Server
+from tests.fakes.aws.account import Account
+from tests.fakes.aws.server import Server
 from tests.fakes.world import MY_IP
 
 from ..boxes import MakeRequest, request_maker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onebox.providers.values import Requirements
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider

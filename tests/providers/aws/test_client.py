@@ -9,7 +9,7 @@ from onebox.errors import (
     ProviderError,
     UsageError,
 )
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest
 from .conftest import MakeProvider

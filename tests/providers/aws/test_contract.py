@@ -6,8 +6,8 @@ import pytest
 
 from onebox.providers.base import Provider
 from onebox.providers.values import Requirements
-from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.world import Ec2World
+from tests.fakes.aws.account import Account
+from tests.fakes.aws.world import AWSWorld
 
 from ..boxes import MakeRequest
 from ..contract import CloudContract, waiting
@@ -16,13 +16,13 @@ from .conftest import MakeProvider
 
 
 @pytest.fixture
-def world(account: Account) -> Ec2World:
+def world(account: Account) -> AWSWorld:
     """The account's state."""
-    return Ec2World(account)
+    return AWSWorld(account)
 
 
 @pytest.fixture
-def provider(make_provider: MakeProvider, world: Ec2World) -> Provider:
+def provider(make_provider: MakeProvider, world: AWSWorld) -> Provider:
     """A provider that opens ssh to the address that this machine has in *world*."""
     return waiting(make_provider(ssh_cidr=None, my_ip=lambda: world.my_ip))
 

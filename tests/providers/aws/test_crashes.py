@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.ec2.account import Account, Kill
+from tests.fakes.aws.account import Account, Kill
 
 from ..boxes import MakeRequest
 from . import box_life

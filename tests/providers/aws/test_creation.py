@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest
 
@@ -89,7 +89,7 @@ class TestRequest:
             assert tags["onebox:managed"] == "1"
             assert tags["onebox:owner"] == box.tags.owner
             assert tags["onebox:box"] == box.id
-            assert float(tags["onebox:expires"]) == box.tags.expires
+            assert float(tags["onebox:expires"]) == box.tags.deadline
             for text in (*tags, *tags.values()):
                 assert all(c.isalnum() or c in " +-=._:/@" for c in text), text
         provider.delete(box)

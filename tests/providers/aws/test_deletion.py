@@ -9,7 +9,7 @@ import pytest
 
 from onebox.errors import NotAllowed, OneboxError
 from onebox.providers.aws.provider import AWS
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.values import Check
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from .conftest import MakeProvider
 

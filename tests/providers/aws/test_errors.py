@@ -21,8 +21,8 @@ from onebox.errors import (
 from onebox.providers.aws.provider import AWS
 from onebox.providers.kernel import user_data
 from onebox.providers.values import HostKey
-from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.faults import Kind
+from tests.fakes.aws.account import Account
+from tests.fakes.aws.faults import Kind
 
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider

@@ -11,8 +11,8 @@ from onebox.errors import Gone, NoCapacity, ProviderError, Unclear, UsageError
 from onebox.providers.aws import images
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Box, Image
-from tests.fakes.ec2 import catalog
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws import catalog
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, image_of, when_up
 from .conftest import MakeProvider

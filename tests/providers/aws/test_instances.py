@@ -11,7 +11,7 @@ from onebox.errors import NotAllowed, ProviderError
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Box
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider

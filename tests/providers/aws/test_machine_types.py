@@ -9,8 +9,8 @@ import pytest
 from onebox.errors import UsageError
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Image, Offer, Requirements, Tags
-from tests.fakes.ec2 import catalog
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws import catalog
+from tests.fakes.aws.account import Account
 
 from .conftest import MakeProvider
 

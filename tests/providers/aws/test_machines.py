@@ -13,8 +13,8 @@ import pytest
 
 from onebox.providers.values import BootConfig, HostKey, Request
 from onebox.remote import agent_bundle, keys
-from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.real_machines import RealMachines
+from tests.fakes.aws.account import Account
+from tests.fakes.aws.real_machines import RealMachines
 from tests.fakes.machines import Machines, missing
 from tests.fakes.short_pauses import short_pauses
 

@@ -12,7 +12,7 @@ from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import AWSSettings
 from onebox.settings.fields import Conflict
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, remove_free_objects, when_up
 from .conftest import MakeProvider

@@ -8,7 +8,7 @@ import pytest
 
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Offer
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ...conftest import Project
 from ...conftest import project as project

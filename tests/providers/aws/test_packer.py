@@ -12,7 +12,7 @@ import pytest
 from onebox.errors import Gone, NotAllowed
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Image, Tags
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ...conftest import Project
 from ...conftest import project as project

@@ -10,8 +10,8 @@ import pytest
 from onebox.providers.aws import policy
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Requirements
-from tests.fakes.ec2.account import Account, Call
-from tests.fakes.ec2.iam import Permission, allowed, permissions_of
+from tests.fakes.aws.account import Account, Call
+from tests.fakes.aws.iam import Permission, allowed, permissions_of
 
 from ..boxes import MakeRequest, image_of, remove_free_objects, when_up
 from .conftest import MakeProvider

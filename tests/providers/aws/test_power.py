@@ -8,7 +8,7 @@ import pytest
 
 from onebox.errors import NoCapacity
 from onebox.providers.aws.provider import AWS
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider
@@ -27,7 +27,7 @@ class TestStart:
         account.calls.clear()
         started = when_up(provider, provider.start(box, deadline))
         assert started.deadline == deadline
-        assert started.tags.expires == deadline
+        assert started.tags.deadline == deadline
         assert str(deadline) in user_data(machine)
         assert "BEGIN OPENSSH" not in user_data(machine)
         names = [call.action for call in account.calls]

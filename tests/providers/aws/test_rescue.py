@@ -12,7 +12,7 @@ import pytest
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Box, Requirements
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, when_up
 

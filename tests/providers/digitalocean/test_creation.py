@@ -369,7 +369,7 @@ class TestDeadline:
         """The API gives no reason."""
         request = make_request()
         over = dataclasses.replace(request.boot_config, deadline=1000.0)
-        expired = dataclasses.replace(request.tags, expires=1000.0)
+        expired = dataclasses.replace(request.tags, deadline=1000.0)
         box = provider.create(
             dataclasses.replace(request, boot_config=over, tags=expired)
         )

@@ -7,8 +7,8 @@ import json
 import math
 import subprocess
 
+from onebox.providers.digitalocean import deadline
 from onebox.providers.digitalocean import metadata as metadata_module
-from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.kernel.user_data import user_data
 from onebox.providers.values import Request
 
@@ -20,7 +20,7 @@ TAGS = "/metadata/v1/tags/"
 
 def boot(request: Request, service: str) -> int:
     """Run the boot program of a droplet; return the deadline that it reads."""
-    script = deadline_at_boot(request).replace(METADATA, service)
+    script = deadline.at_boot(request).replace(METADATA, service)
     script = script.replace("time.sleep(1)", "time.sleep(0.01)")
     done = subprocess.run(
         ["sh", "-c", f"{script}echo $deadline"],
@@ -77,7 +77,7 @@ def test_the_user_data_uses_the_deadline_of_the_tags(make_request: MakeRequest) 
     """No other deadline is in it."""
     boot_config = dataclasses.replace(make_request().boot_config, deadline=1765432109.5)
     request = make_request(boot_config=boot_config)
-    text = user_data(request, notice="", until=deadline_at_boot(request)).decode()
+    text = user_data(request, notice="", until=deadline.at_boot(request)).decode()
     [script] = json.loads(text.partition("\n")[2])["bootcmd"]
     first, _, rest = script.partition("\numask 022\n")
     assert "1765432110" in first

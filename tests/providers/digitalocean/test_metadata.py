@@ -36,12 +36,12 @@ def test_tags_in_any_case_and_order_are_read_as_they_were_written(
     name: str,
     version: str,
     size: str,
-    expires: float,
+    deadline: float,
     price: float | None,
     on_demand: float | None,
 ) -> None:
     """Whatever the names and numbers are, the tags are legal and read back."""
-    tags = Tags(owner, project, name, expires, version, kind="builder")
+    tags = Tags(owner, project, name, deadline, version, kind="builder")
     request = Request(
         "ob-1",
         tags,
@@ -49,7 +49,7 @@ def test_tags_in_any_case_and_order_are_read_as_they_were_written(
         None,
         "ssh-ed25519 AAAA",
         HostKey("private", KEY),
-        BootConfig(expires, 1, 1, b""),
+        BootConfig(deadline, 1, 1, b""),
     )
     words = metadata.of_box(request)
     assert all(WORD.fullmatch(word) for word in words)
@@ -66,10 +66,10 @@ def test_tags_in_any_case_and_order_are_read_as_they_were_written(
 
 @given(NAMES, NAMES, NAMES, st.text("0123456789abcdef", max_size=16), TIMES)
 def test_an_image_is_one_legal_tag_or_is_refused(
-    owner: str, name: str, id: str, recipe: str, expires: float
+    owner: str, name: str, id: str, recipe: str, deadline: float
 ) -> None:
     """All that describes an image fits into one tag, or the image is refused."""
-    tags = Tags(owner, "p", "n", expires, "0.1", kind="image")
+    tags = Tags(owner, "p", "n", deadline, "0.1", kind="image")
     image = Image(id, name, recipe, 0.0, 0, "x86_64", tags, base="debian-12-x64 17")
     try:
         word = metadata.of_image(image)
@@ -89,7 +89,7 @@ def test_a_droplet_without_one_of_its_identity_tags_is_not_onebox_s(
     """A droplet whose owner, box or deadline is not recorded is not read as a box."""
     stored = metadata.read(TAGGED)
     assert stored is not None
-    assert stored.tags.expires == 12.5
+    assert stored.tags.deadline == 12.5
     prefix = f"onebox-{missing}"
     assert metadata.read([w for w in TAGGED if not w.startswith(prefix)]) is None
     assert metadata.read([w.replace("kind:box", "kind:cat") for w in TAGGED]) is None

@@ -111,7 +111,7 @@ class TestDeadline:
         deadline = time.time() + 4321.5
         started = provider.start(box, deadline)
         assert started.deadline == deadline
-        assert started.tags.expires == deadline
+        assert started.tags.deadline == deadline
         words = [w for w in server.account.all_droplets[0].tags if "expires" in w]
         assert words == [metadata.tag("expires", repr(deadline))]
         paths = [one.path for one in server.requests if one.method == "POST"]

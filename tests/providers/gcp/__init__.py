@@ -1,1 +1,1 @@
-"""The provider `gcp`, against the fake project `tests/fakes/compute`."""
+"""The provider `gcp`, against the fake project `tests/fakes/gcp`."""

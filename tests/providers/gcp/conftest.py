@@ -12,9 +12,9 @@ from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.values import Offer
-from tests.fakes.compute.account import Account
-from tests.fakes.compute.credentials import key_file
-from tests.fakes.compute.server import Server, serving
+from tests.fakes.gcp.account import Account
+from tests.fakes.gcp.credentials import key_file
+from tests.fakes.gcp.server import Server, serving
 from tests.fakes.world import MY_IP
 
 from ..boxes import MakeRequest, request_maker

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from onebox.providers.base import Provider
-from tests.fakes.compute.server import Server
-from tests.fakes.compute.world import ComputeWorld
+from tests.fakes.gcp.server import Server
+from tests.fakes.gcp.world import GCPWorld
 
 from ..contract import CloudContract, waiting
 from ..planted import PlantedFaults
@@ -16,13 +16,13 @@ from .conftest import MakeProvider
 
 
 @pytest.fixture
-def world(server: Server) -> ComputeWorld:
+def world(server: Server) -> GCPWorld:
     """The project's state."""
-    return ComputeWorld(server)
+    return GCPWorld(server)
 
 
 @pytest.fixture
-def provider(make_provider: MakeProvider, world: ComputeWorld) -> Provider:
+def provider(make_provider: MakeProvider, world: GCPWorld) -> Provider:
     """A provider that opens ssh to the address that this machine has in *world*."""
     return waiting(make_provider(ssh_cidr=None, my_ip=lambda: world.my_ip))
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from onebox.providers.gcp import sdk
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, remove_free_objects
 from ..crashes import fork, live

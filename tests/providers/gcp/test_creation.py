@@ -12,7 +12,7 @@ import pytest
 from onebox.errors import ProviderError, UsageError
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Offer
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, image_of, when_up
 from .conftest import OFFER, ZONE, MakeProvider
@@ -325,7 +325,7 @@ class TestBox:
         [found] = provider.find(box.tags.owner)
         assert found.offer.machine_price is None
         assert found.offer.type == box.offer.type
-        wanted = dataclasses.replace(box.tags, expires=float(int(box.tags.expires)))
+        wanted = dataclasses.replace(box.tags, deadline=float(int(box.tags.deadline)))
         assert found.tags == wanted
         provider.delete(found)
 

@@ -9,8 +9,8 @@ import pytest
 
 from onebox.errors import NotAllowed, ProviderError, UsageError
 from onebox.providers.gcp.provider import GCP
-from tests.fakes.compute.credentials import key_file
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.credentials import key_file
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest
 from .conftest import MakeProvider

@@ -7,7 +7,7 @@ import pytest
 from onebox.errors import NotAllowed, ProviderError
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Box
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, remove_free_objects
 from .test_errors import nothing_left

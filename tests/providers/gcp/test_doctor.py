@@ -10,9 +10,9 @@ import pytest
 from onebox.providers.gcp.policy import PERMISSIONS
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Check
-from tests.fakes.compute.credentials import EMAIL
-from tests.fakes.compute.faults import ENABLE
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.credentials import EMAIL
+from tests.fakes.gcp.faults import ENABLE
+from tests.fakes.gcp.server import Server
 
 from .conftest import MakeProvider
 

@@ -19,8 +19,8 @@ from onebox.errors import (
 from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
-from tests.fakes.compute.faults import ENABLE
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.faults import ENABLE
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider

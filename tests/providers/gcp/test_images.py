@@ -10,7 +10,7 @@ from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
 from onebox.providers.gcp import base_images
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Box, Image
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, when_up
 from .test_creation import metadata

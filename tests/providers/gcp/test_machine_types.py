@@ -10,7 +10,7 @@ from onebox.errors import UsageError
 from onebox.providers.gcp import machine_families
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Image, Offer, Requirements, Tags
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from .conftest import MakeProvider
 

@@ -15,8 +15,8 @@ from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import BootConfig, Request
 from onebox.remote import agent_bundle, keys
 from tests.conftest import Project
-from tests.fakes.compute.real_machines import RealMachines
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.real_machines import RealMachines
+from tests.fakes.gcp.server import Server
 from tests.fakes.machines import Machines
 from tests.fakes.short_pauses import short_pauses
 

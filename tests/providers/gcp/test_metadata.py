@@ -20,7 +20,7 @@ TAGS = st.builds(
     owner=ANY,
     project=ANY,
     name=ANY,
-    expires=st.floats(0, 1e11, allow_nan=False),
+    deadline=st.floats(0, 1e11, allow_nan=False),
     version=ANY,
     kind=st.sampled_from(["box", "builder", "image"]),
 )
@@ -47,7 +47,7 @@ def test_a_label_of_a_short_text_is_read_back(text: str) -> None:
 def metadata_of(tags: Tags, box: str = "ob-1") -> BoxMetadata:
     """Return the metadata of a box with these tags."""
     offer = Offer("small", "n2-standard-4", 4, 16 << 30, 0.19, None)
-    return BoxMetadata(box, tags, offer, "", "", False, tags.expires)
+    return BoxMetadata(box, tags, offer, "", "", False, tags.deadline)
 
 
 def record(tags: Tags, box: str = "ob-1") -> dict[str, str]:

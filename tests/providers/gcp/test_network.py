@@ -13,7 +13,7 @@ from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
 from onebox.settings.fields import Conflict
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, remove_free_objects
 from .conftest import MakeProvider, short_pause

@@ -12,7 +12,7 @@ import pytest
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import Box
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.server import Server
 
 from ..boxes import MakeRequest, when_up
 from .conftest import OFFER
@@ -122,7 +122,7 @@ class TestStart:
         provider.stop(box)
         deadline = time.time() + 86400
         started = provider.start(box, deadline)
-        assert started.deadline == started.tags.expires == deadline
+        assert started.deadline == started.tags.deadline == deadline
         labels = server.account.instance(box.id)["labels"]
         assert labels["onebox-expires"] == str(int(deadline))
         items = metadata(server.account.instance(box.id))

@@ -25,7 +25,7 @@ def provider(make_provider: MakeProvider, world: HetznerWorld) -> Provider:
     """
     A provider that opens ssh to the address that this machine has in *world*.
 
-    A box that was started again gets its post-boot script, as the create stage does it.
+    A box that was started again gets its post-boot script, as in the stage `provision`.
     """
     provider = waiting(make_provider(ssh_cidr=None, my_ip=lambda: world.my_ip))
 

@@ -62,7 +62,7 @@ class ServerProvider(CloudProvider):
         my_ip: Callable[[], str],
         environ: Mapping[str, str],
     ) -> None:
-        self._table, self._api, self._environ = settings, api, environ
+        self._settings, self._api, self._environ = settings, api, environ
         self._access = SSHAccess(
             ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=my_ip
         )
@@ -85,9 +85,17 @@ class ServerProvider(CloudProvider):
     def deadline_at_boot(self, request: Request) -> str:
         """Return the shell code for the argument *until* of `user_data.user_data`."""
 
-    def packer_source(self, base: str) -> dict[str, Any]:
-        """Return the variable of a Packer template that names the base image *base*."""
-        return packer_source(base)
+    @staticmethod
+    def packer_source(base: str) -> dict[str, Any]:
+        """
+        Return the variable of a Packer template that names a base image.
+
+        *base* is the name of the image, and its number if known; only the name is used.
+
+        >>> [ServerProvider.packer_source(base) for base in ("debian-12 345", "345")]
+        [{'source_image': 'debian-12'}, {'source_image': '345'}]
+        """
+        return {"source_image": base.partition(" ")[0]}
 
     def create(self, request: Request) -> Box:
         """
@@ -202,7 +210,7 @@ class ServerProvider(CloudProvider):
         Return b"" if the user has set no token, and for a box that builds an image: its
         set-up needs root, which the program takes away.
         """
-        if not self._table.destroy_token or box.tags.kind != "box":
+        if not self._settings.destroy_token or box.tags.kind != "box":
             return b""
         return self_destroy.post_boot_script(
             self.destroy_token(), self._api.servers_address, self._api.number_path
@@ -212,11 +220,11 @@ class ServerProvider(CloudProvider):
         """
         Return the token by which boxes delete themselves, "" if the user chose none.
         """
-        return self.billed_off.token(self._table, self._environ, self._api.token)
+        return self.billed_off.token(self._settings, self._environ, self._api.token)
 
     def check_deadline(self) -> Check:
         """Return the line of `inv doctor` that tells what ends the billing of a box."""
-        return self.billed_off.check(self._table, self._environ, self._api.token)
+        return self.billed_off.check(self._settings, self._environ, self._api.token)
 
     def _prepare(self, request: Request) -> Any:
         """
@@ -257,22 +265,10 @@ class ServerProvider(CloudProvider):
         price = None if server.stored is None else server.stored.offer.machine_price
         stopped = self.billed_off.stopped_note(price)
         return instances.read_box(
-            server, self._notes, stopped, self._table.jump, self.clock()
+            server, self._notes, stopped, self._settings.jump, self.clock()
         )
 
 
 def _stored(server: Server) -> BoxMetadata:
     assert server.stored is not None  # its owner was checked
     return server.stored
-
-
-def packer_source(base: str) -> dict[str, Any]:
-    """
-    Return the variable of a Packer template that names a base image.
-
-    *base* is the name of the image, and its number if known; only the name is used.
-
-    >>> packer_source("ubuntu-24.04 12345"), packer_source("12345")
-    ({'source_image': 'ubuntu-24.04'}, {'source_image': '12345'})
-    """
-    return {"source_image": base.partition(" ")[0]}

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models.instances import StateReason
 
-from tests.fakes.ec2 import catalog
-from tests.fakes.ec2.schema import ApiRequest, Refusal
+from tests.fakes.aws import catalog
+from tests.fakes.aws.schema import ApiRequest, Refusal
 
 if TYPE_CHECKING:
-    from tests.fakes.ec2.account import Account
+    from tests.fakes.aws.account import Account
 
 Handler = Callable[["Account", ApiRequest, dict[str, Any], Any], Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.fakes.compute.operations import ROOT, now
+from tests.fakes.gcp.operations import ROOT, now
 
 ZONES = {
     "us-central1": ("us-central1-a", "us-central1-b", "us-central1-f"),

@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 from onebox.providers.values import Request
-from tests.fakes.compute.operations import ROOT, fingerprint, now
-from tests.fakes.compute.server import Server
+from tests.fakes.gcp.operations import ROOT, fingerprint, now
+from tests.fakes.gcp.server import Server
 from tests.fakes.world import CloudWorld, deadline_in, is_within
 
 _BOOT_PROGRAMS = ("user-data", "startup-script")
 
 
-class ComputeWorld(CloudWorld):
+class GCPWorld(CloudWorld):
     """The project's resources, read from the fake."""
 
     def __init__(self, server: Server) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 from tests.fakes.machines import Disk, Machine, Machines
 from tests.fakes.machines.metadata import EC2
 

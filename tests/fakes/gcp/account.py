@@ -7,13 +7,13 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tests.fakes.compute import catalog, filters
-from tests.fakes.compute.faults import Answer, refusal
-from tests.fakes.compute.lists import PROJECT, drop, exists, unknown, zone_of
-from tests.fakes.compute.operations import ROOT, fingerprint
-from tests.fakes.compute.resources import Handler, Resources
-from tests.fakes.compute.schema import Call
-from tests.fakes.compute.validation import (
+from tests.fakes.gcp import catalog, filters
+from tests.fakes.gcp.faults import Answer, refusal
+from tests.fakes.gcp.lists import PROJECT, drop, exists, unknown, zone_of
+from tests.fakes.gcp.operations import ROOT, fingerprint
+from tests.fakes.gcp.resources import Handler, Resources
+from tests.fakes.gcp.schema import Call
+from tests.fakes.gcp.validation import (
     InvalidError,
     check_items,
     check_labels,

@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes.compute import catalog, faults, schema
-from tests.fakes.compute.account import Account
-from tests.fakes.compute.faults import Answer, Fault
-from tests.fakes.compute.schema import Call
+from tests.fakes.gcp import catalog, faults, schema
+from tests.fakes.gcp.account import Account
+from tests.fakes.gcp.faults import Answer, Fault
+from tests.fakes.gcp.schema import Call
 
 
 @dataclass

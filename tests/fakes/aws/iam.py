@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.ec2.account import ACCOUNT, Call
+from tests.fakes.aws.account import ACCOUNT, Call
 
 # The kinds of objects that a call creates.
 _CREATED_KINDS = {

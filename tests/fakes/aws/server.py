@@ -18,10 +18,10 @@ from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.fakes.ec2 import images, instances, schema, services
-from tests.fakes.ec2.account import ACCOUNT, ARN, Account, Call
-from tests.fakes.ec2.faults import Kind
-from tests.fakes.ec2.schema import ApiRequest, Refusal
+from tests.fakes.aws import images, instances, schema, services
+from tests.fakes.aws.account import ACCOUNT, ARN, Account, Call
+from tests.fakes.aws.faults import Kind
+from tests.fakes.aws.schema import ApiRequest, Refusal
 
 _HANDLERS = {**instances.HANDLERS, **images.HANDLERS, **services.HANDLERS}
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tests.fakes.compute.operations import ROOT, Later, Operations, fingerprint, now
-from tests.fakes.compute.validation import InvalidError, check
+from tests.fakes.gcp.operations import ROOT, Later, Operations, fingerprint, now
+from tests.fakes.gcp.validation import InvalidError, check
 
 _HOST_KEYS = itertools.count(1)
 

@@ -20,9 +20,9 @@ from moto.moto_server.werkzeug_app import (
     create_backend_app,
 )
 
-from tests.fakes.ec2 import catalog, instances
-from tests.fakes.ec2.faults import Faults
-from tests.fakes.ec2.schema import ApiRequest
+from tests.fakes.aws import catalog, instances
+from tests.fakes.aws.faults import Faults
+from tests.fakes.aws.schema import ApiRequest
 
 ACCOUNT = "123456789012"
 ARN = f"arn:aws:iam::{ACCOUNT}:user/tester"

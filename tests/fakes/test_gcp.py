@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.compute.account import Account
-from tests.fakes.compute.server import Server, serving
+from tests.fakes.gcp.account import Account
+from tests.fakes.gcp.server import Server, serving
 
 INSTANCES = "/compute/v1/projects/test-project/zones/us-central1-a/instances"
 BODY = {

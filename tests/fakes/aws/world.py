@@ -7,13 +7,13 @@ import gzip
 from typing import Any
 
 from onebox.providers.values import Request
-from tests.fakes.ec2.account import Account
+from tests.fakes.aws.account import Account
 from tests.fakes.world import CloudWorld, deadline_in, is_within
 
 REGION = "us-east-1"
 
 
-class Ec2World(CloudWorld):
+class AWSWorld(CloudWorld):
     """The account's state in one region, read from moto."""
 
     def __init__(self, account: Account) -> None:

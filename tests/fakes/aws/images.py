@@ -6,10 +6,10 @@ import random
 import time
 from typing import Any
 
-from tests.fakes.ec2 import catalog
-from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.instances import Handler, find_instance
-from tests.fakes.ec2.schema import ApiRequest, Refusal
+from tests.fakes.aws import catalog
+from tests.fakes.aws.account import Account
+from tests.fakes.aws.instances import Handler, find_instance
+from tests.fakes.aws.schema import ApiRequest, Refusal
 
 
 def create_image(

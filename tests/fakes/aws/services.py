@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.fakes.ec2 import catalog
-from tests.fakes.ec2.account import ACCOUNT, ARN, Account
-from tests.fakes.ec2.instances import Handler
-from tests.fakes.ec2.schema import ApiRequest
+from tests.fakes.aws import catalog
+from tests.fakes.aws.account import ACCOUNT, ARN, Account
+from tests.fakes.aws.instances import Handler
+from tests.fakes.aws.schema import ApiRequest
 
 
 def get_parameters(

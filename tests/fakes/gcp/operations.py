@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from tests.fakes.compute.faults import OPERATIONS
+from tests.fakes.gcp.faults import OPERATIONS
 
 ROOT = "https://www.googleapis.com/compute/v1/projects/test-project"
 

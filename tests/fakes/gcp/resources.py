@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.fakes.compute import catalog
-from tests.fakes.compute.faults import Answer, refusal
-from tests.fakes.compute.lists import PROJECT, Lists, drop, exists, unknown
-from tests.fakes.compute.operations import ROOT, fingerprint, now
-from tests.fakes.compute.schema import Call
-from tests.fakes.compute.validation import InvalidError, check_labels
+from tests.fakes.gcp import catalog
+from tests.fakes.gcp.faults import Answer, refusal
+from tests.fakes.gcp.lists import PROJECT, Lists, drop, exists, unknown
+from tests.fakes.gcp.operations import ROOT, fingerprint, now
+from tests.fakes.gcp.schema import Call
+from tests.fakes.gcp.validation import InvalidError, check_labels
 
 Handler = Callable[[Call, str, str], Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from tests.fakes.compute.account import Account
-from tests.fakes.compute.instances import stopped
+from tests.fakes.gcp.account import Account
+from tests.fakes.gcp.instances import stopped
 from tests.fakes.machines import Disk, Machine, Machines, discard
 from tests.fakes.machines.metadata import GCE
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tests.fakes.compute import catalog, filters
-from tests.fakes.compute.faults import Answer, refusal
-from tests.fakes.compute.instances import Instances
-from tests.fakes.compute.operations import Later, Operations
-from tests.fakes.compute.schema import Call
+from tests.fakes.gcp import catalog, filters
+from tests.fakes.gcp.faults import Answer, refusal
+from tests.fakes.gcp.instances import Instances
+from tests.fakes.gcp.operations import Later, Operations
+from tests.fakes.gcp.schema import Call
 
 PROJECT = "test-project"
 
