@@ -14,7 +14,7 @@ from onebox import formatting
 from onebox.boxes import bring_up, create, delete
 from onebox.errors import BoxFailed, OneboxError
 from onebox.images import catalog, python_env, recipe, sanitize, snapshot
-from onebox.jobs import client
+from onebox.jobs import remote_job
 from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel
@@ -110,14 +110,14 @@ class Builder:
         job_id = f"image-{name}-{recipe.digest(self.inputs)}"
         own_log.unlink(missing_ok=True)
         try:
-            client.start(
+            remote_job.start(
                 context,
                 self.box,
                 job_id=job_id,
                 argv=argv,
                 env={**SCRIPT_ENV, **context.settings.image.env},
             )
-            record = client.follow(
+            record = remote_job.follow(
                 context,
                 self.box,
                 job_id,

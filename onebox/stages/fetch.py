@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import client, receipt, run_record
+from onebox.jobs import receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
 from onebox.stages import held_outputs
@@ -131,7 +131,7 @@ def fetch_previous(
             have written its result to files outside of the outputs.
     """
     record = context.store.record
-    last_job = client.latest(context)
+    last_job = remote_job.latest(context)
     if last_job is None and record.has_unfetched_job(box.id):
         # The box does not know the recorded job any more, but may still have the job's
         # outputs.
@@ -141,8 +141,8 @@ def fetch_previous(
                 perform(context, caller="run")
     if last_job is None or last_job.job.startswith("image-"):
         return None
-    client.refuse_running(context, last_job)
-    client.fetch_log(context, box, last_job)
+    remote_job.refuse_running(context, last_job)
+    remote_job.fetch_log(context, box, last_job)
     succeeded = last_job.record is not None and not last_job.record.code
     if record.fetched or (only and not succeeded):
         return last_job
@@ -179,7 +179,7 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
     Raises:
         UsageError: The job still runs.
     """
-    latest = client.latest(context)
+    latest = remote_job.latest(context)
     if latest is None:
         return None
     if latest.runs:
@@ -188,7 +188,7 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
             next="inv logs waits for it; inv fetch --partial fetches them as they are",
         )
     run_record.record_end(context, latest.job, latest.record)
-    client.fetch_log(context, box, latest)
+    remote_job.fetch_log(context, box, latest)
     return latest.record
 
 
@@ -367,7 +367,7 @@ def _describe_rescue(box: Box) -> str:
 
 def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     """Stop the machine that read the disk; warn if the job had not ended by itself."""
-    latest = client.latest(context)
+    latest = remote_job.latest(context)
     power.power_off(context, box)
     if latest is not None and (latest.cause or "poweroff") in run_record.NOT_BY_ITSELF:
         context.screen.warn(

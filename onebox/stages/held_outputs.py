@@ -21,7 +21,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import client, preemption
+from onebox.jobs import preemption, remote_job
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.transfer import fetch_outputs
@@ -102,7 +102,7 @@ def _check_running_box(
     except (BoxFailed, ConnectionLost) as error:
         raise _no_answer_error(box, error) from error
     try:
-        latest = client.latest(context)
+        latest = remote_job.latest(context)
         if latest is None and not record.has_unfetched_job(box.id):
             return
         if latest is not None and latest.runs:
@@ -114,7 +114,7 @@ def _check_running_box(
         compared = compare(context, into)
         missing = compared.missing
         if not missing and latest is not None:
-            client.fetch_log(context, box, latest)
+            remote_job.fetch_log(context, box, latest)
     except ConnectionLost as error:
         raise _no_answer_error(box, error) from error
     if missing:

@@ -15,7 +15,7 @@ from onebox import formatting, providers
 from onebox.boxes import announcement, bring_up, offers, power, replay_journal
 from onebox.errors import ConfigError, OneboxError, UsageError
 from onebox.images import builder, catalog, packer, recipe, sanitize, snapshot
-from onebox.jobs import client
+from onebox.jobs import remote_job
 from onebox.providers.values import Image
 from onebox.remote.answers import Hello
 from onebox.signals import Interrupted
@@ -117,7 +117,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     replay_journal.replay(context)
     context.boxes.refresh()
     box = bring_up.wait_until_reachable(context)
-    client.refuse_running(context, client.latest(context))
+    remote_job.refuse_running(context, remote_job.latest(context))
     hello: Hello = context.call_resuming(
         lambda channel: Hello.parse(channel.request("hello"))
     )

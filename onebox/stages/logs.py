@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
 from onebox.errors import JobFailed, Lost, UsageError
-from onebox.jobs import client, finished_jobs, follow, log, receipt, run_record
+from onebox.jobs import finished_jobs, follow, log, receipt, remote_job, run_record
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -28,11 +28,11 @@ def perform(context: BoxContext) -> None:
             _replay(context, finished)
             return
     box = bring_up.wait_until_reachable(context)
-    latest = client.latest(context)
+    latest = remote_job.latest(context)
     if latest is None:
         raise UsageError(f"no job has run on {context.title} yet", next="inv run")
     job_id = latest.job
-    path = client.log_path(context, job_id)
+    path = remote_job.log_path(context, job_id)
     shown = 0
     with suppress(FileNotFoundError):
         shown = log.replay(path, context.screen.output, context.screen.output_gone)
@@ -59,7 +59,7 @@ def _replay(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
     screen = context.screen
     screen.note(
         f"there is no box {context.title}: job {finished.job}, from "
-        f"{client.log_name(context, finished.job)}"
+        f"{remote_job.log_name(context, finished.job)}"
     )
     log.replay(finished.log, screen.output, screen.output_gone)
     screen.close_line()

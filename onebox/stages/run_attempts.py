@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
-from onebox.jobs import client, preemption, receipt, run_record
+from onebox.jobs import preemption, receipt, remote_job, run_record
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_record import Run
@@ -96,7 +96,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
     If the box refuses to start the job, the attempt is removed from the run.
     """
     try:
-        client.start(
+        remote_job.start(
             context,
             box,
             job_id=run.job,

@@ -21,7 +21,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import checkpoints, client, receipt, run_record
+from onebox.jobs import checkpoints, receipt, remote_job, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import fetch, held_outputs, preemption_recovery
@@ -334,7 +334,7 @@ def _running_job(context: BoxContext) -> str:
         box = context.find_box()
         if box is not None and box.state == "running":
             context.ssh(box).channel(within=ANSWER_SECONDS)
-            latest = client.latest(context)
+            latest = remote_job.latest(context)
             return latest.job if latest is not None and latest.runs else ""
     return ""
 
