@@ -307,7 +307,7 @@ class _Contexts:
         self._running.append(context)
         try:
             if outermost:
-                with self._exit_code(context), _load("runner").frame(context):
+                with self._exit_code(context), _load("runner").outermost_stage(context):
                     yield context
             else:
                 yield context

@@ -17,7 +17,7 @@ from onebox.stages import provision, run, teardown
 
 
 @contextmanager
-def frame(context: BoxContext) -> Iterator[None]:
+def outermost_stage(context: BoxContext) -> Iterator[None]:
     """
     Run the outermost stage of a chain, then tear down its temporary box.
 
