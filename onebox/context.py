@@ -205,7 +205,7 @@ class BoxContext:
             self._ssh = connection.SSHConnection(
                 box,
                 self.store.directory / "ssh",
-                keys.identity(config_dir(self.environ)),
+                keys.ssh_key_file(config_dir(self.environ)),
             )
         return self._ssh
 
