@@ -160,7 +160,7 @@ class Stage(Task):  # type: ignore[type-arg]
         into = arguments["into"] if is_run else ""
         with (
             context.planning() if dry else nullcontext(),
-            context.fetching_into(into),
+            context.using_outputs_folder(into),
         ):
             context.invocation.begin(
                 self.name if self.builtin else "",

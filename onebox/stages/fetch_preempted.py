@@ -152,7 +152,7 @@ def _fetch_latest_job(context: BoxContext, box: Box, stage_line: StageLine) -> b
     remote_job.fetch_log(context, box, latest)
     if not record.fetched:
         context.screen.note(f"fetching the outputs of the earlier job {job_id} first")
-        with context.fetching_into(context.job_into):
+        with context.using_outputs_folder(context.job_outputs_folder):
             fetch.perform(context, caller="run", partial=latest.state == "lost")
     return True
 
@@ -178,7 +178,7 @@ def _keep_outputs(
     """
     Fetch the outputs of an interrupted attempt to a folder of their own.
 
-    They do not go to the usual folder, which is for the outputs of a finished job.
+    They do not go to the default folder, which is for the outputs of a finished job.
 
     Returns:
         Whether all outputs were fetched.

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
-    """Return how the outputs on the box differ from the files in the folder *into*."""
+def compare(context: BoxContext, folder: Path) -> fetch_outputs.Verified:
+    """Return how the outputs on the box differ from the files in *folder*."""
     compared: fetch_outputs.Verified = context.call_resuming(
         lambda channel: fetch_outputs.verify(
             channel,
             output_roots(context),
-            into,
+            folder,
             context.fetch_memory,
-            into_project=into == context.root,
+            into_project=folder == context.root,
         )
     )
     return compared
@@ -110,8 +110,9 @@ def _check_running_box(
                 f"job {latest.job} still runs on {context.title} ({box.id})",
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
             )
-        into = context.root / (record.into or record.job_into or context.into)
-        compared = compare(context, into)
+        recorded = record.fetched_folder or record.job_outputs_folder
+        folder = context.root / (recorded or context.outputs_folder)
+        compared = compare(context, folder)
         missing = compared.missing
         if not missing and latest is not None:
             remote_job.fetch_log(context, box, latest)
@@ -204,11 +205,11 @@ def _check_fetched_folder(context: BoxContext) -> None:
     record = context.store.record
     if not record.fetched:
         return
-    into = context.root / (record.into or context.into)
-    missing = fetch_outputs.changed_here(into, context.fetch_memory)
+    folder = context.root / (record.fetched_folder or context.outputs_folder)
+    missing = fetch_outputs.changed_here(folder, context.fetch_memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but have changed since in "
-            f"{into}: {missing}; nothing was removed",
+            f"{folder}: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )

@@ -76,15 +76,15 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
     job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
     context.chain.started_jobs += 1
     context.chain.job_state = "starting"
-    usual = context.into == context.usual_into
+    is_default = context.outputs_folder == context.default_outputs_folder
     context.store.update(
         job=job_id,
         job_outputs="\n".join(configured_outputs(context)),
         job_command=command.text,
         job_started=time.time(),
         fetched="",
-        into="",
-        job_into="" if usual else context.recorded_into,
+        fetched_folder="",
+        job_outputs_folder="" if is_default else context.outputs_folder_for_record,
     )
     return run_record.write(context, run.with_attempt(job_id, box))
 

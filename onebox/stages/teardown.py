@@ -204,7 +204,7 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     checked = record.box == box.id and (record.fetched or not record.job)
     if box.state != "stopped" or box.disk_only or checked:
         return box
-    with context.fetching_into(context.job_into):
+    with context.using_outputs_folder(context.job_outputs_folder):
         fetch.perform(context, caller="teardown")
     return context.boxes.refresh() or box
 
