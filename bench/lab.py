@@ -80,7 +80,7 @@ class Lab:
             "BENCH_BOX": str(base / "box.json"),
         }
         (self.root / "agent.pyz").write_bytes(bundle())
-        self.identity = keys.identity(config_dir(self.environ))
+        self.ssh_key_file = keys.ssh_key_file(config_dir(self.environ))
         self.box = self._describe()
         self.state = state_dir(self.environ) / "projects" / "bench" / "main"
         self.index = self.state / "index"
@@ -107,7 +107,7 @@ class Lab:
         """Yield onebox's stages, over a connection to the box or to another port."""
         box = dataclasses.replace(self.box, port=port or self.box.port)
         self._publish(box)
-        ssh = connection.SSHConnection(box, self.state / "ssh", self.identity)
+        ssh = connection.SSHConnection(box, self.state / "ssh", self.ssh_key_file)
         try:
             yield Ours(self, ssh)
         finally:
@@ -124,7 +124,7 @@ class Lab:
             config.write_text(
                 "Host bench\n  HostName 127.0.0.1\n  HostKeyAlias bench\n"
                 f"  Port {port or self.box.port}\n  User {self.box.user}\n"
-                f"  IdentityFile {self.identity}\n  IdentitiesOnly yes\n"
+                f"  IdentityFile {self.ssh_key_file}\n  IdentitiesOnly yes\n"
                 f"  UserKnownHostsFile {known}\n  BatchMode yes\n"
                 f"  ControlPath {scratch}/c\n  LogLevel ERROR\n"
             )
@@ -165,7 +165,7 @@ class Lab:
         key.touch(mode=0o600)
         key.write_text(new.private)
         allowed = self.base / "authorized_keys"
-        allowed.write_text(keys.public_half(self.identity) + "\n")
+        allowed.write_text(keys.public_half(self.ssh_key_file) + "\n")
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         port = _free_port()

@@ -76,7 +76,7 @@ class ChainState:
 
         fetched: The result of the latest fetch.
 
-        fetched_into: The folder of the latest fetch.
+        fetched_folder: The folder of the latest fetch.
 
         fetched_earlier_job: The id of a job that an earlier command started, if this
             command has fetched its outputs; else "".
@@ -84,7 +84,7 @@ class ChainState:
         receipt: The receipt of the job.
     """
 
-    fetched_into: Path
+    fetched_folder: Path
     results: dict[Any, Any] = field(default_factory=dict)
     stage: str = ""
     stage_seconds: dict[str, float] = field(default_factory=dict)

@@ -68,7 +68,7 @@ class BoxContext:
 
         cache: The provider's answers to this command.
 
-        into: The folder that outputs are fetched into.
+        outputs_folder: The folder that outputs are fetched into.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class BoxContext:
         self.store = BoxStore(
             state_dir(environ) / "projects" / self.project / settings.name, screen.warn
         )
-        self.chain = ChainState(fetched_into=root)
+        self.chain = ChainState(fetched_folder=root)
         self.cache = ProviderCache()
-        self.into = self.usual_into
+        self.outputs_folder = self.default_outputs_folder
         self._provider_name: str | None = None
         self._provider: Provider | None = None
         self._boxes: BoxFinder | None = None
@@ -205,7 +205,7 @@ class BoxContext:
             self._ssh = connection.SSHConnection(
                 box,
                 self.store.directory / "ssh",
-                keys.identity(config_dir(self.environ)),
+                keys.ssh_key_file(config_dir(self.environ)),
             )
         return self._ssh
 
@@ -264,49 +264,50 @@ class BoxContext:
         return self.local_dir / "fetched" / self.settings.name
 
     @property
-    def usual_into(self) -> Path:
+    def default_outputs_folder(self) -> Path:
         """Return the folder that outputs are fetched into if --into is not given."""
         template = self.settings.fetch.outputs_to or ""
         return self.root / template.replace("{name}", self.settings.name)
 
     @property
-    def recorded_into(self) -> str:
+    def outputs_folder_for_record(self) -> str:
         """
-        Return the path of `into` for the record.
+        Return the text of `outputs_folder` for the record.
 
         The path is relative to the project folder if it is inside this folder.
         """
-        inside = self.root in (self.into, *self.into.parents)
-        return str(self.into.relative_to(self.root) if inside else self.into)
+        folder = self.outputs_folder
+        inside = self.root in (folder, *folder.parents)
+        return str(folder.relative_to(self.root) if inside else folder)
 
     @property
-    def job_into(self) -> Path:
+    def job_outputs_folder(self) -> Path:
         """
         Return the folder for the latest job's outputs.
 
-        It is the folder that `run --into` named, or else the usual folder.
+        It is the folder that `run --into` named, or else the default folder.
         """
-        named = self.store.record.job_into
-        return self.root / named if named else self.usual_into
+        named = self.store.record.job_outputs_folder
+        return self.root / named if named else self.default_outputs_folder
 
     @contextmanager
-    def fetching_into(self, folder: Path | str) -> Iterator[None]:
+    def using_outputs_folder(self, folder: Path | str) -> Iterator[None]:
         """
         Set the folder that outputs are fetched into while the body runs.
 
         Args:
-            folder: The path that `job_into` returns, or the text of `--into`. The text
-                is relative to the working directory; "" changes nothing.
+            folder: The path that `job_outputs_folder` returns, or the text of `--into`.
+                The text is relative to the working directory; "" changes nothing.
         """
-        before = self.into
+        before = self.outputs_folder
         if isinstance(folder, Path):
-            self.into = folder
+            self.outputs_folder = folder
         elif folder:
-            self.into = Path(os.path.normpath(Path(folder).absolute()))
+            self.outputs_folder = Path(os.path.normpath(Path(folder).absolute()))
         try:
             yield
         finally:
-            self.into = before
+            self.outputs_folder = before
 
     # -- command line ----------------------------------------------------------
 

@@ -160,7 +160,7 @@ class Stage(Task):  # type: ignore[type-arg]
         into = arguments["into"] if is_run else ""
         with (
             context.planning() if dry else nullcontext(),
-            context.fetching_into(into),
+            context.using_outputs_folder(into),
         ):
             context.invocation.begin(
                 self.name if self.builtin else "",
@@ -169,7 +169,8 @@ class Stage(Task):  # type: ignore[type-arg]
                 keep=is_run and arguments["keep"],
                 own_command=bool(c.remainder or (is_run and arguments["command"])),
             )
-            if not only and (dry or self._check_before_needs(context)):
+            must_run_needs = not only and (dry or self._prepare_chain(context))
+            if must_run_needs:
                 with context.invocation.as_need():
                     for need in self.needs:
                         need(c)
@@ -180,10 +181,11 @@ class Stage(Task):  # type: ignore[type-arg]
                     return stage_module("plan").show(context, self.name, command)
                 return super().__call__(*bound.args, **bound.kwargs)
 
-    def _check_before_needs(self, context: BoxContext) -> bool:
+    def _prepare_chain(self, context: BoxContext) -> bool:
+        """Return whether the needs must run; see `runner.prepare_chain`."""
         with self._system_errors():
             stage_name = self.name if self.builtin else ""
-            return bool(_load("runner").check_before_needs(context, stage_name))
+            return bool(_load("runner").prepare_chain(context, stage_name))
 
     @contextmanager
     def _system_errors(self) -> Iterator[None]:
@@ -307,7 +309,7 @@ class _Contexts:
         self._running.append(context)
         try:
             if outermost:
-                with self._exit_code(context), _load("runner").frame(context):
+                with self._exit_code(context), _load("runner").outermost_stage(context):
                     yield context
             else:
                 yield context

@@ -17,7 +17,7 @@ from onebox.stages import provision, run, teardown
 
 
 @contextmanager
-def frame(context: BoxContext) -> Iterator[None]:
+def outermost_stage(context: BoxContext) -> Iterator[None]:
     """
     Run the outermost stage of a chain, then tear down its temporary box.
 
@@ -68,9 +68,12 @@ def _settle(context: BoxContext, error: OneboxError | None) -> None:
         raise system_error(os_error) from os_error
 
 
-def check_before_needs(context: BoxContext, stage: str) -> bool:
+def prepare_chain(context: BoxContext, stage: str) -> bool:
     """
-    Check what can be checked before a stage's needs run, and print the headline.
+    Check the chain before the needs of *stage* run, and print the title.
+
+    If the chain creates a box and pushes to it, the files to push are selected too, so
+    that a problem with them is found before the box is created.
 
     Returns:
         Whether the needs must run. It is False if the job itself would be skipped.

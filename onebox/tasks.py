@@ -122,7 +122,7 @@ def fetch(
 ) -> Any:
     """Fetch the outputs, verified byte for byte."""
     context = context_of(c)
-    with context.fetching_into(into or context.job_into):
+    with context.using_outputs_folder(into or context.job_outputs_folder):
         return stage_module("fetch").perform(
             context,
             partial=partial,

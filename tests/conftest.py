@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from onebox.providers.local import directories, processes
+from onebox.providers.local import box_processes, directories
 from tests.box_reaper import ends_with_us, living_in
 from tests.fakes import inv_server
 from tests.fakes.agent_box import AgentBox
@@ -164,11 +164,11 @@ class Project:
         """
         for name in self.boxes() if boxes is None else boxes:
             found: set[int] = set()
-            while fresh := processes.marked(name) - found:
+            while fresh := box_processes.marked(name) - found:
                 # A stopped process can neither start another one nor handle its end.
                 send(signal.SIGSTOP, fresh)
                 found |= fresh
-            while left := processes.marked(name) & found:
+            while left := box_processes.marked(name) & found:
                 send(signal.SIGKILL, left)
             # A dying process loses its environment before its files and locks.
             while any(map(_is_running, found)):

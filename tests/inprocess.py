@@ -26,7 +26,7 @@ def type_line(
     context = BoxContext.open(str(project.root), project.environ, {}, line)
     context.use_provider(cloud)
     try:
-        with runner.frame(context):
+        with runner.outermost_stage(context):
             for stage in stages:
                 name = stage.__name__.rpartition(".")[2]
                 line.begin(name, only=False, keep=False, own_command=False)

@@ -177,7 +177,7 @@ def _request(
         ),
         offer=offer,
         image=image,
-        user_key=keys.public_half(keys.identity(key_dir)),
+        user_key=keys.public_half(keys.ssh_key_file(key_dir)),
         host_key=keys.new_host_key(key_dir),
         boot_config=BootConfig(
             deadline=deadline,

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from onebox import formatting
 from onebox.boxes import bring_up, create, delete
 from onebox.errors import BoxFailed, OneboxError
-from onebox.images import catalog, python_env, recipe, sanitize, snapshot
-from onebox.jobs import client
+from onebox.images import image_list, python_env, recipe, sanitize, snapshot
+from onebox.jobs import remote_job
 from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel
@@ -110,14 +110,14 @@ class Builder:
         job_id = f"image-{name}-{recipe.digest(self.inputs)}"
         own_log.unlink(missing_ok=True)
         try:
-            client.start(
+            remote_job.start(
                 context,
                 self.box,
                 job_id=job_id,
                 argv=argv,
                 env={**SCRIPT_ENV, **context.settings.image.env},
             )
-            record = client.follow(
+            record = remote_job.follow(
                 context,
                 self.box,
                 job_id,
@@ -163,7 +163,7 @@ class Builder:
                 base=self.inputs["base"],
             )
             saved = snapshot.save(context, self.box, image, self.inputs)
-            stage_line.end("", f"{saved.id}, {catalog.stored_size(saved)}")
+            stage_line.end("", f"{saved.id}, {image_list.stored_size(saved)}")
         return saved
 
     def _push(self, channel: AgentChannel, stage_line: StageLine) -> None:
@@ -247,7 +247,7 @@ def build(
         context.screen.print_stage("image", "failed", duration, why)
         raise
     duration = formatting.seconds(time.monotonic() - began)
-    detail = f"built: {why}; {catalog.stored_size(image)}"
+    detail = f"built: {why}; {image_list.stored_size(image)}"
     context.screen.print_stage("image", "done", duration, detail)
     return image
 

@@ -109,7 +109,7 @@ def _run_on_box(box_builder: Builder) -> None:
 
 def _ssh_values(context: BoxContext, host: str, port: int, user: str) -> dict[str, Any]:
     """Return the values of the variables for the builder's SSH endpoint."""
-    key = keys.identity(config_dir(context.environ))
+    key = keys.ssh_key_file(config_dir(context.environ))
     return dict(zip(packer_template.SSH_VARIABLES, (host, port, user, str(key))))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from onebox import formatting
 from onebox.context import BoxContext
 from onebox.errors import Lost, Preempted
-from onebox.jobs import checkpoints, client, preemption
+from onebox.jobs import checkpoints, preemption, remote_job
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord, Sample
 
@@ -47,7 +47,7 @@ def watch(
     # The footer counts from this time until the start time of the job is recorded.
     began = time.time()
     attempt_text = f"attempt {attempt}" if attempt > 1 else ""
-    log = client.log_path(context, job_id)
+    log = remote_job.log_path(context, job_id)
     try:
         with checkpoints.pulling(context, box, run=run or job_id, job=job_id) as puller:
 
@@ -58,7 +58,7 @@ def watch(
                     more.append(puller.footer)
                 screen.footer(_footer(context, box, sample, began, more))
 
-            record = client.follow(
+            record = remote_job.follow(
                 context,
                 box,
                 job_id,
@@ -81,7 +81,7 @@ def watch(
         "run", mark, formatting.seconds(record.seconds), describe(record)
     )
     if record.code:
-        screen.note(f"its log: {client.log_name(context, job_id)}")
+        screen.note(f"its log: {remote_job.log_name(context, job_id)}")
     return record
 
 

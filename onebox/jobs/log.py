@@ -155,7 +155,7 @@ class JobLog:
         write_in(self._folder, GAPS, json.dumps(gaps).encode())
 
 
-def replay(
+def show_log(
     path: Path, output: Callable[[bytes], None], gone: Callable[[int], None]
 ) -> int:
     """

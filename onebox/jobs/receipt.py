@@ -386,7 +386,7 @@ def _output_folder(context: BoxContext) -> Path | None:
     fetched = context.chain.fetched
     entries = fetched.entries if fetched is not None else []
     for path in context.settings.fetch.outputs:
-        folder, top = context.into / path, os.fsencode(path.rstrip("/") + "/")
+        folder, top = context.outputs_folder / path, os.fsencode(path.rstrip("/") + "/")
         has_files = any(entry.path.startswith(top) for entry in entries)
         if has_files and folder.is_dir() and not folder.is_symlink():
             return folder if _is_free(context, folder, top, entries) else None

@@ -77,10 +77,10 @@ class SSHConnection:
     Args:
         directory: The folder for ssh's configuration, known_hosts and messages.
 
-        identity: The private key that the box accepts.
+        ssh_key_file: The private key that the box accepts.
     """
 
-    def __init__(self, box: Box, directory: Path, identity: Path) -> None:
+    def __init__(self, box: Box, directory: Path, ssh_key_file: Path) -> None:
         self.box = box
         self.directory = private_dir(directory)
         clear_drafts(directory, ".*-*")
@@ -90,7 +90,7 @@ class SSHConnection:
         self._channel: AgentChannel | None = None
         self._agent = box.agent
         self._write_known_hosts(box)
-        text = ssh_config(box, directory, identity, self.socket)
+        text = ssh_config(box, directory, ssh_key_file, self.socket)
         write_atomically(self.config, os.fsencode(text))
 
     def argv(self, *options: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Create the ssh keys: the owner's identity, and the host keys of new boxes."""
+"""Create the owner's ssh key, and the host keys of new boxes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onebox.store.atomic_files import clear_drafts, private_dir
 DRAFT = ".draft-"
 
 
-def identity(directory: Path) -> Path:
+def ssh_key_file(directory: Path) -> Path:
     """Return the path of the owner's private ssh key; create it the first time."""
     path = private_dir(directory) / "identity"
     clear_drafts(directory, f"{DRAFT}*")

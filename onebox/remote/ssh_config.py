@@ -24,14 +24,14 @@ FOLDER_BYTES = 103 - 1 - NAME_BYTES - 17
 SHARED_TMP = Path("/tmp")  # noqa: S108 - our folder there is checked
 
 
-def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
+def ssh_config(box: Box, directory: Path, ssh_key_file: Path, socket: Path) -> str:
     """
     Return the text of ssh's configuration file for *box*.
 
     Args:
         directory: The folder of the known_hosts file.
 
-        identity: The private key that the box accepts.
+        ssh_key_file: The private key that the box accepts.
 
         socket: The path of the control socket.
 
@@ -46,7 +46,7 @@ def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
         ("Port", box.port),
         ("User", box.user),
         ("HostKeyAlias", box.id),
-        ("IdentityFile", _quoted(identity)),
+        ("IdentityFile", _quoted(ssh_key_file)),
         ("IdentitiesOnly", "yes"),
         ("IdentityAgent", "none"),
         ("UserKnownHostsFile", _quoted(directory / "known_hosts")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
-from onebox.jobs import client, follow, run_record
+from onebox.jobs import follow, remote_job, run_record
 from onebox.remote.answers import JobStatus
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def perform(context: BoxContext) -> None:
     The job gets a SIGTERM and, after the grace period, a SIGKILL.
     """
     box = bring_up.wait_until_reachable(context)
-    latest = client.latest(context)
+    latest = remote_job.latest(context)
     if latest is None or not latest.runs:
         context.screen.print_stage("cancel", "done", "up to date", "no job is running")
         return
@@ -31,7 +31,7 @@ def perform(context: BoxContext) -> None:
             box,
         )
         status = JobStatus.parse(answer, latest.job)
-        record = client.exit_record(status)
+        record = remote_job.exit_record(status)
         run_record.record_end(context, status.job, record)
         stage_line.end("", f"{latest.job}: {follow.describe(record)}")
     context.screen.note("then: inv fetch teardown")

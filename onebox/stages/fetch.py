@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import client, receipt, run_record
+from onebox.jobs import receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
 from onebox.stages import held_outputs
@@ -32,7 +32,7 @@ def reason(context: BoxContext) -> str | None:
         return None
     if box.state != "running":
         return f"{box.id} is {box.state}"
-    return held_outputs.compare(context, context.into).missing
+    return held_outputs.compare(context, context.outputs_folder).missing
 
 
 def perform(
@@ -90,10 +90,11 @@ def perform(
         if not partial:
             context.store.update(
                 fetched=fetched.digest or "nothing",
-                into=context.recorded_into,
+                fetched_folder=context.outputs_folder_for_record,
             )
-            context.chain.fetched, context.chain.fetched_into = fetched, context.into
-            note_folder(context, context.into)
+            context.chain.fetched = fetched
+            context.chain.fetched_folder = context.outputs_folder
+            note_folder(context, context.outputs_folder)
             if caller != "run":
                 receipt.copy_beside(context, context.store.record.job)
         _end_line(context, stage_line, fetched, partial)
@@ -131,23 +132,23 @@ def fetch_previous(
             have written its result to files outside of the outputs.
     """
     record = context.store.record
-    last_job = client.latest(context)
+    last_job = remote_job.latest(context)
     if last_job is None and record.has_unfetched_job(box.id):
         # The box does not know the recorded job any more, but may still have the job's
         # outputs.
-        with context.fetching_into(context.job_into):
-            if held_outputs.compare(context, context.into).missing:
+        with context.using_outputs_folder(context.job_outputs_folder):
+            if held_outputs.compare(context, context.outputs_folder).missing:
                 context.screen.note(f"fetching the outputs of job {record.job} first")
                 perform(context, caller="run")
     if last_job is None or last_job.job.startswith("image-"):
         return None
-    client.refuse_running(context, last_job)
-    client.fetch_log(context, box, last_job)
+    remote_job.refuse_running(context, last_job)
+    remote_job.fetch_log(context, box, last_job)
     succeeded = last_job.record is not None and not last_job.record.code
     if record.fetched or (only and not succeeded):
         return last_job
     context.screen.note(f"fetching the outputs of the earlier job {last_job.job} first")
-    with context.fetching_into(context.job_into):
+    with context.using_outputs_folder(context.job_outputs_folder):
         perform(
             context,
             caller="run",
@@ -179,7 +180,7 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
     Raises:
         UsageError: The job still runs.
     """
-    latest = client.latest(context)
+    latest = remote_job.latest(context)
     if latest is None:
         return None
     if latest.runs:
@@ -188,7 +189,7 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
             next="inv logs waits for it; inv fetch --partial fetches them as they are",
         )
     run_record.record_end(context, latest.job, latest.record)
-    client.fetch_log(context, box, latest)
+    remote_job.fetch_log(context, box, latest)
     return latest.record
 
 
@@ -207,12 +208,12 @@ def _download(
             lambda channel: fetch_outputs.fetch(
                 channel,
                 output_roots(context),
-                context.into,
+                context.outputs_folder,
                 context.fetch_memory,
                 stage_line.progress,
                 unsafe_links=unsafe_links,
                 unsafe_git=unsafe_git,
-                into_project=context.into == context.root,
+                into_project=context.outputs_folder == context.root,
                 search_outside="" if partial else "always",
             )
         )
@@ -307,12 +308,12 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
             running=context.boxes.siblings(),
             next="inv status",
         )
-    usual = context.into == context.usual_into
-    into = context.chain.fetched_into if usual else context.into
-    missing = fetch_outputs.changed_here(into, context.fetch_memory)
+    is_default = context.outputs_folder == context.default_outputs_folder
+    folder = context.chain.fetched_folder if is_default else context.outputs_folder
+    missing = fetch_outputs.changed_here(folder, context.fetch_memory)
     if missing:
         raise UsageError(
-            f"{context.title} is gone, and these are not in {into}: {missing}",
+            f"{context.title} is gone, and these are not in {folder}: {missing}",
             next="inv run --keep, then inv fetch",
         )
     context.screen.print_stage(
@@ -348,10 +349,10 @@ def _local_name(context: BoxContext, path: str) -> str:
     The result is relative to the project folder if outputs are fetched into a folder
     inside the project.
     """
-    if context.root in (context.into, *context.into.parents):
-        local = (context.into / path).relative_to(context.root)
+    if context.root in (context.outputs_folder, *context.outputs_folder.parents):
+        local = (context.outputs_folder / path).relative_to(context.root)
         return f"{local}{'/' * path.endswith('/')}"
-    return f"{context.into}/{path}"
+    return f"{context.outputs_folder}/{path}"
 
 
 def _describe_rescue(box: Box) -> str:
@@ -367,7 +368,7 @@ def _describe_rescue(box: Box) -> str:
 
 def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     """Stop the machine that read the disk; warn if the job had not ended by itself."""
-    latest = client.latest(context)
+    latest = remote_job.latest(context)
     power.power_off(context, box)
     if latest is not None and (latest.cause or "poweroff") in run_record.NOT_BY_ITSELF:
         context.screen.warn(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import delete, power
 from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
-from onebox.jobs import checkpoints, client, run_record
+from onebox.jobs import checkpoints, remote_job, run_record
 from onebox.jobs.run_record import Run
 from onebox.project_files import roots_of_attempt
 from onebox.providers.values import Box
@@ -99,9 +99,9 @@ def fetch_attempt(
     try:
         checkpoints_pulled = pull_last_checkpoints(context, run, box)
         status = context.call_resuming(
-            lambda channel: client.status(channel, run.job), box
+            lambda channel: remote_job.status(channel, run.job), box
         )
-        client.fetch_log(context, box, status, screen.output, screen.output_gone)
+        remote_job.fetch_log(context, box, status, screen.output, screen.output_gone)
         return _keep_outputs(context, run.job, box, stage_line) and checkpoints_pulled
     except (Lost, Preempted, BoxFailed):
         # The box went down during the fetch.
@@ -134,7 +134,7 @@ def _rescue(context: BoxContext, box: Box, stage_line: StageLine) -> None:
 
 def _fetch_latest_job(context: BoxContext, box: Box, stage_line: StageLine) -> bool:
     """Fetch what the last job left on the disk; return whether all was fetched."""
-    latest, record = client.latest(context), context.store.record
+    latest, record = remote_job.latest(context), context.store.record
     if latest is None and record.has_unfetched_job(box.id):
         # The box does not know the recorded job any more, but may still have the job's
         # outputs.
@@ -146,13 +146,13 @@ def _fetch_latest_job(context: BoxContext, box: Box, stage_line: StageLine) -> b
     run = run_record.read(context)
     if run is not None and run.has(job_id) and not run.ended:
         stage_line.doing(f"fetching from {box.id}")
-        client.fetch_log(context, box, latest)
+        remote_job.fetch_log(context, box, latest)
         fetched = _keep_outputs(context, job_id, box, stage_line)
         return _pull_checkpoints(context, run, box, job_id) and fetched
-    client.fetch_log(context, box, latest)
+    remote_job.fetch_log(context, box, latest)
     if not record.fetched:
         context.screen.note(f"fetching the outputs of the earlier job {job_id} first")
-        with context.fetching_into(context.job_into):
+        with context.using_outputs_folder(context.job_outputs_folder):
             fetch.perform(context, caller="run", partial=latest.state == "lost")
     return True
 
@@ -178,7 +178,7 @@ def _keep_outputs(
     """
     Fetch the outputs of an interrupted attempt to a folder of their own.
 
-    They do not go to the usual folder, which is for the outputs of a finished job.
+    They do not go to the default folder, which is for the outputs of a finished job.
 
     Returns:
         Whether all outputs were fetched.

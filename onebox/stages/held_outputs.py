@@ -21,7 +21,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import client, preemption
+from onebox.jobs import preemption, remote_job
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.transfer import fetch_outputs
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
-    """Return how the outputs on the box differ from the files in the folder *into*."""
+def compare(context: BoxContext, folder: Path) -> fetch_outputs.Verified:
+    """Return how the outputs on the box differ from the files in *folder*."""
     compared: fetch_outputs.Verified = context.call_resuming(
         lambda channel: fetch_outputs.verify(
             channel,
             output_roots(context),
-            into,
+            folder,
             context.fetch_memory,
-            into_project=into == context.root,
+            into_project=folder == context.root,
         )
     )
     return compared
@@ -102,7 +102,7 @@ def _check_running_box(
     except (BoxFailed, ConnectionLost) as error:
         raise _no_answer_error(box, error) from error
     try:
-        latest = client.latest(context)
+        latest = remote_job.latest(context)
         if latest is None and not record.has_unfetched_job(box.id):
             return
         if latest is not None and latest.runs:
@@ -110,11 +110,12 @@ def _check_running_box(
                 f"job {latest.job} still runs on {context.title} ({box.id})",
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
             )
-        into = context.root / (record.into or record.job_into or context.into)
-        compared = compare(context, into)
+        recorded = record.fetched_folder or record.job_outputs_folder
+        folder = context.root / (recorded or context.outputs_folder)
+        compared = compare(context, folder)
         missing = compared.missing
         if not missing and latest is not None:
-            client.fetch_log(context, box, latest)
+            remote_job.fetch_log(context, box, latest)
     except ConnectionLost as error:
         raise _no_answer_error(box, error) from error
     if missing:
@@ -204,11 +205,11 @@ def _check_fetched_folder(context: BoxContext) -> None:
     record = context.store.record
     if not record.fetched:
         return
-    into = context.root / (record.into or context.into)
-    missing = fetch_outputs.changed_here(into, context.fetch_memory)
+    folder = context.root / (record.fetched_folder or context.outputs_folder)
+    missing = fetch_outputs.changed_here(folder, context.fetch_memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but have changed since in "
-            f"{into}: {missing}; nothing was removed",
+            f"{folder}: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )

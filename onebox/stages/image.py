@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from onebox import formatting, providers
 from onebox.boxes import announcement, bring_up, offers, power, replay_journal
 from onebox.errors import ConfigError, OneboxError, UsageError
-from onebox.images import builder, catalog, packer, recipe, sanitize, snapshot
-from onebox.jobs import client
+from onebox.images import builder, image_list, packer, recipe, sanitize, snapshot
+from onebox.jobs import remote_job
 from onebox.providers.values import Image
 from onebox.remote.answers import Hello
 from onebox.signals import Interrupted
@@ -117,7 +117,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     replay_journal.replay(context)
     context.boxes.refresh()
     box = bring_up.wait_until_reachable(context)
-    client.refuse_running(context, client.latest(context))
+    remote_job.refuse_running(context, remote_job.latest(context))
     hello: Hello = context.call_resuming(
         lambda channel: Hello.parse(channel.request("hello"))
     )
@@ -143,23 +143,23 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
             raise
         stage_line.doing("starting the box again")
         power.start(context, box, box.deadline)
-        stage_line.end("", f"{name}: {catalog.stored_size(image)}, from {box.id}")
+        stage_line.end("", f"{name}: {image_list.stored_size(image)}, from {box.id}")
     context.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
     return image
 
 
 def show_list(context: BoxContext) -> None:
     """Print this owner's images."""
-    catalog.show(context)
+    image_list.show(context)
 
 
 def prune(context: BoxContext, name: str, *, everywhere: bool, yes: bool) -> None:
-    """Remove the images that newer ones replace; see `catalog.prune`."""
+    """Remove the images that newer ones replace; see `image_list.prune`."""
     try:
         current = _find(context)
     except ConfigError:
         current = None
-    catalog.prune(context, name, current=current, everywhere=everywhere, yes=yes)
+    image_list.prune(context, name, current=current, everywhere=everywhere, yes=yes)
 
 
 def _confirm_secrets(context: BoxContext, name: str) -> None:
@@ -174,7 +174,7 @@ def _confirm_secrets(context: BoxContext, name: str) -> None:
 
 def _find(context: BoxContext) -> Image | None:
     settings = context.settings.image
-    images = catalog.images(context)
+    images = image_list.images(context)
     if settings.use:
         for image in images:
             if settings.use in (image.id, image.name):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
 from onebox.errors import JobFailed, Lost, UsageError
-from onebox.jobs import client, finished_jobs, follow, log, receipt, run_record
+from onebox.jobs import finished_jobs, follow, log, receipt, remote_job, run_record
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -25,17 +25,17 @@ def perform(context: BoxContext) -> None:
     if context.find_box() is None:
         finished = finished_jobs.latest(context)
         if finished is not None:
-            _replay(context, finished)
+            _show_local_log(context, finished)
             return
     box = bring_up.wait_until_reachable(context)
-    latest = client.latest(context)
+    latest = remote_job.latest(context)
     if latest is None:
         raise UsageError(f"no job has run on {context.title} yet", next="inv run")
     job_id = latest.job
-    path = client.log_path(context, job_id)
+    path = remote_job.log_path(context, job_id)
     shown = 0
     with suppress(FileNotFoundError):
-        shown = log.replay(path, context.screen.output, context.screen.output_gone)
+        shown = log.show_log(path, context.screen.output, context.screen.output_gone)
     context.chain.stage, context.chain.job_state = "run", "started"
     run = run_record.read(context)
     run_id = run.id if run is not None and run.has(job_id) else job_id
@@ -47,7 +47,7 @@ def perform(context: BoxContext) -> None:
         raise JobFailed(record.code)
 
 
-def _replay(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
+def _show_local_log(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
     """
     Print the local log of a finished job.
 
@@ -59,9 +59,9 @@ def _replay(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
     screen = context.screen
     screen.note(
         f"there is no box {context.title}: job {finished.job}, from "
-        f"{client.log_name(context, finished.job)}"
+        f"{remote_job.log_name(context, finished.job)}"
     )
-    log.replay(finished.log, screen.output, screen.output_gone)
+    log.show_log(finished.log, screen.output, screen.output_gone)
     screen.close_line()
     if finished.code is None:
         raise Lost(f"job {finished.job}: {finished.ending}", next="inv run")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from onebox.boxes import announcement
-from onebox.jobs import client
+from onebox.jobs import remote_job
 from onebox.project_files import output_roots
 from onebox.stages import (
     fetch,
@@ -89,7 +89,7 @@ def _run_reason(context: BoxContext) -> str | None:
         run.check(context)
         box = context.find_box()
         if box is not None and box.state == "running":
-            client.refuse_running(context, client.latest(context))
+            remote_job.refuse_running(context, remote_job.latest(context))
     return reason
 
 

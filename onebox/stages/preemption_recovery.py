@@ -23,7 +23,7 @@ from onebox.errors import (
     Preempted,
     ProviderError,
 )
-from onebox.jobs import checkpoints, client, preemption, run_record
+from onebox.jobs import checkpoints, preemption, remote_job, run_record
 from onebox.jobs.run_record import Run
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
@@ -65,7 +65,7 @@ def describe_resume(context: BoxContext, command: str) -> str:
     """
     box, last_job = context.find_box(), None
     if box is not None and box.state == "running":
-        last_job = client.latest(context)
+        last_job = remote_job.latest(context)
     run, on_new_box = resume_or_begin(context, command, last_job)
     if not run.attempts:
         return ""

@@ -16,7 +16,7 @@ from onebox.boxes import (
     replay_journal,
 )
 from onebox.errors import OneboxError, UsageError
-from onebox.images import catalog
+from onebox.images import image_list
 from onebox.providers.values import Box
 from onebox.signals import Interrupted
 from onebox.stages import fetch_preempted, image
@@ -110,7 +110,7 @@ def _start_or_create(context: BoxContext) -> Box:
             context.boxes.refresh()
             raise
         stage_line.end("", f"{box.id}, {box.place}, host key verified")
-    catalog.remove_replaced(context, box)
+    image_list.remove_replaced(context, box)
     _print_notes(context, box)
     return box
 

@@ -38,7 +38,7 @@ def reason(context: BoxContext) -> str | None:
     changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:
         return f"{formatting.first_names(changed)} changed"
-    missing = fetch_outputs.changed_here(context.into, context.fetch_memory)
+    missing = fetch_outputs.changed_here(context.outputs_folder, context.fetch_memory)
     return f"outputs have changed since the fetch: {missing}" if missing else None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
-from onebox.jobs import client, preemption, receipt, run_record
+from onebox.jobs import preemption, receipt, remote_job, run_record
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_record import Run
@@ -76,15 +76,15 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
     job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
     context.chain.started_jobs += 1
     context.chain.job_state = "starting"
-    usual = context.into == context.usual_into
+    is_default = context.outputs_folder == context.default_outputs_folder
     context.store.update(
         job=job_id,
         job_outputs="\n".join(configured_outputs(context)),
         job_command=command.text,
         job_started=time.time(),
         fetched="",
-        into="",
-        job_into="" if usual else context.recorded_into,
+        fetched_folder="",
+        job_outputs_folder="" if is_default else context.outputs_folder_for_record,
     )
     return run_record.write(context, run.with_attempt(job_id, box))
 
@@ -96,7 +96,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
     If the box refuses to start the job, the attempt is removed from the run.
     """
     try:
-        client.start(
+        remote_job.start(
             context,
             box,
             job_id=run.job,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import other_providers
 from onebox.errors import OneboxError
-from onebox.jobs import client, finished_jobs, follow
+from onebox.jobs import finished_jobs, follow, remote_job
 from onebox.providers.values import Box
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _describe_job(context: BoxContext, box: Box) -> str:
     if box.tags.name != context.settings.name:
         context = context.with_name(box.tags.name)
     try:
-        status = client.status(context.ssh(box).channel())
+        status = remote_job.status(context.ssh(box).channel())
     except OneboxError as error:
         return f"unknown: the box does not answer ({error.message})"
     finally:

@@ -217,8 +217,8 @@ def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
     # The box is asked over an ssh connection of its own, with its own folder: another
     # command may be using the project's connection, and another sweep may run.
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as own_folder:
-        identity = keys.identity(config_dir(context.environ))
-        ssh = connection.SSHConnection(box, Path(own_folder), identity)
+        ssh_key_file = keys.ssh_key_file(config_dir(context.environ))
+        ssh = connection.SSHConnection(box, Path(own_folder), ssh_key_file)
         try:
             with ssh.open_separate_channel(within=ANSWER_SECONDS) as channel:
                 channel.begin("job", job=None)

@@ -21,7 +21,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import checkpoints, client, receipt, run_record
+from onebox.jobs import checkpoints, receipt, remote_job, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import fetch, held_outputs, preemption_recovery
@@ -204,7 +204,7 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     checked = record.box == box.id and (record.fetched or not record.job)
     if box.state != "stopped" or box.disk_only or checked:
         return box
-    with context.fetching_into(context.job_into):
+    with context.using_outputs_folder(context.job_outputs_folder):
         fetch.perform(context, caller="teardown")
     return context.boxes.refresh() or box
 
@@ -334,7 +334,7 @@ def _running_job(context: BoxContext) -> str:
         box = context.find_box()
         if box is not None and box.state == "running":
             context.ssh(box).channel(within=ANSWER_SECONDS)
-            latest = client.latest(context)
+            latest = remote_job.latest(context)
             return latest.job if latest is not None and latest.runs else ""
     return ""
 

@@ -35,12 +35,14 @@ class Record:
 
         job_outputs: The output paths of the latest job, one on each line.
 
-        job_into: The folder for the latest job's outputs, "" for the default folder.
+        job_outputs_folder: The folder for the latest job's outputs, "" for the default
+            folder.
 
         fetched: The digest of the latest job's outputs, if they were fetched and
             verified; else "".
 
-        into: The folder that the fetched outputs of the latest job were put into.
+        fetched_folder: The folder that received the latest job's outputs, "" before
+            they are fetched.
 
         kept_builder: The id of the builder that `image --keep` left up.
 
@@ -65,10 +67,10 @@ class Record:
     job: str = ""
     job_command: str = ""
     job_outputs: str = ""
-    job_into: str = ""
+    job_outputs_folder: str = ""
     job_started: float = 0.0
     fetched: str = ""
-    into: str = ""
+    fetched_folder: str = ""
     kept_builder: str = ""
     booted: bool = True
     unknown: Mapping[str, Any] = field(default_factory=dict)

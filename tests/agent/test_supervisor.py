@@ -22,7 +22,7 @@ import pytest
 import onebox
 from onebox.agent import processes
 from onebox.agent.jobs import exit_record
-from onebox.agent.jobs.exit_record import ExitRecord
+from onebox.agent.jobs.exit_record import StoredExitRecord
 from onebox.remote.channel import AgentChannel
 from tests.agent.test_jobs import follow, run
 from tests.fakes.agent_box import AgentBox, kill, until
@@ -172,15 +172,15 @@ def test_a_record_is_published_once(tmp_path: Path) -> None:
     """A second record is refused, and the first one stays."""
     exit_record.prepare(str(tmp_path))
     assert exit_record.read(str(tmp_path)) is None
-    exit_record.publish(str(tmp_path), ExitRecord("a", 1))
+    exit_record.publish(str(tmp_path), StoredExitRecord("a", 1))
     with pytest.raises(FileExistsError):
-        exit_record.publish(str(tmp_path), ExitRecord("a", 0))
+        exit_record.publish(str(tmp_path), StoredExitRecord("a", 0))
 
 
 def test_survivors_are_shortened_until_the_record_fits() -> None:
     """Hundreds of survivors are shortened; the rest of the record stays complete."""
     names = [f"sleep {number} {'ü' * 60}" for number in range(300)]
-    data = exit_record.pack(ExitRecord("a", 3, survivors=tuple(names)))
+    data = exit_record.pack(StoredExitRecord("a", 3, survivors=tuple(names)))
 
     assert len(data) == exit_record.SIZE
     record = exit_record.unpack(data)
@@ -194,8 +194,8 @@ def test_a_partly_written_record_is_damaged(cut: int) -> None:
     """
     A record that is written up to any byte, over an old record or none, is damaged.
     """
-    old = exit_record.pack(ExitRecord("a", 0))
-    new = exit_record.pack(ExitRecord("a", 1, cause="signal"))
+    old = exit_record.pack(StoredExitRecord("a", 0))
+    new = exit_record.pack(StoredExitRecord("a", 1, cause="signal"))
     for before in (b"\0" * exit_record.SIZE, b""):
         with pytest.raises(exit_record.Damaged):
             exit_record.unpack(new[:cut] + before[cut:])

@@ -12,7 +12,7 @@ import pytest
 
 from onebox.boxes import bring_up
 from onebox.errors import BoxFailed
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
 from onebox.providers.local.provider import Local
 from onebox.providers.values import Box
 from onebox.remote.channel import AgentChannel
@@ -32,11 +32,11 @@ def test_a_box_is_removed_if_its_post_boot_script_does_not_answer(
     """
 
     def freeze(box: Box) -> bytes:
-        send(signal.SIGSTOP, processes.marked(box.id))
+        send(signal.SIGSTOP, box_processes.marked(box.id))
         return b"pass"
 
     def delete(box: Box) -> None:
-        send(signal.SIGCONT, processes.marked(box.id))
+        send(signal.SIGCONT, box_processes.marked(box.id))
         Local.delete(line.cloud, box)
 
     monkeypatch.setattr(bring_up, "POST_BOOT_SECONDS", 2.0)

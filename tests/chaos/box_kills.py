@@ -46,7 +46,8 @@ def crash_box(made: World, chance: random.Random) -> Outcome:
     """
     made.begin()
     made.new_number()
-    victims = chance.choice([["supervisor"], ["machine"], ["supervisor", "machine"]])
+    supervisor, machine = "box_supervisor", "machine"
+    victims = chance.choice([[supervisor], [machine], [supervisor, machine]])
     process = made.project.start("run")
     until(lambda: made.boxes() or process.poll() is not None)
     time.sleep(chance.random() * 1.2)

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
 from onebox.providers.local.layout import Layout
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
@@ -137,7 +137,7 @@ class OpenSsh(Server):
         for server in self._accepted:
             server.kill()
             server.wait()
-        processes.end(lambda: processes.marked(self.box.id), grace=0.0)
+        box_processes.end(lambda: box_processes.marked(self.box.id), grace=0.0)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:

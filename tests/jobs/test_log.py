@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from onebox.errors import ProtocolError, StateError
-from onebox.jobs.log import JobLog, replay
+from onebox.jobs.log import JobLog, show_log
 from onebox.store.atomic_files import write_in
 
 
 def printed(path: Path) -> list[object]:
     """Return what is printed of a log, and the reported number of missing bytes."""
     seen: list[object] = []
-    replay(path, seen.append, seen.append)
+    show_log(path, seen.append, seen.append)
     return seen
 
 

@@ -90,9 +90,9 @@ def until_state(provider: Provider, box: Box, state: str) -> Box:
 
 
 @contextlib.contextmanager
-def open_channel(box: Box, identity: Path, folder: Path) -> Iterator[AgentChannel]:
+def open_channel(box: Box, ssh_key_file: Path, folder: Path) -> Iterator[AgentChannel]:
     """Connect to the agent of a box with a real machine."""
-    ssh = SSHConnection(box, folder / "ssh", identity)
+    ssh = SSHConnection(box, folder / "ssh", ssh_key_file)
     try:
         yield ssh.open_when_up(UP, lambda: None, lambda: None)
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers import CLOUDS, PROVIDERS
-from onebox.remote.keys import identity as identity_file
+from onebox.remote import keys as ssh_keys
 from tests.fakes.machines.boxes import machines as machines
 
 from .sshbox import Keys
@@ -28,9 +28,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 @pytest.fixture
-def identity(tmp_path: Path) -> Path:
+def ssh_key_file(tmp_path: Path) -> Path:
     """The user's ssh key."""
-    return identity_file(tmp_path)
+    return ssh_keys.ssh_key_file(tmp_path)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,7 @@ from onebox.context import BoxContext
 from onebox.errors import (
     ConnectionLost,
 )
-from onebox.jobs import client as job_client
+from onebox.jobs import remote_job
 from onebox.providers.values import Box
 from onebox.remote import connection
 from onebox.remote.channel import AgentChannel
@@ -74,7 +74,7 @@ def test_log_over_a_breaking_connection_is_complete(
 ) -> None:
     """However often the connection is cut, no byte of the log is lost or repeated."""
     chance = seeded()
-    monkeypatch.setattr(job_client, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(remote_job, "LONGEST_PAUSE", 0.01)
     text = chance.randbytes(8_000_000)
     (server.work / "text").write_bytes(text)
     start_job(ssh, "j-1", "cat text; exit 7")
@@ -83,7 +83,7 @@ def test_log_over_a_breaking_connection_is_complete(
     shown = bytearray()
     line = Attached(ssh)
     log = tmp_path / "logs" / "j-1.log"
-    record = job_client.follow(
+    record = remote_job.follow(
         cast(BoxContext, line), ssh.box, "j-1", log, shown.extend
     )
     assert (record.code, relay.was_cut, line.breaks) == (7, CUTS, CUTS)
@@ -98,7 +98,7 @@ def test_follow_reconnects_if_the_agent_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An agent that becomes silent is not waited for forever, even if ssh works."""
-    monkeypatch.setattr(job_client, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(remote_job, "SILENCE_SECONDS", 2.0)
     start_job(ssh, "j-1", "echo up; sleep 3; echo end")
     frozen: list[int] = []
 
@@ -110,7 +110,7 @@ def test_follow_reconnects_if_the_agent_hangs(
 
     line = Attached(ssh)
     try:
-        record = job_client.follow(
+        record = remote_job.follow(
             cast(BoxContext, line), ssh.box, "j-1", tmp_path / "log", freeze
         )
     finally:
@@ -206,7 +206,7 @@ def test_steps_on_an_open_connection_take_no_extra_round_trip(
 
 
 class Attached:
-    """The parts of a BoxContext that `client.follow` uses."""
+    """The parts of a BoxContext that `remote_job.follow` uses."""
 
     def __init__(self, ssh: connection.SSHConnection) -> None:
         self._ssh = ssh

@@ -255,7 +255,7 @@ def test_missing_openssh_client_names_what_to_install(
     """Without an OpenSSH client, one error names what to install."""
     ssh = open_ssh(box_at(1, keys))
     monkeypatch.setenv("PATH", str(tmp_path))
-    for what in (ssh.channel, lambda: owner_keys.identity(tmp_path / "own")):
+    for what in (ssh.channel, lambda: owner_keys.ssh_key_file(tmp_path / "own")):
         with pytest.raises(OneboxError, match="no OpenSSH client") as caught:
             what()
         assert not isinstance(caught.value, ConnectionLost)

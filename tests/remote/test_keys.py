@@ -17,10 +17,10 @@ def test_stale_public_key_file_is_replaced(tmp_path: Path) -> None:
     """
     other = tmp_path / "other"
     other.mkdir()
-    stale = keys.public_half(keys.identity(other))
+    stale = keys.public_half(keys.ssh_key_file(other))
     (tmp_path / "identity.pub").write_text(f"{stale}\n")
 
-    path = keys.identity(tmp_path)
+    path = keys.ssh_key_file(tmp_path)
     # Like ssh itself, it reads the public half beside the key if there is one.
     shown = subprocess.run(
         ["ssh-keygen", "-y", "-f", str(path)],
@@ -40,9 +40,9 @@ def test_stale_public_key_file_is_replaced(tmp_path: Path) -> None:
 
 def test_identity_is_created_once_and_private(tmp_path: Path) -> None:
     """The key is created once, is readable by its owner only, and is reused."""
-    first = keys.identity(tmp_path).read_bytes()
+    first = keys.ssh_key_file(tmp_path).read_bytes()
 
-    assert keys.identity(tmp_path).read_bytes() == first
+    assert keys.ssh_key_file(tmp_path).read_bytes() == first
     assert (tmp_path / "identity").stat().st_mode & 0o077 == 0
 
 

@@ -34,13 +34,13 @@ follow.describe = stopped
 # Ctrl-C while the box is asked to start the job: before that is sent, or after.
 AT_ITS_START = """\
 import os, signal
-from onebox.jobs import client
-start = client.start
+from onebox.jobs import remote_job
+start = remote_job.start
 def stopped(*args, **kwargs):
     if {asked}:
         start(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGINT)
-client.start = stopped
+remote_job.start = stopped
 """
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
 from onebox.providers.local.layout import Layout, write_json
 from tests.conftest import Done, Project
 
@@ -344,7 +344,7 @@ class TestPreempted:
         project.until("from 0")
         project.write("go", "")
         project.cut_power()
-        while not processes.marked(old):
+        while not box_processes.marked(old):
             assert line.poll() is None
         project.cut_power()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.remote.keys import identity
+from onebox.remote.keys import ssh_key_file
 from onebox.store.box_store import BoxStore
 from tests.conftest import TOML, Project
 from tests.fakes.short_pauses import short_pauses
@@ -215,7 +215,7 @@ class TestConnection:
         (box,) = project.boxes()
         ours = project.home / "config" / "identity"
         kept = ours.read_bytes()
-        ours.write_bytes(identity(tmp_path / "another").read_bytes())
+        ours.write_bytes(ssh_key_file(tmp_path / "another").read_bytes())
         kill_ssh(box)
 
         assert 74 == line.wait(60)

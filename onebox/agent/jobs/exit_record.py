@@ -24,9 +24,9 @@ class Damaged(Exception):
     """The exit record cannot be read, or its contents are damaged."""
 
 
-class ExitRecord(NamedTuple):
+class StoredExitRecord(NamedTuple):
     """
-    How a job ended and what it used.
+    How a job ended and what it used, as the box stores it.
 
     *code* is the exit code as a shell shows it, *signal* the signal that ended the main
     process, *cause* why the job ended ("exit", "signal", "cancel", "oom", …). The job
@@ -59,7 +59,7 @@ def prepare(directory: str) -> None:
     sync_folder(directory)
 
 
-def publish(directory: str, record: ExitRecord) -> None:
+def publish(directory: str, record: StoredExitRecord) -> None:
     """Write the record durably. Raises `FileExistsError` if one exists."""
     prepared = os.path.join(directory, PREPARED)
     _overwrite(prepared, pack(record))
@@ -67,7 +67,7 @@ def publish(directory: str, record: ExitRecord) -> None:
     sync_folder(directory)
 
 
-def read(directory: str) -> Optional[ExitRecord]:
+def read(directory: str) -> Optional[StoredExitRecord]:
     """
     Return the exit record in a job's *directory*, None if there is none yet.
 
@@ -83,7 +83,7 @@ def read(directory: str) -> Optional[ExitRecord]:
     return unpack(data)
 
 
-def pack(record: ExitRecord) -> bytes:
+def pack(record: StoredExitRecord) -> bytes:
     """
     Encode a record.
 
@@ -104,7 +104,7 @@ def pack(record: ExitRecord) -> bytes:
     return body + b" %08x\n" % zlib.crc32(body)
 
 
-def unpack(data: bytes) -> ExitRecord:
+def unpack(data: bytes) -> StoredExitRecord:
     """Decode a record. Raises `Damaged` if its checksum or its contents are wrong."""
     body, check = data[: SIZE - 10], data[SIZE - 10 :]
     if check != b" %08x\n" % zlib.crc32(body):
@@ -112,7 +112,7 @@ def unpack(data: bytes) -> ExitRecord:
     try:
         fields = json.loads(body)
         fields["survivors"] = tuple(fields["survivors"])
-        return ExitRecord(**fields)
+        return StoredExitRecord(**fields)
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged(str(error)) from error
 

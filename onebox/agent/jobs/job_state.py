@@ -18,7 +18,7 @@ from .. import processes
 from ..box import BoxConfig, is_locked, replace_file
 from ..box import read as read_file
 from . import exit_record
-from .exit_record import ExitRecord
+from .exit_record import StoredExitRecord
 
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE = 30.0
@@ -33,7 +33,7 @@ class JobState(NamedTuple):
     """
 
     state: str
-    record: Optional[ExitRecord] = None
+    record: Optional[StoredExitRecord] = None
     why: str = ""
 
 

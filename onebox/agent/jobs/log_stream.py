@@ -62,7 +62,7 @@ def _stream(
     directory = box.path("jobs", job)
     view = memoryview(bytearray(CHUNK))
     nap, over, check_at = GATHER, False, 0.0
-    sent: Optional[metrics.Sample] = None
+    sent: Optional[metrics.MetricSample] = None
     while True:
         notifications.clear()
         count = os.readv(log, [view])

@@ -25,9 +25,9 @@ SHORTEST = 0.5
 VIRTUAL = ("lo", "veth", "docker", "br-", "virbr")
 
 
-class Sample(NamedTuple):
+class MetricSample(NamedTuple):
     """
-    The resources in use at one moment.
+    The resources in use at one moment, as the box measures and stores them.
 
     *at* is in seconds since the epoch, *seconds* since the job's start. Of the box's
     *cpus*, *cpu* are busy. All other values are bytes: *disk_read*, *disk_written*,
@@ -89,7 +89,7 @@ class Sampler:
         except OSError:
             return
 
-    def _measure(self) -> Sample:
+    def _measure(self) -> MetricSample:
         now, busy = time.monotonic(), _busy()
         before, was_busy = self._before
         self._before = now, busy
@@ -98,7 +98,7 @@ class Sampler:
         free, size = disk_space(self._work)
         disk_read, disk_written = _disk_traffic()
         received, sent = _network_traffic()
-        return Sample(
+        return MetricSample(
             at=round(time.time(), 2),
             seconds=round(boottime() - self._started, 2),
             cpu=round((busy - was_busy) / max(now - before, SHORTEST), 2),
@@ -129,10 +129,10 @@ class Sampler:
         return self._job_memory
 
 
-def latest(directory: str) -> Optional[Sample]:
+def latest(directory: str) -> Optional[MetricSample]:
     """Return the last sample of a job, None if it is missing or incomplete."""
     try:
-        return Sample(**json.loads(read(os.path.join(directory, LATEST))))
+        return MetricSample(**json.loads(read(os.path.join(directory, LATEST))))
     except (ValueError, TypeError):
         return None
 

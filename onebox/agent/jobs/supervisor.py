@@ -23,7 +23,7 @@ from .. import processes
 from ..box import BoxConfig, boottime, disk_space, sync_folder, touch
 from ..protocol import Refused
 from . import exec, exit_record, job_state, log_limit, metrics
-from .exit_record import ExitRecord
+from .exit_record import StoredExitRecord
 
 # All times are in seconds.
 TICK = 1.0
@@ -323,7 +323,7 @@ class _JobSupervisor:
                 return left
             self.wait(0.02)
 
-    def record(self, survivors: List[str]) -> ExitRecord:
+    def record(self, survivors: List[str]) -> StoredExitRecord:
         """
         Return the exit record of the job, and release the ballast.
 
@@ -340,7 +340,7 @@ class _JobSupervisor:
                 cause = "disk-full"
         self.release_ballast()
         start, end = log_limit.gap(self.directory)
-        return ExitRecord(
+        return StoredExitRecord(
             job=self.plan.job,
             code=code,
             signal=by_signal,

@@ -1,13 +1,13 @@
 """
 The provider `local`: a box is a directory on this machine and two processes.
 
-* `supervisor` acts as a cloud's control plane: it starts the box, enforces its
+* `box_supervisor` acts as a cloud's control plane: it starts the box, enforces its
   deadline, and ends all its processes. Jobs cannot signal it.
 * `machine` acts as the VM: an ssh server and the processes of the box, confined.
 
-Both processes import only a few modules of onebox (see `processes.command`), so that
-they start quickly and stay small. These modules import no part of onebox except each
-other and `onebox.agent`.
+Both processes import only a few modules of onebox (see `box_processes.command`), so
+that they start quickly and stay small. These modules import no part of onebox except
+each other and `onebox.agent`.
 
 These modules run in the client, which is the process of an `inv` command:
 
@@ -26,7 +26,7 @@ These modules run in the client, which is the process of an `inv` command:
 These modules run in the two processes of a box, and some also in the client:
 
 * layout         the paths of a box's files, and its boot configuration
-* processes      start, find and end the processes of a box
+* box_processes  start, find and end the processes of a box
 * path_shims     a box's own versions of `poweroff`, `sudo` and similar commands
 * confinement    what a job can reach, made of `mounts` and `sandbox` (Landlock)
 * ssh_session    one session of the ssh server

@@ -15,7 +15,7 @@ from pathlib import Path
 from onebox.errors import Unclear
 from onebox.providers.values import Leftover
 
-from . import directories, power, processes
+from . import box_processes, directories, power
 from .instances import DELETED, NEW
 from .layout import Layout
 from .locks import locked
@@ -32,7 +32,9 @@ def remove(layout: Layout) -> None:
     if os.path.lexists(layout.path):
         power.stop(layout, box, "deleted")
         put_away(layout.path, deleted)
-    processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
+    box_processes.end(
+        lambda: box_processes.marked(box), grace=2 * box_processes.GRACE_SECONDS
+    )
     directories.remove(deleted)
     if not clear_unfinished(Layout(layout.path.with_name(f"{NEW}{box}"))):
         raise Unclear(f"another onebox command is making box {box}")
@@ -45,7 +47,7 @@ def leftovers(layout: Layout) -> Sequence[Leftover]:
     found = [
         Leftover("directory", str(path), 0.0) for path in paths if os.path.lexists(path)
     ]
-    pids = sorted(processes.marked(box))
+    pids = sorted(box_processes.marked(box))
     return [*found, *(Leftover("process", str(pid), 0.0) for pid in pids)]
 
 

@@ -31,7 +31,7 @@ gc.enable()
 ctypes.util.find_library = _find_library
 
 from ...agent.processes import become_subreaper
-from . import processes
+from . import box_processes
 from .confinement import RefusedError, confine
 from .layout import MARK, Layout, MachineConfig
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
@@ -81,8 +81,9 @@ def main(arguments: Sequence[str]) -> None:
         # All processes of the box are ended here. If the supervisor is gone, only this
         # process can find a daemon that has cleared its environment. So a command that
         # ends this process must give it the time to do so.
-        processes.end(
-            lambda: processes.descendants(os.getpid()), each_round=processes.reap
+        box_processes.end(
+            lambda: box_processes.descendants(os.getpid()),
+            each_round=box_processes.reap,
         )
     # This process exits without Python's cleanup, which takes time. The command that
     # stops the box waits until this process has ended.

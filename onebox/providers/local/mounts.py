@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import command
+from .box_processes import command
 
 # A box mounts its own directories over these directories of the machine.
 SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - mount points

@@ -12,14 +12,14 @@ from pathlib import Path
 from onebox.errors import ProviderError, Unclear
 
 from ...agent.box import is_locked
-from . import instances, processes
+from . import box_processes, instances
 from .layout import MARK, Layout, read_json
 
 # A box may take this many seconds to start.
 UP_SECONDS = 90.0
 # A box stops within the time that its processes get to end themselves. The additional
 # seconds are for a slow machine.
-_DOWN_SECONDS = processes.GRACE_SECONDS + 15.0
+_DOWN_SECONDS = box_processes.GRACE_SECONDS + 15.0
 
 
 def start(layout: Layout, lock: int) -> None:
@@ -32,7 +32,7 @@ def start(layout: Layout, lock: int) -> None:
         # The supervisor moves to the background at once, and this call waits only for
         # that.
         subprocess.run(
-            processes.command("supervisor", [], str(layout.path), str(lock)),
+            box_processes.command("box_supervisor", [], str(layout.path), str(lock)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -94,7 +94,9 @@ def stop(layout: Layout, box: str, why: str) -> None:
     # A supervisor ends all processes of the box before it ends itself. If it was
     # killed, the machine process ends them within GRACE_SECONDS. So this call waits
     # twice as long before it kills processes.
-    processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
+    box_processes.end(
+        lambda: box_processes.marked(box), grace=2 * box_processes.GRACE_SECONDS
+    )
     if is_locked(str(layout.lock)):
         raise Unclear(f"another onebox command is using box {box}")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncssh
 
-from . import processes
+from . import box_processes
 
 # A read of output takes at most _READ_BYTES. Pipes of _PIPE_BYTES are requested.
 _READ_BYTES = 1 << 17
@@ -38,7 +38,7 @@ class Children:
 
     def reap(self) -> None:
         """Reap the children that have ended, and notify their sessions."""
-        for pid, status in processes.reap().items():
+        for pid, status in box_processes.reap().items():
             session = self.sessions.pop(pid, None)
             if session is not None:
                 session.ended(status)

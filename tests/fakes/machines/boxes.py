@@ -93,7 +93,7 @@ class BoxMaker:
     def __init__(self, machines: Machines, folder: Path) -> None:
         self.machines = machines
         self.folder = folder
-        self.identity = keys.identity(folder)
+        self.identity = keys.ssh_key_file(folder)
 
     def make(
         self,

@@ -160,14 +160,14 @@ def test_an_image_is_built_once_and_booted(project: Project, account: Account) -
 
 
 def real(
-    request: Request, identity: Path, host_key: HostKey, seconds: float
+    request: Request, ssh_key_file: Path, host_key: HostKey, seconds: float
 ) -> Request:
     """Return the request with keys, the agent and a deadline, for a real machine."""
     until = time.time() + seconds
     boot_config = BootConfig(
         until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
     )
-    public = keys.public_half(identity)
+    public = keys.public_half(ssh_key_file)
     return dataclasses.replace(
         request, boot_config=boot_config, user_key=public, host_key=host_key
     )
@@ -178,16 +178,16 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
     make_request: MakeRequest,
     real_machines: RealMachines,
     account: Account,
-    identity: Path,
+    ssh_key_file: Path,
     host_key: HostKey,
     tmp_path: Path,
 ) -> None:
     """It powers off at its deadline."""
     provider = make_provider()
-    request = real(make_request(), identity, host_key, 3600)
+    request = real(make_request(), ssh_key_file, host_key, 3600)
     began = time.monotonic()
     box = until_state(provider, provider.create(request), "running")
-    with open_channel(box, identity, tmp_path) as link:
+    with open_channel(box, ssh_key_file, tmp_path) as link:
         took = time.monotonic() - began
         hello = link.request("hello")
         assert hello["box"] == box.id
@@ -198,7 +198,7 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
     started = until_state(
         provider, provider.start(box, time.time() + lifetime), "running"
     )
-    with open_channel(started, identity, tmp_path) as link:
+    with open_channel(started, ssh_key_file, tmp_path) as link:
         assert link.request("hello")["deadline"] == pytest.approx(
             started.deadline, abs=1
         )
@@ -213,16 +213,16 @@ def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
     make_request: MakeRequest,
     real_machines: RealMachines,
     account: Account,
-    identity: Path,
+    ssh_key_file: Path,
     host_key: HostKey,
     tmp_path: Path,
 ) -> None:
     """The files of the job are there."""
     provider = make_provider()
-    request = real(make_request(spot=True), identity, host_key, 3600)
+    request = real(make_request(spot=True), ssh_key_file, host_key, 3600)
     box = until_state(provider, provider.create(request), "running")
     (first,) = account.alive(box.id)
-    with open_channel(box, identity, tmp_path) as link:
+    with open_channel(box, ssh_key_file, tmp_path) as link:
         assert link.request("hello")["box"] == box.id
     real_machines.machines[first.id].run(
         "sh", "-c", "echo precious >/home/onebox/work/x; sync"
@@ -235,7 +235,7 @@ def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
     started = until_state(
         provider, provider.start(found, time.time() + 1800), "running"
     )
-    with open_channel(started, identity, tmp_path) as link:
+    with open_channel(started, ssh_key_file, tmp_path) as link:
         hello = link.request("hello")
         assert hello["box"] == box.id
         assert hello["deadline"] == pytest.approx(started.deadline, abs=1)

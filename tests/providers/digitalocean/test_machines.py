@@ -160,9 +160,9 @@ class TestDeadline:
         environ = {"DO_END": ENDING}
         provider = provider_of(timeouts, destroy_token="DO_END", environ=environ)
         first = time.time() + 20
-        identity = keys.identity(tmp_path)
+        ssh_key_file = keys.ssh_key_file(tmp_path)
         request = make_request(
-            user_key=keys.public_half(identity),
+            user_key=keys.public_half(ssh_key_file),
             boot_config=BootConfig(
                 first, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
             ),
@@ -174,7 +174,7 @@ class TestDeadline:
         assert any("billed" in note for note in stopped.notes)
         second = time.time() + 3600.5
         box = provider.start(stopped, second)
-        ssh = SSHConnection(box, tmp_path / "door", identity)
+        ssh = SSHConnection(box, tmp_path / "door", ssh_key_file)
         try:
             link = ssh.open_when_up(300, lambda: None, lambda: None)
             answer = link.request("hello")

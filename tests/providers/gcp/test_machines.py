@@ -55,14 +55,14 @@ def real_machines(server: Server, machines: Machines) -> RealMachines:
 
 
 @pytest.fixture
-def make_armed(make_request: MakeRequest, identity: Path) -> MakeRequest:
+def make_armed(make_request: MakeRequest, ssh_key_file: Path) -> MakeRequest:
     """A function that returns requests with the complete agent."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
         boot_config = BootConfig(
             time.time() + seconds, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
         )
-        key = keys.public_half(identity)
+        key = keys.public_half(ssh_key_file)
         return make_request(user_key=key, boot_config=boot_config, **changes)
 
     return make
@@ -75,7 +75,7 @@ class TestBoxes:
         real_machines: RealMachines,
         provider: GCP,
         make_armed: MakeRequest,
-        identity: Path,
+        ssh_key_file: Path,
         tmp_path: Path,
         base: str,
     ) -> None:
@@ -83,7 +83,7 @@ class TestBoxes:
         request = make_armed(base=base)
         box = until_state(provider, provider.create(request), "running")
         assert box.host_key != request.host_key.public
-        with open_channel(box, identity, tmp_path) as link:
+        with open_channel(box, ssh_key_file, tmp_path) as link:
             answer = link.request("hello")
         assert answer["box"] == box.id
         assert answer["deadline"] == request.boot_config.deadline
@@ -94,7 +94,7 @@ class TestBoxes:
         real_machines: RealMachines,
         provider: GCP,
         make_armed: MakeRequest,
-        identity: Path,
+        ssh_key_file: Path,
         tmp_path: Path,
     ) -> None:
         """It has stopped at the first one."""
@@ -113,7 +113,7 @@ class TestBoxes:
         second = time.time() + 3600.5
         again = until_state(provider, provider.start(stopped, second), "running")
         assert again.host_key == running.host_key
-        with open_channel(again, identity, tmp_path) as link:
+        with open_channel(again, ssh_key_file, tmp_path) as link:
             assert link.request("hello")["deadline"] == second
         provider.delete(again)
 
@@ -123,14 +123,14 @@ class TestBoxes:
         real_machines: RealMachines,
         provider: GCP,
         make_armed: MakeRequest,
-        identity: Path,
+        ssh_key_file: Path,
         tmp_path: Path,
     ) -> None:
         """The box has warned it."""
         size = dataclasses.replace(OFFER, spot=True)
         box = provider.create(make_armed(offer=size))
         box = until_state(provider, box, "running")
-        with open_channel(box, identity, tmp_path) as link:
+        with open_channel(box, ssh_key_file, tmp_path) as link:
             link.request("start", job="spot", shell=SAVES)
             while not link.request("job")["log_bytes"]:
                 time.sleep(0.1)
@@ -143,7 +143,7 @@ class TestBoxes:
         assert stopped.why == "preempted"
         again = provider.start(stopped, time.time() + 600)
         again = until_state(provider, again, "running")
-        with open_channel(again, identity, tmp_path):
+        with open_channel(again, ssh_key_file, tmp_path):
             saved = real_machines.of[box.id].run("cat", "/home/onebox/work/saved")
         assert saved == "ok\n"
         provider.delete(again)

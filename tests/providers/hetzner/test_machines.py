@@ -149,9 +149,11 @@ class TestDeadline:
         """
         provider = make_provider(dataclasses.replace(TIMEOUTS, shutdown=20))
         first = time.time() + 20
-        identity = keys.identity(tmp_path)
+        ssh_key_file = keys.ssh_key_file(tmp_path)
         config = BootConfig(first, 900, 900, agent_bundle.bundle(), agent_bundle.seed())
-        request = make_request(user_key=keys.public_half(identity), boot_config=config)
+        request = make_request(
+            user_key=keys.public_half(ssh_key_file), boot_config=config
+        )
         box = provider.create(request)
         stopped = until_state(provider, box, "stopped")
         assert time.time() >= first
@@ -159,7 +161,7 @@ class TestDeadline:
         assert any("billed in full" in note for note in stopped.notes)
         second = time.time() + 3600.5
         box = provider.start(stopped, second)
-        ssh = SSHConnection(box, tmp_path / "ssh", identity)
+        ssh = SSHConnection(box, tmp_path / "ssh", ssh_key_file)
         try:
             link = ssh.open_when_up(300, lambda: None, lambda: None)
             assert float(link.request("hello")["deadline"]) < time.time() + 1000

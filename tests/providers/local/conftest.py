@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from tests.box_reaper import ends_with_us
@@ -69,4 +69,4 @@ def boxes(place: Path, keys: Keys) -> Iterator[OpenBox]:
         if present is not None:
             one.local.delete(present)
         assert not one.local.leftovers(one.box.id)
-        assert not processes.marked(one.box.id)
+        assert not box_processes.marked(one.box.id)

@@ -18,11 +18,11 @@ import pytest
 from onebox.agent.processes import send
 from onebox.errors import ConfigError, NotAllowed, ProviderError
 from onebox.providers.local import (
+    box_processes,
     images,
     instances,
     locks,
     power,
-    processes,
 )
 from onebox.providers.local.layout import Layout, read_json
 from onebox.providers.local.locks import take_lock
@@ -228,8 +228,8 @@ class TestCrashes:
         local = Local(LocalSettings(rehearse=Rehearse(boot_delay=60)), place / "root")
 
         def kill() -> None:
-            wait_until(lambda: bool(processes.marked(request.box)))
-            while found := processes.marked(request.box):
+            wait_until(lambda: bool(box_processes.marked(request.box)))
+            while found := box_processes.marked(request.box):
                 send(signal.SIGKILL, found)
 
         killer = threading.Thread(target=kill)
@@ -287,7 +287,7 @@ class TestConcurrentChanges:
         assert not other.local.find(other.box.tags.owner)
 
     @pytest.mark.parametrize(
-        ("of", "step"), [(instances, "tags"), (power, "stop"), (processes, "end")]
+        ("of", "step"), [(instances, "tags"), (power, "stop"), (box_processes, "end")]
     )
     def test_two_concurrent_deletes_succeed(
         self,

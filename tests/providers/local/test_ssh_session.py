@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
 
 from ..sshbox import SshBox, wait_until
 
@@ -208,7 +208,7 @@ class TestConnections:
     def test_a_background_process_outlives_its_session(self, box: SshBox) -> None:
         """A process in the background outlives its session."""
         pid = int(box.ssh("sleep 300 >/dev/null 2>&1 </dev/null & echo $!").stdout)
-        wait_until(lambda: pid in processes.marked(box.box.id))
+        wait_until(lambda: pid in box_processes.marked(box.box.id))
         box.ssh(f"kill {pid}")
 
     def test_a_port_can_be_forwarded(self, box: SshBox) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
 from onebox.providers.local.layout import MachineConfig, write_json
 
 from .conftest import OpenBox
@@ -31,14 +31,14 @@ CONFIG = MachineConfig(
 )
 
 
-@pytest.mark.parametrize("module", ["supervisor", "machine", "mounts"])
+@pytest.mark.parametrize("module", ["box_supervisor", "machine", "mounts"])
 def test_a_box_process_loads_only_the_local_package_and_the_agent(
     open_box: OpenBox, module: str
 ) -> None:
     """A process of a box imports nothing else of onebox, and no `__init__` of it."""
     boot = MachineConfig.load(open_box().layout.boot)
     assert boot is not None
-    python, *options, code, _, path = processes.command(module, boot.python_path)
+    python, *options, code, _, path = box_processes.command(module, boot.python_path)
     code = code.replace(
         "main(sys.argv[3:])", "print(*(m for m in sys.modules if 'onebox' in m))"
     )

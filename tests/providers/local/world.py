@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
 from onebox.providers.local.layout import Layout
 from onebox.providers.values import Request
 from tests.fakes.world import World
@@ -52,7 +52,7 @@ class LocalWorld(World):
         folder = self.root / "boxes"
         paths = [folder / f"{prefix}{box}" for prefix in ("", ".new-", ".gone-")]
         found = {str(path) for path in paths if path.exists()}
-        pids = [str(pid) for pid in processes.marked(box)]
+        pids = [str(pid) for pid in box_processes.marked(box)]
         return found | {pid for pid in pids if _supervises(pid)}
 
     def refuse_creates(self, request: Request) -> Request:
@@ -81,6 +81,6 @@ class LocalWorld(World):
 def _supervises(pid: str) -> bool:
     """Return whether a process is a box's supervisor."""
     try:
-        return b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"box_supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from onebox.errors import ProviderError
-from onebox.providers.local import processes
+from onebox.providers.local import box_processes
+from onebox.providers.local.box_supervisor import DEADLINE_MARGIN
 from onebox.providers.local.layout import MARK, Layout
-from onebox.providers.local.supervisor import DEADLINE_MARGIN
 
 from ..sshbox import SshBox, wait_until
 from .conftest import OpenBox
@@ -113,7 +113,7 @@ class TestStopping:
         one = open_box()
         orphan = int(one.ssh("sleep 299 >/dev/null 2>&1 & echo $!").stdout)
         supervisor = _supervisor(one)
-        [machine] = processes.descendants(supervisor) & _by_word("machine", one)
+        [machine] = box_processes.descendants(supervisor) & _by_word("machine", one)
         os.kill(supervisor, signal.SIGSTOP)
         os.kill(machine, signal.SIGKILL)
         os.kill(supervisor, signal.SIGKILL)
@@ -132,13 +132,13 @@ class TestStopping:
         os.kill(machine, signal.SIGKILL)
         box = one.wait_for("stopped")
         assert "crashed" in box.why
-        assert not processes.marked(box.id)
+        assert not box_processes.marked(box.id)
 
     def test_a_box_ends_when_its_directory_is_removed(self, open_box: OpenBox) -> None:
         """A box ends by itself when its directory is removed."""
         one = open_box()
         shutil.rmtree(one.layout.path)
-        wait_until(lambda: not processes.marked(one.box.id))
+        wait_until(lambda: not box_processes.marked(one.box.id))
         assert one.local.get(one.box.id) is None
 
     def test_the_supervisor_enforces_the_deadline_if_the_agent_does_not(
@@ -259,7 +259,7 @@ class TestBooting:
         """The supervisor is not a child of the command that created the box."""
         one = open_box()
         supervisor = _supervisor(one)
-        assert supervisor not in processes.descendants(os.getpid())
+        assert supervisor not in box_processes.descendants(os.getpid())
         assert os.getsid(supervisor) != os.getsid(0)
 
 
@@ -281,19 +281,19 @@ def _by_word(word: str, one: SshBox) -> set[int]:
     """Return the processes of a box that run this module."""
     return {
         pid
-        for pid in processes.marked(one.box.id)
+        for pid in box_processes.marked(one.box.id)
         if f"\x00{word}\x00" in "".join(_commands({pid}))
         and sys.executable in "".join(_commands({pid}))
     }
 
 
 def _supervisor(one: SshBox) -> int:
-    [pid] = _by_word("supervisor", one)
+    [pid] = _by_word("box_supervisor", one)
     return pid
 
 
 def _tree(one: SshBox) -> set[int]:
-    return processes.descendants(_supervisor(one))
+    return box_processes.descendants(_supervisor(one))
 
 
 def _commands(pids: set[int]) -> list[str]:
@@ -312,8 +312,8 @@ def test_a_longer_box_id_with_the_same_beginning_is_another_box() -> None:
         shutil.which("sleep") or "sleep", ["sleep", "30"], {MARK: "box-10"}
     )
     try:
-        assert pid in processes.marked("box-10")
-        assert pid not in processes.marked("box-1")
+        assert pid in box_processes.marked("box-10")
+        assert pid not in box_processes.marked("box-1")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -331,7 +331,7 @@ def test_a_process_is_found_during_its_exec(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(30):
         started: list[int] = []
         monkeypatch.setattr(os, "listdir", listing)
-        found = processes.marked("box-11")
+        found = box_processes.marked("box-11")
         monkeypatch.undo()
         for pid in started:
             os.kill(pid, signal.SIGKILL)

@@ -26,7 +26,7 @@ from typing import Any
 
 from ...agent.box import is_locked
 from ...agent.processes import become_subreaper
-from . import processes
+from . import box_processes
 from .layout import MARK, Layout, MachineConfig, write_json
 
 # All times are in seconds. The agent powers the box off at its deadline. If the agent
@@ -97,7 +97,7 @@ class _BoxSupervisor:
                 if why != "reboot":
                     _refuse_connections(self._listener)
                 self._publish(state="stopping")
-                processes.end(self._all_processes, each_round=processes.reap)
+                box_processes.end(self._all_processes, each_round=box_processes.reap)
         refused = why.partition("refused: ")[2]
         self._publish(state="failed" if refused else "stopped", why=refused or why)
 
@@ -123,7 +123,7 @@ class _BoxSupervisor:
         listener = self._listener.fileno()
         with machines_end:
             subprocess.Popen(
-                processes.command(
+                box_processes.command(
                     "machine",
                     self._boot.python_path,
                     str(self._layout.path),
@@ -144,7 +144,7 @@ class _BoxSupervisor:
             ready = select.select(watched, [], [], max(0.0, wait))[0]
             if self._wake in ready:
                 numbers = os.read(self._wake, 4096)
-                processes.reap()
+                box_processes.reap()
                 if signal.SIGTERM in numbers:
                     return "the supervisor was asked to end"
             if machine in ready:
@@ -242,7 +242,7 @@ class _BoxSupervisor:
         """
         End all processes as in a power cut, without SIGTERM and without a final state.
         """
-        processes.end(self._all_processes, grace=0.0, each_round=processes.reap)
+        box_processes.end(self._all_processes, grace=0.0, each_round=box_processes.reap)
         os._exit(1)
 
     def _end_job(self) -> None:
@@ -256,12 +256,12 @@ class _BoxSupervisor:
         if self._exists() and is_locked(str(lock)):
             write_json(request, {})
             while request.exists() and is_locked(str(lock)) and _now() < until:
-                processes.reap()
+                box_processes.reap()
                 time.sleep(0.05)
 
     def _all_processes(self) -> set[int]:
         box = self._boot.box
-        return processes.descendants(os.getpid()) | processes.marked(box)
+        return box_processes.descendants(os.getpid()) | box_processes.marked(box)
 
     def _exists(self) -> bool:
         """
