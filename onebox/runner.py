@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from onebox.boxes import announcement, other_providers
+from onebox.boxes import announcement, other_providers, replay_journal
 from onebox.context import BoxContext
 from onebox.errors import OneboxError
 from onebox.exit_code import left_by_record, report_interrupt, system_error
@@ -84,6 +84,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
     """
     if stage == "run":
         if not context.invocation.own_command and run.reason(context) is None:
+            _replay_open_intents(context)
             return False
         run.check(context)
     if stage in ("provision", "push", "run"):
@@ -98,6 +99,13 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
             context.chain.files_checked = True
             select_project(context)
     return True
+
+
+def _replay_open_intents(context: BoxContext) -> None:
+    """Finish what an earlier command began, because no stage after this one does it."""
+    if context.store.open_intents():
+        context.lock()
+        replay_journal.replay(context)
 
 
 def print_kept_boxes(contexts: Iterable[BoxContext]) -> None:

@@ -21,7 +21,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import preemption, remote_job
+from onebox.jobs import preemption, remote_job, run_record
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.transfer import fetch_outputs
@@ -114,6 +114,8 @@ def _check_running_box(
         folder = context.root / (recorded or context.outputs_folder)
         compared = compare(context, folder)
         missing = compared.missing
+        if latest is not None:
+            run_record.record_end(context, latest.job, latest.record)
         if not missing and latest is not None:
             remote_job.fetch_log(context, box, latest)
     except ConnectionLost as error:

@@ -99,7 +99,8 @@ def print_cron(context: BoxContext) -> None:
     inv = shutil.which("inv") or f"{sys.executable} -m invoke"
     log = state_dir(context.environ) / "sweep.log"
     root, log_ = shlex.quote(str(context.root)), shlex.quote(str(log))
-    line = f"17 * * * * cd {root} && {inv} sweep --yes >>{log_} 2>&1"
+    task = context.screen.hints.tasks.get("sweep", "sweep")
+    line = f"17 * * * * cd {root} && {inv} {task} --yes >>{log_} 2>&1"
     # In a crontab, an unescaped percent sign ends the command.
     context.screen.print(line.replace("%", r"\%"))
     context.screen.note("add it with: crontab -e; cloud credentials must be in a file")

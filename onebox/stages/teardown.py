@@ -258,8 +258,8 @@ def _end_run(context: BoxContext) -> None:
         pull = checkpoints.pulls(context).latest(run.id)
         kept = "" if pull is None else "; its checkpoints stay in .onebox/checkpoints"
         context.screen.note(
-            f"the interrupted run of job {run.id} is abandoned: inv run starts from "
-            f"the beginning{kept}"
+            f"the run of job {run.id} is abandoned: inv run starts from the "
+            f"beginning{kept}"
         )
 
 

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -256,10 +256,13 @@ def verify(
     # The lock is needed because a fetch from another box may be moving our outputs out
     # of its way right now.
     with _lock(into, memory) if into.is_dir() else contextlib.nullcontext():
-        return Verified(_missing(remote, into, memory), remote.changes_outside)
+        missing = _missing(remote, roots, into, memory)
+    return Verified(missing, remote.changes_outside)
 
 
-def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
+def _missing(
+    remote: RemoteManifest, roots: Iterable[str], into: Path, memory: Path
+) -> str | None:
     if remote.unstable:
         unstable = formatting.first_names([show(path) for path in remote.unstable])
         return f"being written to: {unstable}"
@@ -268,7 +271,13 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
         os.fsencode(into), [e.path for e in remote.entries], index, hashing=True
     )
     local = {entry.path: entry for entry in scanned.entries}
-    missing = [e for e in remote.entries if not _is_here(e, local)]
+    # The push creates the folders of *roots* on the box, so an empty one is no output.
+    ours = {os.fsencode(root.rstrip("/")) for root in roots}
+    missing = [
+        e
+        for e in remote.entries
+        if not _is_here(e, local) and not (e.kind == "d" and e.path in ours)
+    ]
     if missing:
         elsewhere = displaced_entries(memory, into, index)
         missing = [e for e in missing if not _is_here(e, elsewhere)]

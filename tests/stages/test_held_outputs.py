@@ -10,6 +10,7 @@ import pytest
 
 from onebox.providers.local import directories
 from tests.conftest import Project
+from tests.providers.sshbox import wait_until
 
 
 def test_run_fetches_the_target_of_a_link_in_the_outputs(project: Project) -> None:
@@ -112,6 +113,7 @@ def test_changed_or_new_file_keeps_the_box_if_the_outputs_are_empty(
     ("command", "named"),
     [
         ("mkdir ~/out; echo precious >~/out/r", "~/out/r"),
+        ("echo precious >~/best.ckpt", "~/best.ckpt"),
         ("echo old >old; touch -d 2001-01-01 old; cp -p old ~/copy; rm old", "~/copy"),
         (
             "cd; mv work w2; mkdir -p work/results; echo precious >w2/results/r",
@@ -133,9 +135,21 @@ def test_new_file_in_the_home_folder_keeps_the_box_if_the_outputs_are_empty(
 
     assert 73 == done.code, done.err
     assert "on the box, but nothing in results/: " in done.err
-    assert named in done.err
+    assert 1 == done.err.count(named)
     assert 1 == len(project.boxes())
     assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
+
+
+def test_failed_job_without_outputs_leaves_nothing_to_fetch(project: Project) -> None:
+    """The empty folder `results/` is onebox's own, and the run has ended."""
+    project.write("job.sh", "exit 3")
+    assert 0 == project.inv("run", "--detach").code
+    wait_until(lambda: "exit 3" in project.inv("status").out)
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert "abandoned" not in done.err
+    assert [] == project.boxes()
 
 
 def test_changed_files_are_named_if_there_are_outputs(project: Project) -> None:

@@ -148,6 +148,16 @@ def test_print_cron_names_the_project_and_escapes_percent_signs(
     assert "sweep --yes" in line
 
 
+def test_print_cron_names_the_task_as_its_namespace_does(project: Project) -> None:
+    """A project may put the tasks into a collection of its own."""
+    project.write(
+        "tasks.py",
+        "from invoke import Collection\nimport onebox\n"
+        "ns = Collection(box=onebox.ns)\n",
+    )
+    assert " box.sweep --yes" in project.inv("box.sweep", "--print-cron").out
+
+
 def test_local_provider_needs_no_policy(project: Project) -> None:
     """The local provider needs no permissions, and says so in one line."""
     refused = project.inv("doctor", "--policy")

@@ -84,6 +84,26 @@ class TestState:
         assert "interrupted before it created a box: nothing to clean up" in done.err
         assert [] == book.open_intents()
 
+    def test_run_that_is_up_to_date_finishes_an_interrupted_delete(
+        self, project: Project
+    ) -> None:
+        """No stage after it does that, because the job does not run."""
+        text = project.read("onebox.toml")
+        project.write("onebox.toml", text.replace("[run]", '[run]\nwhen = "changed"'))
+        assert 0 == project.inv("run").code
+        (state,) = project.home.glob("state/projects/*/main")
+        store = BoxStore(state)
+        values = {"provider": "local", "place": "this machine", "seen": True}
+        with (
+            pytest.raises(KeyError),
+            store.intent("delete", box="ob-x", kind="box", **values),
+        ):
+            raise KeyError
+        done = project.inv("run")
+
+        assert "up to date" in done.err
+        assert [] == store.open_intents()
+
     def test_drafts_of_killed_commands_are_removed_later(
         self, project: Project
     ) -> None:

@@ -142,7 +142,7 @@ class ChangesSincePush:
             if top.startswith(b".") or top == work:
                 continue
             walked = manifest.walk(home, top, skip={work}, unreadable=[])
-            for path in [top, *walked.paths]:
+            for path in walked.paths:
                 self._alive()
                 newer = _is_newer(os.path.join(home, path), since)
                 if newer and not _is_tool_file(path):
