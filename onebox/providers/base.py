@@ -143,7 +143,7 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def get(self, box: str, place: str = "") -> Box | None:
         """
-        Return the box with the id *box* as it is now, None if it does not exist.
+        Return the present state of the box *box*, None if it does not exist.
 
         Args:
             place: The place where the box was created, "" if that is unknown.

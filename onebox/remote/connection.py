@@ -202,8 +202,8 @@ class SSHConnection:
                 moved = self._channel.moved if self._channel is not None else 0
                 self.close(force=True)
                 attempt = 1 if moved >= PROGRESS_BYTES else attempt + 1
-                # An agent counts as silent only after minutes, so *step* is called only
-                # once more after that.
+                # An agent counts as silent only after minutes. So *step* is called only
+                # one more time after a silence.
                 if attempt > (1 if isinstance(error, Silent) else RESUMES):
                     raise
                 broken(error, attempt)

@@ -142,7 +142,7 @@ def read(box: BoxConfig, job: str) -> JobState:
         if record is None and is_locked(os.path.join(directory, "lock")):
             return JobState("running")
         # After the record was looked for, the supervisor may have published it and then
-        # released its lock. So the record is looked for once more.
+        # released its lock. So the record is read again.
         record = record or exit_record.read(directory)
     except exit_record.Damaged as damage:
         return JobState("lost", why="exit record damaged: %s" % damage)

@@ -84,7 +84,7 @@ def _stream(
                 sent = sample
                 channel.send_json(b"S", sample._asdict())
             # A supervisor that was killed leaves no exit record. In this case only its
-            # lock, which nobody holds any more, shows that the job is over.
+            # lock, which is free then, shows that the job is over.
             over = job_state.read(box, job).state != "running"
         else:
             over = os.path.exists(os.path.join(directory, exit_record.NAME))

@@ -126,7 +126,7 @@ class HetznerAPI(ServerAPI):
     def create_firewall(self, tags: Tags, box: str, networks: Sequence[str]) -> None:
         """Create the firewall of a box, which opens ssh to these networks only."""
         labels = to_labels(identity(tags, box))
-        self.cloud.firewalls.create(box, [_rule(networks)], labels)  # type: ignore[arg-type] # a dict
+        self.cloud.firewalls.create(box, [_rule(networks)], labels)  # type: ignore[arg-type] # hcloud accepts a dict
 
     def networks(self, firewall: Resource) -> Sequence[str]:
         """

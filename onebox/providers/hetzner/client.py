@@ -12,7 +12,7 @@ from onebox.providers.kernel.errors import Exists, Pending, Refusal, Rule, expla
 from onebox.providers.kernel.timeouts import Timeouts
 
 CLOUD = "Hetzner"
-TOKEN = "HCLOUD_TOKEN"  # noqa: S105, the name of the variable
+TOKEN = "HCLOUD_TOKEN"  # noqa: S105 - a variable's name
 ENDPOINT = "HCLOUD_ENDPOINT"
 
 

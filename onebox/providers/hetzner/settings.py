@@ -20,7 +20,7 @@ class HetznerSettings(BilledOffSettings):
     regions: tuple[str, ...] = cloud_settings.regions('["nbg1"]')
     # `private` is not a setting of this table, because Hetzner's firewalls do not
     # protect private addresses.
-    private: ClassVar[bool] = False  # type: ignore[misc] # the base class has a key
+    private: ClassVar[bool] = False  # type: ignore[misc] # no key here, unlike in the base class
     usd_per_euro: float = setting(
         NUMBER, 1.25, "1.2", "The dollars of a euro, for all limits.", Between(0.5, 2.0)
     )

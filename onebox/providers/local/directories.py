@@ -85,6 +85,6 @@ def size(path: Path) -> int:
     for name in walked.paths:
         # The files' names are not decoded. To create a Path object for each of 100,000
         # files would take longer than the stat calls.
-        st = os.lstat(os.path.join(os.fsencode(path), name))  # noqa: PTH118 - no Path
+        st = os.lstat(os.path.join(os.fsencode(path), name))  # noqa: PTH118 - the path is bytes
         total += 0 if stat.S_ISDIR(st.st_mode) else st.st_size
     return total

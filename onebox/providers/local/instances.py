@@ -22,7 +22,7 @@ WORK = "work"
 
 def box(layout: Layout) -> Box:
     """
-    Return the box whose files *layout* names, as it is now.
+    Return the box of *layout* in its present state.
 
     Raises:
         Gone: The box does not exist.

@@ -159,7 +159,7 @@ class Local(Provider):
         return found
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return the box with the id *box* as it is now, None if it does not exist."""
+        """Return the present state of the box *box*, None if it does not exist."""
         layout = self._layout(box)
         try:
             return instances.box(layout) if instances.tags(layout) is not None else None

@@ -214,7 +214,7 @@ def _is_system(home: Path) -> bool:
     """
     Return whether a home directory belongs to the system.
 
-    The home of the user `nobody`, for example, is / on some systems.
+    For example, some systems give the user `nobody` the home directory /.
     """
     if home == Path("/"):
         return True

@@ -185,11 +185,11 @@ class ServerAPI(abc.ABC):
         """
         return self.servers("box", box.id)
 
-    def before_delete(self, server: Server) -> None:  # noqa: B027 (optional)
+    def before_delete(self, server: Server) -> None:  # noqa: B027 - overriding is optional
         """Wait until no earlier call can create anything more from this server."""
 
-    def after_delete(self, servers: Sequence[Server]) -> None:  # noqa: B027 (optional)
+    def after_delete(self, servers: Sequence[Server]) -> None:  # noqa: B027 - overriding is optional
         """Delete the objects that only the deleted servers of a box have used."""
 
-    def after_create(self, server: Server) -> None:  # noqa: B027 (optional)
+    def after_create(self, server: Server) -> None:  # noqa: B027 - overriding is optional
         """Tag the objects that the cloud created together with a server."""
