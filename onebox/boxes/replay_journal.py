@@ -83,7 +83,7 @@ def _replay_delete(context: BoxContext, intent: Intent) -> bool:
         return True
     context.store.forget_box(intent.box)
     if intent.tags is not None:
-        tags = Tags(**intent.tags)
+        tags = Tags.parse(intent.tags)
         context.provider.delete(_gone_box(intent.box, intent.place, tags))
     left = context.provider.leftovers(intent.box, intent.place)
     if left:

@@ -216,5 +216,9 @@ def _update_local_state(context: BoxContext, inputs: Mapping[str, str] | None) -
 def _parse_image(fields: Mapping[str, Any]) -> Image:
     """Return the image whose *fields*, made by `asdict`, are in the journal."""
     return Image(
-        **{**fields, "tags": Tags(**fields["tags"]), "places": tuple(fields["places"])}
+        **{
+            **fields,
+            "tags": Tags.parse(fields["tags"]),
+            "places": tuple(fields["places"]),
+        }
     )

@@ -12,6 +12,18 @@ from onebox.providers.costs import Cost
 
 BoxState = Literal["starting", "running", "stopping", "stopped", "gone"]
 
+# Fields that have other names now. Boxes and images of the local provider, and open
+# journals, may still have the old names.
+_NEW_NAMES = {
+    "expires": "deadline",
+    "price": "machine_price",
+    "on_demand": "machine_on_demand",
+}
+
+
+def _with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {_NEW_NAMES.get(name, name): value for name, value in fields.items()}
+
 
 @dataclass(frozen=True)
 class Tags:
@@ -31,6 +43,11 @@ class Tags:
     deadline: float
     version: str
     kind: Literal["box", "builder", "image"] = "box"
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Tags:
+        """Return the tags whose *fields*, made by `asdict`, are in a file."""
+        return cls(**_with_new_names(fields))
 
 
 @dataclass(frozen=True)
@@ -128,7 +145,8 @@ class Offer:
         Raises:
             TypeError: Another version of onebox, with other fields, made *record*.
         """
-        return cls(**{**record, "extras": costs.from_json(record.get("extras"))})
+        values = _with_new_names(record)
+        return cls(**{**values, "extras": costs.from_json(record.get("extras"))})
 
 
 @dataclass(frozen=True)

@@ -348,3 +348,24 @@ class TestTerminals:
         assert 0 == project.inv("run", "--keep").code
         assert 0 == project.inv("run").code
         assert 1 == len(project.boxes())
+
+
+def test_box_of_an_earlier_version_is_still_read_and_deleted(project: Project) -> None:
+    """Its record has old names of fields. Otherwise it could not even be deleted."""
+    assert 0 == project.inv("provision").code
+    (record,) = project.home.glob("local/boxes/*/record.json")
+    text = record.read_text("utf-8")
+    for old, new in (
+        ("expires", "deadline"),
+        ("price", "machine_price"),
+        ("on_demand", "machine_on_demand"),
+    ):
+        inside = "tags" if old == "expires" else "offer"
+        document = json.loads(text)
+        document[inside][old] = document[inside].pop(new)
+        text = json.dumps(document)
+    record.write_text(text, "utf-8")
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert [] == project.boxes()

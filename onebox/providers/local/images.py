@@ -61,7 +61,7 @@ def image(folder: Path) -> Image | None:
     if saved is None:
         return None
     del saved["paths"]
-    return Image(**{**saved, "tags": Tags(**saved["tags"]), "places": ()})
+    return Image(**{**saved, "tags": Tags.parse(saved["tags"]), "places": ()})
 
 
 def paths(folder: Path) -> SavedPaths | None:

@@ -39,7 +39,7 @@ def box(layout: Layout) -> Box:
     notes = (*state.get("notes", ()), *record["notes"])
     return Box(
         id=layout.path.name,
-        tags=Tags(**record["tags"]),
+        tags=Tags.parse(record["tags"]),
         state=_state(state.get("state")) if alive else "stopped",
         offer=Offer.read(offer),
         image=record["image"],
@@ -82,7 +82,7 @@ def tags(layout: Layout) -> Tags | None:
     record = read_json(layout.record)
     if record is None or marker != name:
         return None
-    return Tags(**record["tags"])
+    return Tags.parse(record["tags"])
 
 
 def check_owner(layout: Layout, expected: Tags) -> None:
