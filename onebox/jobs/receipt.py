@@ -404,7 +404,7 @@ def _is_free(
     name = top + os.fsencode(RECEIPT)
     if any(entry.path == name for entry in entries):
         owner = "an output of the job"
-    elif os.path.lexists(folder / RECEIPT) and read(folder / RECEIPT) is None:
+    elif os.path.lexists(folder / RECEIPT) and not _is_receipt(folder / RECEIPT):
         owner = "a file of yours"
     else:
         return True
@@ -412,4 +412,12 @@ def _is_free(
         f"{formatting.path(name)} is {owner}: the job's receipt is only in "
         f"{context.local_dir.name}/jobs"
     )
+    return False
+
+
+def _is_receipt(path: Path) -> bool:
+    """Return whether onebox wrote a file, also if an earlier version did."""
+    with suppress(OSError, ValueError):
+        document = json.loads(path.read_bytes())
+        return isinstance(document, dict) and {"job", "box"} <= document.keys()
     return False

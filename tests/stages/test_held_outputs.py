@@ -346,6 +346,10 @@ def test_file_of_the_user_with_the_name_of_the_receipt_is_not_overwritten(
     assert 0 == done.code, done.err
     assert "results/onebox-receipt.json is a file of yours" in done.err
     assert "mine" == project.read("results/onebox-receipt.json")
+    # An earlier version wrote this receipt, with other fields.
+    project.write("results/onebox-receipt.json", '{"job": "1", "box": {}}')
+    assert "of yours" not in project.inv("run").err
+    assert "sh job.sh" in project.read("results/onebox-receipt.json")
 
 
 def test_pipes_and_sockets_in_the_outputs_are_named(project: Project) -> None:
