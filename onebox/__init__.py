@@ -28,6 +28,7 @@ from onebox.errors import OneboxError
 from onebox.plugin import stage
 from onebox.tasks import (
     cancel,
+    cleanup,
     doctor,
     fetch,
     image,
@@ -40,7 +41,6 @@ from onebox.tasks import (
     run,
     ssh,
     status,
-    sweep,
     teardown,
 )
 
@@ -51,6 +51,7 @@ sys.dont_write_bytecode = _before
 __all__ = [
     "OneboxError",
     "cancel",
+    "cleanup",
     "doctor",
     "fetch",
     "image",
@@ -63,6 +64,5 @@ __all__ = [
     "ssh",
     "stage",
     "status",
-    "sweep",
     "teardown",
 ]

@@ -18,12 +18,12 @@ OWN = (
     "logs",
     "cancel",
     "ssh",
-    "sweep",
+    "cleanup",
     "doctor",
     "init",
 )
 # These commands concern all boxes or no box, so they need no --name.
-OF_NO_BOX = {"sweep", "doctor", "init"}
+OF_NO_BOX = {"cleanup", "doctor", "init"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 _FLAG = r"--[a-z][a-z-]*(?:=[^\s,;:)`]*)?"

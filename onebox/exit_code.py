@@ -178,4 +178,4 @@ def left_by_record(context: BoxContext) -> str:
 
 
 def _unreadable(context: BoxContext) -> str:
-    return f"a box of {context.title} may still be up: inv sweep lists it"
+    return f"a box of {context.title} may still be up: inv cleanup lists it"

@@ -185,14 +185,15 @@ def ssh(c: Context) -> Any:
 
 @_stage(
     each_time=True,
+    aliases=("sweep",),
     help={
         "yes": "Remove what has expired.",
-        "print-cron": "Print a crontab line that runs the sweep every hour.",
+        "print-cron": "Print a crontab line that runs `inv cleanup` every hour.",
     },
 )
-def sweep(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
+def cleanup(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
     """List your boxes in every project and region; with --yes, remove expired ones."""
-    context, module = context_of(c), stage_module("sweep")
+    context, module = context_of(c), stage_module("cleanup")
     if print_cron:
         return module.print_cron(context)
     return module.perform(context, yes=yes)
@@ -226,7 +227,7 @@ ns = Collection(
     logs,
     cancel,
     ssh,
-    sweep,
+    cleanup,
     doctor,
     init,
 )

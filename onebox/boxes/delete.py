@@ -60,7 +60,7 @@ def wait_until_gone(provider: Provider, box_id: str, place: str) -> None:
     if left:
         raise OneboxError(
             f"{box_id} was deleted, but there is still: {list_leftovers(left)}",
-            next="inv teardown again, then inv sweep",
+            next="inv teardown again, then inv cleanup",
         )
 
 

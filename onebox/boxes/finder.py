@@ -71,7 +71,7 @@ class BoxFinder:
             ids = ", ".join(box.id for box in live)
             raise OneboxError(
                 f"there are {len(live)} boxes called {self._context.title}: {ids}",
-                next="inv sweep",
+                next="inv cleanup",
             )
         return max(live or boxes, key=lambda box: box.created, default=None)
 

@@ -157,7 +157,7 @@ class BoxStore:
         if is_newer(self._read()):
             raise StateError(
                 f"{self._path} was written by a newer onebox",
-                next="update onebox; `inv status` and `inv sweep` work without it",
+                next="update onebox; `inv status` and `inv cleanup` work without it",
             )
 
     def _move_aside(self) -> None:

@@ -214,7 +214,9 @@ class TestClock:
         assert any("expires" in word for word in droplet.tags)
         assert "that of the boxes: correct it" in project.err
 
-    def test_sweep_uses_the_clouds_clock(self, project: Project, cloud: Server) -> None:
+    def test_cleanup_uses_the_clouds_clock(
+        self, project: Project, cloud: Server
+    ) -> None:
         """A live box is not removed because the local clock is ahead."""
         project.write("onebox.toml", CLOUD)
         cloud.account.behavior.clock = -49 * 3600
@@ -222,7 +224,7 @@ class TestClock:
         wait_until_found(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
         line.wait(300)
-        done = project.inv("sweep", "--yes")
+        done = project.inv("cleanup", "--yes")
 
         assert 0 == done.code, done.err
         assert 1 == len(cloud.account.droplets)

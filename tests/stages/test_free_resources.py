@@ -88,10 +88,10 @@ def test_teardown_deletes_unused_resources_and_explains_the_rest(
     assert f"{box.id} may still be created" in done.err
 
 
-def test_sweep_lists_all_resources_and_deletes_unused_ones_with_yes(
+def test_cleanup_lists_all_resources_and_deletes_unused_ones_with_yes(
     project: Project, cloud: Server, make_request: MakeRequest
 ) -> None:
-    """Sweep lists all resources with the owner's name."""
+    """Cleanup lists all resources with the owner's name."""
     create_box(project, make_request)
     delete_droplets(cloud)
     [wall] = cloud.account.firewalls.values()
@@ -100,17 +100,17 @@ def test_sweep_lists_all_resources_and_deletes_unused_ones_with_yes(
     theirs = {**wall, "name": "onebox.somebodyelse.ob-1", "id": "theirs"}
     theirs["tags"] = [cloud.account.tag("onebox-box:ob-1")]
     cloud.account.firewalls["theirs"] = theirs
-    shown = project.inv("sweep")
+    shown = project.inv("cleanup")
     assert 0 == shown.code, shown.err
     for word in (wall["id"], "ssh key", "onebox-owner:"):
         assert word in shown.out
     assert "theirs" not in shown.out
-    assert "inv sweep --yes" in shown.err
+    assert "inv cleanup --yes" in shown.err
     assert 2 == len(cloud.account.firewalls)
 
-    swept = project.inv("sweep", "--yes")
+    swept = project.inv("cleanup", "--yes")
     assert 0 == swept.code, swept.err
     assert ["theirs"] == list(cloud.account.firewalls)
     assert {} == cloud.account.keys
-    again = project.inv("sweep")
-    assert "inv sweep --yes" not in again.err
+    again = project.inv("cleanup")
+    assert "inv cleanup --yes" not in again.err

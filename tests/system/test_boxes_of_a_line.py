@@ -103,6 +103,6 @@ def test_boxes_of_another_owner_are_neither_listed_nor_deleted(
     assert "no box is up" in project.inv("status").out
     project.inv("run")
     project.inv("teardown", "--all", "--yes")
-    project.inv("sweep", "--yes")
+    project.inv("cleanup", "--yes")
 
     assert [theirs] == project.boxes()

@@ -44,7 +44,7 @@ class TestNamesInHints:
             ("`inv status`, `inv logs`", "`inv status --name=b`, `inv logs --name=b`"),
             ("inv fetch --into=DIR puts", "inv fetch --into=DIR --name=b puts"),
             ("inv teardown --name=a", "inv teardown --name=a"),
-            ("inv sweep --yes, inv doctor", "inv sweep --yes, inv doctor"),
+            ("inv cleanup --yes, inv doctor", "inv cleanup --yes, inv doctor"),
         ],
     )
     def test_name_is_added_once_to_each_command_about_a_box(
@@ -56,10 +56,10 @@ class TestNamesInHints:
 
     def test_namespace_is_added_once_to_each_task(self) -> None:
         """Each task gets the namespace."""
-        spelled = "inv box.fetch --rescue box.teardown --name=b, or inv box.sweep"
+        spelled = "inv box.fetch --rescue box.teardown --name=b, or inv box.cleanup"
         hints = Hints(BOXED, "b")
 
-        assert spelled == hints.spell("inv fetch --rescue teardown, or inv sweep")
+        assert spelled == hints.spell("inv fetch --rescue teardown, or inv cleanup")
         assert spelled == hints.spell(spelled)
 
     @pytest.mark.parametrize(

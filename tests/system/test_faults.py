@@ -50,7 +50,7 @@ class TestState:
 
             assert 78 == done.code, done.err
             assert f"{state}: Is a directory" in done.err
-            assert "inv sweep lists it" in done.err
+            assert "inv cleanup lists it" in done.err
             assert "Traceback" not in done.err
         state.rmdir()
         state.with_name("elsewhere").rename(state)
@@ -60,14 +60,14 @@ class TestState:
     def test_box_of_a_removed_project_is_listed_and_deleted_elsewhere(
         self, project: Project, tmp_path: Path
     ) -> None:
-        """Another folder's sweep lists it."""
+        """Another folder's cleanup lists it."""
         project.inv("provision")
         (box,) = project.boxes()
         shutil.rmtree(project.root)
         project.root = tmp_path / "elsewhere"
         project.write("tasks.py", "from onebox import *\n")
 
-        assert box in project.inv("sweep").out
+        assert box in project.inv("cleanup").out
 
     def test_command_killed_before_the_creation_needs_no_action(
         self, project: Project
@@ -208,14 +208,14 @@ class TestConnection:
         assert abs(values["deadline"] - values["created"] - 8 * 3600) < 600
         assert "clock is" not in project.inv("provision").err
 
-    def test_sweep_with_a_fast_local_clock_keeps_a_live_box(
+    def test_cleanup_with_a_fast_local_clock_keeps_a_live_box(
         self, project: Project, tmp_path: Path
     ) -> None:
         """The age of a box is not measured by the local clock alone."""
         wrong = {"PYTHONPATH": str(wrong_clock_variables(tmp_path, 49))}
         project.inv("provision")
         (box,) = project.boxes()
-        done = project.inv("sweep", "--yes", env=wrong)
+        done = project.inv("cleanup", "--yes", env=wrong)
 
         assert 0 == done.code, done.err
         assert [box] == project.boxes()

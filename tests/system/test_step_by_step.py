@@ -64,13 +64,13 @@ def test_discarding_outputs_needs_a_typed_id_or_yes(project: Project) -> None:
     assert [] == project.boxes()
 
 
-def test_status_and_sweep_list_the_box(project: Project) -> None:
+def test_status_and_cleanup_list_the_box(project: Project) -> None:
     """An expired box is deleted with --yes."""
     assert "no box is up" in project.inv("status").out
     project.inv("provision")
     (box,) = project.boxes()
     assert box in project.inv("status").out
-    shown = project.inv("sweep", "--yes")
+    shown = project.inv("cleanup", "--yes")
     assert box in shown.out
     assert "nothing has expired" in shown.err
     assert [box] == project.boxes()

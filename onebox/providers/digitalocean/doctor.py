@@ -123,7 +123,7 @@ def _limit(cloud: Cloud) -> Check:
             "droplets",
             False,
             detail,
-            "delete one (inv sweep lists yours), or ask DigitalOcean for more",
+            "delete one (inv cleanup lists yours), or ask DigitalOcean for more",
         )
     return Check("droplets", True, detail)
 

@@ -59,7 +59,7 @@ _RULES = (
         QuotaExceeded,
         f"the limit of the account is reached; {_OWN}",
         pattern="limit",
-        next="inv sweep lists your boxes; request a higher limit: "
+        next="inv cleanup lists your boxes; request a higher limit: "
         "https://cloud.digitalocean.com/account/team/droplet_limit_increase",
         limit=ACCOUNT,
     ),

@@ -57,7 +57,7 @@ def find_owned(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
     if found is not None and not metadata.is_owned(found.labels, box, tags):
         raise NotAllowed(
             f"instance {box} carries other labels than box {box}: it was not touched",
-            next="inv sweep lists your boxes",
+            next="inv cleanup lists your boxes",
         )
     return found
 

@@ -22,9 +22,11 @@ class Invalid(errors.ProviderError):
 
 _OWN = "Hetzner: {message} ({code})"
 _ADVICE = f"set {TOKEN} to a token with the permission Read & Write, then inv doctor"
-_SWEEP = "inv sweep lists your boxes; Hetzner's console raises the limit"
+_CLEANUP = "inv cleanup lists your boxes; Hetzner's console raises the limit"
 _RULES = (
-    Rule(errors.QuotaExceeded, _OWN, code="resource_limit.*", next=_SWEEP, limit="all"),
+    Rule(
+        errors.QuotaExceeded, _OWN, code="resource_limit.*", next=_CLEANUP, limit="all"
+    ),
     Rule(errors.NotAllowed, _OWN, status=(401, 403), next=_ADVICE),
     Rule(errors.NoCapacity, _OWN, code="(resource_un|placement_).*", cause="sold out"),
     Rule(errors.Gone, _OWN, status=(404,)),

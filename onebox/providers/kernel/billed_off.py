@@ -3,7 +3,7 @@ Let the user choose what ends the billing, in clouds that bill powered-off machi
 
 In such a cloud it is not enough that a box powers itself off at its deadline. Either
 the box deletes itself (see `self_destroy`), or the user accepts that only a teardown or
-`inv sweep` ends the billing.
+`inv cleanup` ends the billing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BilledOffSettings(CloudSettings):
         BOOLEAN,
         False,
         "true",
-        "Accept that a box is billed until a teardown or sweep.",
+        "Accept that a box is billed until a teardown or cleanup.",
     )
     destroy_token: str = setting(
         STRING,
@@ -90,7 +90,7 @@ class BilledOff:
                 "box costs money after its deadline, until it is torn down",
                 next=f"[{self.table}] destroy_token = the name of a variable with a "
                 "token for boxes to delete themselves, or accept_no_watchdog = true "
-                "and inv sweep --print-cron",
+                "and inv cleanup --print-cron",
             )
         token = environ.get(name, "").strip()
         if not token:
@@ -112,7 +112,7 @@ class BilledOff:
             return "at its deadline the box deletes itself, with everything on its disk"
         return (
             "at its deadline the box only powers itself off, and is still billed until "
-            "inv teardown or inv sweep deletes it (inv sweep --print-cron)"
+            "inv teardown or inv cleanup deletes it (inv cleanup --print-cron)"
         )
 
     def stopped_note(self, price: float | None) -> str:
@@ -127,5 +127,5 @@ class BilledOff:
         if self.token(settings, environ, api_token):
             detail = f"boxes delete themselves, with {settings.destroy_token}"
             return Check("deadline", True, detail)
-        detail = "a box that is powered off is still billed, until inv sweep"
-        return Check("deadline", None, detail, "inv sweep --print-cron")
+        detail = "a box that is powered off is still billed, until inv cleanup"
+        return Check("deadline", None, detail, "inv cleanup --print-cron")

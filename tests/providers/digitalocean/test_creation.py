@@ -344,9 +344,9 @@ class TestDeadline:
     def test_each_box_without_a_watchdog_has_a_note(
         self, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """Only a sweep ends its billing."""
+        """Only a cleanup ends its billing."""
         box = provider.create(make_request())
-        assert any("inv sweep" in note for note in box.notes)
+        assert any("inv cleanup" in note for note in box.notes)
         found = provider.get(box.id)
         assert found is not None
         assert found.notes == box.notes

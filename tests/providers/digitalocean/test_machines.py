@@ -93,7 +93,7 @@ class TestInv:
         assert (done.code, done.out) == (0, "working\n"), done.err
         [droplet] = server.account.all_droplets
         assert project.read("results/where") == f"{droplet.body['name']}\nsystemd\n"
-        assert "inv sweep" in done.err
+        assert "inv cleanup" in done.err
         assert not server.account.droplets
         assert not server.account.firewalls
         assert not server.account.snapshots()

@@ -135,7 +135,7 @@ class TestRules:
     def test_unused_rules_are_free_objects(
         self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
-        """A sweep can delete them."""
+        """A cleanup can delete them."""
         box = provider.create(make_request())
         kept = dict(server.account.firewalls)
         provider.delete(box)

@@ -78,7 +78,7 @@ class TestInv:
         assert (done.code, done.out) == (3, "working\n"), done.err
         [created] = server.project.all_servers
         assert project.read("results/where") == f"{created.body['name']}\nsystemd\n"
-        assert "inv sweep" in done.err
+        assert "inv cleanup" in done.err
         nothing_is_left(server)
         assert not server.project.snapshots()
         assert not server.project.mailed

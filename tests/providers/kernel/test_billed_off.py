@@ -35,7 +35,7 @@ def test_the_choice_is_in_the_notes_of_a_box_and_in_doctor() -> None:
         BilledOffSettings(destroy_token="END"),
     )
     assert WORDS.token(accepted, {}, "main") == ""
-    assert "inv sweep" in WORDS.note(accepted)
+    assert "inv cleanup" in WORDS.note(accepted)
     assert "deletes itself" in WORDS.note(token)
     assert WORDS.check(accepted, {}, "main").ok is None
     assert WORDS.check(token, {"END": "end"}, "main").ok is True

@@ -49,7 +49,7 @@ def create(api: ServerAPI, request: Request, call: Callable[[], Server]) -> Serv
     raise Unclear(
         f"{api.title} did not report whether it created {request.box}, which does not "
         f"show after {api.timeouts.consistency_lag:.0f} s",
-        next="inv status, in a minute; inv sweep finds it if it appears later",
+        next="inv status, in a minute; inv cleanup finds it if it appears later",
     ) from unclear
 
 

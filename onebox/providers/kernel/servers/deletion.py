@@ -62,5 +62,5 @@ def _wait_until_gone(api: ServerAPI, box: str) -> None:
     if not api.poller.until(lambda: not api.servers("box", box), seconds):
         raise Unclear(
             f"{box} still exists {seconds:.0f} s after its deletion",
-            next="inv teardown again, then inv sweep",
+            next="inv teardown again, then inv cleanup",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -52,7 +53,7 @@ def perform(context: BoxContext, *, yes: bool) -> None:
     Resources that cost nothing, such as firewall rules, are printed too. With *yes*,
     those that no box uses are removed.
 
-    The sweep covers every region of every provider that this machine has used. A box
+    The cleanup covers every region of every provider that this machine has used. A box
     that has not expired is removed only by `inv teardown` in its project. A box on
     which a job runs stays, even after its deadline.
 
@@ -60,6 +61,8 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         OneboxError: An expired box could not be removed, or a provider or region
             could not be queried.
     """
+    if re.search(r"[ .]sweep(?= |$)", context.invocation.command):
+        context.screen.note("sweep is an earlier name of: inv cleanup")
     verdicts, unreachable = _judge_boxes(context)
     free_resources = _find_free(context, unreachable)
     if verdicts:
@@ -74,7 +77,7 @@ def perform(context: BoxContext, *, yes: bool) -> None:
     elif expired and not yes:
         boxes = formatting.count(len(expired), "box", "boxes")
         context.screen.say(f"{boxes} expired; their outputs would be deleted too")
-        context.screen.say("  next: inv sweep --yes removes them")
+        context.screen.say("  next: inv cleanup --yes removes them")
     failed = _remove(context, expired) if yes else []
     if yes:
         # The free resources are listed again, because the boxes that used them may be
@@ -82,10 +85,10 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         _remove_free(context, _find_free(context, []))
     elif any(not resource.why for _, resource in free_resources):
         context.screen.say("some resources cost nothing and are no longer used")
-        context.screen.say("  next: inv sweep --yes removes them too")
+        context.screen.say("  next: inv cleanup --yes removes them too")
     if failed:
         raise OneboxError(
-            f"not removed: {formatting.first_names(failed)}", next="inv sweep --yes"
+            f"not removed: {formatting.first_names(failed)}", next="inv cleanup --yes"
         )
     if unreachable:
         raise OneboxError(
@@ -95,11 +98,11 @@ def perform(context: BoxContext, *, yes: bool) -> None:
 
 
 def print_cron(context: BoxContext) -> None:
-    """Print a crontab line that runs the sweep every hour."""
+    """Print a crontab line that runs the cleanup every hour."""
     inv = shutil.which("inv") or f"{sys.executable} -m invoke"
-    log = state_dir(context.environ) / "sweep.log"
+    log = state_dir(context.environ) / "cleanup.log"
     root, log_ = shlex.quote(str(context.root)), shlex.quote(str(log))
-    task = context.screen.hints.tasks.get("sweep", "sweep")
+    task = context.screen.hints.tasks.get("cleanup", "cleanup")
     line = f"17 * * * * cd {root} && {inv} {task} --yes >>{log_} 2>&1"
     # In a crontab, an unescaped percent sign ends the command.
     context.screen.print(line.replace("%", r"\%"))
@@ -175,9 +178,9 @@ def _remove_free(
         title = f"{resource.kind} {resource.id}"
         problem = delete.remove_free(provider, context.owner, resource)
         if problem:
-            context.screen.print_stage("sweep", "kept", f"{title}: {problem}", "")
+            context.screen.print_stage("cleanup", "kept", f"{title}: {problem}", "")
         else:
-            context.screen.print_stage("sweep", "done", "removed", title)
+            context.screen.print_stage("cleanup", "done", "removed", title)
 
 
 def _used_providers(context: BoxContext) -> list[str]:
@@ -213,10 +216,10 @@ def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
     result is "" if neither is true. It is also "" if the box does not answer, because a
     box that is silent this long after its deadline has no live job.
     """
-    folder = private_dir(state_dir(context.environ) / "sweep")
+    folder = private_dir(state_dir(context.environ) / "cleanup")
     clear_drafts(folder, ".*")
     # The box is asked over an ssh connection of its own, with its own folder: another
-    # command may be using the project's connection, and another sweep may run.
+    # command may be using the project's connection, and another cleanup may run.
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as own_folder:
         ssh_key_file = keys.ssh_key_file(config_dir(context.environ))
         ssh = connection.SSHConnection(box, Path(own_folder), ssh_key_file)
@@ -273,12 +276,12 @@ def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
             # printed.
             current = _judge(context, provider, box)
             if not current.expired:
-                context.screen.print_stage("sweep", "kept", current.text, box_id)
+                context.screen.print_stage("cleanup", "kept", current.text, box_id)
                 continue
             provider.delete(box)
             delete.wait_until_gone(provider, box_id, box.place)
         except OneboxError as error:
             failed.append(f"{box_id}: {error.message}")
             continue
-        context.screen.print_stage("sweep", "done", "removed", box_id)
+        context.screen.print_stage("cleanup", "done", "removed", box_id)
     return failed
