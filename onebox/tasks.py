@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from onebox.plugin import Stage, context_of, remainder_of, stage_module
+from onebox.plugin import Stage, context_of, remainder_of, stage_graph, stage_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,9 +150,14 @@ def teardown(
     return module.perform(context, discard=discard_outputs, yes=yes)
 
 
-@_stage(each_time=True)
-def plan(c: Context) -> Any:
+@_stage(
+    each_time=True,
+    help={"graph": "Print which stage needs which, your own stages included."},
+)
+def plan(c: Context, graph: bool = False) -> Any:
     """Print what `inv run` would do, and why; change nothing."""
+    if graph:
+        return stage_module("graph").show(context_of(c), stage_graph())
     return stage_module("plan").show_run(context_of(c))
 
 
