@@ -29,6 +29,8 @@ def exit_code(
     context: BoxContext | None,
     environ: Mapping[str, str],
     task_names: Mapping[str, str],
+    *,
+    json: bool = False,
 ) -> Iterator[None]:
     """
     Print a OneboxError of the body, and raise Invoke's Exit with its exit code.
@@ -38,13 +40,21 @@ def exit_code(
 
         task_names: What the user must type for each onebox task, such as "box.run", by
             the task's own name, such as "run".
+
+        json: Whether the command has `--json`, so that an error while the context is
+            being opened is printed as JSON too.
     """
     try:
         yield
     except OneboxError as error:
         # `inv --debug` shows this traceback.
         logging.getLogger("invoke").debug("onebox failed", exc_info=True)
-        _report(error, context, environ, task_names)
+        if context is None:
+            screen = Screen(environ, Hints(task_names))
+            screen.json = json
+            screen.error(error)
+        else:
+            _report(error, context)
         raise Exit(code=error.code) from error
     except Interrupted as stop:
         raise Exit(code=stop.code) from stop
@@ -61,16 +71,8 @@ def system_error(error: OSError) -> OneboxError:
     )
 
 
-def _report(
-    error: OneboxError,
-    context: BoxContext | None,
-    environ: Mapping[str, str],
-    task_names: Mapping[str, str],
-) -> None:
+def _report(error: OneboxError, context: BoxContext) -> None:
     """Print an error, with what still runs and what to type next."""
-    if context is None:
-        Screen(environ, Hints(task_names)).error(error)
-        return
     if isinstance(error, JobFailed):
         # `run` has printed the failure of the job in its own line.
         return

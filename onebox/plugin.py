@@ -137,6 +137,7 @@ class Stage(Task):  # type: ignore[type-arg]
             if (value := shared.get(name)) is not None
         }
         contexts = _Contexts.of(c)
+        contexts.json = self.builtin and bool(kwargs.get("json"))
         with contexts.using(flags), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the command line, but not those
             # of a stage in another task's `pre`. The defaults are applied here, so that
@@ -364,6 +365,8 @@ class _Contexts:
         self._flags: list[dict[str, Any]] = []
         self._contexts: dict[Any, BoxContext] = {}
         self._running: list[BoxContext] = []
+        # Whether the stage that was called last prints a JSON document (`--json`).
+        self.json = False
         # The boxes that are kept are printed at exit, because before that a later task
         # of the command line may remove one.
         atexit.register(self._print_kept_boxes)
@@ -402,6 +405,7 @@ class _Contexts:
         down.
         """
         context = self._opened(c)
+        context.screen.json = self.json
         outermost = context not in self._running
         self._running.append(context)
         try:
@@ -431,7 +435,7 @@ class _Contexts:
     def _exit_code(self, context: BoxContext | None) -> AbstractContextManager[None]:
         """Print onebox's errors, and make `inv` exit with their exit codes."""
         manager: AbstractContextManager[None] = _load("exit_code").exit_code(
-            context, os.environ, self._task_names
+            context, os.environ, self._task_names, json=self.json
         )
         return manager
 

@@ -31,6 +31,7 @@ from onebox.ui.console import (
     read_together,
     write_fully,
 )
+from onebox.ui.json_document import document
 from onebox.ui.progress import LiveLine, StageLine
 
 NAME_WIDTH = 10
@@ -63,6 +64,7 @@ class Screen:
                 stream.reconfigure(errors="backslashreplace")
         self.marks = MARKS if _supports_unicode(self.err) else PLAIN_MARKS
         self.footer_shown = False
+        self.json = self.document_printed = False
         self.line_open = False
         # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
         # may belong to any other file.
@@ -173,11 +175,21 @@ class Screen:
     def error(self, error: OneboxError) -> None:
         """Print an error, what is still running, and the command to type next."""
         self.clear_footer()
+        running, next = self.hints.spell(error.running), self.hints.spell(error.next)
+        if self.json and not self.document_printed:
+            fields = {
+                "kind": type(error).__name__,
+                "message": error.message,
+                "running": running,
+                "next": next,
+                "exit": error.code,
+            }
+            self.print_json("error", {"error": fields})
         self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
-        if error.running:
-            self._say(Text(f"        {self.hints.spell(error.running)}"))
-        if error.next:
-            self._say(Text(f"  next: {self.hints.spell(error.next)}"))
+        if running:
+            self._say(Text(f"        {running}"))
+        if next:
+            self._say(Text(f"  next: {next}"))
 
     def say(self, text: str = "") -> None:
         """Print a line without indentation or colour to stderr."""
@@ -187,6 +199,13 @@ class Screen:
     def print(self, text: str = "") -> None:
         """Print a line of requested output, to stdout."""
         self._print(self.out, Text(text))
+
+    def print_json(self, kind: str, fields: Mapping[str, object]) -> None:
+        """Print the one document of a command with `--json`, to stdout."""
+        self.document_printed = True
+        self.close_line()
+        with broken_pipes_ignored():
+            self.out.plain(document(kind, fields))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table of requested output, to stdout."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -118,3 +119,37 @@ def test_a_vcpu_limit_covers_the_same_region_market_and_kind_of_type(
     refused = Offer("s", "m6a.xlarge", 4, 1, None, None, place="us-east-1a")
     other = Offer("s", type_, cpus, 1, None, None, spot, place)
     assert provider.also_refused(refused, "VcpuLimitExceeded", other) == also
+
+
+class TestOffers:
+    """`inv offers` lists the types of a size, best first, and creates nothing."""
+
+    def test_prices_come_with_place_and_ceiling(
+        self, account: Account, paid: Project
+    ) -> None:
+        """A spot offer shows what it saves against on-demand capacity."""
+        done = paid.inv("offers", "--spot", "--json")
+
+        found = json.loads(done.out)
+        first = found["offers"][0]
+        assert 0 == done.code
+        assert first["spot"]
+        assert first["hourly_usd"] < first["on_demand_usd"]
+        assert first["at_most_usd"] == pytest.approx(8 * first["hourly_usd"])
+        assert first["place"].startswith("us-east-1")
+        prices = [offer["hourly_usd"] for offer in found["offers"]]
+        assert prices == sorted(prices)
+        assert "RunInstances" not in account.counted()
+
+    def test_a_limit_marks_the_offers_that_it_refuses(self, paid: Project) -> None:
+        """The row says which limit refuses it."""
+        toml = TOML.format(more=CIDR) + "[limits]\nmax_price = 0.01\n"
+        paid.write("onebox.toml", toml)
+
+        done = paid.inv("offers", "--limit=2")
+        rows = done.out.splitlines()[1:]
+        assert 2 == len(rows)
+        assert all(
+            "refused: could cost more than [limits] max_price" in r for r in rows
+        )
+        assert "--limit=0 prints all" in done.err
