@@ -129,13 +129,15 @@ def _how_to_resume(context: BoxContext) -> str:
 def _report_detached(context: BoxContext, box: Box) -> None:
     screen, idle = context.screen, context.settings.limits.idle_minutes
     cost = formatting.rate(box.offer.hourly)
-    off = formatting.clock(box.deadline, time.time())
+    off = formatting.when(box.deadline, time.time())
     screen.say(f"onebox: detached; the job continues on {box.id} ({cost})")
     screen.say("        follow it:    inv logs")
     screen.say("        stop the job: inv cancel")
     screen.say("        then:         inv fetch teardown")
-    screen.say(f"        the box powers itself off {idle:g} min after the job ends,")
-    screen.say(f"        at {off} at the latest; its disk is kept")
+    screen.say(
+        f"        the box powers itself off {idle:g} min after the job ends, and"
+    )
+    screen.say(f"        {off} at the latest; its disk is kept")
 
 
 def _still_running(context: BoxContext) -> str:
@@ -157,10 +159,10 @@ def _still_running(context: BoxContext) -> str:
 def _left(context: BoxContext, box: Box) -> str:
     if box.state == "stopped":
         return f"{context.title} ({box.id}) is stopped; its disk is kept"
-    off = formatting.clock(box.deadline, time.time())
+    off = formatting.when(box.deadline, time.time())
     return (
         f"{context.title} ({box.id}) is still up: {formatting.rate(box.offer.hourly)}, "
-        f"powers itself off at {off}"
+        f"powers itself off {off}"
     )
 
 
@@ -174,8 +176,8 @@ def left_by_record(context: BoxContext) -> str:
         return "stopped; no box of this command is left"
     return (
         f"stopped; {context.title} ({record.box}) is left, "
-        f"{formatting.rate(record.hourly)}, powers itself off at "
-        f"{formatting.clock(record.deadline, time.time())}"
+        f"{formatting.rate(record.hourly)}, powers itself off "
+        f"{formatting.when(record.deadline, time.time())}"
     )
 
 

@@ -194,15 +194,15 @@ def _cost_lines(
         others: The offers that are tried if *offer* is not available.
     """
     hours = max(deadline - context.now(), 0) / 3600
-    off = f"powers itself off at {formatting.clock(deadline, context.now())}"
+    off = f"powers itself off {formatting.when(deadline, context.now())}"
     if offer.machine_price == 0:
-        return [f"{off}, whatever happens here"]
+        return [f"the box {off}, even if this command is gone"]
     ceiling = formatting.money(_product(offer.hourly, hours))
     ceiling += _dearer(offer, others, hours)
     if context.provider.stopped_is_free:
-        first = f"at most {ceiling}: {off}, whatever happens here"
+        first = f"at most {ceiling}: the box {off}, even if this machine is off"
     else:
-        first = f"{ceiling} until it {off}; it is billed until it is removed"
+        first = f"{ceiling} until the box {off}; it is billed until it is removed"
     lines = [first, _parts(context, offer, hours)]
     if offer.hourly is None:
         lines.append(f"$? is not known: {why_unpriced(context)}")

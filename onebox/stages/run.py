@@ -204,6 +204,6 @@ def _print_detached(context: BoxContext, box: Box, job_id: str) -> None:
             "inv run restarts it"
         )
     context.screen.note(
-        f"the box powers itself off {idle:g} min after the job ends, at "
-        f"{formatting.clock(box.deadline, time.time())} at the latest; its disk is kept"
+        f"the box powers itself off {idle:g} min after the job ends, and "
+        f"{formatting.when(box.deadline, time.time())} at the latest; its disk is kept"
     )

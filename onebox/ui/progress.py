@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from onebox import formatting
 from onebox.signals import signals_delayed
@@ -33,6 +35,14 @@ class StageLine:
         If *result* is "", the line shows the time that the stage took.
         """
         self.result, self.detail, self.mark = result, detail, mark
+
+
+class _TotalBar(BarColumn):
+    """A bar that is shown only if the total is known."""
+
+    def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]
+        """Return the bar, or nothing: an empty bar would look like a full one."""
+        return super().render(task) if task.total else Text("")
 
 
 class _Bar(Progress):
@@ -67,7 +77,7 @@ class LiveLine:
             TextColumn(f"[bold]{name}", markup=True),
             SpinnerColumn("line", style="cyan"),
             TextColumn("{task.fields[spent]}"),
-            BarColumn(bar_width=16),
+            _TotalBar(bar_width=16),
             TextColumn("{task.description}", markup=False),
             console=self._console,
             transient=True,

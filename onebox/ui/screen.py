@@ -36,6 +36,7 @@ from onebox.ui.progress import LiveLine, StageLine
 
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
+CHECK_WIDTH = 16
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
 PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
 STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yellow"}
@@ -141,9 +142,19 @@ class Screen:
         self._line(self.out, name, mark, result, detail)
 
     def check(self, name: str, mark: str, detail: str) -> None:
-        """Print the result of one check of `inv doctor`, to stdout."""
-        text = f"{name:<16} {self.marks[mark]} {self.hints.spell(detail)}"
-        self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
+        """
+        Print the result of one check of `inv doctor`, to stdout.
+
+        With *name* and *mark* "", the text continues the check before it.
+        """
+        sign, text = self.marks.get(mark, " "), self.hints.spell(detail)
+        if not self.out.is_terminal:
+            self._print(self.out, Text(f"{name:<{CHECK_WIDTH}} {sign} {text}"))
+            return
+        style = STYLES.get(mark, "")
+        detail_style = "" if mark == "done" else style
+        row = (Text(name, "bold"), Text(sign, style), Text(text, detail_style))
+        self._print(self.out, _columns((CHECK_WIDTH, 1), row))
 
     def _line(
         self, console: PipeSafeConsole, name: str, mark: str, result: str, detail: str
@@ -185,11 +196,11 @@ class Screen:
                 "exit": error.code,
             }
             self.print_json("error", {"error": fields})
-        self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
-        if running:
-            self._say(Text(f"        {running}"))
+        self._prefixed("onebox:", error.message, STYLES["failed"])
+        for line in running.split("\n") if running else ():
+            self._prefixed("", line.strip())
         if next:
-            self._say(Text(f"  next: {next}"))
+            self._prefixed("  next:", next)
 
     def say(self, text: str = "") -> None:
         """Print a line without indentation or colour to stderr."""
@@ -305,11 +316,15 @@ class Screen:
         if not self.live:
             self._say(Text.assemble(" " * (NAME_WIDTH + 1), text))
             return
-        grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_column(width=NAME_WIDTH)
-        grid.add_column()
-        grid.add_row("", text)
-        self._print(self.err, grid)
+        self._print(self.err, _columns((NAME_WIDTH,), ("", text)))
+
+    def _prefixed(self, prefix: str, text: str, style: str = "") -> None:
+        """Print a text to stderr; its further lines are indented like its first."""
+        if not self.err.is_terminal:
+            self._say(Text(f"{prefix:<7} {text}", style))
+            return
+        row = (Text(prefix, style), Text(text, style))
+        self._print(self.err, _columns((7,), row))
 
     def _say(self, text: Text) -> None:
         self._print(self.err, text)
@@ -327,6 +342,16 @@ class Screen:
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
+
+
+def _columns(widths: Sequence[int], row: Sequence[Text | str]) -> Table:
+    """Return a row whose last column has the rest of the width, and wraps there."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for width in widths:
+        grid.add_column(width=width, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(*row)
+    return grid
 
 
 def _dim(text: str, console: Console) -> str:

@@ -144,7 +144,7 @@ class TestRecipe:
         assert 70 == done.code
         assert "last words" in done.err
         assert "setup.sh failed with exit 3" in done.err
-        assert re.search(r"the builder ob-\w+ is kept: no charge, off at", done.err)
+        assert re.search(r"the builder ob-\w+ is kept: no charge, off in", done.err)
         (box,) = project.boxes()
         (config,) = re.findall(rf"ssh -F (\S+) {box}", done.err)
         assert Path(config).is_file()
