@@ -125,11 +125,13 @@ def when(moment: float, now: float) -> str:
     """
     Format a time that lies ahead (epoch seconds), such as "in 8 h (17:45)".
 
-    A time that has passed is "at 17:45".
+    The day is left out if it is clear. A time that has passed is "at 17:45".
     """
     if moment <= now:
         return f"at {clock(moment, now)}"
-    return f"in {age(moment - now)} ({clock(moment, now)})"
+    far = moment - now > 20 * 3600
+    at = clock(moment, now) if far else time.strftime("%H:%M", time.localtime(moment))
+    return f"in {age(moment - now)} ({at})"
 
 
 def path(name: bytes | str) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from onebox import formatting
@@ -49,11 +49,12 @@ class _Bar(Progress):
     """A progress bar that updates its elapsed time at each refresh."""
 
     began = 0.0
+    line_width = 77
 
-    def get_renderables(self) -> Iterator[Table]:
+    def get_renderables(self) -> Iterator[Constrain]:
         for task in self.tasks:
             task.fields["spent"] = _spent(self.began)
-        yield self.make_tasks_table(self.tasks)
+        yield Constrain(self.make_tasks_table(self.tasks), self.line_width)
 
 
 class LiveLine:
@@ -83,6 +84,9 @@ class LiveLine:
             transient=True,
         )
         bar.began = began
+        # A terminal prints ^C after the line. In the last column, it would begin a new
+        # line, and the bar could not be removed.
+        bar.line_width = max(self._console.width - len("^C") - 1, 1)
         task = bar.add_task("", total=None, spent="")
         self._bar = bar
 

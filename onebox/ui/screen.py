@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ from onebox.ui.progress import LiveLine, StageLine
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
 CHECK_WIDTH = 16
+# What a line of a message begins with; its further lines are indented as far.
+PREFIX = re.compile(r"onebox[: ] |  next: | {2,}")
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
 PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
 STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yellow"}
@@ -196,11 +199,11 @@ class Screen:
                 "exit": error.code,
             }
             self.print_json("error", {"error": fields})
-        self._prefixed("onebox:", error.message, STYLES["failed"])
-        for line in running.split("\n") if running else ():
-            self._prefixed("", line.strip())
+        self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
+        for line in running.splitlines():
+            self._say(Text(f"        {line.strip()}"))
         if next:
-            self._prefixed("  next:", next)
+            self._say(Text(f"  next: {next}"))
 
     def say(self, text: str = "") -> None:
         """Print a line without indentation or colour to stderr."""
@@ -318,16 +321,15 @@ class Screen:
             return
         self._print(self.err, _columns((NAME_WIDTH,), ("", text)))
 
-    def _prefixed(self, prefix: str, text: str, style: str = "") -> None:
-        """Print a text to stderr; its further lines are indented like its first."""
-        if not self.err.is_terminal:
-            self._say(Text(f"{prefix:<7} {text}", style))
-            return
-        row = (Text(prefix, style), Text(text, style))
-        self._print(self.err, _columns((7,), row))
-
     def _say(self, text: Text) -> None:
-        self._print(self.err, text)
+        """Print a line to stderr; on a terminal, the rest of a long one is indented."""
+        prefix = PREFIX.match(text.plain) if self.err.is_terminal else None
+        if prefix is None:
+            self._print(self.err, text)
+            return
+        first, rest = text[: prefix.end()], text[prefix.end() :]
+        first.rstrip()
+        self._print(self.err, _columns((prefix.end() - 1,), (first, rest)))
 
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:
