@@ -57,6 +57,8 @@ class ChainState:
 
         warned: The warnings that were printed; they are not printed again.
 
+        planned: The stages whose plan was printed; it is not printed again.
+
         files_checked: Whether code and data have been checked, which happens before a
             box is created.
 
@@ -90,6 +92,7 @@ class ChainState:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     announced: Announced = field(default_factory=Announced)
     warned: set[str] = field(default_factory=set)
+    planned: set[str] = field(default_factory=set)
     files_checked: bool = False
     ended_boxes: int = 0
     started_jobs: int = 0

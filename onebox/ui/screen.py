@@ -136,7 +136,19 @@ class Screen:
 
     def plan_line(self, name: str, mark: str, result: str, detail: str) -> None:
         """Print one line of the plan, to stdout."""
-        self._line(self.out, name, mark, result, detail)
+        self._line(self.out, name, mark, result, self.hints.spell(detail))
+
+    def plan_headline(self, title: Sequence[str], more: Sequence[str]) -> None:
+        """Print the headline of a plan to stdout, with an empty line at its end."""
+        first = "   ".join(part for part in title if part)
+        self._print(self.out, Text.assemble(("onebox  ", "bold"), first))
+        for line in more:
+            self._print(self.out, _hanging(self.hints.spell(line), self.out))
+        self._print(self.out, Text(""))
+
+    def plan_detail(self, text: str) -> None:
+        """Print a line below one of the plan, to stdout."""
+        self._print(self.out, _hanging(self.hints.spell(text), self.out))
 
     def check(self, name: str, mark: str, detail: str) -> None:
         """Print the result of one check of `inv doctor`, to stdout."""
@@ -308,6 +320,17 @@ class Screen:
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
+
+
+def _hanging(text: str, console: PipeSafeConsole) -> Text | Table:
+    """Return an indented text; on a terminal, its further lines are indented too."""
+    if not console.is_terminal:
+        return Text(f"{'':8}{text}")
+    grid = Table.grid()
+    grid.add_column(width=8)
+    grid.add_column(overflow="fold")
+    grid.add_row("", Text(text))
+    return grid
 
 
 def _dim(text: str, console: Console) -> str:
