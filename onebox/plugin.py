@@ -224,13 +224,17 @@ class Stage(Task):  # type: ignore[type-arg]
                 keep=is_run and arguments["keep"],
                 own_command=bool(c.remainder or (is_run and arguments["command"])),
             )
-            must_run_needs = not only and (dry or self._prepare_chain(context))
+            # The plan of one of onebox's own stages covers the stages it needs.
+            planned = dry and self.builtin
+            must_run_needs = not (only or planned) and (
+                dry or self._prepare_chain(context)
+            )
             if must_run_needs:
                 with context.invocation.as_need():
                     for need in self.needs:
                         need(c)
             with self._system_errors():
-                if dry and self.builtin:
+                if planned:
                     command = arguments["command"] if is_run else ""
                     command = command or shlex.join(remainder_of(c))
                     return stage_module("plan").show(context, self.name, command)

@@ -82,19 +82,22 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         OneboxError: The stage would fail for a reason that can be found before its
             needs run, so no box is created for it.
     """
+    if stage in ("provision", "push", "run"):
+        check_files(context.settings, context.root)
     if stage == "run":
         if not context.invocation.own_command and run.reason(context) is None:
             _replay_open_intents(context)
             return False
         run.check(context)
     if stage in ("provision", "push", "run"):
-        check_files(context.settings, context.root)
         announcement.print_title(context)
         box = context.find_box()
         if box is not None:
             provision.check(context, box)
         else:
             other_providers.refuse(context)
+            if stage == "run":
+                run.check_script(context)
         if box is None and stage != "provision" and not context.chain.files_checked:
             context.chain.files_checked = True
             select_project(context)

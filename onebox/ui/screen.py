@@ -142,7 +142,19 @@ class Screen:
 
     def plan_line(self, name: str, mark: str, result: str, detail: str) -> None:
         """Print one line of the plan, to stdout."""
-        self._line(self.out, name, mark, result, detail)
+        self._line(self.out, name, mark, result, self.hints.spell(detail))
+
+    def plan_headline(self, title: Sequence[str], more: Sequence[str]) -> None:
+        """Print the headline of a plan to stdout, with an empty line at its end."""
+        first = "   ".join(part for part in title if part)
+        self._print_hanging(self.out, Text.assemble(("onebox  ", "bold"), first))
+        for line in more:
+            self.plan_detail(line)
+        self._print(self.out, Text(""))
+
+    def plan_detail(self, text: str) -> None:
+        """Print a line below one of the plan, to stdout."""
+        self._print_hanging(self.out, Text(f"        {self.hints.spell(text)}"))
 
     def check(self, name: str, mark: str, detail: str) -> None:
         """
@@ -322,14 +334,17 @@ class Screen:
         self._print(self.err, _columns((NAME_WIDTH,), ("", text)))
 
     def _say(self, text: Text) -> None:
-        """Print a line to stderr; on a terminal, the rest of a long one is indented."""
-        prefix = PREFIX.match(text.plain) if self.err.is_terminal else None
+        self._print_hanging(self.err, text)
+
+    def _print_hanging(self, console: PipeSafeConsole, text: Text) -> None:
+        """Print a line; on a terminal, the rest of a long one is indented."""
+        prefix = PREFIX.match(text.plain) if console.is_terminal else None
         if prefix is None:
-            self._print(self.err, text)
+            self._print(console, text)
             return
         first, rest = text[: prefix.end()], text[prefix.end() :]
         first.rstrip()
-        self._print(self.err, _columns((prefix.end() - 1,), (first, rest)))
+        self._print(console, _columns((prefix.end() - 1,), (first, rest)))
 
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:

@@ -100,7 +100,8 @@ class TestRecipe:
         """The images at the provider count, whatever is remembered here."""
 
         def plan() -> str:
-            return built_project.inv("plan").out.splitlines()[0]
+            lines = built_project.inv("plan").out.splitlines()
+            return next(line for line in lines if line.startswith("image"))
 
         built_project.write("more/requirements.txt", "x\n")
         built_project.write(

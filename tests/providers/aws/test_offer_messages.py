@@ -89,16 +89,16 @@ def test_a_price_list_that_may_not_be_read_is_named_as_the_reason(
 ) -> None:
     """There is no $? without a reason, nor where a price was known before."""
     if known_before:
-        assert "$0.19/h now" in paid.inv("plan").err
+        assert "$0.19/h now" in paid.inv("plan").out
     account.faults.denied.add("pricing:GetProducts")
     done = paid.inv("plan")
     assert done.code == 0
-    assert "these credentials lack the permission pricing:GetProducts" in done.err
+    assert "these credentials lack the permission pricing:GetProducts" in done.out
     if known_before:
-        assert "$0.19/h 1 min ago" in done.err
-        assert "$?" not in done.err
+        assert "$0.19/h 1 min ago" in done.out
+        assert "$?" not in done.out
     else:
-        assert "at most $?" in done.err
+        assert "at most $?" in done.out
 
 
 @pytest.mark.parametrize(
@@ -153,3 +153,31 @@ class TestOffers:
             "refused: could cost more than [limits] max_price" in r for r in rows
         )
         assert "--limit=0 prints all" in done.err
+
+
+def test_plan_shows_alternatives_and_limits(account: Account, paid: Project) -> None:
+    """Other types, other sizes and the ceiling are on stdout, with prices."""
+    paid.write(
+        "onebox.toml",
+        TOML.format(more=CIDR) + "[limits]\nmax_hours = 2\nmax_cost = 9\n",
+    )
+    done = paid.inv("plan")
+
+    assert 0 == done.code, done.err
+    assert "other types: " in done.out
+    assert "other sizes: medium: m6a.4xlarge $0.77/h" in done.out
+    assert "[limits] max_hours = 2, max_cost = $9" in done.out
+    assert "RunInstances" not in account.counted()
+
+
+def test_plan_without_an_answer_shows_the_rest(account: Account, paid: Project) -> None:
+    """The error of the provider is one line; files and command are known."""
+    account.faults.denied.add("ec2:DescribeInstances")
+    planned = paid.inv("plan")
+    done = paid.inv("run")
+
+    assert (77, 77) == (planned.code, done.code)
+    assert "provision  ✗ would refuse  these credentials lack" in planned.out
+    assert "push       • would run  3 files" in planned.out
+    assert "it is unknown what the box has" in planned.out
+    assert "these credentials lack the permission ec2:DescribeInstances" in done.err
