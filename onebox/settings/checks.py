@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from onebox.repositories import repository_of
+from onebox.settings.kinds import scalar_text
 from onebox.settings.quoting import show, suggest
 from onebox.settings.secret_detection import looks_secret, names_secret
 from onebox.settings.units import format_bytes
@@ -103,7 +104,8 @@ def acceptable_text(value: object, name: str = "") -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             acceptable_text(key)
-            if isinstance(item, str) and names_secret(key, item):
+            text = scalar_text(item)
+            if text is not None and names_secret(key, text):
                 _refuse_secret(key)
             acceptable_text(item, key)
     elif isinstance(value, (list, tuple)):

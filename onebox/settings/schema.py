@@ -253,8 +253,8 @@ class RunTable(Table):
     env: Mapping[str, str] = setting(
         STRING_TABLE,
         {},
-        '{ OMP_NUM_THREADS = "64" }',
-        "Variables of the job.",
+        "{ OMP_NUM_THREADS = 64, DEBUG = true }",
+        'Variables of the job, as texts: "64", "true".',
         environment,
     )
     secrets: tuple[str, ...] = setting(
