@@ -29,7 +29,15 @@ _PACKER_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 class InvalidValue(ValueError):
-    """A value is not allowed for its setting; the text of the error is the reason."""
+    """
+    A value is not allowed for its setting; the text of the error is the reason.
+
+    *next* says what to write instead, if that is more than the reason.
+    """
+
+    def __init__(self, reason: str, next: str = "") -> None:
+        super().__init__(reason)
+        self.next = next
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,18 @@ def outputs_folder(value: object) -> None:
         raise InvalidValue(
             f'{show(text)} has {{name}} in its first folder; write "runs/{{name}}"'
         )
+
+
+def packages_file(value: object) -> None:
+    """Refuse paths outside the project, and files of conda, which uv cannot read."""
+    in_project(value)
+    for item in _items(value):
+        if item.endswith((".yml", ".yaml")):
+            raise InvalidValue(
+                f"{show(item)} is a file of conda, and uv installs the packages",
+                next='setup = "setup.sh" with the lines that install micromamba and '
+                f"create ~/.venv: micromamba create -y -p ~/.venv -f {item}",
+            )
 
 
 def environment(value: object) -> None:

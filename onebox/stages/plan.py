@@ -9,6 +9,7 @@ from onebox.boxes import announcement
 from onebox.jobs import remote_job
 from onebox.project_files import output_roots
 from onebox.stages import (
+    environment,
     fetch,
     image,
     preemption_recovery,
@@ -40,6 +41,11 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
         return
     if stage in ("image", "provision"):
         announcement.announce(context)
+    if stage == "image" and "image" not in context.invocation.stages:
+        outdated = image.describe_outdated(context)
+        if outdated:
+            context.screen.plan_line(stage, "kept", "out of date", outdated)
+            return
     reason = _REASONS[stage](context)
     if stage == "run" and reason is not None:
         command = command or context.settings.run.command or ""
@@ -52,6 +58,10 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
         left_out = push.describe_left_out(context) if stage == "push" else ""
         detail = "; ".join(filter(None, [reason, left_out]))
         context.screen.plan_line(stage, "kept", "would run", detail)
+    if stage == "push":
+        update = environment.find_update(context, context.find_box())
+        if update is not None:
+            context.screen.plan_line("packages", "kept", "would run", update.reason)
     if stage == "run" and reason is not None and not context.invocation.only:
         _show_end_of_chain(context)
 

@@ -27,13 +27,17 @@ def reason(context: BoxContext) -> str | None:
     last_receipt = receipt.last_good(context)
     if last_receipt is None:
         return "it has not succeeded yet"
-    image_reason = image.reason(context)
+    outdated = image.describe_outdated(context)
+    image_reason = None if outdated else image.reason(context)
     if image_reason:
         return f"image: {image_reason}"
     boot_image = image.find(context)
-    current = run_attempts.result_inputs(
-        context, push.digest(context), boot_image.id if boot_image else ""
-    )
+    image_id = boot_image.id if boot_image else ""
+    box = context.find_box()
+    if outdated and box is not None:
+        # The lists of packages are a part of the code.
+        image_id = box.image
+    current = run_attempts.result_inputs(context, push.digest(context), image_id)
     before = last_receipt.key or {}
     changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:
