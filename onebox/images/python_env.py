@@ -24,6 +24,11 @@ def title(image: ImageTable) -> str:
     return ", ".join(part for part in (python, image.requirements) if part)
 
 
+def job_variables(image: ImageTable) -> dict[str, str]:
+    """Return variables of the job: `uv run` uses the environment as onebox made it."""
+    return {"UV_NO_SYNC": "1"} if image.requirements else {}
+
+
 def argv(
     image: ImageTable,
     *,

@@ -50,8 +50,10 @@ def build_system(text: str) -> str:
 
 def without_other_tools(text: str) -> str:
     """Return a pyproject.toml without the tables of formatters, linters and tests."""
-    return "".join(
-        table for name, table in _tables(text) if not _NO_DEPENDENCIES.fullmatch(name)
+    return "\n".join(
+        table.strip()
+        for name, table in _tables(text)
+        if not _NO_DEPENDENCIES.fullmatch(name)
     )
 
 
