@@ -13,7 +13,14 @@ from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
-from onebox.stages import fetch, image, preemption_recovery, push, run_attempts
+from onebox.stages import (
+    environment,
+    fetch,
+    image,
+    preemption_recovery,
+    push,
+    run_attempts,
+)
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -27,16 +34,16 @@ def reason(context: BoxContext) -> str | None:
     last_receipt = receipt.last_good(context)
     if last_receipt is None:
         return "it has not succeeded yet"
-    outdated = image.describe_outdated(context)
-    image_reason = None if outdated else image.reason(context)
-    if image_reason:
-        return f"image: {image_reason}"
-    boot_image = image.find(context)
-    image_id = boot_image.id if boot_image else ""
     box = context.find_box()
-    if outdated and box is not None:
-        # The lists of packages are a part of the code.
+    if box is not None and environment.outdated_image(context, box):
+        # The push updates the packages. Their list is a part of the code.
         image_id = box.image
+    else:
+        image_reason = image.reason(context)
+        if image_reason:
+            return f"image: {image_reason}"
+        boot_image = image.find(context)
+        image_id = boot_image.id if boot_image else ""
     current = run_attempts.result_inputs(context, push.digest(context), image_id)
     before = last_receipt.key or {}
     changed = [name for name, value in current.items() if before.get(name) != value]

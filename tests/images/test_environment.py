@@ -104,10 +104,17 @@ def test_list_of_packages_is_installed_on_the_live_box(project: Project) -> None
     assert "needs.txt changed: 1 package" in packages_line(done.err)
     assert ([box], []) == (project.boxes(), images(project))
     assert "" == packages_line(project.inv("push").err)
+    changed = LISTED + PRINT_SIX + 'when = "changed"\n'
+    project.write("onebox.toml", changed)
+    assert (0, "1.16.0\n") == ((done := project.inv("run")).code, done.out)
+    assert "run        ✓ up to date" in project.inv("run").err
 
     assert 0 == project.inv("image").code
     assert 1 == len(images(project))
-    done = project.inv("run")
+    assert "run        ✓ up to date" in project.inv("run").err
+    done = project.inv(
+        "run", "--", "python", "-c", "import six; print(six.__version__)"
+    )
     assert (0, "1.16.0\n") == (done.code, done.out), done.err
     assert "up to date  needs.txt unchanged" in done.err
     assert [box] == project.boxes()
