@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from onebox.repositories import repository_of
+from onebox.settings.kinds import scalar_text
 from onebox.settings.quoting import show, suggest
 from onebox.settings.secret_detection import looks_secret, names_secret
 from onebox.settings.units import format_bytes
@@ -28,7 +29,15 @@ _PACKER_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 class InvalidValue(ValueError):
-    """A value is not allowed for its setting; the text of the error is the reason."""
+    """
+    A value is not allowed for its setting; the text of the error is the reason.
+
+    *next* says what to write instead, if that is more than the reason.
+    """
+
+    def __init__(self, reason: str, next: str = "") -> None:
+        super().__init__(reason)
+        self.next = next
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ def acceptable_text(value: object, name: str = "") -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             acceptable_text(key)
-            if isinstance(item, str) and names_secret(key, item):
+            text = scalar_text(item)
+            if text is not None and names_secret(key, text):
                 _refuse_secret(key)
             acceptable_text(item, key)
     elif isinstance(value, (list, tuple)):
@@ -201,6 +211,18 @@ def outputs_folder(value: object) -> None:
         raise InvalidValue(
             f'{show(text)} has {{name}} in its first folder; write "runs/{{name}}"'
         )
+
+
+def packages_file(value: object) -> None:
+    """Refuse paths outside the project, and files of conda, which uv cannot read."""
+    in_project(value)
+    for item in _items(value):
+        if item.endswith((".yml", ".yaml")):
+            raise InvalidValue(
+                f"{show(item)} is a file of conda, and uv installs the packages",
+                next='setup = "setup.sh" with the lines that install micromamba and '
+                f"create ~/.venv: micromamba create -y -p ~/.venv -f {item}",
+            )
 
 
 def environment(value: object) -> None:

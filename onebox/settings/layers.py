@@ -130,7 +130,7 @@ def read_value(
         for check in key.checks:
             check(value)
     except InvalidValue as problem:
-        raise error(source, label, str(problem)) from None
+        raise error(source, label, str(problem), problem.next) from None
     return value
 
 

@@ -27,6 +27,7 @@ from onebox.settings.checks import (
     not_empty,
     one_line,
     outputs_folder,
+    packages_file,
     packer_variables,
     seconds_between,
 )
@@ -167,7 +168,7 @@ class ImageTable(Table):
         None,
         '"requirements.txt"',
         "Its packages: such a list, pyproject.toml or uv.lock.",
-        in_project,
+        packages_file,
         blank=True,
     )
     packer: str | None = setting(
@@ -253,8 +254,8 @@ class RunTable(Table):
     env: Mapping[str, str] = setting(
         STRING_TABLE,
         {},
-        '{ OMP_NUM_THREADS = "64" }',
-        "Variables of the job.",
+        "{ OMP_NUM_THREADS = 64, DEBUG = true }",
+        'Variables of the job, as texts: "64", "true".',
         environment,
     )
     secrets: tuple[str, ...] = setting(

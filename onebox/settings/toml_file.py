@@ -50,13 +50,14 @@ _MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
 _VALUE = re.compile(rf"[ \t]*({_STRING})")
 
 
-def error(source: str, label: str, problem: str) -> ConfigError:
+def error(source: str, label: str, problem: str, next: str = "") -> ConfigError:
     """
     Return an error whose one line contains *source*, *label* and *problem*.
 
     *source* is a place such as "onebox.toml:3", and *label* is the setting's name.
     """
-    return ConfigError(": ".join(part for part in (source, label, problem) if part))
+    line = ": ".join(part for part in (source, label, problem) if part)
+    return ConfigError(line, next=next)
 
 
 @dataclass(frozen=True)

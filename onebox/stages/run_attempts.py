@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
+from onebox.images import python_env
 from onebox.jobs import preemption, receipt, remote_job, run_record
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
@@ -102,7 +103,11 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             job_id=run.job,
             argv=command.argv,
             shell_command=command.shell_command,
-            env={**LIVE, **context.settings.run.env},
+            env={
+                **LIVE,
+                **python_env.job_variables(context.settings.image),
+                **context.settings.run.env,
+            },
             secrets=command.secrets,
             outputs=[path for path in output_roots(context) if path.endswith("/")],
         )

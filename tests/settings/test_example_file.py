@@ -128,7 +128,7 @@ def test_the_example_follows_the_json_schema(everything: bool) -> None:
         ('[push]\ncode = ["a", "a"]', "$.push.code"),
         ('[size.big]\naws = ["n2-standard-4"]', "$.size.big.aws"),
         ("[size.Big]\ncpus = 4", "$.size"),
-        ("[run.env]\nA = 4", "$.run.env.A"),
+        ("[run.env]\nA = [4]", "$.run.env.A"),
         ("[local.rehearse]\nboot_delay = -1", "$.local.rehearse.boot_delay"),
     ],
 )
