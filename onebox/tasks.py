@@ -159,9 +159,12 @@ def teardown(
 
 @_stage(
     each_time=True,
-    help={"graph": "Print which stage needs which, your own stages included."},
+    help={
+        "graph": "Print which stage needs which, your own stages included.",
+        "json": JSON_HELP,
+    },
 )
-def plan(c: Context, graph: bool = False) -> Any:
+def plan(c: Context, graph: bool = False, json: bool = False) -> Any:
     """Print what `inv run` would do, and why; change nothing."""
     if graph:
         return stage_module("graph").show(context_of(c), stage_graph())

@@ -80,7 +80,11 @@ def show_run(context: BoxContext) -> None:
     with context.planning():
         context.invocation.begin("run", only=False, keep=False, own_command=False)
         plan = find(context, _CHAIN)
-        plan_print.show(context, plan)
+        if context.screen.json:
+            fields = {**vars(plan), "exit": plan.exit_code}
+            context.screen.print_json("plan", fields)
+        else:
+            plan_print.show(context, plan)
         if plan.refusals:
             raise _first_error(plan)
 
