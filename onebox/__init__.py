@@ -29,6 +29,7 @@ from onebox.plugin import stage
 from onebox.tasks import (
     cancel,
     cleanup,
+    collection,
     doctor,
     fetch,
     image,
@@ -52,6 +53,7 @@ __all__ = [
     "OneboxError",
     "cancel",
     "cleanup",
+    "collection",
     "doctor",
     "fetch",
     "image",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from onebox.plugin import Stage, context_of, remainder_of, stage_module
+from onebox.plugin import Stage, bound, context_of, remainder_of, stage_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,3 +231,21 @@ ns = Collection(
     doctor,
     init,
 )
+
+
+def collection(config_file: str) -> Collection:
+    """
+    Return a collection of all tasks that use *config_file* instead of onebox.toml.
+
+    A project can so have two boxes under two namespaces:
+
+        ns = Collection(...)
+        ns.add_collection(onebox.collection("gpu.toml"), name="gpu")
+
+    `inv gpu.run` then uses gpu.toml. Its box is called `gpu`, as the file is, unless
+    the file sets `name`.
+
+    Args:
+        config_file: The path of the file, relative to the project's folder.
+    """
+    return Collection(*bound(ns.tasks.values(), config_file))

@@ -36,6 +36,15 @@ def json_schema() -> dict[str, Any]:
         "propertyNames": {"pattern": _anchored(is_name.pattern)},
         "additionalProperties": size,
     }
+    profile = _object("The settings of a profile, which --profile chooses.")
+    profile["properties"] = {
+        name: {"$ref": f"#/properties/{name}"} for name in root["properties"]
+    }
+    root["properties"]["profile"] = {
+        "type": "object",
+        "propertyNames": {"pattern": _anchored(is_name.pattern)},
+        "additionalProperties": profile,
+    }
     return root
 
 

@@ -1,0 +1,119 @@
+"""
+Read what Invoke passes to no task: the command line, the config levels, the project.
+
+Only this module, `plugin` and `flags` depend on Invoke's internals.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.executor import Executor
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+def read_executor() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
+    """
+    Return what Invoke's executor knows about the onebox stages.
+
+    Invoke passes neither its collection nor the other tasks of the command line to a
+    task (`Executor.execute` in invoke/executor.py). So they are read from the frame of
+    the executor that called the task.
+
+    Returns:
+        What the user must type for each onebox stage, such as `box.run`, and the names
+        of the onebox stages on this command line, both by the stages' file of settings.
+        Both are empty if no executor has called the task, for example if Python code
+        calls a stage.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        executor = frame.f_locals.get("self")
+        if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
+            requested = frame.f_locals["tasks"]
+            return _names_in_collection(executor), _builtin_calls(executor, requested)
+        frame = frame.f_back
+    return {}, {}
+
+
+def _names_in_collection(executor: Executor) -> dict[str, dict[str, str]]:
+    """
+    Return what the user must type for each onebox stage, by file and own name.
+
+    If Invoke's collection has several names for a stage, the result has the name with
+    the fewest dots.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for name in sorted(
+        executor.collection.task_names, key=lambda name: name.count(".")
+    ):
+        task = executor.collection[name]
+        if getattr(task, "builtin", False):
+            file = getattr(task, "config_file", "")
+            names.setdefault(file, {}).setdefault(task.name, name)
+    return names
+
+
+def _builtin_calls(
+    executor: Executor, requested: Iterable[Any]
+) -> dict[str, tuple[str, ...]]:
+    """
+    Return the names of the onebox stages among the requested tasks, by their file.
+
+    The `pre` tasks of the requested tasks are included.
+    """
+    names: dict[str, tuple[str, ...]] = {}
+    for call in executor.expand_calls(executor.normalize(tuple(requested))):
+        task = call.task
+        if getattr(task, "builtin", False):
+            file = getattr(task, "config_file", "")
+            names[file] = (*names.get(file, ()), task.name)
+    return names
+
+
+def config_levels(c: Context) -> list[tuple[str, bool, Any]]:
+    """
+    Return the values of `onebox` in Invoke's configuration, the lowest level first.
+
+    Invoke merges its levels and does not say which of them a value comes from, so the
+    levels are read one by one (`Config.merge` in invoke/config.py).
+
+    Returns:
+        For each level: its name in messages, whether it applies to all projects of the
+        user, and its value.
+    """
+    config, found = c.config, []
+    for level, name in (
+        ("collection", "collection.configure()"),
+        ("system", ""),
+        ("user", ""),
+        ("project", ""),
+        ("env", "INVOKE_ONEBOX_*"),
+        ("runtime", ""),
+        ("overrides", "Invoke's config"),
+        ("modifications", "Invoke's config"),
+    ):
+        values = getattr(config, f"_{level}", None) or {}
+        if "onebox" in values:
+            place = name or _shown(Path(getattr(config, f"_{level}_path")), c)
+            found.append((place, level in ("system", "user"), values["onebox"]))
+    return found
+
+
+def project_folder(c: Context) -> Path:
+    """Return the folder of tasks.py; the working directory if Invoke has read none."""
+    prefix = getattr(c.config, "_project_prefix", None)
+    return Path(prefix) if prefix else Path.cwd()
+
+
+def _shown(path: Path, c: Context) -> str:
+    """Return a path as messages show it: short if it is in the project or the home."""
+    for folder, short in ((project_folder(c), ""), (Path.home(), "~/")):
+        if folder in path.parents:
+            return f"{short}{path.relative_to(folder)}"
+    return str(path)
