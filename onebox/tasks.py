@@ -201,11 +201,16 @@ def cleanup(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
 
 @_stage(
     each_time=True,
-    help={"policy": "Print the least permissions onebox needs at the provider."},
+    help={
+        "policy": "Print the least permissions onebox needs at the provider.",
+        "settings": "Print the settings in force, and where each one comes from.",
+    },
 )
-def doctor(c: Context, policy: bool = False) -> Any:
+def doctor(c: Context, policy: bool = False, settings: bool = False) -> Any:
     """Check everything that a run needs on this machine and at the provider."""
     context, module = context_of(c), stage_module("doctor")
+    if settings:
+        return module.print_settings(context)
     return module.print_policy(context) if policy else module.perform(context)
 
 

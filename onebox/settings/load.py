@@ -95,8 +95,8 @@ def load(
         )
     )
     if places.file:
-        default = Value("name", name_of(Path(places.file).stem, "main"), "default")
-        values.setdefault("name", default)
+        name = name_of(Path(places.file).stem, "main")
+        values.setdefault("name", Value("name", name, f"the name of {own.name}"))
     sources = {path: value.origin for path, value in values.items()}
     for value in values.values():
         sources.update((one.path, one.origin) for one in value.strings.values())
