@@ -238,7 +238,7 @@ def cloud_tags(value: object) -> None:
         one_line((name, text))
         if not name:
             raise InvalidValue("a tag needs a key")
-        if name.lower() == "name" or name.lower().startswith("onebox"):
+        if name == "Name" or name.lower().startswith("onebox"):
             raise InvalidValue(f"the key {show(name)} is reserved for onebox")
 
 
