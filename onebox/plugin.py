@@ -57,6 +57,8 @@ class Stage(Task):  # type: ignore[type-arg]
             the same command line.
     """
 
+    config_file: str
+
     def __init__(
         self,
         body: Callable[..., Any],
@@ -77,7 +79,8 @@ class Stage(Task):  # type: ignore[type-arg]
         # The file of settings that the stage uses instead of onebox.toml. A user's own
         # stage uses the file of the stages it needs. With "", the stage uses the file
         # of the stage that calls it.
-        self.config_file: str = next((one.config_file for one in self.needs), "")
+        files = [one.config_file for one in self.needs if one.config_file]
+        self.config_file = files[0] if files else ""
         # A user's task may have a parameter with the name of a shared flag, such as
         # `name`. The signature shows whether `name` is this parameter or the flag.
         self.signature = inspect.signature(body)
@@ -350,7 +353,7 @@ class _Contexts:
         flags, file = self._flags[-1]
         internals, settings = _load("invoke_internals"), _load("settings")
         invoke = internals.config_levels(c)
-        key = (_freeze(flags), file, _freeze(invoke))
+        key = (_freeze(flags), file, repr(invoke))
         if key not in self._contexts:
             command = shlex.join(["inv", *sys.argv[1:]])
             with self._exit_code(None, file):

@@ -135,7 +135,7 @@ def flat(
 ) -> Iterator[tuple[TomlPath, object]]:
     """Yield the path and value of each entry of nested tables; a table has no value."""
     for name, value in values.items():
-        path = (*table, name)
+        path = (*table, str(name))
         if isinstance(value, dict):
             yield path, None
             yield from flat(path, value)

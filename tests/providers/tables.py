@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from onebox.settings.fields import Table, build
 
@@ -24,7 +24,7 @@ def table(kind: type[TableOf], keys: Mapping[str, object]) -> TableOf:
             values.update({f"{name}.{inner}": item for inner, item in value.items()})
         elif value is not None:
             values[name] = tuple(value) if isinstance(value, list) else value
-    more = {"tags": keys["tags"]} if "tags" in keys else {}
+    more: dict[str, Any] = {"tags": keys["tags"]} if "tags" in keys else {}
     made = build(kind, values, **more)
     assert isinstance(made, kind)
     return made
