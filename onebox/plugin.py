@@ -10,7 +10,6 @@ Invoke's own `pre=` is not used for this, because it passes no arguments on, and
 from __future__ import annotations
 
 import atexit
-import copy
 import importlib
 import inspect
 import os
@@ -242,21 +241,6 @@ def context_of(c: Context) -> BoxContext:
     return _Contexts.of(c).current()
 
 
-def bound(tasks: Iterable[Task[Any]], config_file: str) -> list[Task[Any]]:
-    """
-    Return copies of these stages that use another file of settings than onebox.toml.
-
-    The stages that a stage needs must come before it.
-    """
-    copies: dict[Any, Stage] = {}
-    for task in tasks:
-        assert isinstance(task, Stage)
-        bound_task = copies[task] = copy.copy(task)
-        bound_task.config_file = config_file
-        bound_task.needs = tuple(copies[need] for need in task.needs)
-    return list(copies.values())
-
-
 def stage_module(name: str) -> Any:
     """Import and return the module of `onebox.stages` that does a stage's work."""
     return _load(f"stages.{name}")
@@ -292,6 +276,9 @@ class _Contexts:
     def __init__(self) -> None:
         self._command_line_flags = FlagStore.take()
         self._task_names, self._stages = _load("invoke_internals").read_executor()
+        if len(self._stages) > 1 and self._command_line_flags.get("name"):
+            files = " and ".join(file or "onebox.toml" for file in self._stages)
+            raise usage_exit(f"--name names one box, but the tasks use {files}")
         # The shared flags of each stage that is running, and its file of settings.
         # Those of the innermost stage are last and are in force.
         self._flags: list[tuple[dict[str, Any], str]] = []

@@ -7,12 +7,13 @@ project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` et
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from onebox.plugin import Stage, bound, context_of, remainder_of, stage_module
+from onebox.plugin import Stage, context_of, remainder_of, stage_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,4 +254,10 @@ def collection(config_file: str) -> Collection:
     Args:
         config_file: The path of the file, relative to the project's folder.
     """
-    return Collection(*bound(ns.tasks.values(), config_file))
+    copies: dict[Any, Stage] = {}
+    # A stage comes after the stages that it needs.
+    for task in ns.tasks.values():
+        copies[task] = copy.copy(task)
+        copies[task].config_file = config_file
+        copies[task].needs = tuple(copies[need] for need in copies[task].needs)
+    return Collection(*copies.values())

@@ -95,7 +95,9 @@ def load(
         )
     )
     if places.file:
-        name = name_of(Path(places.file).stem, "main")
+        name, default = name_of(Path(places.file).stem, "box"), keys()["name"].default
+        # The box of onebox.toml has the default name.
+        name += "-2" * (name == default)
         values.setdefault("name", Value("name", name, f"the name of {own.name}"))
     sources = {path: value.origin for path, value in values.items()}
     for value in values.values():

@@ -280,6 +280,8 @@ def test_another_file_gives_the_box_its_name(tmp_path: Path) -> None:
     got = load(tmp_path, {"ONEBOX_CONFIG": "other.toml"}, {}, places)
     assert (got.name, got.vm, got.config_file) == ("gpu-jobs", "large", "GPU jobs.toml")
     assert load(tmp_path, {}, {"name": "x"}, places).name == "x"
+    (tmp_path / "main.toml").touch()
+    assert load(tmp_path, {}, {}, Places(file="main.toml")).name == "main-2"
     (tmp_path / "GPU jobs.toml").write_text('name = "y"')
     assert load(tmp_path, {}, {}, places).name == "y"
     with pytest.raises(ConfigError, match=r"^onebox.collection: a.toml does not exist"):

@@ -92,6 +92,17 @@ def test_shared_flags_apply_to_both(two: Project) -> None:
     assert done.err.count("medium: this machine") == 2
 
 
+def test_one_name_for_two_boxes_is_refused(two: Project) -> None:
+    """Two files would otherwise change one box; nothing is started."""
+    done = two.inv("run", "gpu.run", "--name=x")
+    assert done.code == 64
+    assert done.err == (
+        "onebox: --name names one box, but the tasks use onebox.toml and gpu.toml\n"
+    )
+    assert two.boxes() == []
+    assert "census/x" in two.inv("gpu.run", "--name=x").err
+
+
 def test_a_file_that_does_not_exist_is_an_error_of_its_namespace(two: Project) -> None:
     """Tasks of the other namespace work."""
     (two.root / "gpu.toml").unlink()
