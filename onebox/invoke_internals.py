@@ -7,7 +7,7 @@ Only this module, `plugin` and `flags` depend on Invoke's internals.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +31,23 @@ def read_executor() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...
         Both are empty if no executor has called the task, for example if Python code
         calls a stage.
     """
+    found = _executing()
+    if found is None:
+        return {}, {}
+    executor, variables = found
+    calls = _builtin_calls(executor, variables["tasks"])
+    return _names_in_collection(executor), calls
+
+
+def _executing() -> tuple[Executor, Mapping[str, Any]] | None:
+    """Return the executor that runs, with the local variables of its `execute`."""
     frame = inspect.currentframe()
     while frame is not None:
         executor = frame.f_locals.get("self")
         if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
-            requested = frame.f_locals["tasks"]
-            return _names_in_collection(executor), _builtin_calls(executor, requested)
+            return executor, frame.f_locals
         frame = frame.f_back
-    return {}, {}
+    return None
 
 
 def _names_in_collection(executor: Executor) -> dict[str, dict[str, str]]:
@@ -76,20 +85,23 @@ def _builtin_calls(
     return names
 
 
-def config_levels(c: Context) -> list[tuple[str, bool, Any]]:
+def config_levels(c: Context, file: str) -> list[tuple[str, bool, Any]]:
     """
     Return the values of `onebox` in Invoke's configuration, the lowest level first.
 
     Invoke merges its levels and does not say which of them a value comes from, so the
     levels are read one by one (`Config.merge` in invoke/config.py).
 
+    Args:
+        file: The file of settings of the stage that runs.
+
     Returns:
         For each level: its name in messages, whether it applies to all projects of the
         user, and its value.
     """
-    config, found = c.config, []
+    config = c.config
+    found = [("collection.configure()", False, one) for one in _configured(c, file)]
     for level, name in (
-        ("collection", "collection.configure()"),
         ("system", ""),
         ("user", ""),
         ("project", ""),
@@ -103,6 +115,33 @@ def config_levels(c: Context) -> list[tuple[str, bool, Any]]:
             place = name or _shown(Path(getattr(config, f"_{level}_path")), c)
             found.append((place, level in ("system", "user"), values["onebox"]))
     return found
+
+
+def _configured(c: Context, file: str) -> list[Any]:
+    """
+    Return the values of `onebox` that collections have, the lowest level first.
+
+    Invoke gives a task only the configuration of the collections above it. It replaces
+    the whole value of `onebox` in an inner collection by that of an outer one. Here, a
+    task of the user has the values of the collection of onebox's tasks too, and all
+    values are kept, because a limit must not be lost. An outer collection overrides.
+    """
+    found = _executing()
+    if found is None:
+        values = [getattr(c.config, "_collection", None) or {}]
+    else:
+        executor, variables = found
+        names = _names_in_collection(executor).get(file, {})
+        own = min(names.values(), key=lambda name: name.count("."), default="")
+        values = []
+        for path in (own, variables["call"].called_as or ""):
+            above = [executor.collection]
+            for part in path.split("."):
+                if part not in above[-1].collections:
+                    break
+                above.append(above[-1].collections[part])
+            values += [one.configuration() for one in reversed(above)]
+    return [one["onebox"] for one in values if "onebox" in one]
 
 
 def project_folder(c: Context) -> Path:

@@ -339,7 +339,7 @@ class _Contexts:
     def _opened(self, c: Context) -> BoxContext:
         flags, file = self._flags[-1]
         internals, settings = _load("invoke_internals"), _load("settings")
-        invoke = internals.config_levels(c)
+        invoke = internals.config_levels(c, file)
         key = (_freeze(flags), file, repr(invoke))
         if key not in self._contexts:
             command = shlex.join(["inv", *sys.argv[1:]])

@@ -72,6 +72,29 @@ def test_invokes_variables_and_runtime_file_are_read(project: Project) -> None:
     assert "limits.retries\t3\tmore.yaml" in done.out
 
 
+def test_no_value_of_a_collection_is_lost(project: Project) -> None:
+    """
+    A task of the user has the limits of onebox's collection, and its own collection's;
+    an outer collection overrides single values only.
+    """
+    project.write(
+        "tasks.py",
+        "import onebox\nfrom invoke import Collection, task\n"
+        "@task\ndef mine(c):\n    onebox.doctor(c, settings=True)\n"
+        "ns, exp = Collection(), Collection('exp', mine)\n"
+        "ns.add_collection(onebox.ns, name='box')\n"
+        "ns.add_collection(exp)\n"
+        "ns.configure({'onebox': {'limits': {'max_cost': 3}}})\n"
+        "onebox.ns.configure({'onebox': {'limits': {'max_cost': 9, 'retries': 1}}})\n"
+        "exp.configure({'onebox': {'vm': 'medium'}})\n",
+    )
+    table = project.inv("exp.mine").out
+    assert "limits.max_cost\t3\t" in table
+    assert "limits.retries\t1\tcollection.configure()" in table
+    assert 'vm\t"medium"\t' in table
+    assert "medium" not in project.inv("box.doctor", "--settings").out
+
+
 def test_a_job_gets_the_settings_of_its_profile(project: Project) -> None:
     """`--profile` is a flag of the whole line and a keyword of a stage."""
     project.write("onebox.toml", project.read("onebox.toml") + PROFILE)
