@@ -29,6 +29,7 @@ from onebox.plugin import stage
 from onebox.tasks import (
     cancel,
     cleanup,
+    collection,
     doctor,
     fetch,
     image,
@@ -53,6 +54,7 @@ __all__ = [
     "OneboxError",
     "cancel",
     "cleanup",
+    "collection",
     "doctor",
     "fetch",
     "image",

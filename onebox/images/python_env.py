@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onebox.settings.schema import ImageTable
+    from onebox.settings.job_tables import ImageTable
 
 PYPI = "https://pypi.org/simple"
 # install_uv.py runs on the box; onebox only reads its text and never imports it.

@@ -28,6 +28,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PACKER_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
+MOST_TAGS = 20
+
+
 class InvalidValue(ValueError):
     """
     A value is not allowed for its setting; the text of the error is the reason.
@@ -240,6 +243,25 @@ def packer_variables(value: object) -> None:
     for name in value:
         if _PACKER_VARIABLE.fullmatch(name) is None:
             raise InvalidValue(f"{show(name)} is not a variable's name")
+
+
+def cloud_tags(value: object) -> None:
+    """
+    Refuse tags that no cloud can have, or that could be taken for onebox's own.
+
+    All clouds of onebox allow the number of tags; the cloud with the lowest limit is
+    AWS, with 50 tags on an object, of which onebox uses up to 28 (EC2 user guide, "Tag
+    your Amazon EC2 resources"). What each cloud allows in a tag is in its settings.
+    """
+    assert isinstance(value, dict)
+    if len(value) > MOST_TAGS:
+        raise InvalidValue(f"has {len(value)} tags; at most {MOST_TAGS} are possible")
+    for name, text in value.items():
+        one_line((name, text))
+        if not name:
+            raise InvalidValue("a tag needs a key")
+        if name == "Name" or name.lower().startswith("onebox"):
+            raise InvalidValue(f"the key {show(name)} is reserved for onebox")
 
 
 def is_cidr(value: object) -> None:

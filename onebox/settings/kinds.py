@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onebox.settings.units import parse_bytes, parse_duration
+from onebox.settings.units import format_bytes, parse_bytes, parse_duration
 
 
 @dataclass(frozen=True)
@@ -140,3 +140,12 @@ STRING_TABLE = Kind(
     {"type": "object", "additionalProperties": _TEXT},
     scalar=False,
 )
+
+
+def as_written(kind: Kind, value: object) -> object:
+    """Return a value as onebox.toml writes it, such as "30 s" or "4 GB"."""
+    if kind is BYTES and isinstance(value, int):
+        return format_bytes(value)
+    if kind is DURATION:
+        return f"{value:g} s"
+    return list(value) if isinstance(value, tuple) else value

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onebox.images import python_env
-from onebox.settings.schema import ImageTable
+from onebox.settings.job_tables import ImageTable
 from tests.conftest import Project
 from tests.system.lines import let_job_continue
 

@@ -181,7 +181,8 @@ def test_every_setting_has_a_variable(tmp_path: Path) -> None:
 def test_other_variables_of_onebox_are_no_unknown_settings(tmp_path: Path) -> None:
     """Variables of other parts of onebox cause no error."""
     environ = dict.fromkeys(RESERVED, "x")
-    del environ["ONEBOX_CONFIG"]
+    for name in ("ONEBOX_CONFIG", "ONEBOX_PROFILE"):
+        del environ[name]
     assert load(tmp_path, environ, {}) == load(tmp_path, {}, {})
 
 
