@@ -106,6 +106,7 @@ class BoxContext:
         flags: Mapping[str, object],
         invocation: Invocation,
         tasks: Mapping[str, str] | None = None,
+        output: Callable[[bytes], None] | None = None,
     ) -> BoxContext:
         """
         Read the settings and return the context.
@@ -114,6 +115,8 @@ class BoxContext:
             tasks: What the user must type for each onebox task, such as "box.run", by
                 the task's own name, such as "run".
 
+            output: Called with each part of the job's output; None means stdout.
+
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
@@ -121,7 +124,8 @@ class BoxContext:
         # Commands in our hints need --name only if the box name comes from a flag or
         # variable. Otherwise onebox.toml or the default gives these commands the name.
         named = settings.overrides_file("name")
-        screen = Screen(environ, Hints(tasks or {}, settings.name if named else ""))
+        hints = Hints(tasks or {}, settings.name if named else "")
+        screen = Screen(environ, hints, output)
         return cls(Path(root), environ, settings, invocation, screen)
 
     # -- provider and boxes ----------------------------------------------------
