@@ -35,16 +35,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onebox import tasks
 from onebox.errors import InputError, JobFailed, OneboxError, UsageError
 from onebox.invocation import PythonCall
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.plugin import python_call
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 __all__ = [
     "JobFailed",
@@ -306,7 +303,7 @@ def _call(
     output: Callable[[bytes], None] | None = None,
     words: Sequence[str] = (),
     line: str = "",
-) -> Iterator[Context]:
+) -> Iterator[Any]:
     """Yield the Invoke context for one call; raise an error of *output* at its end."""
     given = {path: value for path, value in flags.items() if value is not None}
     root = _root() if project is None else Path(project).absolute()
