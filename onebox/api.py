@@ -306,7 +306,9 @@ def _call(
 ) -> Iterator[Any]:
     """Yield the Invoke context for one call; raise an error of *output* at its end."""
     given = {path: value for path, value in flags.items() if value is not None}
-    root = _root() if project is None else Path(project).absolute()
+    root = _nearest_project() if project is None else Path(project).absolute()
+    if not root.is_dir():
+        raise InputError(f"project={str(project)!r} is not a folder")
     taker = None if output is None else _Taker(output)
     shown = repr(line or list(words)) if line or words else ""
     call = PythonCall(
@@ -344,11 +346,12 @@ def _command(
     else:
         line, words = "", [os.fspath(word) for word in command]
     if not line.strip() and not words:
-        raise UsageError("the command is empty", next='onebox.api.run("python job.py")')
+        hint = 'onebox.api.run("python job.py")'
+        raise UsageError("the command is empty", next=hint).in_full()
     return line, words
 
 
-def _root() -> Path:
+def _nearest_project() -> Path:
     """Return the nearest project folder. Raises InputError if there is none."""
     here = Path.cwd()
     for folder in (here, *here.parents):

@@ -26,7 +26,10 @@ def let_jobs_continue():
     for home in pathlib.Path(os.environ["ONEBOX_LOCAL_ROOT"]).glob("boxes/*/disk/home"):
         (home / "work/go").touch()
 """
-WAITS = "echo up; until test -e go; do sleep 0.05; done; mkdir -p results; echo 7 > results/n; echo end"
+WAITS = (
+    "echo up; until test -e go; do sleep 0.05; done; mkdir -p results; "
+    "echo 7 > results/n; echo end"
+)
 
 
 def script(project: Project, code: str, *words: str) -> Done:
@@ -243,12 +246,15 @@ class TestErrors:
             f"os.chdir({str(tmp_path)!r})\n"
             "try: api.status()\n"
             "except errors.InputError as error: show(error)\n"
-            "api.status(project=root)\n",
+            "api.status(project=root)\n"
+            "try: api.status(project='no-folder')\n"
+            "except errors.InputError as error: show(error)\n",
         )
 
         assert 0 == done.code, done.err
         assert 2 == done.out.count("census: no box is up")
         assert f"no onebox.toml or tasks.py in {tmp_path} or above it" in done.out
+        assert "project='no-folder' is not a folder" in done.out
 
 
 class TestInterrupts:
@@ -376,8 +382,7 @@ class TestOutput:
             project,
             "into, taken = io.StringIO(), []\n"
             "with contextlib.redirect_stdout(into):\n"
-            r"    api.run(r'printf \"\303\"; sleep 0.3; printf \"\251t\303\251\"')"
-            "\n"
+            "    api.run(r\"printf '\\303'; sleep 0.3; printf '\\251t\\303\\251'\")\n"
             "api.run('echo bytes', output=taken.append)\n"
             "show(ascii(into.getvalue()), b''.join(taken))\n",
         )
@@ -419,7 +424,7 @@ for code in sys.argv[1:]:
             continue
         if kind == "stream":
             streams[content["name"]] += content["text"]
-            if "interrupt me" in content["text"]:
+            if code.startswith("# interrupt") and "up" in streams["stdout"]:
                 kernel.interrupt_kernel()
         elif kind == "error":
             streams["error"] = content["ename"] + ": " + content["evalue"]
@@ -441,7 +446,7 @@ def test_notebook_cell_shows_output_messages_and_errors(project: Project) -> Non
     pytest.importorskip("ipykernel")
     cells = [
         "import onebox.api; receipt = onebox.api.run(); receipt",
-        f"onebox.api.run('echo interrupt me; ' + {WAITS!r})",
+        f"# interrupt\nonebox.api.run({WAITS!r})",
         "onebox.api.cancel(); onebox.api.logs()",
         "onebox.api.teardown(discard_outputs=True)",
     ]
@@ -462,7 +467,7 @@ def test_notebook_cell_shows_output_messages_and_errors(project: Project) -> Non
     assert CHAIN == finished_stages(first["stderr"])
     assert "\x1b" not in first["stderr"]
     assert first["result"].startswith("<Receipt of job ")
-    assert "interrupt me\n" == second["stdout"].partition("up\n")[0]
+    assert "up\n" == second["stdout"]
     assert second["error"].startswith("KeyboardInterrupt: detached; job ")
     assert "JobFailed: the job ended with exit 143" == third["error"]
     assert "" == fourth["error"]
