@@ -364,7 +364,7 @@ class TestThreads:
             "thread = threading.Thread(target=first); thread.start(); up.wait()\n"
             "try: api.run()\n"
             "except errors.Busy as error: note(error)\n"
-            "let_jobs_continue(); thread.join()\n",
+            "finally: let_jobs_continue(); thread.join()\n",
         )
         busy, _ = shown(done.err), shown(done.out)
 
