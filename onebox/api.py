@@ -31,11 +31,12 @@ All functions have these parameters:
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from onebox import tasks
 from onebox.errors import InputError, JobFailed, OneboxError, UsageError
@@ -59,8 +60,23 @@ __all__ = [
 ]
 
 MARKS = ("tasks.py", "tasks/__init__.py", "onebox.toml")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def _with_short_traceback(function: Function) -> Function:
+    """Let the function's errors begin here: a cell shows no code of onebox."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (OneboxError, KeyboardInterrupt) as error:
+            raise error.with_traceback(None)  # noqa: B904 - the cause is kept
+
+    return cast(Function, call)
+
+
+@_with_short_traceback
 def run(
     command: str | Sequence[str | os.PathLike[str]] | None = None,
     *,
@@ -128,6 +144,7 @@ def run(
     return receipt
 
 
+@_with_short_traceback
 def provision(
     *,
     vm: str | None = None,
@@ -147,6 +164,7 @@ def provision(
         return str(tasks.provision(c).id)
 
 
+@_with_short_traceback
 def push(
     *,
     vm: str | None = None,
@@ -166,6 +184,7 @@ def push(
         tasks.push(c)
 
 
+@_with_short_traceback
 def fetch(
     *,
     name: str | None = None,
@@ -204,6 +223,7 @@ def fetch(
         return OutputCount(fetched.files, fetched.bytes)
 
 
+@_with_short_traceback
 def teardown(
     *,
     name: str | None = None,
@@ -233,6 +253,7 @@ def teardown(
         tasks.teardown(c, discard_outputs=discard_outputs, all=all, yes=True)
 
 
+@_with_short_traceback
 def status(
     *,
     name: str | None = None,
@@ -250,6 +271,7 @@ def status(
         tasks.status(c)
 
 
+@_with_short_traceback
 def logs(
     *,
     name: str | None = None,
@@ -277,6 +299,7 @@ def logs(
     return receipt
 
 
+@_with_short_traceback
 def cancel(
     *,
     name: str | None = None,

@@ -22,7 +22,7 @@ from onebox.context import BoxContext
 from onebox.errors import JobFailed, OneboxError
 from onebox.jobs import log, receipt
 from onebox.providers.values import Box
-from onebox.signals import Interrupted
+from onebox.signals import Interrupted, within_chain
 from onebox.ui.screen import Screen
 
 
@@ -76,6 +76,9 @@ def python_errors(context: BoxContext | None) -> Iterator[None]:
         error.in_full()
         raise
     except Interrupted as stop:
+        if within_chain():
+            # A stage of the user has called `onebox.api`.
+            raise
         if stop.number == signal.SIGPIPE:
             raise BrokenPipeError(
                 "the reader of stdout is gone; the command has ended"

@@ -88,6 +88,11 @@ def signals_as_exceptions(
                 signal.signal(number, handler)
 
 
+def within_chain() -> bool:
+    """Return whether the code that calls this is part of an outer chain of `inv`."""
+    return _Watch.last_words is not None
+
+
 def _ignore_signals() -> None:
     # Otherwise Python would restore the default handlers while it exits, and a signal
     # would then kill the process.

@@ -218,6 +218,32 @@ class TestErrors:
             *["'the command is empty\\n  next: onebox.api.run(\"python job.py\")'"] * 2,
         ] == shown(done.out)
 
+    def test_traceback_shows_no_code_below_the_api(self, project: Project) -> None:
+        """A cell shows the line of the user, one of `onebox.api`, and the error."""
+        done = script(project, "api.fetch()\n")
+
+        assert 1 == done.code
+        assert 2 == done.err.count("  File ")
+        assert 1 == done.err.count(f'  File "{onebox.api.__file__}"')
+
+    def test_stage_of_the_user_ends_with_the_code_of_the_job(
+        self, project: Project
+    ) -> None:
+        """A call in a stage of an `inv` line has its own flags and its own box."""
+        project.write(
+            "tasks.py",
+            "import onebox.api\n"
+            "@onebox.stage\n"
+            "def go(c):\n"
+            "    onebox.api.run('echo one; exit 4', name='other')\n",
+        )
+        done = project.inv("go", "--vm=large")
+
+        assert (4, "one\n") == (done.code, done.out)
+        assert "census/other   local   small" in done.err
+        assert "Traceback" not in done.err
+        assert [] == project.boxes()
+
     def test_error_names_the_box_that_is_left(self, project: Project) -> None:
         """The text says what still runs, and the command has the box's name."""
         done = script(
