@@ -318,6 +318,23 @@ class TestInterrupts:
         assert "onebox: detached" in done.err
         assert 1 == len(project.boxes())
 
+    def test_term_ends_the_line_whose_stage_has_made_the_call(
+        self, project: Project
+    ) -> None:
+        """The signal gives the exit code of the `inv` line."""
+        project.write(
+            "tasks.py",
+            "import os, signal, onebox.api\n"
+            "def end(data): os.kill(os.getpid(), signal.SIGTERM)\n"
+            "@onebox.stage\n"
+            "def go(c):\n"
+            f"    onebox.api.run({WAITS!r}, name='other', output=end)\n",
+        )
+        done = project.inv("go")
+
+        assert 143 == done.code, done.err
+        assert "onebox: detached" in done.err
+
     def test_closed_stdout_raises_an_error_after_the_chain(
         self, project: Project
     ) -> None:
