@@ -173,6 +173,23 @@ def test_restarted_job_gets_a_box_from_the_changed_recipe(project: Project) -> N
 
 
 @pytest.mark.usefixtures("index")
+def test_index_that_pip_would_use_is_used(tmp_path: Path) -> None:
+    """uv itself reads only its own variables."""
+    (tmp_path / "needs.txt").write_text("")
+    argv = python_env.argv(ImageTable(requirements="needs.txt"))
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "UV_HTTP_RETRIES": "0"}
+    subprocess.run(argv, cwd=tmp_path, env=env, check=True)
+    (tmp_path / "needs.txt").write_text("six\n")
+    env["PIP_INDEX_URL"] = "http://127.0.0.1:9/simple"
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=env, check=False, stderr=subprocess.PIPE, text=True
+    )
+
+    assert 0 != done.returncode
+    assert "http://127.0.0.1:9/simple/six/" in done.stderr
+
+
+@pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("requirements", ["pyproject.toml", "needs.txt"])
 def test_project_is_installed_without_a_network(
     tmp_path: Path, requirements: str
