@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # itself goes on with its folder.
 _INSTALLED = re.compile(r"^ \+ [A-Za-z0-9._-]+==\S+$", re.MULTILINE)
 _FILE = "environment.json"
+# The names of the inputs of the project itself begin with this.
+_PROJECT = "project: "
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,13 @@ class Update:
         changed: The names of the package inputs that have changed.
 
         project: The project, None if it is not installed anew.
+
+        installed: The inputs that are installed after the update.
     """
 
     changed: tuple[str, ...]
     project: PythonProject | None
+    installed: Mapping[str, str] = field(repr=False)
 
     @property
     def reason(self) -> str:
@@ -124,25 +129,26 @@ def find_update(context: BoxContext, box: Box | None) -> Update | None:
     changed = tuple(_changed(known, packages))
     if {**known, **of_project} == state.installed:
         project = None
-    return Update(changed, project) if changed or project else None
+    if not changed and project is None:
+        return None
+    return Update(changed, project, {**packages, **of_project})
 
 
-def update(context: BoxContext) -> None:
+def update(context: BoxContext, found: Update) -> None:
     """
     Install on the box what has changed since the last update, after the push.
 
     The caller has made sure that no job runs on the box.
 
+    Args:
+        found: The result of `find_update` before the push. If a file has changed since
+            then, the next push finds that.
+
     Raises:
         BoxFailed: uv has failed; the message quotes the end of its output.
     """
     box = context.boxes.running()
-    found = find_update(context, box)
-    if found is None:
-        return
     state = _state(context, box)
-    of_project = _project_inputs(recipe.project(context))
-    installed = {**recipe.package_inputs(context), **of_project}
     with (
         context.chain.timed("packages"),
         context.screen.stage("packages") as stage_line,
@@ -153,16 +159,14 @@ def update(context: BoxContext) -> None:
         output = context.call_resuming(lambda channel: _run(context, box, found), box)
         details = []
         if found.changed:
-            count = formatting.count(len(_INSTALLED.findall(output)), "package")
+            number = len(_INSTALLED.findall(output))
+            count = formatting.count(number, "package") if number else "none to install"
             names = formatting.first_names(list(found.changed))
             details.append(f"{names} changed: {count}")
         if found.project:
             details.append(f"{found.project.name}, from the pushed code")
         stage_line.end("", "; ".join(details))
-    _write(context, _State(box.id, state.fixed, state.image_packages, installed))
-
-
-_PROJECT = "project: "
+    _write(context, replace(state, box=box.id, installed=found.installed))
 
 
 def _project_inputs(project: PythonProject | None) -> dict[str, str]:
