@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.conftest import Project
@@ -31,6 +33,18 @@ def test_stages_can_be_typed_one_at_a_time(project: Project) -> None:
     done = project.inv("teardown")
     assert 0 == done.code
     assert "up to date" in done.err
+
+
+def test_plan_without_an_image_names_the_python_of_the_job(project: Project) -> None:
+    """Without a recipe the job uses the Python of this machine."""
+    python = "{}.{}".format(*sys.version_info)
+    for text, nothing in (
+        ("", "no [image] section"),
+        ('[image]\nbase = "debian-12"\n', "[image] installs nothing"),
+    ):
+        project.write("onebox.toml", text + '[run]\ncommand = "true"\n')
+        line = f"{nothing}; using this machine's Python {python}"
+        assert line in project.inv("plan").out
 
 
 def test_only_without_a_box_is_refused(project: Project) -> None:
