@@ -209,10 +209,19 @@ def doctor(c: Context, policy: bool = False) -> Any:
     return module.print_policy(context) if policy else module.perform(context)
 
 
-@_stage(each_time=True, help={"force": "Replace an existing onebox.toml."})
-def init(c: Context, force: bool = False) -> Any:
-    """Write a short onebox.toml to start from."""
-    return stage_module("init").perform(context_of(c), force=force)
+@_stage(
+    each_time=True,
+    help={
+        "force": "Replace an existing onebox.toml.",
+        "example": "Print every setting with its default; write nothing.",
+    },
+)
+def init(c: Context, force: bool = False, example: bool = False) -> Any:
+    """Look around in the project, and write an onebox.toml that fits it."""
+    context, module = context_of(c), stage_module("init")
+    if example:
+        return module.print_example(context)
+    return module.perform(context, force=force)
 
 
 ns = Collection(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.boxes import other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
@@ -20,6 +21,7 @@ from onebox.settings import file_problems
 from onebox.stages import (
     fetch,
     image,
+    job_script,
     plan_box,
     plan_print,
     plan_push,
@@ -302,6 +304,10 @@ class _Planner:
             last_job = remote_job.latest(context) if self._running else None
             remote_job.refuse_running(context, last_job)
             resumed = preemption_recovery.describe_resume(context, self.command)
+            missing = job_script.missing_scripts(self.command, context.root)
+            if missing:
+                names = formatting.path(formatting.first_names(missing))
+                reason = f"{reason}; {names} does not exist here"
             self._step("run", "run", resumed or reason)
             self._plan_earlier_job(last_job)
         if self._refused("run") or context.invocation.only:
