@@ -17,6 +17,7 @@ from onebox.errors import OneboxError
 from onebox.exit_code import system_error
 from onebox.jobs import remote_job
 from onebox.project_files import output_roots
+from onebox.remote import keys
 from onebox.settings import file_problems
 from onebox.stages import (
     fetch,
@@ -140,6 +141,8 @@ class _Planner:
                 self._plan_image()
             if "image" in self.stages or "provision" in self.stages:
                 machine = self._plan_machine()
+                with self._catching("provision"):
+                    keys.require_client()
             if "run" in self.stages:
                 self._plan_run()
             for name, module in (("fetch", fetch), ("teardown", teardown)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,18 @@ def test_plan_names_every_mistake_at_once(project: Project) -> None:
             assert text in done.out
         assert "train.py does not exist" in done.out
         assert 1 == done.err.count("onebox: ")
+
+
+def test_plan_names_a_missing_ssh_client(project: Project, tmp_path: Path) -> None:
+    """The text is that of `run`."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "git").symlink_to(shutil.which("git") or "/nonexistent")
+    for line in ("plan", "run"):
+        done = project.inv(line, env={"PATH": str(folder)})
+
+        assert 70 == done.code
+        assert "no OpenSSH client on this machine (ssh-keygen" in done.err
 
 
 @pytest.mark.parametrize(
