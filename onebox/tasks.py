@@ -7,6 +7,7 @@ project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` et
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -152,8 +153,8 @@ def teardown(
 
 @_stage(each_time=True)
 def plan(c: Context) -> Any:
-    """Print what `inv run` would do, and why; change nothing."""
-    return stage_module("plan").show_run(context_of(c))
+    """Print what `inv run` would do, cost and refuse, and why; change nothing."""
+    return stage_module("plan").show_run(context_of(c), shlex.join(remainder_of(c)))
 
 
 @_stage(each_time=True)

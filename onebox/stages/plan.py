@@ -72,16 +72,21 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
             raise _first_error(plan)
 
 
-def show_run(context: BoxContext) -> None:
+def show_run(context: BoxContext, command: str = "") -> None:
     """
     Print the plan of `inv run`.
+
+    Args:
+        command: See `show`.
 
     Raises:
         OneboxError: `inv run` would not start.
     """
     with context.planning():
-        context.invocation.begin("run", only=False, keep=False, own_command=False)
-        plan = find(context, _CHAIN)
+        context.invocation.begin(
+            "run", only=False, keep=False, own_command=bool(command)
+        )
+        plan = find(context, _CHAIN, command)
         plan_print.show(context, plan)
         if plan.refusals:
             raise _first_error(plan)

@@ -17,7 +17,7 @@ from onebox.transfer.gitignore import tracked_without_git
 # The names of a job's script, the likeliest first, with the programs that run them.
 _NAMES = ("train", "main", "run", "job", "app")
 _PROGRAMS = {".py": "python", ".sh": "bash"}
-_FOLDERS = ("", "src", "scripts")
+_FOLDERS = ("src", "scripts")
 # Python files that are no job.
 _NO_JOB = re.compile(
     r"(?:tasks|setup|conftest|noxfile|fabfile|__.*|test_.*|.*_test)\.py"
@@ -103,10 +103,12 @@ def has_tracked_files(root: Path, folder: str) -> bool:
 def _scripts(root: Path) -> Iterator[str]:
     """Yield the scripts that could be the job, the likeliest first."""
     found = False
+    packages = sorted(path.parent for path in root.glob("src/*/__init__.py"))
+    folders = [Path(), *map(Path, _FOLDERS), *(p.relative_to(root) for p in packages)]
     for suffix in _PROGRAMS:
-        for folder in _FOLDERS:
+        for folder in folders:
             for name in _NAMES:
-                path = Path(folder) / f"{name}{suffix}"
+                path = folder / f"{name}{suffix}"
                 if (root / path).is_file():
                     found = True
                     yield path.as_posix()

@@ -125,6 +125,10 @@ def test_example_is_printed_and_nothing_is_written(project: Project) -> None:
         ({"src/main.py": ""}, "python3 src/main.py"),
         ({"model.py": "", "setup.py": ""}, "python3 model.py"),
         ({"a.py": "", "b.py": ""}, ""),
+        (
+            {"src/net/__init__.py": "", "src/net/train.py": "", "src/x/main.py": ""},
+            "python3 src/net/train.py",
+        ),
         ({"main.py": "", "train.py": ""}, "python3 train.py"),
         ({"run.sh": "", "requirements.txt": ""}, "bash run.sh"),
         ({"my model.py": "", "requirements.txt": ""}, "python 'my model.py'"),
@@ -191,7 +195,7 @@ def empty(project: Project) -> None:
 def write(root: Path, files: dict[str, str]) -> None:
     """Write files."""
     for name, text in files.items():
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
 
 

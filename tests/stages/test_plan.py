@@ -125,6 +125,17 @@ def test_plan_asks_the_question_of_run(project: Project) -> None:
     assert "has succeeded" not in project.inv("--dry", "run", "--", "true").out
 
 
+def test_plan_of_another_command(project: Project) -> None:
+    """`inv plan -- …` is the plan of `inv run -- …`, word for word."""
+    project.write("onebox.toml", "")
+    words = ["--", "sh", "job.sh", "two words"]
+    planned, dry = project.inv("plan", *words), project.inv("--dry", "run", *words)
+
+    assert (0, 0) == (planned.code, dry.code), planned.err
+    assert "would run  sh job.sh 'two words' (" in planned.out
+    assert planned.out == dry.out
+
+
 def test_plan_does_not_take_the_headline_of_the_run(project: Project) -> None:
     """The plan's headline is on stdout, that of the run on stderr."""
     done = project.inv("plan", "run")
