@@ -118,7 +118,7 @@ def test_init_writes_a_valid_file_and_never_replaces_one(project: Project) -> No
     (project.root / "onebox.toml").unlink()
     done = project.inv("init")
     assert 0 == done.code
-    assert "next: [run] command, then inv run" in done.err
+    assert "next: set [run] command in onebox.toml, then inv plan" not in done.err
     assert ".onebox/" in project.read(".gitignore").splitlines()
     assert 0 == project.inv("plan").code or "command" in project.inv("plan").err
 
