@@ -16,6 +16,7 @@ from typing import Any
 from onebox.agent.file_names import Hostile, printable, raw, show
 from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.manifest import Entry
+from onebox.agent.jobs import session
 from onebox.remote.json_fields import LATEST, MOST_TEXTS, Fields
 
 STATES = ("none", "running", "exited", "lost")
@@ -319,6 +320,11 @@ def offer(entry: Entry, values: list[Any]) -> FileOffer:
 def public_key(value: object) -> str:
     """Return the public host key that the JSON object *value* contains."""
     return Fields(value, "answer about a host key").matching("public", PUBLIC_KEY)
+
+
+def session_name(value: object) -> str:
+    """Return the name of a session that the JSON object *value* contains."""
+    return Fields(value, "answer about a session").matching("session", session.NAME)
 
 
 def dropped_log_bytes(value: object, most: int) -> int:
