@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 from onebox.plugin import Stage, context_of, remainder_of, stage_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from invoke.context import Context
 
@@ -174,10 +174,14 @@ def cancel(c: Context) -> Any:
     return stage_module("cancel").perform(context_of(c))
 
 
-@_stage(each_time=True)
-def ssh(c: Context) -> Any:
+@_stage(
+    each_time=True,
+    iterable=["forward"],
+    help={"forward": "Forward this port of the box to here; 8080:80 for another port."},
+)
+def ssh(c: Context, forward: Sequence[str] | None = None) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
-    code = stage_module("ssh").perform(context_of(c), remainder_of(c))
+    code = stage_module("ssh").perform(context_of(c), remainder_of(c), forward or ())
     if code:
         raise Exit(code=code)
     return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting, subprocess_env
 from onebox.boxes import bring_up
 from onebox.errors import ProtocolError
+from onebox.jobs import ports
 from onebox.remote import answers
 from onebox.remote.channel import AgentError
 from onebox.stages.run_attempts import LIVE
@@ -20,14 +21,20 @@ if TYPE_CHECKING:
     from onebox.remote.connection import SSHConnection
 
 
-def perform(context: BoxContext, argv: Sequence[str]) -> int:
+def perform(
+    context: BoxContext, argv: Sequence[str], forward: Sequence[str] = ()
+) -> int:
     """
     Attach the terminal to a shell or a command on the box, and return its exit code.
 
     It runs in the job's folder, with the job's variables and virtual environment. While
     it runs, the idle lease of the box is renewed, so that the box does not power itself
     off.
+
+    Args:
+        forward: Ports to forward meanwhile, such as "8888" or "8080:80".
     """
+    pairs = ports.of_flag(forward)
     box = bring_up.wait_until_reachable(context)
     ssh = context.ssh(box)
     options = ["-t"] if os.isatty(0) and os.isatty(1) else []
@@ -43,9 +50,10 @@ def perform(context: BoxContext, argv: Sequence[str]) -> int:
             "job's environment"
         )
         words = [command] if command else []
-    return subprocess.call(
-        [*ssh.argv(*options), *words], env=subprocess_env.environment()
-    )
+    with ports.forwarded(context, box, pairs):
+        return subprocess.call(
+            [*ssh.argv(*options), *words], env=subprocess_env.environment()
+        )
 
 
 def prepare(
