@@ -18,6 +18,7 @@ OWN = (
     "logs",
     "cancel",
     "ssh",
+    "notebook",
     "cleanup",
     "doctor",
     "init",

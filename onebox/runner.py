@@ -87,7 +87,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
             _replay_open_intents(context)
             return False
         run.check(context)
-    if stage in ("provision", "push", "run"):
+    if stage in ("provision", "push", "run", "notebook"):
         check_files(context.settings, context.root)
         announcement.print_title(context)
         box = context.find_box()

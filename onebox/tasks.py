@@ -201,6 +201,12 @@ def ssh(
     return None
 
 
+@_stage(push, each_time=True)
+def notebook(c: Context) -> Any:
+    """Run Jupyter on the box until Ctrl-C, and fetch the notebooks."""
+    return stage_module("notebook").perform(context_of(c))
+
+
 @_stage(
     each_time=True,
     aliases=("sweep",),
@@ -245,6 +251,7 @@ ns = Collection(
     logs,
     cancel,
     ssh,
+    notebook,
     cleanup,
     doctor,
     init,
