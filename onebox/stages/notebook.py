@@ -58,7 +58,9 @@ def perform(context: BoxContext) -> None:
     box = bring_up.wait_until_reachable(context)
     python, remote = _find_jupyter(context)
     notebook_files.bring_back(context)
-    began = time.time() + context.ssh(box).clock_ahead
+    # A file system may round times down, so the session begins a little earlier.
+    began = time.time() + context.ssh(box).clock_ahead - 1.0
+    # The box is kept from now on, until all files of the session are here.
     context.store.update(session=began)
     token = secrets.token_hex(16)
     (port,) = forwarding.choose(
@@ -128,7 +130,7 @@ def _find_jupyter(context: BoxContext) -> tuple[str, int]:
         found = jupyter_env.FOUND.fullmatch(lines[-1]) if lines else None
         if done.returncode or found is None or not 0 < int(found["port"]) < 65536:
             raise BoxFailed(
-                "Jupyter cannot be installed on the box: "
+                "Jupyter cannot be installed on the box:"
                 + _quoted(done.stderr.decode("utf-8", "replace")),
                 next="add jupyterlab to [image] requirements, then inv image provision",
             )
@@ -216,7 +218,7 @@ def _wait_until_up(server: _Server, url: str, token: str) -> None:
         with contextlib.suppress(OSError), opener.open(request, timeout=10):
             return
     raise BoxFailed(
-        f"Jupyter did not start on the box: {server.last_lines()}",
+        f"Jupyter did not start on the box:{server.last_lines()}",
         next="inv ssh to look",
     )
 
