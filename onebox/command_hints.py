@@ -19,6 +19,7 @@ OWN = (
     "logs",
     "cancel",
     "ssh",
+    "notebook",
     "cleanup",
     "doctor",
     "init",

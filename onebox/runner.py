@@ -91,7 +91,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
             _replay_open_intents(context)
             return False
         run.check(context)
-    if stage in ("provision", "push", "run"):
+    if stage in ("provision", "push", "run", "notebook"):
         announcement.print_title(context)
         box = context.find_box()
         if box is not None:

@@ -20,7 +20,7 @@ from onebox.plugin import Stage, context_of, remainder_of, stage_graph, stage_mo
 JSON_HELP = "Print one JSON document."
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from invoke.context import Context
 
@@ -200,13 +200,37 @@ def cancel(c: Context) -> Any:
     return stage_module("cancel").perform(context_of(c))
 
 
-@_stage(each_time=True)
-def ssh(c: Context) -> Any:
+@_stage(
+    each_time=True,
+    iterable=["forward"],
+    help={
+        "forward": "Forward this port of the box to here; 8080:80 for another port.",
+        "install": "Let your own ssh and VS Code reach boxes: ssh onebox-PROJECT.",
+        "uninstall": "Take the line of --install out of your ssh configuration.",
+    },
+)
+def ssh(
+    c: Context,
+    forward: Sequence[str] | None = None,
+    install: bool = False,
+    uninstall: bool = False,
+) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
-    code = stage_module("ssh").perform(context_of(c), remainder_of(c))
+    context, module = context_of(c), stage_module("ssh")
+    if install:
+        return module.install(context)
+    if uninstall:
+        return module.uninstall(context)
+    code = module.perform(context, remainder_of(c), forward or ())
     if code:
         raise Exit(code=code)
     return None
+
+
+@_stage(push, each_time=True)
+def notebook(c: Context) -> Any:
+    """Run Jupyter on the box until Ctrl-C, and fetch the notebooks."""
+    return stage_module("notebook").perform(context_of(c))
 
 
 @_stage(
@@ -271,6 +295,7 @@ ns = Collection(
     logs,
     cancel,
     ssh,
+    notebook,
     cleanup,
     doctor,
     init,

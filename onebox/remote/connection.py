@@ -97,6 +97,12 @@ class SSHConnection:
         """Return the ssh command line; a command for the box may be appended."""
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
 
+    def agent_command(self, mode: str) -> str:
+        """
+        Return the command for the box that starts the agent; *mode* is "serve", say.
+        """
+        return f"exec python3 -I -S {shlex.quote(self._agent)} {mode}"
+
     def is_for(self, box: Box) -> bool:
         """Return whether *box* has the address and host key of this connection."""
         same_address = _address(self.box) == _address(box)
@@ -259,14 +265,13 @@ class SSHConnection:
 
     def _start_agent(self, within: float, *options: str) -> tuple[AgentChannel, str]:
         """Start the agent; return the channel and the agent's version."""
-        agent = shlex.quote(self._agent)
         with contextlib.ExitStack() as undo:
             # The messages of ssh and the box go to a file that has no name, so they are
             # not kept.
             messages = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
                 channel = AgentChannel(
-                    [*self.argv(*options), f"exec python3 -I -S {agent} serve"],
+                    [*self.argv(*options), self.agent_command("serve")],
                     errors=messages,
                 )
             except FileNotFoundError as error:

@@ -22,10 +22,11 @@ from onebox.settings.checks import (
     outputs_folder,
     packages_file,
     packer_variables,
+    ports,
     seconds_between,
 )
 from onebox.settings.fields import Conflict, Table, setting
-from onebox.settings.kinds import DURATION, STRING, STRING_TABLE, STRINGS
+from onebox.settings.kinds import DURATION, PORTS, STRING, STRING_TABLE, STRINGS
 
 # This matches the value of [image] python, which uv receives: a version, a range of
 # versions, or another implementation of Python with its version.
@@ -120,6 +121,7 @@ class ImageTable(Table):
         '{ release = "2026.1" }',
         "Variables of the Packer template.",
         packer_variables,
+        ports,
     )
 
     def check(self, environ: Mapping[str, str]) -> None:
@@ -176,6 +178,14 @@ class RunTable(Table):
         '["HF_TOKEN"]',
         "Variables whose values are for the job, never on disk.",
         is_variable,
+        distinct,
+    )
+    ports: tuple[str, ...] = setting(
+        PORTS,
+        (),
+        "[8888]",
+        'Ports of the job that are forwarded to this machine; "8080:80" too.',
+        ports,
         distinct,
     )
     when: str = setting(

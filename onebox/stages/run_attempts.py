@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
 from onebox.images import python_env
-from onebox.jobs import preemption, receipt, remote_job, run_record
+from onebox.jobs import ports, preemption, receipt, remote_job, run_record
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_record import Run
@@ -136,6 +136,7 @@ def _run_attempt(
     began = time.time()
     try:
         with context.chain.timed("run"):
+            ports.warn_of_taken(context)
             start(context, command, run, box)
             record = watch(context, box, run.job, run=run.id, attempt=attempt)
     except (Lost, Preempted) as error:

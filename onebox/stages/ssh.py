@@ -1,35 +1,137 @@
-"""Open a shell on the box, or run a command there."""
+"""Open a shell on the box, or run a command there, in the job's environment."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox import subprocess_env
+from onebox import formatting, subprocess_env
 from onebox.boxes import bring_up
+from onebox.errors import ProtocolError
+from onebox.jobs import ports
+from onebox.remote import answers, ssh_hosts
+from onebox.remote.channel import AgentError
+from onebox.stages.run_attempts import LIVE
+from onebox.store.paths import ssh_folder, state_dir
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+    from onebox.remote.connection import SSHConnection
 
 
-def perform(context: BoxContext, argv: Sequence[str]) -> int:
+def perform(
+    context: BoxContext, argv: Sequence[str], forward: Sequence[str] = ()
+) -> int:
     """
     Attach the terminal to a shell or a command on the box, and return its exit code.
 
-    While it runs, the idle lease of the box is renewed, so that the box does not power
-    itself off.
+    It runs in the job's folder, with the job's variables and virtual environment. While
+    it runs, the idle lease of the box is renewed, so that the box does not power itself
+    off.
+
+    Args:
+        forward: Ports to forward meanwhile, such as "8888" or "8080:80".
     """
+    pairs = ports.of_flag(forward)
     box = bring_up.wait_until_reachable(context)
     ssh = context.ssh(box)
-    # While the agent channel is open, its thread renews the lease.
-    ssh.channel()
     options = ["-t"] if os.isatty(0) and os.isatty(1) else []
     # A single word is a line for the box's shell, as with ssh itself. Several words are
     # the parts of one command, so each is quoted for the shell.
-    command = [argv[0] if len(argv) == 1 else shlex.join(argv)] if argv else []
-    return subprocess.call(
-        [*ssh.argv(*options), *command], env=subprocess_env.environment()
+    command = argv[0] if len(argv) == 1 else shlex.join(argv)
+    try:
+        words = [prepare(context, ssh, command)]
+    except (AgentError, ProtocolError) as error:
+        # A box whose agent or disk has a problem is still opened, to look at it.
+        context.screen.warn(
+            f"{error.message}: this session starts in the home folder, without the "
+            "job's environment"
+        )
+        words = [command] if command else []
+    with ports.forwarded(context, box, pairs):
+        return subprocess.call(
+            [*ssh.argv(*options), *words], env=subprocess_env.environment()
+        )
+
+
+def install(context: BoxContext) -> None:
+    """Let the user's own ssh, and editors that use it, reach boxes by their names."""
+    folder = ssh_folder(context.environ)
+    changed = ssh_hosts.install(folder, state_dir(context.environ))
+    box = context.find_box()
+    if box is not None and bring_up.has_booted(context, box):
+        context.ssh(box)
+        how = f"ssh {context.alias}"
+    else:
+        how = f"ssh {context.alias}, once there is a box"
+    path = formatting.path(str(folder / "config"))
+    context.screen.print_stage(
+        "ssh",
+        "done",
+        "installed" if changed else "up to date",
+        f"one Include line in {path}: {how}",
     )
+    if folder != Path(pwd.getpwuid(os.getuid()).pw_dir) / ".ssh":
+        context.screen.note(f"HOME is not this account's, so: ssh -F {path} …")
+    idle = context.settings.limits.idle_minutes
+    context.screen.note(
+        "a box counts as idle while only plain ssh or an editor is connected: it "
+        f"powers itself off {idle:g} min after the last job or inv command; inv ssh "
+        "keeps it on"
+    )
+
+
+def uninstall(context: BoxContext) -> None:
+    """Take away what `install` has added to the user's ssh configuration."""
+    folder = ssh_folder(context.environ)
+    changed = ssh_hosts.uninstall(folder, state_dir(context.environ))
+    context.screen.print_stage(
+        "ssh",
+        "done",
+        "uninstalled" if changed else "up to date",
+        f"{formatting.path(str(folder / 'config'))} has no line of onebox",
+    )
+
+
+def prepare(
+    context: BoxContext,
+    ssh: SSHConnection,
+    command: str,
+    *,
+    env: dict[str, str] | None = None,
+    guard: bool = False,
+) -> str:
+    """
+    Return the command for the box that runs *command* as the job would run it.
+
+    The variables, among them the values of `[run] secrets`, wait in the memory of the
+    box. They are given to the first session that runs the returned command while the
+    channel is open. The open channel also renews the lease.
+
+    Args:
+        command: A line for the login shell; "" stands for an interactive shell.
+
+        env: More variables.
+
+        guard: End the command when its input is closed; see `agent.jobs.session`.
+    """
+    run, environ = context.settings.run, context.environ
+    missing = [name for name in run.secrets if name not in environ]
+    if missing:
+        context.screen.note(
+            f"not in the environment here, so not on the box either: "
+            f"{formatting.first_names(missing)}"
+        )
+    answer = ssh.channel().request(
+        "session",
+        env={**LIVE, **run.env, **(env or {})},
+        secrets={name: environ[name] for name in run.secrets if name in environ},
+        command=command,
+        guard=guard,
+    )
+    return ssh.agent_command(f"session {answers.session_name(answer)}")

@@ -24,7 +24,12 @@ from onebox.errors import (
 from onebox.jobs import checkpoints, receipt, remote_job, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
-from onebox.stages import fetch, held_outputs, preemption_recovery
+from onebox.stages import (
+    fetch,
+    held_outputs,
+    notebook_files,
+    preemption_recovery,
+)
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -80,6 +85,8 @@ def perform(
     with power.off_again_if_it_fails(context, box):
         if not discard and not unused:
             box = _fetch_from_stopped_box(context, box)
+            if box.state == "running":
+                notebook_files.bring_back(context)
         kept_disks = _remove(context, box, discard=discard, yes=yes, unused=unused)
     if kept_disks and not after_failure:
         raise OutputsHeld(
@@ -178,6 +185,7 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.store.forget()
     context.choose_provider()
     context.forget_connection()
+    context.forget_alias()
     context.screen.print_stage("teardown", "done", "up to date", "no box is left")
     # The notes about the project's other boxes are only a hint. They are left out if
     # the provider does not answer.
@@ -202,7 +210,8 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
         The box, in its new state if it was started.
     """
     record = context.store.record
-    checked = record.box == box.id and (record.fetched or not record.job)
+    fetched = bool(record.fetched or not record.job) and not record.session
+    checked = record.box == box.id and fetched
     if box.state != "stopped" or box.disk_only or checked:
         return box
     with context.using_outputs_folder(context.job_outputs_folder):
@@ -271,13 +280,14 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
         # An earlier command was killed before it could record the result of an action,
         # such as the removal of the box. `perform` completes that action.
         perform(context, end_run=False)
-    if box is None or (box.state != "running" and record.job and not record.fetched):
+    unfetched = bool(record.job and not record.fetched) or record.session
+    if box is None or (box.state != "running" and unfetched):
         return
     # If the box was found only by its tags, it is unknown whether a job ran on it. Its
     # outputs are then checked.
     recorded = context.invocation.created_box or record.temporary
     created = record.created or context.now()
-    unused = recorded and not record.job
+    unused = recorded and not record.job and not record.session
     perform(context, after_failure=failed, unused=unused, end_run=False)
     if context.chain.receipt is not None:
         receipt.show(context, context.chain.receipt, created)
@@ -290,6 +300,8 @@ def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
     The result is False if that is unknown, for example if the box does not answer.
     """
     record = context.store.record
+    if record.session:
+        return False
     checked = record.box == box.id and (record.fetched or not record.job)
     if not all(preemption_recovery.is_superseded(context, disk) for disk in disks):
         return False

@@ -150,8 +150,8 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
 
     Raises `Refused` if the request is invalid.
     """
-    env = _strings(request, "env")
-    secrets = _strings(request, "secrets")
+    env = strings(request, "env")
+    secrets = strings(request, "secrets")
     grace = request.get("cancel_grace", job_state.GRACE)
     max_log = request.get("max_log", 0)
     shell, argv = request.get("shell"), request.get("argv")
@@ -175,7 +175,7 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
         "cancel_grace": grace,
         "max_log": max_log,
     }
-    environment = dict(_base_environment(box), **env)
+    environment = dict(base_environment(box), **env)
     environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=box.id)
     return exec.JobPlan(
         job=job,
@@ -187,7 +187,7 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     )
 
 
-def _base_environment(box: BoxConfig) -> Dict[str, str]:
+def base_environment(box: BoxConfig) -> Dict[str, str]:
     """
     Return the variables that every job gets.
 
@@ -210,7 +210,7 @@ def _base_environment(box: BoxConfig) -> Dict[str, str]:
     return base
 
 
-def _strings(request: Dict[str, Any], name: str) -> Dict[str, str]:
+def strings(request: Dict[str, Any], name: str) -> Dict[str, str]:
     """
     Return the environment variables in the part *name* of the request.
 
