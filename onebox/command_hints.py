@@ -18,6 +18,7 @@ OWN = (
     "logs",
     "cancel",
     "ssh",
+    "exec",
     "cleanup",
     "doctor",
     "init",

@@ -184,6 +184,21 @@ def ssh(c: Context) -> Any:
 
 
 @_stage(
+    name="exec",
+    each_time=True,
+    help={"command": "Shell command to run, such as 'a && b'."},
+)
+def exec_(c: Context, command: str = "") -> Any:
+    """Run a command beside the job, in its environment: `inv exec -- nvidia-smi`."""
+    code = stage_module("exec").perform(
+        context_of(c), remainder_of(c) or None, command or None
+    )
+    if code:
+        raise Exit(code=code)
+    return None
+
+
+@_stage(
     each_time=True,
     aliases=("sweep",),
     help={
@@ -227,6 +242,7 @@ ns = Collection(
     logs,
     cancel,
     ssh,
+    exec_,
     cleanup,
     doctor,
     init,

@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 READS_ENVIRONMENT = {
     "plugin.py",  # where a command line begins: handed to the session
     "agent/host_key.py",  # the address that its client has come to
-    "agent/jobs/job_ops.py",  # the box's own, which a job inherits in part
+    "agent/jobs/command.py",  # the box's own, which a command inherits in part
     "agent/watchdog.py",  # the box's own, for the command that powers it off
     "providers/kernel/servers/provider.py",  # tokens: the SDKs read no file
     "subprocess_env.py",  # what the programs that we start inherit

@@ -97,6 +97,10 @@ class SSHConnection:
         """Return the ssh command line; a command for the box may be appended."""
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
 
+    def session_argv(self, session: str, *options: str) -> list[str]:
+        """Return the ssh command line that runs the command of a session."""
+        return [*self.argv(*options), f"{self._agent_command} session {session}"]
+
     def is_for(self, box: Box) -> bool:
         """Return whether *box* has the address and host key of this connection."""
         same_address = _address(self.box) == _address(box)
@@ -259,14 +263,13 @@ class SSHConnection:
 
     def _start_agent(self, within: float, *options: str) -> tuple[AgentChannel, str]:
         """Start the agent; return the channel and the agent's version."""
-        agent = shlex.quote(self._agent)
         with contextlib.ExitStack() as undo:
             # The messages of ssh and the box go to a file that has no name, so they are
             # not kept.
             messages = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
                 channel = AgentChannel(
-                    [*self.argv(*options), f"exec python3 -I -S {agent} serve"],
+                    [*self.argv(*options), f"{self._agent_command} serve"],
                     errors=messages,
                 )
             except FileNotFoundError as error:
@@ -288,6 +291,11 @@ class SSHConnection:
                     raise _failure(self.box, code, text, error) from error
                 failing.pop_all()
         return channel, hello.agent
+
+    @property
+    def _agent_command(self) -> str:
+        """Return the line for the box's shell that starts the agent, without a mode."""
+        return f"exec python3 -I -S {shlex.quote(self._agent)}"
 
     def _end_sharing(self) -> None:
         """End the shared connection, even if it has stalled."""

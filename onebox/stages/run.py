@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import ConfigError, UsageError
-from onebox.jobs import receipt
+from onebox.errors import ConfigError
+from onebox.jobs import job_environment, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
@@ -46,7 +46,7 @@ def check(context: BoxContext) -> None:
     """Raise OneboxError if this machine can tell that the job will not start."""
     if not context.invocation.own_command:
         configured_command(context)
-    secret_values(context)
+    job_environment.secret_values(context)
 
 
 def perform(
@@ -96,7 +96,7 @@ def perform(
     if argv is None:
         shell_command = shell_command or configured_command(context)
     command = run_attempts.Command(
-        argv, shell_command, secret_values(context), configured
+        argv, shell_command, job_environment.secret_values(context), configured
     )
     unfetched_job = _unfetched_job(context, command.text)
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
@@ -134,24 +134,6 @@ def configured_command(context: BoxContext) -> str:
             next="inv run -- python job.py, or inv init",
         )
     return command
-
-
-def secret_values(context: BoxContext) -> dict[str, str]:
-    """
-    Return the values of the variables that `[run] secrets` names, by name.
-
-    Raises:
-        UsageError: One of the variables is not set.
-    """
-    names = context.settings.run.secrets
-    missing = [name for name in names if name not in context.environ]
-    if missing:
-        raise UsageError(
-            f"[run] secrets: {formatting.first_names(missing)} is not in the "
-            "environment",
-            next=f"export {missing[0]}=…",
-        )
-    return {name: context.environ[name] for name in names}
 
 
 def _unfetched_job(context: BoxContext, command: str) -> str:

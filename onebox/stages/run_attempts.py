@@ -12,7 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
-from onebox.jobs import preemption, receipt, remote_job, run_record
+from onebox.jobs import (
+    job_environment,
+    preemption,
+    receipt,
+    remote_job,
+    run_record,
+)
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_record import Run
@@ -24,10 +30,6 @@ from onebox.stages import fetch, fetch_preempted, preemption_recovery
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-
-# Python buffers a few kilobytes of output when it writes to a pipe, which would delay
-# the live output. In [run], `env = { PYTHONUNBUFFERED = "" }` restores the buffer.
-LIVE = {"PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             job_id=run.job,
             argv=command.argv,
             shell_command=command.shell_command,
-            env={**LIVE, **context.settings.run.env},
+            env=job_environment.variables(context),
             secrets=command.secrets,
             outputs=[path for path in output_roots(context) if path.endswith("/")],
         )
