@@ -11,9 +11,10 @@ from onebox.context import BoxContext
 from onebox.errors import OneboxError
 from onebox.exit_code import left_by_record, report_interrupt, system_error
 from onebox.project_files import select_project
+from onebox.providers.values import Box
 from onebox.settings import check_files
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import provision, run, teardown
+from onebox.stages import provision, queue, run, teardown
 
 
 @contextmanager
@@ -87,18 +88,30 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
             _replay_open_intents(context)
             return False
         run.check(context)
+        if context.invocation.queue:
+            # What would be refused is refused before the wait, too.
+            _check_box(context)
+            queue.wait_for_turn(context)
+        else:
+            queue.lock_or_refuse(context)
     if stage in ("provision", "push", "run"):
         check_files(context.settings, context.root)
         announcement.print_title(context)
-        box = context.find_box()
-        if box is not None:
-            provision.check(context, box)
-        else:
-            other_providers.refuse(context)
+        box = _check_box(context)
         if box is None and stage != "provision" and not context.chain.files_checked:
             context.chain.files_checked = True
             select_project(context)
     return True
+
+
+def _check_box(context: BoxContext) -> Box | None:
+    """Return the current box. Raises UsageError if it is not the requested one."""
+    box = context.find_box()
+    if box is not None:
+        provision.check(context, box)
+    else:
+        other_providers.refuse(context)
+    return box
 
 
 def _replay_open_intents(context: BoxContext) -> None:

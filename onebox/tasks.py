@@ -79,6 +79,7 @@ def push(c: Context) -> Any:
     help={
         "keep": "Keep the box up after the job.",
         "detach": "Start the job and return; `inv logs` follows it.",
+        "queue": "If the box is busy, wait, then run: in order, one at a time.",
         "command": "Shell command to run instead of [run] command.",
         "into": "Folder for the outputs, instead of the usual one.",
         "yes": "Answer yes to all questions.",
@@ -89,6 +90,7 @@ def run(
     command: str = "",
     keep: bool = False,
     detach: bool = False,
+    queue: bool = False,
     yes: bool = False,
     into: str = "",
 ) -> Any:

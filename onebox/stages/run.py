@@ -13,7 +13,14 @@ from onebox.jobs import job_environment, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
-from onebox.stages import fetch, image, preemption_recovery, push, run_attempts
+from onebox.stages import (
+    fetch,
+    image,
+    preemption_recovery,
+    push,
+    queue,
+    run_attempts,
+)
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -91,7 +98,10 @@ def perform(
             "run", "done", "up to date", "command, code, data and image unchanged"
         )
         return None
+    if context.invocation.queue:
+        queue.wait_for_turn(context)
     context.lock()
+    queue.note_changed_files(context)
     box = bring_up.wait_until_reachable(context)
     if argv is None:
         shell_command = shell_command or configured_command(context)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from onebox.errors import JobFailed, Lost, Preempted, UsageError
+from onebox.errors import Busy, JobFailed, Lost, Preempted
 from onebox.jobs import (
     job_environment,
     preemption,
@@ -108,7 +108,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             secrets=command.secrets,
             outputs=[path for path in output_roots(context) if path.endswith("/")],
         )
-    except (UsageError, AgentError):
+    except (Busy, AgentError):
         run_record.withdraw(context, run)
         context.chain.job_state = ""
         raise

@@ -10,6 +10,7 @@ from onebox.boxes import other_providers
 from onebox.errors import OneboxError
 from onebox.jobs import finished_jobs, follow, remote_job
 from onebox.providers.values import Box
+from onebox.store.box_store import BoxStore
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -37,6 +38,7 @@ def perform(context: BoxContext) -> None:
     ]
     if not boxes and not elsewhere:
         _print_last_job(context, one_name=one_name)
+        _print_waiting(context, context.settings.name)
         return
     for box in sorted(boxes, key=lambda box: box.tags.name):
         _print_box(context, box)
@@ -66,6 +68,17 @@ def _print_box(context: BoxContext, box: Box) -> None:
     context.screen.print("   ".join(title))
     context.screen.print(f"    {'   '.join(details)}")
     context.screen.print(f"    job {_describe_job(context, box)}")
+    if box.tags.kind == "box":
+        _print_waiting(context, box.tags.name)
+
+
+def _print_waiting(context: BoxContext, name: str) -> None:
+    """Print how many runs wait for the box *name*, if any do."""
+    waiting = BoxStore(context.store.directory.parent / name).queue.runs()
+    if waiting:
+        first = formatting.clock(waiting[0].since, time.time())
+        count = formatting.count(len(waiting), "run")
+        context.screen.print(f"    waiting: {count}, the first since {first}")
 
 
 def _describe_job(context: BoxContext, box: Box) -> str:

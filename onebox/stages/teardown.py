@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import delete, other_providers, power, replay_journal
 from onebox.errors import (
+    Busy,
     HostKeyMismatch,
     JobFailed,
     Lost,
@@ -24,7 +25,7 @@ from onebox.errors import (
 from onebox.jobs import checkpoints, receipt, remote_job, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
-from onebox.stages import fetch, held_outputs, preemption_recovery
+from onebox.stages import fetch, held_outputs, preemption_recovery, queue
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -141,9 +142,16 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
-    if isinstance(error, UsageError) and not invocation.created_box:
+    refused = isinstance(error, (UsageError, Busy))
+    waited = bool(context.chain.turn_came)
+    if refused and not invocation.created_box and not waited:
         # A command line that was refused must not remove a box that an earlier command
         # line created.
+        return
+    # A run that has waited for its turn has taken over the box from the run before.
+    may_keep = (completed or waited) and "teardown" not in invocation.stages
+    if may_keep and queue.keeps_box(context):
+        _show_receipt(context, _billed_from(context))
         return
     try:
         _remove_temporary_box(context, failed=error is not None)
@@ -275,11 +283,22 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
     # If the box was found only by its tags, it is unknown whether a job ran on it. Its
     # outputs are then checked.
     recorded = context.invocation.created_box or record.temporary
-    created = record.created or context.now()
+    created = _billed_from(context)
     unused = recorded and not record.job
     perform(context, after_failure=failed, unused=unused, end_run=False)
+    _show_receipt(context, created)
+
+
+def _show_receipt(context: BoxContext, created: float) -> None:
     if context.chain.receipt is not None:
         receipt.show(context, context.chain.receipt, created)
+
+
+def _billed_from(context: BoxContext) -> float:
+    """Return from when on this command pays for the box (epoch seconds)."""
+    created = context.store.record.created or context.now()
+    # The time before was that of the run that had the box.
+    return max(created, context.chain.turn_came)
 
 
 def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
