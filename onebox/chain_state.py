@@ -57,6 +57,10 @@ class ChainState:
 
         warned: The warnings that were printed; they are not printed again.
 
+        would_run: With `--dry`, the user's own stages that would run.
+
+        planned: The stages whose plan was printed; it is not printed again.
+
         files_checked: Whether code and data have been checked, which happens before a
             box is created.
 
@@ -95,6 +99,8 @@ class ChainState:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     announced: Announced = field(default_factory=Announced)
     warned: set[str] = field(default_factory=set)
+    would_run: set[str] = field(default_factory=set)
+    planned: set[str] = field(default_factory=set)
     files_checked: bool = False
     ended_boxes: int = 0
     started_jobs: int = 0

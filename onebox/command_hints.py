@@ -14,6 +14,7 @@ OWN = (
     "fetch",
     "teardown",
     "plan",
+    "offers",
     "status",
     "logs",
     "cancel",
@@ -24,7 +25,7 @@ OWN = (
     "init",
 )
 # These commands concern all boxes or no box, so they need no --name.
-OF_NO_BOX = {"cleanup", "doctor", "init"}
+OF_NO_BOX = {"cleanup", "doctor", "init", "offers"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 _FLAG = r"--[a-z][a-z-]*(?:=[^\s,;:)`]*)?"

@@ -29,6 +29,8 @@ def exit_code(
     context: BoxContext | None,
     environ: Mapping[str, str],
     task_names: Mapping[str, str],
+    *,
+    json: bool = False,
 ) -> Iterator[None]:
     """
     Print a OneboxError of the body, and raise Invoke's Exit with its exit code.
@@ -38,13 +40,21 @@ def exit_code(
 
         task_names: What the user must type for each onebox task, such as "box.run", by
             the task's own name, such as "run".
+
+        json: Whether the command has `--json`, so that an error while the context is
+            being opened is printed as JSON too.
     """
     try:
         yield
     except OneboxError as error:
         # `inv --debug` shows this traceback.
         logging.getLogger("invoke").debug("onebox failed", exc_info=True)
-        _report(error, context, environ, task_names)
+        if context is None:
+            screen = Screen(environ, Hints(task_names))
+            screen.json = json
+            screen.error(error)
+        else:
+            _report(error, context)
         raise Exit(code=error.code) from error
     except Interrupted as stop:
         raise Exit(code=stop.code) from stop
@@ -61,16 +71,8 @@ def system_error(error: OSError) -> OneboxError:
     )
 
 
-def _report(
-    error: OneboxError,
-    context: BoxContext | None,
-    environ: Mapping[str, str],
-    task_names: Mapping[str, str],
-) -> None:
+def _report(error: OneboxError, context: BoxContext) -> None:
     """Print an error, with what still runs and what to type next."""
-    if context is None:
-        Screen(environ, Hints(task_names)).error(error)
-        return
     if isinstance(error, JobFailed):
         # `run` has printed the failure of the job in its own line.
         return
@@ -132,13 +134,15 @@ def _how_to_resume(context: BoxContext) -> str:
 def _report_detached(context: BoxContext, box: Box) -> None:
     screen, idle = context.screen, context.settings.limits.idle_minutes
     cost = formatting.rate(box.offer.hourly)
-    off = formatting.clock(box.deadline, time.time())
+    off = formatting.when(box.deadline, time.time())
     screen.say(f"onebox: detached; the job continues on {box.id} ({cost})")
     screen.say("        follow it:    inv logs")
     screen.say("        stop the job: inv cancel")
     screen.say("        then:         inv fetch teardown")
-    screen.say(f"        the box powers itself off {idle:g} min after the job ends,")
-    screen.say(f"        at {off} at the latest; its disk is kept")
+    screen.say(
+        f"        the box powers itself off {idle:g} min after the job ends, and"
+    )
+    screen.say(f"        {off} at the latest; its disk is kept")
 
 
 def _still_running(context: BoxContext) -> str:
@@ -160,10 +164,10 @@ def _still_running(context: BoxContext) -> str:
 def _left(context: BoxContext, box: Box) -> str:
     if box.state == "stopped":
         return f"{context.title} ({box.id}) is stopped; its disk is kept"
-    off = formatting.clock(box.deadline, time.time())
+    off = formatting.when(box.deadline, time.time())
     return (
         f"{context.title} ({box.id}) is still up: {formatting.rate(box.offer.hourly)}, "
-        f"powers itself off at {off}"
+        f"powers itself off {off}"
     )
 
 
@@ -177,8 +181,8 @@ def left_by_record(context: BoxContext) -> str:
         return "stopped; no box of this command is left"
     return (
         f"stopped; {context.title} ({record.box}) is left, "
-        f"{formatting.rate(record.hourly)}, powers itself off at "
-        f"{formatting.clock(record.deadline, time.time())}"
+        f"{formatting.rate(record.hourly)}, powers itself off "
+        f"{formatting.when(record.deadline, time.time())}"
     )
 
 

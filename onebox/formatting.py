@@ -46,17 +46,17 @@ def seconds(count: float) -> str:
     Format a duration.
 
     >>> seconds(0.234), seconds(41), seconds(842), seconds(7384)
-    ('0.2 s', '41 s', '14:02', '2:03:04')
+    ('0.2 s', '41 s', '14 min 2 s', '2 h 3 min')
     """
     if count < 9.95:
         return f"{count:.1f} s"
     whole = round(count)
     if whole < 60:
         return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    if hours:
-        return f"{hours}:{rest // 60:02}:{rest % 60:02}"
-    return f"{rest // 60}:{rest % 60:02}"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    hours, minutes = divmod(round(count / 60), 60)
+    return f"{hours} h {minutes} min"
 
 
 def age(count: float) -> str:
@@ -119,6 +119,19 @@ def clock(moment: float, now: float) -> str:
     if then[:3] == today[:3]:
         return time.strftime("%H:%M", then)
     return time.strftime("%d %b %H:%M", then).lstrip("0")
+
+
+def when(moment: float, now: float) -> str:
+    """
+    Format a time that lies ahead (epoch seconds), such as "in 8 h (17:45)".
+
+    The day is left out if it is clear. A time that has passed is "at 17:45".
+    """
+    if moment <= now:
+        return f"at {clock(moment, now)}"
+    far = moment - now > 20 * 3600
+    at = clock(moment, now) if far else time.strftime("%H:%M", time.localtime(moment))
+    return f"in {age(moment - now)} ({at})"
 
 
 def path(name: bytes | str) -> str:

@@ -15,7 +15,7 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from onebox.context import BoxContext
 
+FORCE_HELP = "Run this stage even if nothing has changed."
 ONLY_HELP = "Run this stage alone, without the stages it needs."
 
 
@@ -55,6 +56,10 @@ class Stage(Task):  # type: ignore[type-arg]
 
         each_time: Whether the stage runs at every call, even if it ran before on
             the same command line.
+
+        inputs, outputs: Files, folders and patterns, relative to the project. If they
+            are given, the stage is skipped while the inputs, the outputs, the task's
+            arguments and its source are those of its last success.
     """
 
     def __init__(
@@ -66,14 +71,19 @@ class Stage(Task):  # type: ignore[type-arg]
         on_box: bool = False,
         before_job: bool = False,
         each_time: bool = False,
+        inputs: Iterable[str] = (),
+        outputs: Iterable[str] = (),
         **kwargs: Any,
     ) -> None:
+        if isinstance(inputs, str) or isinstance(outputs, str):
+            raise TypeError("inputs and outputs are lists of paths")
         kwargs.setdefault("auto_shortflags", False)
         self.needs = tuple(needs)
         self.builtin = builtin
         self.on_box = on_box
         self.before_job = before_job
         self.each_time = each_time
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         # A user's task may have a parameter with the name of a shared flag, such as
         # `name`. The signature shows whether `name` is this parameter or the flag.
         self.signature = inspect.signature(body)
@@ -90,6 +100,10 @@ class Stage(Task):  # type: ignore[type-arg]
         arguments = list(super().get_arguments(ignore_unknown_help))
         self.help = help_texts
         own_names = {name for argument in arguments for name in argument.names}
+        if self.declares_files and "force" not in own_names:
+            arguments.append(
+                Argument(name="force", kind=bool, default=False, help=FORCE_HELP)
+            )
         if self.needs and "only" not in own_names:
             arguments.append(
                 Argument(name="only", kind=bool, default=False, help=ONLY_HELP)
@@ -113,16 +127,17 @@ class Stage(Task):  # type: ignore[type-arg]
         """
         shared = {
             name: kwargs.pop(name, None)
-            for name in ("only", "no_spot", *SHARED_FLAGS)
+            for name in ("only", "force", "no_spot", *SHARED_FLAGS)
             if name not in self.signature.parameters
         }
-        only = bool(shared.get("only"))
+        only, force = bool(shared.get("only")), bool(shared.get("force"))
         flags = {
             name: value
             for name in SHARED_FLAGS
             if (value := shared.get(name)) is not None
         }
         contexts = _Contexts.of(c)
+        contexts.json = self.builtin and bool(kwargs.get("json"))
         with contexts.using(flags), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the command line, but not those
             # of a stage in another task's `pre`. The defaults are applied here, so that
@@ -141,8 +156,48 @@ class Stage(Task):  # type: ignore[type-arg]
             )
             key = (self.body, arguments, only, generation)
             if self.each_time or key not in context.chain.results:
-                context.chain.results[key] = self._run(c, context, only, bound)
+                result = self._run_if_changed(c, context, only, force, bound)
+                context.chain.results[key] = result
             return context.chain.results[key]
+
+    @property
+    def declares_files(self) -> bool:
+        """Return whether the stage is skipped while its files are unchanged."""
+        return bool(self.inputs or self.outputs)
+
+    def _run_if_changed(
+        self,
+        c: Context,
+        context: BoxContext,
+        only: bool,
+        force: bool,
+        bound: inspect.BoundArguments,
+    ) -> Any:
+        """Run the stage, unless it declares files and nothing has changed."""
+        if not self.declares_files:
+            return self._run(c, context, only, bound)
+        # Stages that declare files may make the inputs of this one.
+        earlier = [] if only else [n for n in self.needs if n.declares_files]
+        for need in earlier:
+            need(c)
+        freshness = stage_module("freshness")
+        with self._system_errors(own=True):
+            arguments = dict(list(bound.arguments.items())[1:])
+            declared = freshness.Declared(
+                self.name, self.body, self.inputs, self.outputs
+            )
+            now = declared.now(context, arguments)
+            reason = "--force" if force else declared.reason(context, now)
+        files = describe_files(self.inputs, self.outputs)
+        if c.config.run.dry:
+            freshness.plan(context, self.name, files, reason, [n.name for n in earlier])
+            return None
+        if not freshness.announce(context, self.name, files, reason):
+            return None
+        result = self._run(c, context, only, bound)
+        with self._system_errors(own=True):
+            declared.keep(context, now)
+        return result
 
     def _run(
         self, c: Context, context: BoxContext, only: bool, bound: inspect.BoundArguments
@@ -170,13 +225,17 @@ class Stage(Task):  # type: ignore[type-arg]
                 queue=is_run and arguments["queue"],
                 own_command=bool(c.remainder or (is_run and arguments["command"])),
             )
-            must_run_needs = not only and (dry or self._prepare_chain(context))
+            # The plan of one of onebox's own stages covers the stages it needs.
+            planned = dry and self.builtin
+            must_run_needs = not (only or planned) and (
+                dry or self._prepare_chain(context)
+            )
             if must_run_needs:
                 with context.invocation.as_need():
                     for need in self.needs:
                         need(c)
             with self._system_errors():
-                if dry and self.builtin:
+                if planned:
                     command = arguments["command"] if is_run else ""
                     command = command or shlex.join(remainder_of(c))
                     return stage_module("plan").show(context, self.name, command)
@@ -189,12 +248,17 @@ class Stage(Task):  # type: ignore[type-arg]
             return bool(_load("runner").prepare_chain(context, stage_name))
 
     @contextmanager
-    def _system_errors(self) -> Iterator[None]:
-        """Turn an OSError of one of onebox's own stages into a OneboxError."""
+    def _system_errors(self, *, own: bool = False) -> Iterator[None]:
+        """
+        Turn an OSError of onebox's own code into a OneboxError.
+
+        Args:
+            own: Whether the body is onebox's own code although the stage is a user's.
+        """
         try:
             yield
         except OSError as error:
-            if not self.builtin:
+            if not (self.builtin or own):
                 raise
             raise _load("exit_code").system_error(error) from error
 
@@ -211,7 +275,9 @@ def stage(*needs: Any, **options: Any) -> Any:
         def train(c, epochs=3):
             run(c, command=f"python train.py --epochs={epochs}")
 
-    Keyword options are those of `invoke.task`.
+    With `inputs=[…]` and `outputs=[…]`, paths in the project, the stage is skipped
+    while nothing has changed since it succeeded; `--force` runs it. Further keyword
+    options are those of `invoke.task`.
     """
 
     def decorate(body: Callable[..., Any]) -> Stage:
@@ -231,6 +297,42 @@ def context_of(c: Context) -> BoxContext:
 def stage_module(name: str) -> Any:
     """Import and return the module of `onebox.stages` that does a stage's work."""
     return _load(f"stages.{name}")
+
+
+def stage_graph() -> list[Any]:
+    """
+    Return a `StageNode` for each stage that needs others and that no other one needs.
+
+    The list is empty if Invoke's executor has not called the stage.
+    """
+    node_class = stage_module("graph").StageNode
+    executor, _ = _executor()
+    if executor is None:
+        return []
+    typed = {executor.collection[n]: n for n in executor.collection.task_names}
+    stages = [task for task in typed if isinstance(task, Stage)]
+
+    def node(stage: Stage) -> Any:
+        needs = tuple(node(need) for need in stage.needs)
+        name = typed.get(stage, stage.name)
+        return node_class(name, needs, describe_files(stage.inputs, stage.outputs))
+
+    needed = {need.body for stage in stages for need in stage.needs}
+    return [
+        node(stage)
+        for stage in stages
+        if stage.body not in needed and (stage.needs or stage.declares_files)
+    ]
+
+
+def describe_files(inputs: Sequence[str], outputs: Sequence[str]) -> str:
+    """
+    Return the declared files of a stage as text.
+
+    >>> describe_files(["a.csv", "b/"], ["model"])
+    'a.csv, b/ → model'
+    """
+    return " → ".join(", ".join(names) for names in (inputs, outputs) if names)
 
 
 def remainder_of(c: Context) -> list[str]:
@@ -268,6 +370,8 @@ class _Contexts:
         self._flags: list[dict[str, Any]] = []
         self._contexts: dict[Any, BoxContext] = {}
         self._running: list[BoxContext] = []
+        # Whether the stage that was called last prints a JSON document (`--json`).
+        self.json = False
         # The boxes that are kept are printed at exit, because before that a later task
         # of the command line may remove one.
         atexit.register(self._print_kept_boxes)
@@ -306,6 +410,7 @@ class _Contexts:
         down.
         """
         context = self._opened(c)
+        context.screen.json = self.json
         outermost = context not in self._running
         self._running.append(context)
         try:
@@ -335,7 +440,7 @@ class _Contexts:
     def _exit_code(self, context: BoxContext | None) -> AbstractContextManager[None]:
         """Print onebox's errors, and make `inv` exit with their exit codes."""
         manager: AbstractContextManager[None] = _load("exit_code").exit_code(
-            context, os.environ, self._task_names
+            context, os.environ, self._task_names, json=self.json
         )
         return manager
 
@@ -357,14 +462,21 @@ def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
         of the onebox stages on this command line. Both are empty if no executor has
         called the task, for example if Python code calls a stage.
     """
+    executor, requested = _executor()
+    if executor is None:
+        return {}, ()
+    return _names_in_collection(executor), _builtin_calls(executor, requested)
+
+
+def _executor() -> tuple[Executor | None, Iterable[Any]]:
+    """Return the executor that called this task, and the tasks it was asked to run."""
     frame = inspect.currentframe()
     while frame is not None:
         executor = frame.f_locals.get("self")
         if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
-            requested = frame.f_locals["tasks"]
-            return _names_in_collection(executor), _builtin_calls(executor, requested)
+            return executor, frame.f_locals["tasks"]
         frame = frame.f_back
-    return {}, ()
+    return None, ()
 
 
 def _names_in_collection(executor: Executor) -> dict[str, str]:

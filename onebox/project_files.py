@@ -61,14 +61,19 @@ def select_project(context: BoxContext, index: Index | None = None) -> Selection
 
 
 def describe_left_out(selection: Selection) -> str:
-    """Return a phrase that names the local outputs that are not pushed, or ""."""
-    if not selection.left_out:
-        return ""
-    names = [
-        f"{formatting.path(folder.path)} ({formatting.count(folder.files, 'file')})"
-        for folder in selection.left_out
-    ]
-    return f"outputs not pushed: {formatting.first_names(names)}"
+    """Return a phrase that names the outputs and caches that are not pushed, or ""."""
+    phrases = []
+    for label, folders in (
+        ("outputs", selection.left_out),
+        ("caches", selection.caches),
+    ):
+        names = [
+            f"{formatting.path(folder.path)} ({formatting.count(folder.files, 'file')})"
+            for folder in folders
+        ]
+        if names:
+            phrases.append(f"{label} not pushed: {formatting.first_names(names)}")
+    return "; ".join(phrases)
 
 
 def configured_outputs(context: BoxContext) -> list[str]:

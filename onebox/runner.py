@@ -83,6 +83,8 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         OneboxError: The stage would fail for a reason that can be found before its
             needs run, so no box is created for it.
     """
+    if stage in ("provision", "push", "run"):
+        check_files(context.settings, context.root)
     if stage == "run":
         if not context.invocation.own_command and run.reason(context) is None:
             _replay_open_intents(context)
@@ -90,28 +92,36 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         run.check(context)
         if context.invocation.queue:
             # What would be refused is refused before the wait, too.
-            _check_box(context)
+            _check_box(context, stage)
             queue.wait_for_turn(context)
         else:
             queue.lock_or_refuse(context)
     if stage in ("provision", "push", "run"):
-        check_files(context.settings, context.root)
         announcement.print_title(context)
-        box = _check_box(context)
+        box = _check_box(context, stage)
         if box is None and stage != "provision" and not context.chain.files_checked:
             context.chain.files_checked = True
             select_project(context)
     return True
 
 
-def _check_box(context: BoxContext) -> Box | None:
-    """Return the current box. Raises UsageError if it is not the requested one."""
+def _check_box(context: BoxContext, stage: str) -> Box | None:
+    """
+    Return the current box, None if there is none.
+
+    Raises:
+        UsageError: The box is not the requested one.
+
+        InputError: There is no box, and the script to run is missing.
+    """
     box = context.find_box()
     if box is not None:
         provision.check(context, box)
-    else:
-        other_providers.refuse(context)
-    return box
+        return box
+    other_providers.refuse(context)
+    if stage == "run":
+        run.check_script(context)
+    return None
 
 
 def _replay_open_intents(context: BoxContext) -> None:

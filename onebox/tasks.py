@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from onebox.plugin import Stage, context_of, remainder_of, stage_module
+from onebox.errors import UsageError
+from onebox.plugin import Stage, context_of, remainder_of, stage_graph, stage_module
+
+JSON_HELP = "Print one JSON document."
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +35,7 @@ def _stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stag
         "from-box": "Save the disk of the live box instead of building the recipe.",
         "as": "Name of the image that --from-box saves or --prune removes.",
         "list": "Print your images and their monthly cost.",
+        "json": JSON_HELP,
         "prune": "Remove images that a newer one replaces.",
         "all": "With --prune: in all of your projects.",
         "rebuild": "Build even if the recipe is unchanged.",
@@ -49,11 +53,14 @@ def image(
     rebuild: bool = False,
     keep: bool = False,
     yes: bool = False,
+    json: bool = False,
 ) -> Any:
     """Build the image with the job's environment; skip if its recipe is unchanged."""
     context, module = context_of(c), stage_module("image")
     if list:
         return module.show_list(context)
+    if json:
+        raise UsageError("--json goes with --list", next="inv image --list --json")
     if prune:
         return module.prune(context, as_, everywhere=all, yes=yes)
     if from_box:
@@ -152,10 +159,24 @@ def teardown(
     return module.perform(context, discard=discard_outputs, yes=yes)
 
 
-@_stage(each_time=True)
-def plan(c: Context) -> Any:
+@_stage(
+    each_time=True,
+    help={"graph": "Print which stage needs which, your own stages included."},
+)
+def plan(c: Context, graph: bool = False) -> Any:
     """Print what `inv run` would do, and why; change nothing."""
+    if graph:
+        return stage_module("graph").show(context_of(c), stage_graph())
     return stage_module("plan").show_run(context_of(c))
+
+
+@_stage(
+    each_time=True,
+    help={"limit": "Print at most this many offers; 0 prints all.", "json": JSON_HELP},
+)
+def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
+    """Print the machine types that fit --vm, with their prices, best first."""
+    return stage_module("offers").perform(context_of(c), limit)
 
 
 @_stage(each_time=True)
@@ -205,10 +226,13 @@ def exec_(c: Context, command: str = "") -> Any:
     aliases=("sweep",),
     help={
         "yes": "Remove what has expired.",
+        "json": JSON_HELP,
         "print-cron": "Print a crontab line that runs `inv cleanup` every hour.",
     },
 )
-def cleanup(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
+def cleanup(
+    c: Context, yes: bool = False, print_cron: bool = False, json: bool = False
+) -> Any:
     """List your boxes in every project and region; with --yes, remove expired ones."""
     context, module = context_of(c), stage_module("cleanup")
     if print_cron:
@@ -240,6 +264,7 @@ ns = Collection(
     fetch,
     teardown,
     plan,
+    offers,
     status,
     logs,
     cancel,

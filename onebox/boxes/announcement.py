@@ -48,7 +48,7 @@ def announce(context: BoxContext) -> None:
         _headline(context, box.offer, box.deadline, "when it was created")
         return
     best, *others = find(context)
-    _warn_of_clock(context)
+    warn_of_clock(context)
     check_price(context, best)
     others = [offer for offer in others if is_allowed(context, offer)]
     _headline(context, best, deadline(context), others=others)
@@ -64,10 +64,10 @@ def announce_obtained(context: BoxContext, offer: Offer) -> None:
         offer.hourly,
     ):
         return
-    title = _title(offer, "now")
+    parts = title(offer, "now")
     if before is not None:
-        title[0] = f"obtained instead: {title[0]}"
-    context.screen.headline(title, _cost_lines(context, offer, deadline(context)))
+        parts[0] = f"obtained instead: {parts[0]}"
+    context.screen.headline(parts, cost_lines(context, offer, deadline(context)))
 
 
 def confirm_dearer(context: BoxContext, offer: Offer) -> None:
@@ -97,7 +97,7 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
         or not context.screen.can_ask
     ):
         return
-    ceiling = _cost_lines(context, offer, deadline(context))[0]
+    ceiling = cost_lines(context, offer, deadline(context))[0]
     question = (
         f"{expected.type} is not available; {offer.type} costs "
         f"{formatting.rate(offer.hourly)} instead of "
@@ -113,7 +113,7 @@ def confirm_dearer(context: BoxContext, offer: Offer) -> None:
     announced.dearer_accepted = True
 
 
-def _warn_of_clock(context: BoxContext) -> None:
+def warn_of_clock(context: BoxContext) -> None:
     """Warn once if this machine's clock differs from the provider's clock."""
     ahead = context.now() - time.time()
     announced = context.chain.announced
@@ -139,12 +139,12 @@ def _headline(
         return
     announced.boxes = context.chain.ended_boxes + 1
     subject = f"{context.title}   {context.provider.name}"
-    title = ["" if announced.title_printed else subject, *_title(offer, priced)]
-    costs = _cost_lines(context, offer, deadline, others)
-    context.screen.headline(title, costs, continued=announced.title_printed)
+    parts = ["" if announced.title_printed else subject, *title(offer, priced)]
+    costs = cost_lines(context, offer, deadline, others)
+    context.screen.headline(parts, costs, continued=announced.title_printed)
 
 
-def _title(offer: Offer, priced: str) -> list[str]:
+def title(offer: Offer, priced: str) -> list[str]:
     """Return the parts of a headline that describe an offer."""
     cores = f" ({offer.cores} cores)" if offer.cores else ""
     return [
@@ -182,7 +182,7 @@ def _price(offer: Offer, priced: str) -> str:
     return text
 
 
-def _cost_lines(
+def cost_lines(
     context: BoxContext, offer: Offer, deadline: float, others: Sequence[Offer] = ()
 ) -> list[str]:
     """
@@ -194,15 +194,15 @@ def _cost_lines(
         others: The offers that are tried if *offer* is not available.
     """
     hours = max(deadline - context.now(), 0) / 3600
-    off = f"powers itself off at {formatting.clock(deadline, context.now())}"
+    off = f"powers itself off {formatting.when(deadline, context.now())}"
     if offer.machine_price == 0:
-        return [f"{off}, whatever happens here"]
+        return [f"the box {off}, even if this command is gone"]
     ceiling = formatting.money(_product(offer.hourly, hours))
     ceiling += _dearer(offer, others, hours)
     if context.provider.stopped_is_free:
-        first = f"at most {ceiling}: {off}, whatever happens here"
+        first = f"at most {ceiling}: the box {off}, even if this machine is off"
     else:
-        first = f"{ceiling} until it {off}; it is billed until it is removed"
+        first = f"{ceiling} until the box {off}; it is billed until it is removed"
     lines = [first, _parts(context, offer, hours)]
     if offer.hourly is None:
         lines.append(f"$? is not known: {why_unpriced(context)}")

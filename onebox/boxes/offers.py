@@ -31,6 +31,12 @@ def find(context: BoxContext, image: Image | None = None) -> list[Offer]:
     return cache[key]
 
 
+def find_for_size(context: BoxContext, size: Size) -> list[Offer]:
+    """Return the offers for another size than the requested one, best first."""
+    spot = context.settings.spot
+    return _find(context, size, bool(size.spot if spot is None else spot), None)
+
+
 def find_for_builder(context: BoxContext) -> list[Offer]:
     """Return the on-demand offers for a builder that has the box's architecture."""
     cache = context.cache.offers

@@ -213,7 +213,9 @@ class Log:
         """Return the error for a failed step: *text* and the path of the log file."""
         return BoxFailed(
             f"{text} (full output: {formatting.path(str(self.path))})",
-            next="fix it, then run the same command again; --keep keeps the builder",
+            next="fix it, then run the same command again; with --keep the builder "
+            "stays for inspection",
+            cause=text,
         )
 
     def close(self) -> None:
@@ -230,24 +232,26 @@ def build(
     Build the current recipe on a builder box and return the image.
 
     Args:
-        why: The reason to build, which the last line on the screen shows.
+        why: The reason to build, which the first line on the screen shows.
 
         set_up: A function that sets up the box. If it is given, the set-up script and
             the installation of Python do not run.
     """
     began = time.monotonic()
+    context.screen.print_stage("image", "kept", "building", why)
     try:
         with _builder(context) as builder:
             builder.boot()
             builder.push()
             (set_up or _set_up)(builder)
             image = builder.save(context.settings.project)
-    except BaseException:
+    except BaseException as error:
         duration = formatting.seconds(time.monotonic() - began)
-        context.screen.print_stage("image", "failed", duration, why)
+        problem = error.cause or error.message if isinstance(error, OneboxError) else ""
+        context.screen.print_stage("image", "failed", duration, problem or "stopped")
         raise
     duration = formatting.seconds(time.monotonic() - began)
-    detail = f"built: {why}; {image_list.stored_size(image)}"
+    detail = f"built {image.id}, {image_list.stored_size(image)}"
     context.screen.print_stage("image", "done", duration, detail)
     return image
 
@@ -344,9 +348,9 @@ def _keep(context: BoxContext, box: Box) -> str:
     """
     context.store.update(kept_builder=box.id)
     current = context.provider.get(box.id, box.place) or box
-    off = formatting.clock(current.deadline, time.time())
+    off = formatting.when(current.deadline, time.time())
     rate = formatting.rate(box.offer.hourly)
-    text = f"the builder {box.id} is kept: {rate}, off at {off}"
+    text = f"the builder {box.id} is kept: {rate}, off {off}"
     if current.host and current.state == "running":
         text += f"\n        ssh -F {context.ssh(current).config} {box.id}"
     return f"{text}\n        the next inv image removes it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebox import formatting
@@ -23,25 +24,68 @@ def images(context: BoxContext) -> list[Image]:
     return context.cache.images
 
 
+@dataclass(frozen=True)
+class ListedImage:
+    """
+    An image as `inv image --list` prints it.
+
+    *stored* is in bytes and *month_usd* in USD, None if the price is unknown; both are
+    upper bounds if *at_most* is set. *created* is in epoch seconds. *used_by* are the
+    titles of the boxes created from it.
+    """
+
+    name: str
+    id: str
+    project: str
+    stored: int
+    at_most: bool
+    created: float
+    month_usd: float | None
+    by_recipe: bool
+    used_by: tuple[str, ...]
+
+
+def listed(context: BoxContext) -> list[ListedImage]:
+    """Return all images of this owner, newest first."""
+    users = _boxes_by_image(context) if images(context) else {}
+    return [
+        ListedImage(
+            image.name,
+            image.id,
+            image.tags.project,
+            image.stored,
+            image.at_most,
+            image.created,
+            _month(context, image),
+            bool(image.recipe),
+            tuple(users.get(image.id, [])),
+        )
+        for image in images(context)
+    ]
+
+
 def show(context: BoxContext) -> None:
     """Print the images with their monthly cost and the boxes created from them."""
-    own_images = images(context)
-    if not own_images:
+    found = listed(context)
+    if context.screen.json:
+        context.screen.print_json("images", {"images": found})
+        return
+    if not found:
         context.screen.print("no images yet")
         return
-    now, users = time.time(), _boxes_by_image(context)
+    now = time.time()
     rows = [
         (
             image.name,
             image.id,
-            image.tags.project,
-            stored_size(image),
+            image.project,
+            _bound(formatting.byte_count(image.stored), image.at_most),
             formatting.seconds(max(now - image.created, 0)),
-            monthly_price(context, image),
-            "recipe" if image.recipe else "by hand",
-            formatting.first_names(users.get(image.id, [])) or "-",
+            _bound(formatting.money(image.month_usd), image.at_most),
+            "recipe" if image.by_recipe else "by hand",
+            formatting.first_names(list(image.used_by)) or "-",
         )
-        for image in own_images
+        for image in found
     ]
     head = ("name", "id", "project", "size", "age", "a month", "from", "used by")
     context.screen.table(head, rows)
@@ -49,15 +93,27 @@ def show(context: BoxContext) -> None:
 
 def monthly_price(context: BoxContext, image: Image) -> str:
     """Return an image's price for a month as text; "at most" marks an upper bound."""
-    rate = context.provider.image_rate
-    price = formatting.money(None if rate is None else rate * image.stored / GB)
-    return f"at most {price}" if image.at_most and rate else price
+    return _bound(formatting.money(_month(context, image)), image.at_most)
 
 
 def stored_size(image: Image) -> str:
     """Return an image's stored size as text; "at most" marks an upper bound."""
-    text = formatting.byte_count(image.stored)
-    return f"at most {text}" if image.at_most else text
+    return _bound(formatting.byte_count(image.stored), image.at_most)
+
+
+def _month(context: BoxContext, image: Image) -> float | None:
+    rate = context.provider.image_rate
+    return None if rate is None else rate * image.stored / GB
+
+
+def _bound(text: str, at_most: bool) -> str:
+    """
+    Return *text*, marked as an upper bound if it is one.
+
+    >>> _bound("$2", True), _bound("$0", True)
+    ('at most $2', '$0')
+    """
+    return f"at most {text}" if at_most and text not in ("$0", "0 B") else text
 
 
 def prune(

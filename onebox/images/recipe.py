@@ -96,7 +96,7 @@ def change(context: BoxContext) -> str:
     """
     before = snapshot.remembered(context)
     if not before:
-        return f"{title(context)} has not been built yet"
+        return f"first build of {title(context)}"
     now = inputs(context)
     changed = {name for name in {**before, **now} if before.get(name) != now.get(name)}
     if "[image] base" in changed:

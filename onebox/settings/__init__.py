@@ -8,12 +8,13 @@ their errors name neither the line nor an example nor the nearest name.
 
 from __future__ import annotations
 
-from onebox.settings.load import check_files, load
+from onebox.settings.load import check_files, file_problems, load
 from onebox.settings.schema import Settings, Size
 
 __all__ = [
     "Settings",
     "Size",
     "check_files",
+    "file_problems",
     "load",
 ]

@@ -20,6 +20,9 @@ from onebox.settings.quoting import show
 from onebox.settings.schema import Settings, keys
 from onebox.settings.sizes import all_sizes, choose
 
+# The beginning of a URL such as s3://bucket/file.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
 
 def load(
     root: Path, environ: Mapping[str, str], flags: Mapping[str, object]
@@ -104,20 +107,36 @@ def check_files(settings: Settings, root: Path) -> None:
 
     Raises:
         InputError: A path does not exist or cannot be read, or it is not a file where
-            a file is expected.
+            a file is expected. Or it is a URL.
     """
+    for _, error in file_problems(settings, root):
+        raise error
+
+
+def file_problems(settings: Settings, root: Path) -> Iterator[tuple[str, InputError]]:
+    """Yield the errors of `check_files`, each with the full name of its setting."""
     for path, name, is_file in _files(settings):
         source = settings.source(path)
         table, _, key = path.partition(".")
         place = "" if source == "default" else f"{source}: "
         problem = f"{place}[{table}] {key}: {show(name)} "
+        if _URL.match(name):
+            yield (
+                path,
+                InputError(
+                    problem + "is a URL; onebox copies files of the project only",
+                    next="download it in the job, or once in [image] setup",
+                ),
+            )
+            continue
         try:
             if not (root / name).exists():
-                raise InputError(problem + "does not exist")
-            if is_file and not (root / name).is_file():
-                raise InputError(problem + "is not a file")
+                yield path, InputError(problem + "does not exist")
+            elif is_file and not (root / name).is_file():
+                yield path, InputError(problem + "is not a file")
         except OSError as error:
-            raise InputError(f"{problem}cannot be read: {error.strerror}") from None
+            reason = f"cannot be read: {error.strerror}"
+            yield path, InputError(problem + reason)
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:

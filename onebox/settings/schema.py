@@ -229,7 +229,7 @@ class PushTable(Table):
         STRINGS,
         (".",),
         '["."]',
-        "Copy the files below these that git would track.",
+        "Copy what git would track below these, without .venv and caches.",
         in_project,
         distinct,
     )

@@ -45,6 +45,17 @@ class _Verdict:
     text: str
     expired: bool
 
+    @property
+    def age(self) -> float:
+        """Return the seconds since the box was created."""
+        return max(self.provider.now() - self.box.created, 0)
+
+    @property
+    def cost(self) -> float | None:
+        """Return what the box has cost so far in USD, None if its price is unknown."""
+        price = self.box.offer.hourly
+        return None if price is None else price * self.age / 3600
+
 
 def perform(context: BoxContext, *, yes: bool) -> None:
     """
@@ -65,12 +76,11 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.note("sweep is an earlier name of: inv cleanup")
     verdicts, unreachable = _judge_boxes(context)
     free_resources = _find_free(context, unreachable)
-    if verdicts:
+    if not context.screen.json:
         _print(context, verdicts)
-    if free_resources:
         _print_free(context, free_resources)
-    if not (verdicts or free_resources or unreachable):
-        context.screen.print("you have no boxes and no other resources")
+        if not (verdicts or free_resources or unreachable):
+            context.screen.print("you have no boxes and no other resources")
     expired = [verdict for verdict in verdicts if verdict.expired]
     if verdicts and not expired:
         context.screen.say("nothing has expired; inv teardown removes a live box")
@@ -78,14 +88,18 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         boxes = formatting.count(len(expired), "box", "boxes")
         context.screen.say(f"{boxes} expired; their outputs would be deleted too")
         context.screen.say("  next: inv cleanup --yes removes them")
-    failed = _remove(context, expired) if yes else []
+    removed, failed = _remove(context, expired) if yes else ([], [])
     if yes:
         # The free resources are listed again, because the boxes that used them may be
         # gone now.
-        _remove_free(context, _find_free(context, []))
+        removed += _remove_free(context, _find_free(context, []))
     elif any(not resource.why for _, resource in free_resources):
         context.screen.say("some resources cost nothing and are no longer used")
         context.screen.say("  next: inv cleanup --yes removes them too")
+    if context.screen.json:
+        fields = _fields(verdicts, free_resources, unreachable)
+        fields.update({"removed": removed, "not_removed": failed})
+        context.screen.print_json("cleanup", fields)
     if failed:
         raise OneboxError(
             f"not removed: {formatting.first_names(failed)}", next="inv cleanup --yes"
@@ -166,12 +180,15 @@ def _print_free(
         for provider, resource in free_resources
     ]
     head = ("provider", "free of charge", "id", "place", "why it stays")
-    context.screen.table(head, rows)
+    if rows:
+        context.screen.table(head, rows)
 
 
 def _remove_free(
     context: BoxContext, free_resources: list[tuple[Provider, FreeObject]]
-) -> None:
+) -> list[str]:
+    """Remove the free resources that no box uses, and return the removed ones."""
+    removed = []
     for provider, resource in free_resources:
         if resource.why:
             continue
@@ -181,6 +198,8 @@ def _remove_free(
             context.screen.print_stage("cleanup", "kept", f"{title}: {problem}", "")
         else:
             context.screen.print_stage("cleanup", "done", "removed", title)
+            removed.append(title)
+    return removed
 
 
 def _used_providers(context: BoxContext) -> list[str]:
@@ -236,36 +255,74 @@ def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
         return ""
 
 
+def _fields(
+    verdicts: list[_Verdict],
+    free_resources: list[tuple[Provider, FreeObject]],
+    unreachable: list[str],
+) -> dict[str, object]:
+    """Return what was found as `--json` prints it; times are in epoch seconds."""
+    boxes = [
+        {
+            "provider": verdict.provider.name,
+            "project": verdict.box.tags.project,
+            "name": verdict.box.tags.name,
+            "id": verdict.box.id,
+            "type": verdict.box.offer.type,
+            "place": verdict.box.place,
+            "state": verdict.box.state,
+            "created": verdict.box.created,
+            "deadline": verdict.box.deadline,
+            "hourly_usd": verdict.box.offer.hourly,
+            "cost_usd": verdict.cost,
+            "expired": verdict.expired,
+            "verdict": verdict.text,
+        }
+        for verdict in verdicts
+    ]
+    free = [
+        {
+            "provider": provider.name,
+            "kind": resource.kind,
+            "id": resource.id,
+            "place": resource.place,
+            "used": bool(resource.why),
+            "why": resource.why,
+        }
+        for provider, resource in free_resources
+    ]
+    return {"boxes": boxes, "free": free, "unreachable": unreachable}
+
+
 def _print(context: BoxContext, verdicts: list[_Verdict]) -> None:
-    rows = []
-    for verdict in verdicts:
-        box = verdict.box
-        age = max(verdict.provider.now() - box.created, 0)
-        price = box.offer.hourly
-        rows.append(
-            (
-                verdict.provider.name,
-                f"{box.tags.project}/{box.tags.name}",
-                box.id,
-                box.place,
-                box.state,
-                formatting.seconds(age),
-                formatting.money(None if price is None else price * age / 3600),
-                verdict.text,
-            )
+    rows = [
+        (
+            verdict.provider.name,
+            f"{verdict.box.tags.project}/{verdict.box.tags.name}",
+            verdict.box.id,
+            verdict.box.place,
+            verdict.box.state,
+            formatting.seconds(verdict.age),
+            formatting.money(verdict.cost),
+            verdict.text,
         )
+        for verdict in verdicts
+    ]
     head = ("provider", "box of", "id", "place", "state", "age", "cost so far")
-    context.screen.table((*head, "verdict"), rows)
+    if rows:
+        context.screen.table((*head, "verdict"), rows)
 
 
-def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
+def _remove(
+    context: BoxContext, expired: list[_Verdict]
+) -> tuple[list[str], list[str]]:
     """
     Remove each box that a second check still finds expired.
 
     Returns:
-        A text with the id and the error for each box that could not be removed.
+        The ids of the removed boxes, and a text with the id and the error for each box
+        that could not be removed.
     """
-    failed = []
+    removed, failed = [], []
     for verdict in expired:
         provider, box_id = verdict.provider, verdict.box.id
         try:
@@ -284,4 +341,5 @@ def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
             failed.append(f"{box_id}: {error.message}")
             continue
         context.screen.print_stage("cleanup", "done", "removed", box_id)
-    return failed
+        removed.append(box_id)
+    return removed, failed

@@ -39,7 +39,7 @@ def perform(context: BoxContext) -> None:
         mark = {True: "done", False: "failed", None: "warn"}[check.ok]
         context.screen.check(check.name, mark, check.detail)
         if check.next and check.ok is not True:
-            context.screen.print(f"{'':<16}   next: {check.next}")
+            context.screen.check("", "", f"next: {check.next}")
     failed = [check.name for check in checks if check.ok is False]
     if failed:
         raise OneboxError(f"not ready: {', '.join(failed)}")

@@ -58,7 +58,7 @@ def describe_up_to_date(context: BoxContext) -> str:
     """Return a phrase that describes the image from which a new box boots."""
     image = find(context)
     if image is None:
-        return f"no recipe: plain {recipe.base(context)}"
+        return f"no [image] recipe: boots {recipe.base(context)}"
     day = time.strftime("%d %b", time.localtime(image.created)).lstrip("0")
     if context.settings.image.use:
         return f"{image.name}, saved {day}"

@@ -1,111 +1,338 @@
-"""Print what each stage would do, and why; change nothing."""
+"""
+Find what each stage would do, and why; change nothing.
+
+A part that cannot be found does not end the plan: its error becomes a `Refusal`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from onebox.boxes import announcement
-from onebox.jobs import remote_job
+from onebox.boxes import other_providers
+from onebox.errors import OneboxError
+from onebox.exit_code import system_error
+from onebox.jobs import job_environment, remote_job
 from onebox.project_files import output_roots
+from onebox.settings import file_problems
 from onebox.stages import (
     fetch,
     image,
+    plan_box,
+    plan_print,
+    plan_push,
     preemption_recovery,
     provision,
-    push,
     run,
     teardown,
 )
+from onebox.stages.plan_values import Action, Machine, Plan, Push, Refusal, Step
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+    from onebox.providers.values import Box
+    from onebox.remote.answers import JobStatus
+
+# The stages that a stage needs, in the order in which they run.
+_CHAIN = ("image", "provision", "push", "run")
 
 
 def show(context: BoxContext, stage: str, command: str = "") -> None:
     """
-    Print the plan's line for one stage.
+    Print the plan of a stage and of the stages that it needs.
 
-    For `run`, the lines for the fetch and the teardown that follow the job are printed
-    too.
+    A stage that an earlier plan of the command line has shown is not shown again.
 
     Args:
         command: The command that `run` would run; "" means the one that `[run] command`
             in onebox.toml gives.
 
     Raises:
-        OneboxError: The stage itself would fail with this error.
+        OneboxError: The stage would not start. The error is the one it would raise.
     """
-    if stage not in _REASONS:
-        return
-    if stage in ("image", "provision"):
-        announcement.announce(context)
-    reason = _REASONS[stage](context)
-    if stage == "run" and reason is not None:
-        command = command or context.settings.run.command or ""
-        reason = preemption_recovery.describe_resume(context, command) or reason
-    if reason is None:
-        context.screen.plan_line(
-            stage, "done", "up to date", _UP_TO_DATE[stage](context)
-        )
+    if stage in _CHAIN:
+        stages = list(_CHAIN[: _CHAIN.index(stage) + 1])
+    elif stage in ("fetch", "teardown"):
+        stages = [stage]
     else:
-        left_out = push.describe_left_out(context) if stage == "push" else ""
-        detail = "; ".join(filter(None, [reason, left_out]))
-        context.screen.plan_line(stage, "kept", "would run", detail)
-    if stage == "run" and reason is not None and not context.invocation.only:
-        _show_end_of_chain(context)
+        return
+    stages = [stage] if context.invocation.only else stages
+    planned = context.chain.planned
+    stages = [name for name in stages if name not in planned]
+    if stages:
+        plan = find(context, stages, command)
+        plan_print.show(context, plan)
+        planned.update(step.name for step in plan.steps)
+        if plan.refusals:
+            raise _first_error(plan)
 
 
 def show_run(context: BoxContext) -> None:
-    """Print the plan of `inv run`."""
+    """
+    Print the plan of `inv run`.
+
+    Raises:
+        OneboxError: `inv run` would not start.
+    """
     with context.planning():
         context.invocation.begin("run", only=False, keep=False, own_command=False)
-        if run.reason(context) is None:
-            show(context, "run")
+        plan = find(context, _CHAIN)
+        plan_print.show(context, plan)
+        if plan.refusals:
+            raise _first_error(plan)
+
+
+def find(context: BoxContext, stages: Sequence[str], command: str = "") -> Plan:
+    """
+    Return the plan of some stages in their order.
+
+    Args:
+        command: See `show`.
+    """
+    return _Planner(context, stages, command).plan()
+
+
+def _first_error(plan: Plan) -> OneboxError:
+    first = plan.refusals[0]
+    error = OneboxError(first.message, next=first.next)
+    error.code = first.code
+    return error
+
+
+class _Planner:
+    """
+    Finds the parts of a plan, in the order in which the stages would find them.
+
+    So the first refusal is the error with which the command line would end.
+    """
+
+    def __init__(
+        self, context: BoxContext, stages: Sequence[str], command: str
+    ) -> None:
+        self.context = context
+        self.stages = stages
+        self.command = command or context.settings.run.command or ""
+        self.steps: dict[str, Step] = {}
+        self.refusals: list[Refusal] = []
+        self.questions: list[str] = []
+        self.box: Box | None = None
+        # Whether the provider has answered which box exists.
+        self.answered = False
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        context = self.context
+        machine: Machine | None = None
+        push: Push | None = None
+        if not self._is_up_to_date():
+            self._check_project()
+            self._find_box()
+            if "provision" in self.stages:
+                self._plan_provision()
+            if "push" in self.stages:
+                with self._catching("push"):
+                    push = self._plan_push()
+            if "image" in self.stages:
+                self._plan_image()
+            if "image" in self.stages or "provision" in self.stages:
+                machine = self._plan_machine()
+            if "run" in self.stages:
+                self._plan_run()
+            for name, module in (("fetch", fetch), ("teardown", teardown)):
+                if name in self.stages and self.answered:
+                    with self._catching(name):
+                        done = "no box is left" if name == "teardown" else ""
+                        self._reasoned(name, module.reason(context), done)
+        order = (*_CHAIN, "fetch", "teardown")
+        for name in self.stages:
+            if name not in self.steps:
+                refused = any(refusal.step == name for refusal in self.refusals)
+                why = "" if refused else "the provider has not answered"
+                self._step(name, "unknown", why)
+        settings = context.settings
+        return Plan(
+            title=context.title,
+            provider=context.provider_name,
+            size=settings.vm,
+            command=self.command,
+            machine=machine,
+            steps=tuple(self.steps[name] for name in order if name in self.steps),
+            push=push,
+            outputs=tuple(output_roots(context)),
+            checkpoints=settings.fetch.checkpoints,
+            questions=tuple(self.questions),
+            refusals=tuple(self.refusals),
+        )
+
+    @contextmanager
+    def _catching(self, step: str) -> Iterator[None]:
+        """Turn an error of the body into a refusal in the line of *step*."""
+        try:
+            yield
+        except OneboxError as error:
+            self._refuse(step, error)
+        except OSError as error:
+            self._refuse(step, system_error(error))
+
+    def _refuse(self, step: str, error: OneboxError) -> None:
+        # A stage can find an error that an earlier one has found.
+        if error.message not in [refusal.message for refusal in self.refusals]:
+            refusal = Refusal(step, error.message, error.next, error.code)
+            self.refusals.append(refusal)
+
+    def _step(self, name: str, action: Action, reason: str) -> None:
+        self.steps[name] = Step(name, action, reason)
+
+    def _reasoned(self, name: str, reason: str | None, up_to_date: str) -> None:
+        """Add the step of a stage that has a *reason* to run, or None."""
+        action: Action = "up to date" if reason is None else "run"
+        self._step(name, action, up_to_date if reason is None else reason)
+
+    def _refused(self, step: str) -> bool:
+        return any(refusal.step == step for refusal in self.refusals)
+
+    def _is_up_to_date(self) -> bool:
+        """Return whether the job is skipped, so that no other stage runs either."""
+        context = self.context
+        configured = not context.invocation.own_command
+        if "run" not in self.stages or context.settings.run.when == "always":
+            return False
+        self._check_files()
+        with self._catching("run"):
+            if configured and not self.refusals and run.reason(context) is None:
+                self.steps.clear()
+                self._step("run", "up to date", run.UP_TO_DATE)
+                self.stages = ["run"]
+                return True
+        return False
+
+    def _check_files(self) -> None:
+        """Refuse settings that name missing files, unless no planned stage needs it."""
+        if set(self.stages) <= {"run", "fetch", "teardown"}:
             return
-        for stage in ("image", "provision", "push", "run"):
-            show(context, stage)
+        for path, error in file_problems(self.context.settings, self.context.root):
+            step = "image" if path.startswith("image.") else "push"
+            if step in self.stages:
+                self._refuse(step, error)
 
+    def _check_project(self) -> None:
+        """Refuse what this machine alone can tell."""
+        self._check_files()
+        if "run" in self.stages:
+            if not self.context.invocation.own_command:
+                with self._catching("run"):
+                    run.configured_command(self.context)
+            with self._catching("run"):
+                job_environment.secret_values(self.context)
 
-def _show_end_of_chain(context: BoxContext) -> None:
-    """Print what follows the job: the fetch, and whether the box is torn down."""
-    outputs = ", ".join(output_roots(context)) or "no [fetch] outputs are configured"
-    context.screen.plan_line("fetch", "kept", "would run", outputs)
-    if context.find_box() is None and context.invocation.creates_temporary_box:
-        reason = "the chain creates the box for this job only"
-    elif not context.invocation.owes_teardown(context.store.record.temporary):
-        context.screen.plan_line("teardown", "done", "would not run", "the box is kept")
-        return
-    elif "teardown" in context.invocation.stages:
-        reason = "teardown is on the command line"
-    else:
-        reason = "an earlier chain created the box for its job only"
-    context.screen.plan_line("teardown", "kept", "would run", reason)
+    def _find_box(self) -> None:
+        step = "provision" if "provision" in self.stages else self.stages[-1]
+        with self._catching(step):
+            self.box = self.context.find_box()
+            self.answered = True
 
+    @property
+    def _running(self) -> bool:
+        return self.box is not None and self.box.state == "running"
 
-def _run_reason(context: BoxContext) -> str | None:
-    reason = run.reason(context)
-    if reason is not None:
-        run.check(context)
-        box = context.find_box()
-        if box is not None and box.state == "running":
-            remote_job.refuse_running(context, remote_job.latest(context))
-    return reason
+    def _plan_provision(self) -> None:
+        context = self.context
+        with self._catching("provision"):
+            if not self.answered:
+                # An error about another provider is found even so.
+                other_providers.refuse(context)
+                return
+            reason = provision.reason(context)
+            up = "" if reason else provision.describe_up_to_date(context)
+            self._reasoned("provision", reason, up)
 
+    def _plan_push(self) -> Push | None:
+        context = self.context
+        if self._refused("push"):
+            return None
+        found, left_out = plan_push.find(context, self.box, compare=self._running)
+        reason = plan_push.describe(found, self.box)
+        if not self.answered:
+            reason = f"{plan_push.amount(found)}; it is unknown what the box has"
+        detail = "; ".join(filter(None, [reason, left_out]))
+        equal = self._running and not (found.changed or found.deleted)
+        self._step("push", "up to date" if equal else "run", detail)
+        return found
 
-_REASONS: dict[str, Callable[[BoxContext], str | None]] = {
-    "image": image.reason,
-    "provision": provision.reason,
-    "push": push.reason,
-    "run": _run_reason,
-    "fetch": fetch.reason,
-    "teardown": teardown.reason,
-}
-_UP_TO_DATE: dict[str, Callable[[BoxContext], str]] = {
-    "image": image.describe_up_to_date,
-    "provision": provision.describe_up_to_date,
-    "push": push.describe_left_out,
-    "run": lambda context: "command, code, data and image unchanged",
-    "fetch": lambda context: "",
-    "teardown": lambda context: "no box is left",
-}
+    def _plan_image(self) -> None:
+        context = self.context
+        if self._refused("image") or not self.answered:
+            return
+        with self._catching("image"):
+            reason = image.reason(context)
+            up = "" if reason else image.describe_up_to_date(context)
+            self._reasoned("image", reason, up)
+
+    def _plan_machine(self) -> Machine | None:
+        context = self.context
+        if not self.answered:
+            return None
+        with self._catching("provision"):
+            machine, limit = plan_box.find(context, self.box)
+            if "run" in self.stages and not self.refusals:
+                machine = replace(
+                    machine, other_sizes=plan_box.other_sizes(context, machine)
+                )
+            if limit is not None:
+                self._refuse("provision", limit)
+            question = plan_box.question(context, machine)
+            if question:
+                self.questions.append(question)
+            return machine
+        return None
+
+    def _plan_run(self) -> None:
+        context = self.context
+        if not self.answered:
+            return
+        if self.box is None and not context.invocation.only:
+            with self._catching("run"):
+                run.check_script(context)
+        if self._refused("run"):
+            return
+        with self._catching("run"):
+            reason = run.reason(context) or run.ALWAYS
+            last_job = remote_job.latest(context) if self._running else None
+            remote_job.refuse_running(context, last_job)
+            resumed = preemption_recovery.describe_resume(context, self.command)
+            self._step("run", "run", resumed or reason)
+            self._plan_earlier_job(last_job)
+        if self._refused("run") or context.invocation.only:
+            return
+        if "fetch" not in self.stages:
+            self._plan_fetch()
+        if "teardown" not in self.stages:
+            self._plan_teardown()
+
+    def _plan_earlier_job(self, last_job: JobStatus | None) -> None:
+        """Add the question that `run` asks if the same command has succeeded."""
+        if run.is_rerun(self.context, last_job, self.command):
+            assert last_job is not None
+            self.questions.append(
+                f"job {last_job.job} has succeeded with this command: its outputs are "
+                "fetched first, then run asks before it runs the command again"
+            )
+
+    def _plan_fetch(self) -> None:
+        outputs = ", ".join(output_roots(self.context))
+        self._step("fetch", "run", outputs or "no [fetch] outputs are configured")
+
+    def _plan_teardown(self) -> None:
+        context = self.context
+        if self.box is None and context.invocation.creates_temporary_box:
+            reason = "the chain creates the box for this job only"
+        elif not context.invocation.owes_teardown(context.store.record.temporary):
+            self._step("teardown", "no", "the box is kept")
+            return
+        elif "teardown" in context.invocation.stages:
+            reason = "teardown is on the command line"
+        else:
+            reason = "an earlier chain created the box for its job only"
+        self._step("teardown", "run", reason)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,17 +12,13 @@ from onebox import formatting, project_files
 from onebox.boxes import bring_up
 from onebox.project_files import select_project
 from onebox.stages import fetch
-from onebox.transfer import push_files
+from onebox.transfer import push_files, push_rate
+from onebox.transfer.difference import Difference, folder_sizes
 
 if TYPE_CHECKING:
     from onebox.agent.files.hash_index import Index
     from onebox.agent.files.manifest import Entry
     from onebox.context import BoxContext
-
-
-def describe_left_out(context: BoxContext) -> str:
-    """Return a phrase that names the local outputs that are not pushed, or ""."""
-    return project_files.describe_left_out(select_project(context))
 
 
 def digest(context: BoxContext) -> str:
@@ -29,18 +27,33 @@ def digest(context: BoxContext) -> str:
     return push_files.digest(context.root, entries, _index(context))
 
 
-def reason(context: BoxContext) -> str | None:
-    """Return why a push has something to do; None if the box has the local files."""
-    box = context.find_box()
-    if box is None or box.state != "running":
-        return "the box is empty" if box is None else f"{box.id} is {box.state}"
+def difference(context: BoxContext) -> Difference:
+    """Return how the local files differ from those on the box, which runs."""
     entries = partial(_entries, context)
-    difference: str | None = context.call_resuming(
+    found: Difference = context.call_resuming(
         lambda channel: push_files.difference(
             channel, context.root, entries, _index(context)
         )
     )
-    return difference
+    return found
+
+
+def describe_size(context: BoxContext, entries: Sequence[Entry]) -> str:
+    """
+    Return a phrase with the largest folders of a push and the time that it takes.
+
+    The phrase is "" for a small push.
+
+    Args:
+        entries: The files whose contents are sent.
+    """
+    size = sum(entry.size for entry in entries)
+    return push_rate.describe(size, folder_sizes(entries), last_rate(context))
+
+
+def last_rate(context: BoxContext) -> float | None:
+    """Return the rate of the project's last push in bytes a second, None if unknown."""
+    return push_rate.last(_rate_file(context), context.provider_name)
 
 
 def perform(context: BoxContext) -> None:
@@ -53,6 +66,8 @@ def perform(context: BoxContext) -> None:
     with context.chain.timed("push"), context.screen.stage("push") as stage_line:
         stage_line.doing("reading the project's files")
         left_out = ""
+        # The bytes to send, and the time at which sending began, once that is known.
+        sending: list[tuple[int, float]] = []
 
         def entries(index: Index) -> list[Entry]:
             nonlocal left_out
@@ -60,11 +75,27 @@ def perform(context: BoxContext) -> None:
             left_out = project_files.describe_left_out(selection)
             return selection.entries
 
+        def before_sending(entries: list[Entry]) -> None:
+            if not sending:
+                size = sum(entry.size for entry in entries)
+                if size_text := describe_size(context, entries):
+                    amount = formatting.byte_count(size)
+                    context.screen.note(f"sending {amount}: {size_text}")
+                sending.append((size, time.monotonic()))
+
         pushed = context.call_resuming(
             lambda channel: push_files.push(
-                channel, context.root, entries, _index(context), stage_line.progress
+                channel,
+                context.root,
+                entries,
+                _index(context),
+                stage_line.progress,
+                before_sending=before_sending,
             )
         )
+        for size, began in sending:
+            spent = time.monotonic() - began
+            push_rate.remember(_rate_file(context), context.provider.name, size, spent)
         context.chain.pushed_digest = pushed.digest
         count = formatting.count(pushed.files, "file")
         amount = f"{count}, {formatting.byte_count(pushed.bytes)}"
@@ -82,6 +113,11 @@ def perform(context: BoxContext) -> None:
 
 def _entries(context: BoxContext, index: Index) -> list[Entry]:
     return select_project(context, index).entries
+
+
+def _rate_file(context: BoxContext) -> Path:
+    """Return the file with the rates of the project's last pushes."""
+    return context.store.directory.parent / "push_rates.json"
 
 
 def _index(context: BoxContext) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import ConfigError
+from onebox.errors import ConfigError, InputError
 from onebox.jobs import job_environment, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
@@ -16,6 +16,7 @@ from onebox.remote.answers import JobStatus
 from onebox.stages import (
     fetch,
     image,
+    job_script,
     preemption_recovery,
     push,
     queue,
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 
+# The reason if a job runs whether something has changed or not.
+ALWAYS = '[run] when = "always"'
+# What a plan says of a job that is skipped.
+UP_TO_DATE = "command, code, data and image unchanged"
+
+
 def reason(context: BoxContext) -> str | None:
     """Return why the job has to run; None if `when = "changed"` lets it be skipped."""
     if context.settings.run.when != "changed":
-        return "a job always runs"
+        return ALWAYS
     last_receipt = receipt.last_good(context)
     if last_receipt is None:
         return "it has not succeeded yet"
@@ -94,9 +101,7 @@ def perform(
     """
     configured = argv is None and shell_command is None
     if configured and reason(context) is None:
-        context.screen.print_stage(
-            "run", "done", "up to date", "command, code, data and image unchanged"
-        )
+        context.screen.print_stage("run", "done", "up to date", UP_TO_DATE)
         return None
     if context.invocation.queue:
         queue.wait_for_turn(context)
@@ -144,6 +149,39 @@ def configured_command(context: BoxContext) -> str:
             next="inv run -- python job.py, or inv init",
         )
     return command
+
+
+def check_script(context: BoxContext) -> None:
+    """
+    Refuse a new box for a script that cannot be on it.
+
+    Only a command of onebox.toml is checked. Nothing is refused if the image could
+    contain the script.
+
+    Raises:
+        InputError: `[run] command` starts a Python script that does not exist.
+    """
+    image_table = context.settings.image
+    script = job_script.python_script(context.settings.run.command or "")
+    if (
+        context.invocation.own_command
+        or script is None
+        or image_table.setup
+        or image_table.packer
+        or image_table.use
+        or (context.root / script).exists()
+    ):
+        return
+    source = context.settings.source("run.command")
+    raise InputError(
+        f"{source}: [run] command: {formatting.path(script)} does not exist",
+        next="correct [run] command",
+    )
+
+
+def is_rerun(context: BoxContext, last_job: JobStatus | None, command: str) -> bool:
+    """Return whether `run` asks because the last job has succeeded with *command*."""
+    return _has_succeeded(last_job, _unfetched_job(context, command))
 
 
 def _unfetched_job(context: BoxContext, command: str) -> str:
@@ -196,6 +234,6 @@ def _print_detached(context: BoxContext, box: Box, job_id: str) -> None:
             "inv run restarts it"
         )
     context.screen.note(
-        f"the box powers itself off {idle:g} min after the job ends, at "
-        f"{formatting.clock(box.deadline, time.time())} at the latest; its disk is kept"
+        f"the box powers itself off {idle:g} min after the job ends, and "
+        f"{formatting.when(box.deadline, time.time())} at the latest; its disk is kept"
     )

@@ -167,13 +167,14 @@ def print_kept_box(context: BoxContext) -> None:
     """Print the box that a finished command line leaves up, if it leaves one."""
     box = context.find_box() if context.invocation.leaves_box else None
     if box is not None:
-        off = formatting.clock(box.deadline, time.time())
+        idle = context.settings.limits.idle_minutes
+        off = formatting.when(box.deadline, time.time())
         context.screen.print_stage(
             "box",
             "kept",
             "kept",
-            f"{box.id}, {formatting.rate(box.offer.hourly)}, powers itself off at "
-            f"{off}: inv teardown",
+            f"{box.id}, {formatting.rate(box.offer.hourly)}, powers itself off {off}, "
+            f"or after {idle:g} min without job and client: inv teardown",
         )
 
 

@@ -8,7 +8,7 @@ connection raises `ConnectionLost`; the same call over a new channel continues t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -27,6 +27,7 @@ from onebox.remote import answers
 from onebox.remote.answers import PushResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.store.atomic_files import private_dir
+from onebox.transfer.difference import Difference
 from onebox.transfer.parallel_connections import ParallelConnections
 from onebox.transfer.progress import Meter, Progress
 
@@ -56,50 +57,24 @@ class Pushed:
 
 def difference(
     channel: AgentChannel, root: Path, files: Files, index: Path
-) -> str | None:
-    """
-    Return a phrase that says how the files on the box differ from the local ones.
-
-    Return None if they are equal.
-    """
+) -> Difference:
+    """Return how the files on the box differ from the local ones."""
     conversation = _Conversation(channel, write=False)
     hash_index = _load_index(index)
     entries = _local_entries(root, files, hash_index)
     try:
         conversation.compare(entries)
         if conversation.equal:
-            return None
+            return Difference(entries)
         differing = set(conversation.without_contents)
+        contents = set()
         for offer in conversation.offers:
             if not _is_equal(root, offer, hash_index):
-                differing.add(offer.entry.path)
+                contents.add(offer.entry.path)
         conversation.finish()
     finally:
         hash_index.save()
-    gone = [show(path) for path in conversation.gone]
-    reasons = [*_describe(entries, differing)]
-    if gone:
-        reasons.append(f"{len(gone):,} deleted: {formatting.first_names(gone)}")
-    return "; ".join(reasons) or None
-
-
-def _describe(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
-    """
-    Yield a phrase that counts and names the files at *paths*, which differ.
-
-    If no file differs, the phrase is about the folders. If *paths* is empty, yield
-    nothing.
-    """
-    files = [e.path for e in entries if e.kind != "d"]
-    names = [path for path in files if path in paths]
-    counted = f"{len(names):,} of {formatting.count(len(files), 'file')}"
-    if not names:
-        names = sorted(paths)
-        counted = formatting.count(len(names), "folder")
-    if names:
-        verb = "differs" if len(names) == 1 else "differ"
-        shown = formatting.first_names([show(path) for path in names])
-        yield f"{counted} {verb}: {shown}"
+    return Difference(entries, differing | contents, contents, conversation.gone)
 
 
 def push(
@@ -109,6 +84,7 @@ def push(
     index: Path,
     progress: Progress,
     kind: str = "pushed",
+    before_sending: Callable[[list[Entry]], None] = lambda entries: None,
 ) -> Pushed:
     """
     Send these files to the box, and remove all other files of earlier pushes from it.
@@ -118,6 +94,9 @@ def push(
 
         kind: "pushed" for the project's files, "restored" for checkpoints from an
             earlier box: a push of one kind never removes files of the other.
+
+        before_sending: Called with the files whose contents are about to be sent. The
+            size of a file is the number of bytes that an earlier attempt has not sent.
 
     Raises:
         InputError: Files kept changing while they were sent; the error names the first
@@ -138,6 +117,7 @@ def push(
             digest = conversation.digest
             if not conversation.equal:
                 meter = Meter(progress, conversation.offers)
+                before_sending([_to_send(offer) for offer in conversation.offers])
                 contents = _Contents(conversation, connections, root, meter)
                 hashes, changed = contents.send(hash_index)
                 sent_files += meter.carried
@@ -334,6 +314,12 @@ class _Contents:
         # While contents are being sent, the box sends keep-alives and refusals only.
         if self._meter.moved(count) and self._channel.has_frame():
             self._conversation.next_frame()
+
+
+def _to_send(offer: FileOffer) -> Entry:
+    """Return the entry of an offer without the bytes that were received before."""
+    received = 0 if offer.whole else offer.offset
+    return offer.entry._replace(size=max(offer.entry.size - received, 0))
 
 
 def _is_equal(root: Path, offer: FileOffer, index: Index) -> bool:

@@ -18,7 +18,7 @@ from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import InputError
 from onebox.providers import PROVIDERS
-from onebox.transfer import git
+from onebox.transfer import git, never_pushed
 from onebox.transfer.gitignore import tracked_without_git
 
 OWN = b".onebox"
@@ -55,10 +55,11 @@ _CREDENTIALS = re.compile(
 @dataclass(frozen=True)
 class LeftOut:
     """
-    A local output, of which at least one file is not pushed.
+    A local output or cache, of which at least one file is not pushed.
 
-    *path* is the output, with a slash at the end if it is a folder. *files* is the
-    number of its files that are not pushed.
+    *path* is the output, with a slash at the end if it is a folder. For caches it is
+    the name of their folders (see `never_pushed`). *files* is the number of files that
+    are not pushed.
     """
 
     path: bytes
@@ -72,12 +73,13 @@ class Selection:
 
     Folders are selected only at and below the *data* paths of `select`. The entry of a
     file has a hash only if the index had it. *left_out* lists the local outputs that
-    are not pushed, or not completely.
+    are not pushed, or not completely, and *caches* the environments and caches.
     """
 
     entries: list[Entry]
     warnings: list[str]
     left_out: list[LeftOut] = field(default_factory=list)
+    caches: list[LeftOut] = field(default_factory=list)
 
     @property
     def paths(self) -> list[bytes]:
@@ -98,7 +100,8 @@ def select(
     Files that hold credentials are left out, unless *code* or *data* names them.
 
     Args:
-        code: At and below these paths, everything that git would track is selected.
+        code: At and below these paths, everything that git would track is selected,
+            except for untracked environments and caches (see `never_pushed`).
 
         data: At and below these paths, everything is selected.
 
@@ -116,8 +119,10 @@ def select(
     paths: set[bytes] = set()
     tops = [_top(root, name) for name in code]
     results = [_inside(name) for name in outputs]
+    caches: dict[bytes, set[bytes]] = {}
     if tops:
-        paths.update(_code(base, tops, results))
+        code_paths, caches = _code(base, tops, results)
+        paths.update(code_paths)
     for name in data:
         paths.update(_data(base, _top(root, name)))
         tops.append(_inside(name))
@@ -133,14 +138,20 @@ def select(
             "it in [push] data)"
         )
     selection.left_out.extend(_left_out(base, results, set(selection.paths)))
+    for folder, files in sorted(caches.items()):
+        if files - paths:
+            selection.caches.append(LeftOut(folder + b"/", len(files - paths)))
     return selection
 
 
-def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
+def _code(
+    base: bytes, tops: list[bytes], outputs: list[bytes]
+) -> tuple[set[bytes], dict[bytes, set[bytes]]]:
     """
     Return the files below *tops* that git tracks or that `git add` would add.
 
-    Outputs that git does not track are left out.
+    Outputs and caches that git does not track are left out. The second result has the
+    files in the caches; see `never_pushed.separate`.
     """
 
     def is_output(path: bytes) -> bool:
@@ -157,11 +168,14 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
 
     listed = git.list_files(base, tops, is_below_output)
     if listed is None:
-        return {path for path in tracked_without_git(base, tops) if not is_output(path)}
-    tracked, others, skipped = listed
-    as_code = [folder for folder in sorted(skipped) if not is_output(folder)]
-    others.update(tracked_without_git(base, as_code))
-    return tracked.union(path for path in others if not is_output(path))
+        tracked, others = set[bytes](), tracked_without_git(base, tops)
+    else:
+        tracked, others, skipped = listed
+        as_code = [folder for folder in sorted(skipped) if not is_output(folder)]
+        others.update(tracked_without_git(base, as_code))
+    others = {path for path in others if not is_output(path)}
+    others, caches = never_pushed.separate(others, tops)
+    return tracked | others, caches
 
 
 def _without_credentials(

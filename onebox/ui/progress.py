@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.constrain import Constrain
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
 from onebox import formatting
 from onebox.signals import signals_delayed
@@ -35,15 +37,24 @@ class StageLine:
         self.result, self.detail, self.mark = result, detail, mark
 
 
+class _TotalBar(BarColumn):
+    """A bar that is shown only if the total is known."""
+
+    def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]
+        """Return the bar, or nothing: an empty bar would look like a full one."""
+        return super().render(task) if task.total else Text("")
+
+
 class _Bar(Progress):
     """A progress bar that updates its elapsed time at each refresh."""
 
     began = 0.0
+    line_width = 77
 
-    def get_renderables(self) -> Iterator[Table]:
+    def get_renderables(self) -> Iterator[Constrain]:
         for task in self.tasks:
             task.fields["spent"] = _spent(self.began)
-        yield self.make_tasks_table(self.tasks)
+        yield Constrain(self.make_tasks_table(self.tasks), self.line_width)
 
 
 class LiveLine:
@@ -67,12 +78,15 @@ class LiveLine:
             TextColumn(f"[bold]{name}", markup=True),
             SpinnerColumn("line", style="cyan"),
             TextColumn("{task.fields[spent]}"),
-            BarColumn(bar_width=16),
+            _TotalBar(bar_width=16),
             TextColumn("{task.description}", markup=False),
             console=self._console,
             transient=True,
         )
         bar.began = began
+        # A terminal prints ^C after the line. In the last column, it would begin a new
+        # line, and the bar could not be removed.
+        bar.line_width = max(self._console.width - len("^C") - 1, 1)
         task = bar.add_task("", total=None, spent="")
         self._bar = bar
 

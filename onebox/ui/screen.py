@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +32,14 @@ from onebox.ui.console import (
     read_together,
     write_fully,
 )
+from onebox.ui.json_document import document
 from onebox.ui.progress import LiveLine, StageLine
 
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
+CHECK_WIDTH = 16
+# What a line of a message begins with; its further lines are indented as far.
+PREFIX = re.compile(r"onebox[: ] |  next: | {2,}")
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
 PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
 STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yellow"}
@@ -63,6 +68,7 @@ class Screen:
                 stream.reconfigure(errors="backslashreplace")
         self.marks = MARKS if _supports_unicode(self.err) else PLAIN_MARKS
         self.footer_shown = False
+        self.json = self.document_printed = False
         self.line_open = False
         # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
         # may belong to any other file.
@@ -136,12 +142,34 @@ class Screen:
 
     def plan_line(self, name: str, mark: str, result: str, detail: str) -> None:
         """Print one line of the plan, to stdout."""
-        self._line(self.out, name, mark, result, detail)
+        self._line(self.out, name, mark, result, self.hints.spell(detail))
+
+    def plan_headline(self, title: Sequence[str], more: Sequence[str]) -> None:
+        """Print the headline of a plan to stdout, with an empty line at its end."""
+        first = "   ".join(part for part in title if part)
+        self._print_hanging(self.out, Text.assemble(("onebox  ", "bold"), first))
+        for line in more:
+            self.plan_detail(line)
+        self._print(self.out, Text(""))
+
+    def plan_detail(self, text: str) -> None:
+        """Print a line below one of the plan, to stdout."""
+        self._print_hanging(self.out, Text(f"        {self.hints.spell(text)}"))
 
     def check(self, name: str, mark: str, detail: str) -> None:
-        """Print the result of one check of `inv doctor`, to stdout."""
-        text = f"{name:<16} {self.marks[mark]} {self.hints.spell(detail)}"
-        self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
+        """
+        Print the result of one check of `inv doctor`, to stdout.
+
+        With *name* and *mark* "", the text continues the check before it.
+        """
+        sign, text = self.marks.get(mark, " "), self.hints.spell(detail)
+        if not self.out.is_terminal:
+            self._print(self.out, Text(f"{name:<{CHECK_WIDTH}} {sign} {text}"))
+            return
+        style = STYLES.get(mark, "")
+        detail_style = "" if mark == "done" else style
+        row = (Text(name, "bold"), Text(sign, style), Text(text, detail_style))
+        self._print(self.out, _columns((CHECK_WIDTH, 1), row))
 
     def _line(
         self, console: PipeSafeConsole, name: str, mark: str, result: str, detail: str
@@ -173,11 +201,21 @@ class Screen:
     def error(self, error: OneboxError) -> None:
         """Print an error, what is still running, and the command to type next."""
         self.clear_footer()
+        running, next = self.hints.spell(error.running), self.hints.spell(error.next)
+        if self.json and not self.document_printed:
+            fields = {
+                "kind": type(error).__name__,
+                "message": error.message,
+                "running": running,
+                "next": next,
+                "exit": error.code,
+            }
+            self.print_json("error", {"error": fields})
         self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
-        if error.running:
-            self._say(Text(f"        {self.hints.spell(error.running)}"))
-        if error.next:
-            self._say(Text(f"  next: {self.hints.spell(error.next)}"))
+        for line in running.splitlines():
+            self._say(Text(f"        {line.strip()}"))
+        if next:
+            self._say(Text(f"  next: {next}"))
 
     def say(self, text: str = "") -> None:
         """Print a line without indentation or colour to stderr."""
@@ -187,6 +225,13 @@ class Screen:
     def print(self, text: str = "") -> None:
         """Print a line of requested output, to stdout."""
         self._print(self.out, Text(text))
+
+    def print_json(self, kind: str, fields: Mapping[str, object]) -> None:
+        """Print the one document of a command with `--json`, to stdout."""
+        self.document_printed = True
+        self.close_line()
+        with broken_pipes_ignored():
+            self.out.plain(document(kind, fields))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table of requested output, to stdout."""
@@ -286,14 +331,20 @@ class Screen:
         if not self.live:
             self._say(Text.assemble(" " * (NAME_WIDTH + 1), text))
             return
-        grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_column(width=NAME_WIDTH)
-        grid.add_column()
-        grid.add_row("", text)
-        self._print(self.err, grid)
+        self._print(self.err, _columns((NAME_WIDTH,), ("", text)))
 
     def _say(self, text: Text) -> None:
-        self._print(self.err, text)
+        self._print_hanging(self.err, text)
+
+    def _print_hanging(self, console: PipeSafeConsole, text: Text) -> None:
+        """Print a line; on a terminal, the rest of a long one is indented."""
+        prefix = PREFIX.match(text.plain) if console.is_terminal else None
+        if prefix is None:
+            self._print(console, text)
+            return
+        first, rest = text[: prefix.end()], text[prefix.end() :]
+        first.rstrip()
+        self._print(console, _columns((prefix.end() - 1,), (first, rest)))
 
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:
@@ -308,6 +359,16 @@ class Screen:
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
+
+
+def _columns(widths: Sequence[int], row: Sequence[Text | str]) -> Table:
+    """Return a row whose last column has the rest of the width, and wraps there."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for width in widths:
+        grid.add_column(width=width, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(*row)
+    return grid
 
 
 def _dim(text: str, console: Console) -> str:

@@ -68,14 +68,14 @@ class TestProvider:
         """onebox.toml decides where the next box is, not the record of a gone box."""
         project.inv("provision")
         project.write("onebox.toml", CLOUD)
-        assert "this machine" in project.inv("plan").err
+        assert "this machine" in project.inv("plan").out
         assert [] == cloud.requests
         delete_boxes_unnoticed(project)
         done = project.inv("plan")
 
         assert 0 == done.code, done.err
-        assert "digitalocean" in done.err
-        assert "nyc3" in done.err
+        assert "digitalocean" in done.out
+        assert "nyc3" in done.out
         assert "this machine" not in done.err + done.out
 
     def test_job_runs_locally_after_a_paid_box_is_gone(
@@ -117,7 +117,7 @@ class TestProvider:
 
         assert 0 == done.code, done.err
         assert [] == project.boxes()
-        assert "nyc3" in done.err
+        assert "nyc3" in done.out
 
     def test_new_box_that_is_not_listed_yet_counts_as_existing(
         self, project: Project, cloud: Server

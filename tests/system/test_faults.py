@@ -198,7 +198,7 @@ class TestConnection:
         done = project.inv("run", "--keep", env=wrong)
 
         assert 0 == done.code, done.err
-        behind = "25:00:00 behind" if hours < 0 else "49:00:00 ahead of"
+        behind = "25 h 0 min behind" if hours < 0 else "49 h 0 min ahead of"
         assert 1 == done.err.count(f"clock is {behind} that of the boxes"), done.err
         assert "than max_hours allows" not in done.err
         (box,) = project.boxes()
@@ -264,7 +264,7 @@ class TestOutputs:
 
         assert 73 == done.code
         assert "need 9.4 TB, have " in done.err
-        assert "is still up: no charge, powers itself off at" in done.err
+        assert "is still up: no charge, powers itself off in" in done.err
         assert "  next: fix it, then inv fetch" in done.err
         assert [] == list((project.root / "results").glob("*"))
         assert 1 == len(project.boxes())
@@ -285,7 +285,7 @@ class TestOutputs:
         assert 73 == done.code
         assert "results/big (2.9 MB), results/small (1.5 kB)" in done.err
         assert "nothing was removed" in done.err
-        assert "is still up: no charge, powers itself off at" in done.err
+        assert "is still up: no charge, powers itself off in" in done.err
         assert 1 == len(project.boxes())
 
 

@@ -124,7 +124,7 @@ class TestKeptBox:
             assert 0 == done.code, done.err
             (box,) = project.boxes()
             assert 1 == done.err.count("inv teardown"), done.err
-            assert f"kept  {box}, no charge, powers itself off at" in done.err
+            assert f"kept  {box}, no charge, powers itself off in" in done.err
         for words in (("push",), ("provision",), ("run", "--only"), ("fetch",)):
             done = project.inv(*words)
             assert 0 == done.code, done.err
@@ -274,7 +274,7 @@ def test_plan_before_a_push_does_not_hide_the_box(project: Project) -> None:
     done = project.inv("plan", "push")
 
     (box,) = project.boxes()
-    assert f"kept  {box}, no charge, powers itself off at" in done.err
+    assert f"kept  {box}, no charge, powers itself off in" in done.err
 
 
 def test_keyboard_interrupt_of_a_users_handler_names_the_box(project: Project) -> None:

@@ -58,7 +58,8 @@ class SyncedProject:
     def difference(self) -> str | None:
         """Return the reason for a push, or None."""
         with self.box.connect() as link:
-            return push_files.difference(link, self.root, self.paths(), self.index)
+            found = push_files.difference(link, self.root, self.paths(), self.index)
+        return found.describe() or None
 
     def fetch(
         self, *roots: str, link: AgentChannel | None = None, **how: Any

@@ -207,6 +207,27 @@ class TestTerminal:
         assert 1 == len(wide)
         assert (columns == 140) == (22 == wide[0].count("word"))
 
+    def test_running_stage_leaves_room_for_a_typed_ctrl_c(self) -> None:
+        """^C in the last column would begin a new line, and the bar would stay."""
+        shown = run_on_terminal(
+            "with screen.stage('push') as line:\n"
+            "    line.progress(1, 305, 2**30, 2**40); time.sleep(0.7)\n"
+            f"    line.doing('{LONG}'); time.sleep(0.3)\n"
+        )
+
+        drawn = without_codes(shown).replace("\n", "\r").split("\r")
+        assert any("1/305 files" in line for line in drawn)
+        assert max(len(line) for line in drawn) <= 77
+
+    def test_long_message_is_indented_under_its_first_line(self) -> None:
+        """The lines of an error do not begin in the first column."""
+        shown = run_on_terminal(
+            f"screen.error(OneboxError('{LONG}', running='{LONG}', next='{LONG}'))"
+        )
+
+        lines = visible_lines(shown)
+        assert {"onebox:", "  next:", " " * 7} == {line[:7] for line in lines if line}
+
     def test_running_stage_shows_its_activity_and_progress(self) -> None:
         """The line of a running stage shows its activity and progress."""
         shown = without_codes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -88,16 +89,16 @@ def test_a_price_list_that_may_not_be_read_is_named_as_the_reason(
 ) -> None:
     """There is no $? without a reason, nor where a price was known before."""
     if known_before:
-        assert "$0.19/h now" in paid.inv("plan").err
+        assert "$0.19/h now" in paid.inv("plan").out
     account.faults.denied.add("pricing:GetProducts")
     done = paid.inv("plan")
     assert done.code == 0
-    assert "these credentials lack the permission pricing:GetProducts" in done.err
+    assert "these credentials lack the permission pricing:GetProducts" in done.out
     if known_before:
-        assert "$0.19/h 1 min ago" in done.err
-        assert "$?" not in done.err
+        assert "$0.19/h 1 min ago" in done.out
+        assert "$?" not in done.out
     else:
-        assert "at most $?" in done.err
+        assert "at most $?" in done.out
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,65 @@ def test_a_vcpu_limit_covers_the_same_region_market_and_kind_of_type(
     refused = Offer("s", "m6a.xlarge", 4, 1, None, None, place="us-east-1a")
     other = Offer("s", type_, cpus, 1, None, None, spot, place)
     assert provider.also_refused(refused, "VcpuLimitExceeded", other) == also
+
+
+class TestOffers:
+    """`inv offers` lists the types of a size, best first, and creates nothing."""
+
+    def test_prices_come_with_place_and_ceiling(
+        self, account: Account, paid: Project
+    ) -> None:
+        """A spot offer shows what it saves against on-demand capacity."""
+        done = paid.inv("offers", "--spot", "--json")
+
+        found = json.loads(done.out)
+        first = found["offers"][0]
+        assert 0 == done.code
+        assert first["spot"]
+        assert first["hourly_usd"] < first["on_demand_usd"]
+        assert first["at_most_usd"] == pytest.approx(8 * first["hourly_usd"])
+        assert first["place"].startswith("us-east-1")
+        prices = [offer["hourly_usd"] for offer in found["offers"]]
+        assert prices == sorted(prices)
+        assert "RunInstances" not in account.counted()
+
+    def test_a_limit_marks_the_offers_that_it_refuses(self, paid: Project) -> None:
+        """The row says which limit refuses it."""
+        toml = TOML.format(more=CIDR) + "[limits]\nmax_price = 0.01\n"
+        paid.write("onebox.toml", toml)
+
+        done = paid.inv("offers", "--limit=2")
+        rows = done.out.splitlines()[1:]
+        assert 2 == len(rows)
+        assert all(
+            "refused: could cost more than [limits] max_price" in r for r in rows
+        )
+        assert "--limit=0 prints all" in done.err
+
+
+def test_plan_shows_alternatives_and_limits(account: Account, paid: Project) -> None:
+    """Other types, other sizes and the ceiling are on stdout, with prices."""
+    paid.write(
+        "onebox.toml",
+        TOML.format(more=CIDR) + "[limits]\nmax_hours = 2\nmax_cost = 9\n",
+    )
+    done = paid.inv("plan")
+
+    assert 0 == done.code, done.err
+    assert "other types: " in done.out
+    assert "other sizes: medium: m6a.4xlarge $0.77/h" in done.out
+    assert "[limits] max_hours = 2, max_cost = $9" in done.out
+    assert "RunInstances" not in account.counted()
+
+
+def test_plan_without_an_answer_shows_the_rest(account: Account, paid: Project) -> None:
+    """The error of the provider is one line; files and command are known."""
+    account.faults.denied.add("ec2:DescribeInstances")
+    planned = paid.inv("plan")
+    done = paid.inv("run")
+
+    assert (77, 77) == (planned.code, done.code)
+    assert "provision  ✗ would refuse  these credentials lack" in planned.out
+    assert "push       • would run  3 files" in planned.out
+    assert "it is unknown what the box has" in planned.out
+    assert "these credentials lack the permission ec2:DescribeInstances" in done.err

@@ -1,0 +1,84 @@
+"""Print a plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.boxes import announcement
+from onebox.stages import plan_push
+from onebox.stages.plan_values import Machine, Plan, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from onebox.context import BoxContext
+    from onebox.providers.values import Offer
+
+_MARKS = {"run": "kept", "up to date": "done", "no": "done", "unknown": "warn"}
+_RESULTS = {
+    "run": "would run",
+    "up to date": "up to date",
+    "no": "would not run",
+    "unknown": "unknown",
+}
+
+
+def show(context: BoxContext, plan: Plan) -> None:
+    """Print a plan to stdout."""
+    screen = context.screen
+    if plan.machine is not None:
+        subject = f"{plan.title}   {plan.provider}"
+        title = announcement.title(plan.machine.offer, plan.machine.priced)
+        lines = [*plan.machine.costs, *_alternatives(plan.machine)]
+        screen.plan_headline([subject, *title], lines)
+    elif "run" in [step.name for step in plan.steps if step.action != "up to date"]:
+        screen.plan_headline([plan.title, plan.provider, plan.size], [])
+    for step in plan.steps:
+        refusals = [one for one in plan.refusals if one.step == step.name]
+        if not refusals:
+            screen.plan_line(
+                step.name,
+                _MARKS[step.action],
+                _RESULTS[step.action],
+                _reason(plan, step),
+            )
+        for refusal in refusals:
+            screen.plan_line(step.name, "failed", "would refuse", refusal.message)
+            if refusal.next:
+                screen.plan_detail(f"next: {refusal.next}")
+        if step.name == "push" and plan.push is not None:
+            size = plan_push.describe_size(plan.push)
+            if size:
+                screen.plan_detail(size)
+    for question in plan.questions:
+        screen.plan_line("question", "warn", "at a terminal", question)
+
+
+def _reason(plan: Plan, step: Step) -> str:
+    if step.name == "run" and step.action == "run" and plan.command:
+        return f"{formatting.path(plan.command)} ({step.reason})"
+    if step.name == "fetch" and plan.checkpoints and step.action == "run":
+        names = formatting.first_names(list(plan.checkpoints))
+        return f"{step.reason} (during the job too: {names})"
+    return step.reason
+
+
+def _alternatives(machine: Machine) -> Iterable[str]:
+    """Yield the lines with other machine types, other sizes and the limits."""
+    if machine.other_types:
+        yield f"other types: {', '.join(map(_priced, machine.other_types))}"
+    if machine.other_sizes:
+        sizes = [f"{offer.name}: {_priced(offer)}" for offer in machine.other_sizes]
+        yield f"other sizes: {', '.join(sizes)}"
+    if machine.offer.machine_price != 0:
+        limits = [f"max_hours = {machine.max_hours:g}"]
+        for name in ("max_cost", "max_price"):
+            value = getattr(machine, name)
+            limits += [] if value is None else [f"{name} = {formatting.money(value)}"]
+        yield f"[limits] {', '.join(limits)}"
+
+
+def _priced(offer: Offer) -> str:
+    spot = " spot" if offer.spot else ""
+    return f"{offer.type}{spot} {formatting.rate(offer.machine_price)}"

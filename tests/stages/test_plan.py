@@ -1,0 +1,168 @@
+"""A plan shows everything that `run` would do, refuse and ask, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from onebox.context import BoxContext
+from onebox.invocation import Invocation
+from onebox.stages import plan
+from tests.conftest import TOML, Project
+
+RUN = '[run]\ncommand = "sh job.sh"\n'
+
+
+@pytest.mark.parametrize(
+    ("toml", "code", "message"),
+    [
+        ("", 78, "there is nothing to run"),
+        (RUN + 'secrets = ["NO_TOKEN"]\n', 64, "NO_TOKEN is not in the environment"),
+        ('[run]\ncommand = "python -u a/b.py x"\n', 66, "a/b.py does not exist"),
+        (RUN + '[push]\ndata = ["no/"]\n', 66, 'onebox.toml:4: [push] data: "no/"'),
+        (RUN + '[push]\ndata = ["s3://b/x"]\n', 66, '"s3://b/x" is a URL'),
+        (RUN + '[image]\nsetup = "no.sh"\n', 66, '"no.sh" does not exist'),
+        (RUN + '[image]\nuse = "no"\n', 78, "you have no such image"),
+    ],
+)
+def test_plan_says_what_run_would_refuse(
+    project: Project, toml: str, code: int, message: str
+) -> None:
+    """Text and exit code are those of `run`, and all stages are in the plan."""
+    project.write("onebox.toml", toml)
+    planned = project.inv("plan")
+    done = project.inv("run")
+
+    assert (code, code) == (planned.code, done.code), done
+    assert message in done.err
+    refusal = planned.err.splitlines()
+    assert refusal[0].startswith("onebox: ")
+    assert refusal == done.err.splitlines()[-len(refusal) :]
+    assert message in planned.out
+    assert "would refuse" in planned.out
+    for stage in ("image", "provision", "push", "run"):
+        assert f"\n{stage:<10} " in planned.out
+    assert [] == project.boxes()
+
+
+def test_plan_names_every_mistake_at_once(project: Project) -> None:
+    """The first one decides the exit code."""
+    project.write(
+        "onebox.toml",
+        '[run]\ncommand = "python train.py"\nsecrets = ["NO_TOKEN"]\n'
+        '[push]\ndata = ["no/", "https://a/b"]\n',
+    )
+    for words in (["plan"], ["--dry", "run"]):
+        done = project.inv(*words)
+
+        assert 66 == done.code
+        assert 4 == done.out.count("would refuse"), done.out
+        for text in ('"no/" does not exist', '"https://a/b" is a URL', "NO_TOKEN"):
+            assert text in done.out
+        assert "train.py does not exist" in done.out
+        assert 1 == done.err.count("onebox: ")
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        '[run]\ncommand = "cd a && python made.py"\n',
+        '[image]\nsetup = "job.sh"\n[run]\ncommand = "python made.py"\n',
+    ],
+)
+def test_script_that_may_be_made_elsewhere_is_not_refused(
+    project: Project, toml: str
+) -> None:
+    """A set-up or the command itself can create it."""
+    project.write("onebox.toml", toml)
+
+    assert 0 == project.inv("plan").code
+
+
+def test_script_on_an_existing_box_is_not_refused(project: Project) -> None:
+    """It may have been put there by hand."""
+    project.write("onebox.toml", '[run]\ncommand = "python3 made.py"\n')
+    assert 0 == project.inv("provision").code
+    project.inv("ssh", "--", "mkdir -p work && echo 'print(7)' >work/made.py")
+
+    assert 0 == project.inv("plan").code
+    assert "7\n" == project.inv("run").out
+
+
+def test_dry_line_shows_each_stage_once(project: Project) -> None:
+    """The plan of a stage covers the stages it needs."""
+    done = project.inv("--dry", "provision", "push")
+
+    names = [line.split()[0] for line in done.out.splitlines() if " would " in line]
+    assert (0, ["provision", "push"]) == (done.code, names), done.out
+    assert 1 == done.out.count("\nimage ")
+
+
+def test_plan_asks_the_question_of_run(project: Project) -> None:
+    """`run` asks before it runs a command again that has succeeded."""
+    project.inv("run", "--detach")
+    assert 0 == project.inv("logs").code
+    done = project.inv("plan")
+
+    assert 0 == done.code, done.err
+    assert "has succeeded with this command" in done.out
+    assert "has succeeded" not in project.inv("--dry", "run", "--", "true").out
+
+
+def test_plan_does_not_take_the_headline_of_the_run(project: Project) -> None:
+    """The plan's headline is on stdout, that of the run on stderr."""
+    done = project.inv("plan", "run")
+
+    assert (0, 1) == (done.code, done.out.count("no charge")), done.out
+    assert "no charge" in done.err
+
+
+def test_big_push_shows_its_folders_and_time(project: Project) -> None:
+    """The time comes from the last push; before that it is labelled as an example."""
+    for name, size in (("a/b/c/x", 40), ("a/y", 30), ("z", 1)):
+        with project.write(name, b"").open("wb") as file:
+            file.truncate(size << 20)
+    planned = project.inv("plan")
+    pushed = project.inv("push")
+    again = project.inv("plan")
+    project.inv("teardown")
+    last = project.inv("plan")
+
+    text = "71.0 MB: a/b/ 40 MB, a/ 30 MB, ./ 1.0 MB; "
+    assert f"sends {text}at 10 MB/s: 7.1 s" in planned.out
+    assert f"sending {text}at 10 MB/s: 7.1 s" in pushed.err
+    assert "sends" not in again.out
+    assert f"sends {text}about " in last.out
+    assert "/s of the last push" in last.out
+
+
+def test_caches_are_counted_and_not_on_the_box(project: Project) -> None:
+    """The line of a push and that of its plan name them."""
+    for name in (".venv/bin/python", "src/__pycache__/a", "__pycache__/b"):
+        project.write(name, "x")
+    project.write("job.sh", "mkdir -p results; find . -name '*py*'")
+    planned = project.inv("plan")
+    done = project.inv("run")
+
+    text = "caches not pushed: .venv/ (1 file), __pycache__/ (2 files)"
+    assert (text in planned.out, text in done.err) == (True, True), done.err
+    assert "tasks.py\n" in done.out
+    assert "cache" not in done.out
+
+
+def test_plan_is_a_value(project: Project) -> None:
+    """It can be printed as JSON, and is the same without a terminal."""
+    context = BoxContext.open(
+        str(project.root), project.environ, {}, Invocation("inv plan")
+    )
+    found = plan.find(context, ["image", "provision", "push", "run"])
+    document = json.loads(json.dumps(asdict(found)))
+
+    assert "sh job.sh" == document["command"]
+    assert ["results/"] == document["outputs"]
+    assert 3 == document["push"]["files"]
+    assert 0 == document["machine"]["ceiling"]
+    assert 0 == found.exit_code
+    assert TOML == project.read("onebox.toml")

@@ -1,0 +1,96 @@
+"""`--json` prints one document for scripts, also for an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.conftest import Done, Project
+
+
+def document(done: Done) -> Any:
+    """Return the document on stdout."""
+    found = json.loads(done.out)
+    assert 1 == found["schema_version"]
+    return found
+
+
+class TestDocuments:
+    """stdout is one document; messages stay on stderr."""
+
+    def test_offers(self, project: Project) -> None:
+        """An offer has the machine's size and its prices."""
+        found = document(project.inv("offers", "--json"))
+
+        assert ("offers", "local", 1) == (
+            found["kind"],
+            found["provider"],
+            found["total"],
+        )
+        assert 0 == found["offers"][0]["hourly_usd"]
+        assert found["offers"][0]["cpus"] >= 1
+
+    def test_images(self, project: Project) -> None:
+        """An image saved by hand is listed."""
+        assert [] == document(project.inv("image", "--list", "--json"))["images"]
+        project.inv("provision")
+        project.inv("image", "--from-box", "--as=geo", "--yes")
+
+        (image,) = document(project.inv("image", "--list", "--json"))["images"]
+        assert ("geo", False, 0) == (
+            image["name"],
+            image["by_recipe"],
+            image["month_usd"],
+        )
+
+    def test_cleanup(self, project: Project) -> None:
+        """A live box is listed, and not expired."""
+        project.inv("provision")
+
+        found = document(project.inv("cleanup", "--yes", "--json"))
+        (box,) = found["boxes"]
+        assert ("local", "running", False) == (
+            box["provider"],
+            box["state"],
+            box["expired"],
+        )
+        assert [] == found["removed"]
+
+
+class TestErrors:
+    """An error is a document too, with the exit code of the command."""
+
+    @pytest.mark.parametrize(
+        ("words", "kind", "code"),
+        [
+            (["offers", "--limit=x"], "UsageError", 64),
+            (["offers", "--vm=huge"], "ConfigError", 78),
+            (["image", "--list", "--provider=awz"], "ConfigError", 78),
+            (["image"], "UsageError", 64),
+        ],
+    )
+    def test_an_error_has_kind_message_next_and_exit(
+        self, project: Project, words: list[str], kind: str, code: int
+    ) -> None:
+        """The text on stderr has the same message."""
+        done = project.inv(*words, "--json")
+
+        error = document(done)["error"]
+        assert (kind, code, code) == (error["kind"], error["exit"], done.code)
+        assert error["message"] in done.err
+        assert error["next"] in done.err
+
+    def test_a_bad_onebox_toml_is_a_document(self, project: Project) -> None:
+        """The error comes before any stage runs."""
+        project.write("onebox.toml", "[runn]\n")
+
+        error = document(project.inv("cleanup", "--json"))["error"]
+        assert "onebox.toml:1: [runn]: unknown table" in error["message"]
+
+    def test_a_later_stage_prints_its_own_form(self, project: Project) -> None:
+        """`--json` of one task does not reach the next task."""
+        done = project.inv("cleanup", "--json", "cleanup")
+
+        assert done.out.rstrip().endswith("you have no boxes and no other resources")
