@@ -325,12 +325,12 @@ class BoxContext:
         if not self.invocation.job_requested:
             return (
                 "wait for it, or take another box: --name=second\n"
-                "        inv status, inv logs and inv cancel work now"
+                "inv status, inv logs and inv cancel work now"
             )
         return (
             "inv run --queue waits for it, then runs\n"
-            "        inv run --name=second runs on another box\n"
-            "        inv logs follows the job, inv cancel stops it"
+            "inv run --name=second runs on another box\n"
+            "inv logs follows the job, inv cancel stops it"
         )
 
     @contextmanager

@@ -18,7 +18,7 @@ from onebox.plugin import Stage, context_of, remainder_of, stage_graph, stage_mo
 JSON_HELP = "Print one JSON document."
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from invoke.context import Context
 
@@ -197,10 +197,14 @@ def cancel(c: Context) -> Any:
     return stage_module("cancel").perform(context_of(c))
 
 
-@_stage(each_time=True)
-def ssh(c: Context) -> Any:
+@_stage(
+    each_time=True,
+    iterable=["forward"],
+    help={"forward": "Forward this port of the box to here; 8080:80 for another port."},
+)
+def ssh(c: Context, forward: Sequence[str] | None = None) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
-    code = stage_module("ssh").perform(context_of(c), remainder_of(c))
+    code = stage_module("ssh").perform(context_of(c), remainder_of(c), forward or ())
     if code:
         raise Exit(code=code)
     return None
@@ -213,9 +217,7 @@ def ssh(c: Context) -> Any:
 )
 def exec_(c: Context, command: str = "") -> Any:
     """Run a command beside the job, in its environment: `inv exec -- nvidia-smi`."""
-    code = stage_module("exec").perform(
-        context_of(c), remainder_of(c) or None, command or None
-    )
+    code = stage_module("exec").perform(context_of(c), remainder_of(c), command or None)
     if code:
         raise Exit(code=code)
     return None

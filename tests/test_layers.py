@@ -21,7 +21,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 READS_ENVIRONMENT = {
     "plugin.py",  # where a command line begins: handed to the session
     "agent/host_key.py",  # the address that its client has come to
-    "agent/jobs/command.py",  # the box's own, which a command inherits in part
+    "agent/jobs/job_ops.py",  # the box's own, which a job inherits in part
+    "agent/jobs/session.py",  # that of a login to the box
     "agent/watchdog.py",  # the box's own, for the command that powers it off
     "providers/kernel/servers/provider.py",  # tokens: the SDKs read no file
     "subprocess_env.py",  # what the programs that we start inherit

@@ -2,8 +2,8 @@
 The entry point of the agent: `serve` a client, or `watch` over the box.
 
 `python3 -I -S <root>/agent.pyz serve` answers requests on stdin, in order, until
-the client closes the connection. `… session NAME` runs a command of the user's beside
-the job. `… watch` runs from boot to power-off, without a client.
+the client closes the connection. `… watch` runs from boot to power-off, without a
+client. `… session NAME` becomes a shell or a command in the job's folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(small: bool = False) -> None:
     # folder `files`, and box.json is in the folder above.
     if not os.path.exists(os.path.join(root, "box.json")):
         root = os.path.dirname(root)
-    mode, *arguments = sys.argv[1:] or [""]
+    mode = sys.argv[1] if len(sys.argv) > 1 else ""
     # Each mode imports only the modules that it needs. `watch` needs a third of all
     # modules. The small bundle in the user data contains only the modules of `watch`,
     # and `server`.
@@ -45,15 +45,16 @@ def main(small: bool = False) -> None:
                 **host_key.OPS,
             }
         server.serve(protocol.Channel(0, 1), root, ops)
-    elif mode == "session" and len(arguments) == 1 and not small:
-        from .jobs import session
-
-        session.run(root, arguments[0])
     elif mode == "watch":
         from . import watchdog
 
         watchdog.watch(root)
+    elif mode == "session" and len(sys.argv) == 3 and not small:
+        from .box import BoxConfig
+        from .jobs import session
+
+        session.enter(BoxConfig.load(root), sys.argv[2])
     else:
         raise SystemExit(
-            "usage: python3 -I -S %s serve|session NAME|watch" % sys.argv[0]
+            "usage: python3 -I -S %s serve|watch|session NAME" % sys.argv[0]
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from onebox import formatting
 from onebox.context import BoxContext
 from onebox.errors import Lost, Preempted
-from onebox.jobs import checkpoints, preemption, remote_job
+from onebox.jobs import checkpoints, ports, preemption, remote_job
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord, Sample
 
@@ -33,7 +33,7 @@ def watch(
     """
     Show a job's output until the job ends, and return its exit record.
 
-    Meanwhile the job's checkpoints are pulled.
+    Meanwhile the job's checkpoints are pulled, and its ports are forwarded.
 
     Args:
         run: The id of the run to which this attempt belongs. "" means that it is the
@@ -49,7 +49,11 @@ def watch(
     attempt_text = f"attempt {attempt}" if attempt > 1 else ""
     log = remote_job.log_path(context, job_id)
     try:
-        with checkpoints.pulling(context, box, run=run or job_id, job=job_id) as puller:
+        listens = "once the job listens there"
+        with (
+            ports.forwarded(context, box, ports.of_job(context), listens),
+            checkpoints.pulling(context, box, run=run or job_id, job=job_id) as puller,
+        ):
 
             def show_sample(sample: Sample) -> None:
                 more = [attempt_text]

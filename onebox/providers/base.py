@@ -49,6 +49,9 @@ class Provider(abc.ABC):
         stopped_is_free: Whether a box that has powered itself off is billed only for
             its disk.
 
+        shares_ports: Whether a box has the network ports of this machine, so that its
+            programs are reached without forwarding.
+
         unreachable_regions: The regions that the last call of `find` could not read,
             each with the reason.
 
@@ -63,6 +66,7 @@ class Provider(abc.ABC):
     adopts: tuple[str, ...] = ()
     image_rate: float | None = None
     stopped_is_free: bool = True
+    shares_ports: bool = False
     unreachable_regions: tuple[str, ...] = ()
     unpriced: str = ""
 

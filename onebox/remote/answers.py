@@ -16,11 +16,11 @@ from typing import Any
 from onebox.agent.file_names import Hostile, printable, raw, show
 from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.manifest import Entry
+from onebox.agent.jobs import session
 from onebox.remote.json_fields import LATEST, MOST_TEXTS, Fields
 
 STATES = ("none", "running", "exited", "lost")
 CAUSE = re.compile(r"[a-z][a-z-]{0,31}")
-SESSION_NAME = re.compile(r"[0-9a-f]{32}")
 PUBLIC_KEY = re.compile(r"ssh-[a-z0-9-]{1,32} [A-Za-z0-9+/]{16,1024}={0,2}")
 WORD = re.compile(r"[A-Za-z0-9_.+-]{1,128}")
 
@@ -324,7 +324,7 @@ def public_key(value: object) -> str:
 
 def session_name(value: object) -> str:
     """Return the name of a session that the JSON object *value* contains."""
-    return Fields(value, "answer about a session").matching("session", SESSION_NAME)
+    return Fields(value, "answer about a session").matching("session", session.NAME)
 
 
 def dropped_log_bytes(value: object, most: int) -> int:

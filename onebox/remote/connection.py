@@ -97,9 +97,11 @@ class SSHConnection:
         """Return the ssh command line; a command for the box may be appended."""
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
 
-    def session_argv(self, session: str, *options: str) -> list[str]:
-        """Return the ssh command line that runs the command of a session."""
-        return [*self.argv(*options), f"{self._agent_command} session {session}"]
+    def agent_command(self, mode: str) -> str:
+        """
+        Return the command for the box that starts the agent; *mode* is "serve", say.
+        """
+        return f"exec python3 -I -S {shlex.quote(self._agent)} {mode}"
 
     def is_for(self, box: Box) -> bool:
         """Return whether *box* has the address and host key of this connection."""
@@ -269,7 +271,7 @@ class SSHConnection:
             messages = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
                 channel = AgentChannel(
-                    [*self.argv(*options), f"{self._agent_command} serve"],
+                    [*self.argv(*options), self.agent_command("serve")],
                     errors=messages,
                 )
             except FileNotFoundError as error:
@@ -291,11 +293,6 @@ class SSHConnection:
                     raise _failure(self.box, code, text, error) from error
                 failing.pop_all()
         return channel, hello.agent
-
-    @property
-    def _agent_command(self) -> str:
-        """Return the line for the box's shell that starts the agent, without a mode."""
-        return f"exec python3 -I -S {shlex.quote(self._agent)}"
 
     def _end_sharing(self) -> None:
         """End the shared connection, even if it has stalled."""

@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from onebox.repositories import repository_of
+from onebox.settings.ports import PortPair
 from onebox.settings.quoting import show, suggest
 from onebox.settings.secret_detection import looks_secret, names_secret
 from onebox.settings.units import format_bytes
@@ -218,6 +219,15 @@ def packer_variables(value: object) -> None:
     for name in value:
         if _PACKER_VARIABLE.fullmatch(name) is None:
             raise InvalidValue(f"{show(name)} is not a variable's name")
+
+
+def ports(value: object) -> None:
+    """Refuse text that is neither a port nor a pair of ports such as "8080:80"."""
+    for item in _items(value):
+        try:
+            PortPair.parse(item)
+        except ValueError as error:
+            raise InvalidValue(str(error)) from None
 
 
 def is_cidr(value: object) -> None:

@@ -90,6 +90,15 @@ def _strings(value: object) -> object:
     return tuple(value) if all(isinstance(item, str) for item in value) else None
 
 
+def _ports(value: object) -> object:
+    if not isinstance(value, (list, tuple)):
+        return None
+    numbers = [isinstance(n, int) and not isinstance(n, bool) for n in value]
+    if not all(n or isinstance(item, str) for n, item in zip(numbers, value)):
+        return None
+    return tuple(map(str, value))
+
+
 def _string_or_strings(value: object) -> object:
     return (value,) if isinstance(value, str) else _strings(value)
 
@@ -115,6 +124,12 @@ INTEGER = Kind("a whole number", _integer, {"type": "integer"}, quoted=False)
 BYTES = Kind("an amount of bytes", _bytes, _AMOUNT)
 DURATION = Kind("a duration", _duration, _AMOUNT)
 STRINGS = Kind("a list of strings", _strings, _LIST, scalar=False)
+PORTS = Kind(
+    "a list of ports",
+    _ports,
+    {"type": "array", "items": {"type": ["integer", "string"]}},
+    scalar=False,
+)
 STRING_OR_STRINGS = Kind(
     "a string or a list of strings",
     _string_or_strings,

@@ -28,6 +28,7 @@ from onebox.settings.checks import (
     one_line,
     outputs_folder,
     packer_variables,
+    ports,
     seconds_between,
 )
 from onebox.settings.fields import (
@@ -44,6 +45,7 @@ from onebox.settings.kinds import (
     DURATION,
     INTEGER,
     NUMBER,
+    PORTS,
     STRING,
     STRING_OR_STRINGS,
     STRING_TABLE,
@@ -263,6 +265,14 @@ class RunTable(Table):
         '["HF_TOKEN"]',
         "Variables whose values are for the job, never on disk.",
         is_variable,
+        distinct,
+    )
+    ports: tuple[str, ...] = setting(
+        PORTS,
+        (),
+        "[8888]",
+        'Ports of the job that are forwarded to this machine; "8080:80" too.',
+        ports,
         distinct,
     )
     when: str = setting(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from onebox.errors import Busy, JobFailed, Lost, Preempted
 from onebox.jobs import (
     job_environment,
+    ports,
     preemption,
     receipt,
     remote_job,
@@ -133,6 +134,7 @@ def _run_attempt(
     began = time.time()
     try:
         with context.chain.timed("run"):
+            ports.warn_of_taken(context)
             start(context, command, run, box)
             record = watch(context, box, run.job, run=run.id, attempt=attempt)
     except (Lost, Preempted) as error:

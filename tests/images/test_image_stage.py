@@ -316,12 +316,14 @@ class TestBoxSetUpByHand:
         )
         assert 0 == project.inv("provision", "push").code
         assert 0 == project.inv("run", "--only").code
-        project.inv("ssh", "--", "mkdir .aws; echo x > .aws/credentials; echo x > note")
+        project.inv(
+            "ssh", "--", "cd; mkdir .aws; echo x > .aws/credentials; echo x > note"
+        )
         done = project.inv("image", "--from-box", "--as=geo")
 
         assert 0 == done.code, done.err
         assert "secrets: ~/.aws/credentials" in done.err
-        assert "x\n" == project.inv("ssh", "--", "cat note").out
+        assert "x\n" == project.inv("ssh", "--", "cat ~/note").out
         assert 0 == project.inv("fetch").code
         assert "1\n" == project.read("results/x")
         listed = project.inv("image", "--list").out.splitlines()[1].split("\t")
@@ -332,7 +334,7 @@ class TestBoxSetUpByHand:
     ) -> None:
         """Such an image is saved only if the user answers yes."""
         project.inv("provision")
-        project.inv("ssh", "--", "echo x >.netrc; echo x >.env")
+        project.inv("ssh", "--", "cd; echo x >.netrc; echo x >.env")
         words = ("image", "--from-box", "--as=geo")
         with start_in_terminal(project, *words) as child:
             child.expect_exact("~/.env, ~/.netrc")

@@ -21,11 +21,11 @@ def test_saved_droplet_continues_and_its_image_boots_a_clean_box(
     host key, and a new box has neither.
     """
     assert 0 == project.inv("provision", timeout=300).code
-    made = "sudo touch /opt/by-hand; mkdir -p work/results; echo 1 >work/results/old"
+    made = "sudo touch /opt/by-hand; mkdir -p results; echo 1 >results/old"
     assert 0 == project.inv("ssh", "--", made).code
     done = project.inv("image", "--from-box", "--as=geo", timeout=300)
     assert 0 == done.code, done.err
-    assert "1\n" == project.inv("ssh", "--", "cat work/results/old").out
+    assert "1\n" == project.inv("ssh", "--", "cat results/old").out
     assert 1 == len(server.account.droplets) == len(server.account.snapshots())
     assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
 

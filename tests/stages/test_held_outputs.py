@@ -68,7 +68,7 @@ def test_link_out_of_the_work_folder_keeps_the_box(project: Project) -> None:
     assert 73 == done.code
     assert "results/best → ../../scratch" in done.err
     assert 73 == project.inv("teardown").code
-    assert 0 == project.inv("ssh", "--", "rm work/results/best scratch").code
+    assert 0 == project.inv("ssh", "--", "rm results/best ~/scratch").code
     done = project.inv("fetch", "teardown")
     assert 0 == done.code, done.err
     assert "links to nothing, left out: results/gone" in done.err
@@ -214,7 +214,7 @@ def test_no_push_replaces_the_only_copy_of_a_result(project: Project) -> None:
         done = project.inv(*line)
         assert 73 == done.code, done.err
         assert "model.json" in done.err
-    assert "trained\n" == project.inv("ssh", "--", "cat work/model.json").out
+    assert "trained\n" == project.inv("ssh", "--", "cat model.json").out
     project.write(
         "onebox.toml", '[run]\ncommand = "sh job.sh"\n[fetch]\noutputs = []\n'
     )

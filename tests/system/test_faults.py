@@ -497,7 +497,7 @@ class TestLog:
         agent = project.home / "local/boxes" / box / "disk/onebox"
         while not list(agent.glob("jobs/*/gap.json")):
             time.sleep(0.05)
-        project.inv("ssh", "--", "touch work/go")
+        project.inv("ssh", "--", "touch go")
         done = project.inv("logs")
         gap = " MB of output were dropped"
         first, last = done.out[:500_000], done.out[-390_000:]

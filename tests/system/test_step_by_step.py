@@ -179,7 +179,7 @@ def test_failing_recipe_shows_its_last_lines_and_leaves_no_builder(
 def test_box_set_up_by_hand_can_be_saved_and_used(project: Project) -> None:
     """`--from-box` saves it under a name that [image] use accepts."""
     project.inv("provision")
-    project.inv("ssh", "--", "echo by hand > note")
+    project.inv("ssh", "--", "echo by hand > ~/note")
     done = project.inv("image", "--from-box", "--as=geo")
     assert 0 == done.code, done.err
     assert "geo" in project.inv("image", "--list").out

@@ -73,38 +73,26 @@ def leave_connection(keep: Tuple[int, ...], errors: str) -> None:
 
 def become_job(plan: JobPlan, work: str, log: int) -> None:
     """
-    Replace this process with the job, which writes its output to *log*.
+    Replace this process with the job.
 
-    See `become_command` for how it ends.
-    """
-    os.setsid()
-    processes.adjust_oom_score(200)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    become_command(plan.commands, plan.environment, work)
-
-
-def become_command(
-    commands: List[List[bytes]], environment: Dict[bytes, bytes], work: str
-) -> None:
-    """
-    Replace this process with the first of *commands* that exists.
-
-    The command runs in the folder *work*, with the default handlers of all signals.
     Exit with 127 if the command is missing, or 126 if it cannot be run.
     """
+    os.setsid()
     signal.set_wakeup_fd(-1)
     everything = set(signal.valid_signals())
     for signum in everything - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    name = os.fsdecode(commands[0][0])
+    processes.adjust_oom_score(200)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    name = os.fsdecode(plan.commands[0][0])
     code, why = 127, "command not found"
     try:
         os.chdir(work)
-        for words in commands:
+        for words in plan.commands:
             try:
-                os.execvpe(words[0], words, environment)  # noqa: S606 (no shell wanted)
+                os.execvpe(words[0], words, plan.environment)  # noqa: S606 (no shell wanted)
             except (FileNotFoundError, NotADirectoryError):
                 continue
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import sys
 import time
@@ -13,8 +14,16 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from .. import processes
 from ..box import BoxConfig
 from ..protocol import Channel, Refused
-from . import command, exec, job_state, log_stream, metrics, supervisor
+from . import exec, job_state, log_stream, metrics, supervisor
 from .job_state import StopOrder
+
+# A job inherits these variables from the agent's own environment.
+INHERITED = re.compile(
+    r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*"
+    r"|(?i:(https?|ftp|all|no)_proxy))",
+    re.DOTALL,
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def start(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -141,32 +150,87 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
 
     Raises `Refused` if the request is invalid.
     """
+    env = strings(request, "env")
+    secrets = strings(request, "secrets")
     grace = request.get("cancel_grace", job_state.GRACE)
     max_log = request.get("max_log", 0)
+    shell, argv = request.get("shell"), request.get("argv")
     if not isinstance(grace, (int, float)) or grace < 0:
         raise Refused("argument", "cancel_grace cannot be %r" % grace)
     if not isinstance(max_log, int) or max_log < 0:
         raise Refused("argument", "max_log cannot be %r" % max_log)
-    commands = command.commands(request)
-    environment = command.environment(box, request, ONEBOX_JOB=job)
+    if isinstance(shell, str) and argv is None:
+        commands = [["bash", "-c", shell], ["sh", "-c", shell]]
+    elif isinstance(argv, list) and argv and shell is None:
+        commands = [[str(word) for word in argv]]
+    else:
+        raise Refused("argument", "a job has either argv or shell")
     spec = {
         "job": job,
-        "argv": request.get("argv"),
-        "shell": request.get("shell"),
-        "env": request.get("env", {}),
-        "secrets": sorted(request.get("secrets", {})),
+        "argv": argv,
+        "shell": shell,
+        "env": env,
+        "secrets": sorted(secrets),
         "outputs": request.get("outputs", []),
         "cancel_grace": grace,
         "max_log": max_log,
     }
+    environment = dict(base_environment(box), **env)
+    environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=box.id)
     return exec.JobPlan(
         job=job,
-        commands=commands,
-        environment=environment,
+        commands=[[_bytes(word) for word in words] for words in commands],
+        environment={_bytes(key): _bytes(environment[key]) for key in environment},
         grace=float(grace),
         max_log=max_log,
         spec=spec,
     )
+
+
+def base_environment(box: BoxConfig) -> Dict[str, str]:
+    """
+    Return the variables that every job gets.
+
+    They are the variables that the system sets for logins, and those of the agent that
+    match `INHERITED`. If ~/.venv exists, they are set so that the job uses it.
+    """
+    base = exec.system_environment()
+    base.update(
+        (name, os.environ[name]) for name in os.environ if INHERITED.fullmatch(name)
+    )
+    base.setdefault("HOME", box.home)
+    base.setdefault("PATH", PATH)
+    venv = os.path.join(base["HOME"], ".venv")
+    if os.path.isdir(os.path.join(venv, "bin")):
+        base["VIRTUAL_ENV"] = venv
+        base["PATH"] = os.path.join(venv, "bin") + ":" + base["PATH"]
+    return base
+
+
+def strings(request: Dict[str, Any], name: str) -> Dict[str, str]:
+    """
+    Return the environment variables in the part *name* of the request.
+
+    Raises `Refused` if they are invalid.
+    """
+    values = request.get(name, {})
+    if not isinstance(values, dict):
+        raise Refused("argument", "%s is not a table" % name)
+    for key, value in values.items():
+        # The message must not contain the value: it may be a secret.
+        if not key or "=" in key or not isinstance(value, str):
+            raise Refused("argument", "%s: %r cannot be set" % (name, key))
+    return values
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Refused("argument", "the command or env is not text") from error
+    if b"\0" in data:
+        raise Refused("argument", "the command or env contains a NUL byte")
+    return data
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ class Local(Provider):
     name = "local"
     own_system = False
     image_rate = 0.0
+    shares_ports = True
 
     def __init__(
         self,
