@@ -65,7 +65,7 @@ def wait_for_turn(context: BoxContext) -> None:
         if not why:
             return
         context.chain.stage = "queue"
-        context.screen.note(f"{why}; this run waits for its turn")
+        context.screen.note(f"{turn.detail or why}; this run waits for its turn")
         context.screen.note("code and data are pushed then, as they are at that time")
         with context.screen.stage("queue") as stage_line:
             stage_line.doing(f"waiting: {why}")
@@ -125,11 +125,13 @@ class _Turn:
     """
     Finds out whether it is the turn of a run.
 
-    *pause* is how many seconds to wait until the next look.
+    *pause* is how many seconds to wait until the next look. *detail* names the command
+    that uses the box, if a command was seen there.
     """
 
     def __init__(self, context: BoxContext, run: WaitingRun) -> None:
         self.pause = POLL_SECONDS
+        self.detail = ""
         self._context = context
         self._run = run
         self._box: Box | None = None
@@ -143,19 +145,20 @@ class _Turn:
             self.pause = POLL_SECONDS
             return f"{formatting.count(ahead, 'run')} before this one"
         if self._job and self._job_runs():
-            return f"{context.title} is busy: job {self._job} runs"
+            return f"job {self._job} runs on {context.title}"
         self.pause = POLL_SECONDS
         try:
             context.lock()
         except Busy as busy:
-            return busy.message
+            self.detail = busy.message
+            return "another onebox command uses the box"
         self._box = context.boxes.refresh()
         if not self._job_runs():
             return ""
         # While the job runs, the lock is free for other commands.
         context.store.unlock()
         self.pause = JOB_SECONDS
-        return f"{context.title} is busy: job {self._job} runs"
+        return f"job {self._job} runs on {context.title}"
 
     def _job_runs(self) -> bool:
         """

@@ -115,8 +115,10 @@ def perform(
     )
     unfetched_job = _unfetched_job(context, command.text)
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
+    # A run that waited was queued while that job ran, so the user has decided already.
+    decided = yes or bool(context.chain.turn_came)
     if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
-        context, unfetched_job, yes
+        context, unfetched_job, decided
     ):
         return None
     run, on_new_box = preemption_recovery.resume_or_begin(

@@ -248,7 +248,7 @@ def test_ctrl_c_leaves_the_queue(desk: Desk) -> None:
     first = desk.start_job_that_waits()
     with start_in_terminal(project, "run", "--queue", "--", "echo", "never") as child:
         child.expect_exact("waits for its turn")
-        child.expect_exact("waiting: census/main is busy")
+        child.expect_exact("waiting: another onebox command uses the box")
         child.sendintr()
         child.expect_exact("left the queue; nothing was pushed or started")
         child.expect_exact("is still up")
