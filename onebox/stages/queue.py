@@ -136,9 +136,15 @@ class _Turn:
         self._run = run
         self._box: Box | None = None
         self._job = ""
+        self._waited = False
 
     def why_not_yet(self) -> str:
         """Return why it is not the turn yet; "" if it is, and the box is locked."""
+        why = self._look()
+        self._waited = bool(why)
+        return why
+
+    def _look(self) -> str:
         context = self._context
         ahead = len(context.store.queue.ahead_of(self._run))
         if ahead:
@@ -152,7 +158,15 @@ class _Turn:
         except Busy as busy:
             self.detail = busy.message
             return "another onebox command uses the box"
-        self._box = context.boxes.refresh()
+        try:
+            self._box = context.boxes.refresh()
+        except (Unclear, Throttled):
+            if not self._waited:
+                raise
+            # A network that is down for a while does not cost a run its place.
+            context.store.unlock()
+            self.pause = LONGEST_PAUSE
+            return "the provider does not answer"
         if not self._job_runs():
             return ""
         # While the job runs, the lock is free for other commands.
