@@ -20,6 +20,7 @@ OWN = (
     "cancel",
     "ssh",
     "exec",
+    "notebook",
     "cleanup",
     "doctor",
     "init",

@@ -18,7 +18,7 @@ from onebox.errors import Busy, ConnectionLost
 from onebox.invocation import Invocation
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
-from onebox.remote import connection, keys
+from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
 from onebox.settings import Settings
 from onebox.settings import load as load_settings
@@ -69,6 +69,8 @@ class BoxContext:
         cache: The provider's answers to this command.
 
         outputs_folder: The folder that outputs are fetched into.
+
+        alias: The box's name for the user's own ssh (see `ssh_hosts`).
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class BoxContext:
         self._provider: Provider | None = None
         self._boxes: BoxFinder | None = None
         self._ssh: connection.SSHConnection | None = None
+        self._reachable_by_alias: Box | None = None
+        self.alias = self._aliases()[0]
 
     @classmethod
     def open(
@@ -199,15 +203,31 @@ class BoxContext:
             # A new host key was recorded, but *box* may have the old key from the box's
             # tags. The box may use either key, so both are accepted.
             box = replace(box, host_key=f"{box.host_key}\n{record.host_key}")
+        key = keys.ssh_key_file(config_dir(self.environ))
         if self._ssh is None or not self._ssh.is_for(box):
             if self._ssh is not None:
                 self._ssh.close()
-            self._ssh = connection.SSHConnection(
-                box,
-                self.store.directory / "ssh",
-                keys.ssh_key_file(config_dir(self.environ)),
+            self._ssh = connection.SSHConnection(box, self._ssh_folder, key)
+        if record.box == box.id and self._reachable_by_alias != box:
+            self._reachable_by_alias = box
+            self.alias = ssh_hosts.write(
+                self._ssh_folder, box, self._aliases(), key, state_dir(self.environ)
             )
         return self._ssh
+
+    def forget_alias(self, box_id: str = "") -> None:
+        """Remove the files of a box for the user's own ssh; "" means any box."""
+        ssh_hosts.remove(self._ssh_folder, box_id)
+        self._reachable_by_alias = None
+
+    @property
+    def _ssh_folder(self) -> Path:
+        return self.store.directory / "ssh"
+
+    def _aliases(self) -> tuple[str, str]:
+        """Return the box's name for the user's own ssh, and one that is unique."""
+        name = "" if self.settings.name == "main" else f"-{self.settings.name}"
+        return f"onebox-{self.settings.project}{name}", f"onebox-{self.project}{name}"
 
     def call_resuming(
         self, step: Callable[[AgentChannel], Any], box: Box | None = None

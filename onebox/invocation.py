@@ -83,7 +83,7 @@ class Invocation:
         if self._need_depth:
             return
         self.only = only
-        if stage == "provision":
+        if stage in ("provision", "notebook"):
             self.box_requested = True
         if stage == "run" and not only:
             self.job_requested = True

@@ -14,7 +14,10 @@ from onebox.project_files import select_project
 from onebox.providers.values import Box
 from onebox.settings import check_files
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import provision, queue, run, teardown
+from onebox.stages import provision, queue, run, settle
+
+# The stages whose chain is checked before its needs run.
+CHECKED = ("provision", "push", "run", "notebook")
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def _settled(context: BoxContext) -> Iterator[None]:
 
 def _settle(context: BoxContext, error: OneboxError | None) -> None:
     try:
-        teardown.settle(context, error)
+        settle.settle(context, error)
     except OSError as os_error:
         raise system_error(os_error) from os_error
 
@@ -83,7 +86,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         OneboxError: The stage would fail for a reason that can be found before its
             needs run, so no box is created for it.
     """
-    if stage in ("provision", "push", "run"):
+    if stage in CHECKED:
         check_files(context.settings, context.root)
     if stage == "run":
         if not context.invocation.own_command and run.reason(context) is None:
@@ -96,7 +99,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
             queue.wait_for_turn(context)
         else:
             queue.lock_or_refuse(context)
-    if stage in ("provision", "push", "run"):
+    if stage in CHECKED:
         announcement.print_title(context)
         box = _check_box(context, stage)
         if box is None and stage != "provision" and not context.chain.files_checked:
@@ -135,4 +138,4 @@ def print_kept_boxes(contexts: Iterable[BoxContext]) -> None:
     """Print the boxes that a finished command line leaves up."""
     for context in contexts:
         with suppress(OneboxError, OSError):
-            teardown.print_kept_box(context)
+            settle.print_kept_box(context)

@@ -200,14 +200,34 @@ def cancel(c: Context) -> Any:
 @_stage(
     each_time=True,
     iterable=["forward"],
-    help={"forward": "Forward this port of the box to here; 8080:80 for another port."},
+    help={
+        "forward": "Forward this port of the box to here; 8080:80 for another port.",
+        "install": "Let your own ssh and VS Code reach boxes: ssh onebox-PROJECT.",
+        "uninstall": "Take the line of --install out of your ssh configuration.",
+    },
 )
-def ssh(c: Context, forward: Sequence[str] | None = None) -> Any:
+def ssh(
+    c: Context,
+    forward: Sequence[str] | None = None,
+    install: bool = False,
+    uninstall: bool = False,
+) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
-    code = stage_module("ssh").perform(context_of(c), remainder_of(c), forward or ())
+    context, module = context_of(c), stage_module("ssh")
+    if install:
+        return module.install(context)
+    if uninstall:
+        return module.uninstall(context)
+    code = module.perform(context, remainder_of(c), forward or ())
     if code:
         raise Exit(code=code)
     return None
+
+
+@_stage(push, each_time=True)
+def notebook(c: Context) -> Any:
+    """Run Jupyter on the box until Ctrl-C, and fetch the notebooks."""
+    return stage_module("notebook").perform(context_of(c))
 
 
 @_stage(
@@ -272,6 +292,7 @@ ns = Collection(
     cancel,
     ssh,
     exec_,
+    notebook,
     cleanup,
     doctor,
     init,

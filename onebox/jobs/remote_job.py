@@ -45,7 +45,7 @@ def refuse_running(context: BoxContext, latest: JobStatus | None) -> None:
     """Raise Busy if the latest job on the box is still running."""
     if latest is not None and latest.runs:
         raise Busy(
-            f"{context.title} is busy: job {latest.job} runs",
+            f"{context.title} is busy: job {latest.job} still runs",
             next=context.next_if_busy,
         )
 

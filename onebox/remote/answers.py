@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from onebox.agent.file_names import Hostile, printable, raw, show
+from onebox.agent.file_names import Hostile, check_path, printable, raw, show
 from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.manifest import Entry
 from onebox.agent.jobs import session
@@ -320,6 +320,48 @@ def offer(entry: Entry, values: list[Any]) -> FileOffer:
 def public_key(value: object) -> str:
     """Return the public host key that the JSON object *value* contains."""
     return Fields(value, "answer about a host key").matching("public", PUBLIC_KEY)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """
+    The files on the box that are new or changed since the push and since a time.
+
+    *paths* are the first of *count* files; *in_home* are those that are in the home
+    folder but not in the work folder. *pushed* maps a path to the marks with which it
+    was pushed.
+    """
+
+    count: int
+    paths: tuple[bytes, ...]
+    in_home: tuple[bytes, ...]
+    pushed: dict[bytes, frozenset[bytes]]
+
+    @classmethod
+    def parse(cls, value: object) -> Changes:
+        """Return the changes that the JSON object *value* contains."""
+        fields = Fields(value, "list of changed files")
+        found = fields.paths("names")
+        pushed = fields["pushed"]
+        if not isinstance(pushed, dict) or not all(
+            isinstance(marks, list) and all(isinstance(mark, str) for mark in marks)
+            for marks in pushed.values()
+        ):
+            raise fields.invalid("pushed")
+        try:
+            for path in found:
+                check_path(path)
+        except Hostile as error:
+            raise fields.invalid(str(error)) from error
+        return cls(
+            fields.integer("count"),
+            tuple(path for path in found if not path.startswith(b"~/")),
+            tuple(path for path in found if path.startswith(b"~/")),
+            {
+                raw(name): frozenset(raw(mark) for mark in marks)
+                for name, marks in pushed.items()
+            },
+        )
 
 
 def session_name(value: object) -> str:

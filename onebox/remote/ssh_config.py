@@ -38,10 +38,59 @@ def ssh_config(box: Box, directory: Path, ssh_key_file: Path, socket: Path) -> s
     Raises:
         OneboxError: A name or path cannot be written into the configuration.
     """
+    options = [
+        *_connection(box, directory / "known_hosts", ssh_key_file),
+        ("ControlMaster", "auto"),
+        ("ControlPath", _quoted(socket)),
+        ("ControlPersist", "60"),
+        ("LogLevel", "ERROR"),
+    ]
+    if box.jump:
+        # The jump host is the user's own, so their ssh configuration applies to it.
+        options.append(("ProxyCommand", f"ssh -W [%h]:%p -- {box.jump}"))
+    return _host(box.id, options)
+
+
+def host_entry(alias: str, box: Box, known_hosts: Path, ssh_key_file: Path) -> str:
+    """
+    Return the text that makes `ssh ALIAS` of the user's own ssh reach *box*.
+
+    ssh uses the first value that it reads for an option. This text is read before the
+    user's own configuration, so it also has the options with which a `Host *` of the
+    user could lead ssh to another place.
+
+    Raises:
+        OneboxError: A name or path cannot be written into the configuration.
+    """
+    proxy = f"ssh -W [%h]:%p -- {box.jump}" if box.jump else "none"
+    options = [
+        *_connection(box, known_hosts, ssh_key_file),
+        ("ProxyCommand", proxy),
+        ("PubkeyAuthentication", "yes"),
+        ("PreferredAuthentications", "publickey"),
+        ("CanonicalizeHostname", "no"),
+        ("ForwardX11", "no"),
+        ("RemoteCommand", "none"),
+        # onebox ends its own shared connection when it stalls, so the two are apart.
+        ("ControlMaster", "no"),
+        ("ControlPath", "none"),
+    ]
+    return _host(alias, options)
+
+
+def _host(alias: str, options: Sequence[tuple[str, object]]) -> str:
+    lines = "".join(f"  {name} {value}\n" for name, value in options)
+    return f"Host {alias}\n{lines}"
+
+
+def _connection(
+    box: Box, known_hosts: Path, ssh_key_file: Path
+) -> list[tuple[str, object]]:
+    """Return the options that lead to a box, and to no other machine."""
     for word in (box.id, box.host, box.user, *([box.jump] if box.jump else [])):
         if not PLAIN.fullmatch(word):
             raise OneboxError(f"ssh cannot connect to {word!r}", next="inv status")
-    options: Sequence[tuple[str, object]] = [
+    return [
         ("HostName", box.host),
         ("Port", box.port),
         ("User", box.user),
@@ -49,15 +98,12 @@ def ssh_config(box: Box, directory: Path, ssh_key_file: Path, socket: Path) -> s
         ("IdentityFile", _quoted(ssh_key_file)),
         ("IdentitiesOnly", "yes"),
         ("IdentityAgent", "none"),
-        ("UserKnownHostsFile", _quoted(directory / "known_hosts")),
+        ("UserKnownHostsFile", _quoted(known_hosts)),
         ("GlobalKnownHostsFile", "/dev/null"),
         ("StrictHostKeyChecking", "yes"),
         ("UpdateHostKeys", "no"),
         ("BatchMode", "yes"),
         ("ForwardAgent", "no"),
-        ("ControlMaster", "auto"),
-        ("ControlPath", _quoted(socket)),
-        ("ControlPersist", "60"),
         ("ConnectTimeout", "10"),
         # With these two options, ssh detects a dead connection after about a minute.
         ("ServerAliveInterval", "15"),
@@ -67,13 +113,7 @@ def ssh_config(box: Box, directory: Path, ssh_key_file: Path, socket: Path) -> s
         # part, shortens connecting by 40 %.
         ("Ciphers", "^aes128-gcm@openssh.com"),
         ("KexAlgorithms", "^curve25519-sha256"),
-        ("LogLevel", "ERROR"),
     ]
-    if box.jump:
-        # The jump host is the user's own, so their ssh configuration applies to it.
-        options = [*options, ("ProxyCommand", f"ssh -W [%h]:%p -- {box.jump}")]
-    lines = "".join(f"  {name} {value}\n" for name, value in options)
-    return f"Host {box.id}\n{lines}"
 
 
 def socket_dir(environ: Mapping[str, str]) -> Path:

@@ -10,7 +10,7 @@ from onebox.errors import OutputsHeld, UsageError
 from onebox.jobs import receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
-from onebox.stages import held_outputs
+from onebox.stages import held_outputs, notebook_files
 from onebox.transfer import fetch_outputs
 from onebox.transfer.fetch_outputs import Fetched
 
@@ -98,6 +98,7 @@ def perform(
             if caller != "run":
                 receipt.copy_beside(context, context.store.record.job)
         _end_line(context, stage_line, fetched, partial)
+    notebook_files.bring_back(context)
     if was_stopped and rescue:
         _stop_rescue_machine(context, box)
     elif (
@@ -131,6 +132,7 @@ def fetch_previous(
         OutputsHeld: Some outputs of that job cannot be fetched, or the job seems to
             have written its result to files outside of the outputs.
     """
+    notebook_files.bring_back(context)
     record = context.store.record
     last_job = remote_job.latest(context)
     if last_job is None and record.has_unfetched_job(box.id):

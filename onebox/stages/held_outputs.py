@@ -83,7 +83,8 @@ def check_box(
 def _check_record(context: BoxContext, box: Box) -> None:
     """Raise OutputsHeld unless the record says that the box's outputs are fetched."""
     record = context.store.record
-    if record.box == box.id and (record.fetched or not record.job):
+    fetched = bool(record.fetched or not record.job) and not record.session
+    if record.box == box.id and fetched:
         _check_fetched_folder(context)
         return
     raise OutputsHeld(
@@ -97,6 +98,12 @@ def _check_running_box(
     context: BoxContext, box: Box, doing: Callable[[str], None]
 ) -> None:
     record = context.store.record
+    if record.session:
+        raise OutputsHeld(
+            f"files of a notebook session on {box.id} are not fetched; nothing was "
+            "removed",
+            next="inv fetch teardown, or inv teardown --discard-outputs",
+        )
     try:
         box = bring_up.wait_until_reachable(context, box, doing)
     except (BoxFailed, ConnectionLost) as error:

@@ -151,7 +151,7 @@ class _Turn:
             self.pause = POLL_SECONDS
             return f"{formatting.count(ahead, 'run')} before this one"
         if self._job and self._job_runs():
-            return f"job {self._job} runs on {context.title}"
+            return f"job {self._job} still runs on {context.title}"
         self.pause = POLL_SECONDS
         try:
             context.lock()
@@ -172,7 +172,7 @@ class _Turn:
         # While the job runs, the lock is free for other commands.
         context.store.unlock()
         self.pause = JOB_SECONDS
-        return f"job {self._job} runs on {context.title}"
+        return f"job {self._job} still runs on {context.title}"
 
     def _job_runs(self) -> bool:
         """

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting, subprocess_env
 from onebox.boxes import bring_up
 from onebox.errors import ProtocolError
 from onebox.jobs import job_environment, ports
-from onebox.remote import answers
+from onebox.remote import answers, ssh_hosts
 from onebox.remote.channel import AgentError
+from onebox.store.paths import ssh_folder, state_dir
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -53,6 +56,45 @@ def perform(
         return subprocess.call(
             [*ssh.argv(*options), *words], env=subprocess_env.environment()
         )
+
+
+def install(context: BoxContext) -> None:
+    """Let the user's own ssh, and editors that use it, reach boxes by their names."""
+    folder = ssh_folder(context.environ)
+    changed = ssh_hosts.install(folder, state_dir(context.environ))
+    box = context.find_box()
+    if box is not None and bring_up.has_booted(context, box):
+        context.ssh(box)
+        how = f"ssh {context.alias}"
+    else:
+        how = f"ssh {context.alias}, once there is a box"
+    path = formatting.path(str(folder / "config"))
+    context.screen.print_stage(
+        "ssh",
+        "done",
+        "installed" if changed else "up to date",
+        f"one Include line in {path}: {how}",
+    )
+    if folder != Path(pwd.getpwuid(os.getuid()).pw_dir) / ".ssh":
+        context.screen.note(f"HOME is not this account's, so: ssh -F {path} …")
+    idle = context.settings.limits.idle_minutes
+    context.screen.note(
+        "a box counts as idle while only plain ssh or an editor is connected: it "
+        f"powers itself off {idle:g} min after the last job or inv command; inv ssh "
+        "keeps it on"
+    )
+
+
+def uninstall(context: BoxContext) -> None:
+    """Take away what `install` has added to the user's ssh configuration."""
+    folder = ssh_folder(context.environ)
+    changed = ssh_hosts.uninstall(folder, state_dir(context.environ))
+    context.screen.print_stage(
+        "ssh",
+        "done",
+        "uninstalled" if changed else "up to date",
+        f"{formatting.path(str(folder / 'config'))} has no line of onebox",
+    )
 
 
 def prepare(

@@ -28,6 +28,11 @@ def local_root(environ: Mapping[str, str]) -> Path:
     return _directory(environ, "", "XDG_DATA_HOME", ".local/share") / "local"
 
 
+def ssh_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of the user's own ssh configuration."""
+    return _home(environ) / ".ssh"
+
+
 def own_folders(environ: Mapping[str, str]) -> dict[str, Path]:
     """Return the folders of onebox's key, state and local boxes; the keys name them."""
     return {

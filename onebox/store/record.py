@@ -44,6 +44,9 @@ class Record:
         fetched_folder: The folder that received the latest job's outputs, "" before
             they are fetched.
 
+        session: The time by the box's clock (epoch seconds) since which files of
+            notebook sessions may not be here; 0 if all of them are.
+
         kept_builder: The id of the builder that `image --keep` left up.
 
         booted: Whether the box has finished booting. It is False from the create call
@@ -71,6 +74,7 @@ class Record:
     job_started: float = 0.0
     fetched: str = ""
     fetched_folder: str = ""
+    session: float = 0.0
     kept_builder: str = ""
     booted: bool = True
     unknown: Mapping[str, Any] = field(default_factory=dict)

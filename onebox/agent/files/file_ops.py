@@ -9,6 +9,7 @@ scan  roots, hashing, compare,     buckets, missing, special, unreadable, unstab
       into_project,                nowhere, outputs_changed, changed_outside,
       search_outside               changed_outside_names
 send  --                           --
+changes  since                     names, pushed, count
 ====  ===========================  ==================================================
 
 `push` makes the files of one kind equal to the client's manifest. Client and agent scan
@@ -34,6 +35,10 @@ the client has that path as it was pushed. *missing* and *nowhere* are explained
 *changed_outside_names* lists the first of them. The agent searches for these files only
 if *search_outside* is "always", or if it is "if-empty" and no output has changed.
 
+`changes` lists the files that are new or changed since the push and since the time
+*since* (seconds since the epoch): all are counted, and the first of them are named.
+*pushed* has the marks with which they were pushed (see `push_record.mark`).
+
 `send` receives a list of files and sends their contents.
 
 The agent's own files for these operations are in the folder `files` in its directory.
@@ -58,6 +63,9 @@ from .manifest import Entry
 from .push_record import MOST_NAMES, ChangesSincePush, own_file
 from .sender import Sender
 from .striping import Frame, Incoming, Outgoing, Pulse
+
+# At most this many names of changed files are sent to the client at once.
+MOST_CHANGES = 20_000
 
 
 def push(
@@ -197,7 +205,26 @@ def send(
         return {}
 
 
-OPS = {"push": push, "scan": scan, "send": send}
+def changes(
+    channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Return the names of the files that have changed since the push and a time."""
+    with _refusing():
+        since = int(float(request["since"]) * 1e9)
+        found = ChangesSincePush(box, Pulse(channel, box)).changed_after(since)
+    named = sorted(found)[:MOST_CHANGES]
+    return {
+        "names": [text(path) for path in named],
+        "pushed": {
+            text(path): [mark.decode("utf-8", "replace") for mark in found[path]]
+            for path in named
+            if found[path]
+        },
+        "count": len(found),
+    }
+
+
+OPS = {"push": push, "scan": scan, "send": send, "changes": changes}
 
 
 @contextlib.contextmanager

@@ -124,16 +124,37 @@ class ChangesSincePush:
         walked = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
         changed = {path for path in unreadable if not _is_tool_file(path)}
         changed.update(filter(self._differs, walked.paths))
-        return [*sorted(changed), *sorted(self._new_in_home())]
-
-    def _new_in_home(self) -> Iterator[bytes]:
-        """
-        Yield the new files in the home folder.
-
-        Files are new if they have changed since the first job was started. Files from
-        the image of the box are older.
-        """
         since = job_state.first_start(self._box)
+        return [*sorted(changed), *sorted(self._new_in_home(since))]
+
+    def changed_after(self, since: int) -> Dict[bytes, Tuple[bytes, ...]]:
+        """
+        Return the files that are new or changed since the push and since a time.
+
+        Args:
+            since: The time in nanoseconds since the epoch.
+
+        Returns:
+            The marks with which each path was pushed; none for a new file. New files
+            of the home folder are included, as `~/name`.
+        """
+        self._load()
+        walked = manifest.walk(self._work, b"", unreadable=[])
+        found = {
+            path: self._marks.get(path, ())
+            for path in walked.paths
+            if _is_newer(os.path.join(self._work, path), since) and self._differs(path)
+        }
+        found.update(dict.fromkeys(self._new_in_home(since), ()))
+        return found
+
+    def _new_in_home(self, since: int) -> Iterator[bytes]:
+        """
+        Yield the files in the home folder that have changed since a time.
+
+        Files from the image of the box are older than the first job. If *since* is 0,
+        no job has started.
+        """
         home = os.fsencode(self._box.home)
         work = os.path.relpath(self._work, home)
         # Hidden folders are skipped, because they hold the settings and caches of

@@ -1,0 +1,58 @@
+"""The command that finds or installs JupyterLab for the job's environment on a box."""
+
+from __future__ import annotations
+
+import re
+
+from onebox.images.python_env import INSTALL_UV, PYPI
+
+# The last line of the command's output: the interpreter, and a free port of the box.
+FOUND = re.compile(r"jupyter (?P<port>[0-9]{1,5}) (?P<python>/[^\0\n]+)")
+
+
+def argv() -> list[str]:
+    """
+    Return the command that prints an interpreter with JupyterLab, and a free port.
+
+    If the job's own environment has JupyterLab, its interpreter is used. Otherwise
+    JupyterLab is installed with uv into an environment of its own, in which Python also
+    finds the job's packages. The job's environment stays as it is.
+    """
+    return ["sh", "-c", _SCRIPT, "onebox", INSTALL_UV.read_text("utf-8"), PYPI]
+
+
+_SCRIPT = """\
+set -eu
+install_uv=$1 pypi=$2
+python=$(command -v python3)
+if ! "$python" -c 'import jupyterlab' 2>/dev/null; then
+folder=$HOME/.local/share/onebox/jupyter
+# The environment is made again for another Python of the job.
+if [ "$(cat "$folder/of" 2>/dev/null)" != "$python $("$python" -V)" ]; then
+export UV_LINK_MODE="${UV_LINK_MODE-copy}" UV_NO_PROGRESS="${UV_NO_PROGRESS-1}"
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS-1}" UV_NATIVE_TLS="${UV_NATIVE_TLS-1}"
+PATH=$PATH:$HOME/.local/bin
+rm -rf "$folder"
+mkdir -p "$folder"
+if ! uv=$(command -v uv); then
+index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$pypi}}}
+"$python" -I -c "$install_uv" "$index" "$folder"
+uv=$folder/uv
+fi
+unset VIRTUAL_ENV
+"$uv" venv --allow-existing --python "$python" "$folder"
+"$uv" pip install --python "$folder/bin/python" jupyterlab
+"$python" -c 'import site, sys, sysconfig
+paths = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+print(*dict.fromkeys([*paths, *site.getsitepackages()]), sep="\\n")' >"$folder/job.pth"
+mv "$folder/job.pth" "$("$folder/bin/python" -c 'import sysconfig
+print(sysconfig.get_path("purelib"))')/job.pth"
+echo "$python $("$python" -V)" >"$folder/of"
+fi
+python=$folder/bin/python
+fi
+"$python" -c 'import socket, sys
+free = socket.socket()
+free.bind(("127.0.0.1", 0))
+print("jupyter", free.getsockname()[1], sys.executable)'
+"""

@@ -1,0 +1,147 @@
+"""
+Let the user's own ssh reach boxes by a name such as onebox-census.
+
+Each box has a file HOST in the folder of its state, which holds for as long as the box
+lives. One Include line in the user's configuration makes ssh read these files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from onebox.errors import OneboxError, UsageError
+from onebox.providers.values import Box
+from onebox.remote.ssh_config import host_entry
+from onebox.store.atomic_files import private_dir, write_atomically
+
+HOST = "host.conf"
+KNOWN_HOSTS = "host.known"
+# ssh would interpret these characters in the path of an Include line.
+_INTERPRETED = re.compile(r"[\"*?\[\]{}%$\\\n]")
+
+
+def write(
+    directory: Path, box: Box, names: tuple[str, str], ssh_key_file: Path, state: Path
+) -> str:
+    """
+    Write the files for *box*, unless they are up to date; return the box's alias.
+
+    Args:
+        directory: The folder of the box's ssh files.
+
+        names: The alias, and another one if the files of another box have the first.
+
+        state: The folder that all files of all boxes are below.
+    """
+    others = {
+        alias
+        for path in _files(state)
+        if path.parent != directory
+        for alias in _aliases(path)
+    }
+    alias = names[1] if names[0] in others else names[0]
+    keys = [" ".join(line.split()[:2]) for line in box.host_key.splitlines()]
+    texts = {
+        KNOWN_HOSTS: "".join(f"{box.id} {key}\n" for key in keys),
+        HOST: host_entry(alias, box, directory / KNOWN_HOSTS, ssh_key_file),
+    }
+    private_dir(directory)
+    for name, text in texts.items():
+        if _read(directory / name) != os.fsencode(text):
+            write_atomically(directory / name, os.fsencode(text))
+    return alias
+
+
+def remove(directory: Path, box_id: str) -> None:
+    """Remove the files in *directory* if they are of this box; "" means any box."""
+    entry = os.fsdecode(_read(directory / HOST) or b"")
+    if box_id and f"  HostKeyAlias {box_id}\n" not in entry:
+        return
+    for name in (HOST, KNOWN_HOSTS):
+        with contextlib.suppress(OSError):
+            (directory / name).unlink(missing_ok=True)
+
+
+def install(folder: Path, state: Path) -> bool:
+    """
+    Put the Include line at the top of the user's configuration.
+
+    The line must be the first one, because ssh uses the first value that it reads.
+
+    Args:
+        folder: The folder of the user's own ssh configuration.
+
+    Returns:
+        Whether the file has been changed.
+
+    Raises:
+        UsageError: The configuration is a link, and onebox writes through no link.
+    """
+    line = include_line(state)
+    path = folder / "config"
+    before = _read_config(path, f"add this line at its top: {line}")
+    after = f"{line}\n".encode() + _without(before or b"", line)
+    return _replace(path, before, after)
+
+
+def uninstall(folder: Path, state: Path) -> bool:
+    """Take the Include line away; return whether it was there. Raises UsageError."""
+    line = include_line(state)
+    path = folder / "config"
+    before = _read_config(path, f"remove this line: {line}")
+    return before is not None and _replace(path, before, _without(before, line))
+
+
+def include_line(state: Path) -> str:
+    """Return the line that makes ssh read the files of all boxes."""
+    if _INTERPRETED.search(str(state)):
+        raise OneboxError(
+            f"ssh cannot include files from {str(state)!r}",
+            next="set ONEBOX_STATE to a folder with a plain name",
+        )
+    return f'Include "{state}/projects/*/*/ssh/{HOST}"'
+
+
+def _files(state: Path) -> Iterator[Path]:
+    return state.glob(f"projects/*/*/ssh/{HOST}")
+
+
+def _aliases(path: Path) -> list[str]:
+    first = os.fsdecode(_read(path) or b"").partition("\n")[0]
+    return first.split()[1:]
+
+
+def _read(path: Path) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return None
+
+
+def _read_config(path: Path, by_hand: str) -> bytes | None:
+    """Return the content of the user's configuration, None if there is none."""
+    if path.is_symlink():
+        raise UsageError(
+            f"{path} is a link, and onebox does not write through a link", next=by_hand
+        )
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _replace(path: Path, before: bytes | None, after: bytes) -> bool:
+    if before == after:
+        return False
+    private_dir(path.parent)
+    mode = 0o600 if before is None else path.stat().st_mode & 0o777
+    write_atomically(path, after, mode)
+    return True
+
+
+def _without(config: bytes, line: str) -> bytes:
+    lines = config.splitlines(keepends=True)
+    return b"".join(one for one in lines if one.strip() != line.encode())

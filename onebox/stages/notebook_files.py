@@ -1,0 +1,171 @@
+"""
+Bring back the files that a notebook session has created or changed on the box.
+
+Notebooks go to their places in the project, and outputs to the folder for outputs. A
+box could put any program into other files, so these are kept apart: in the folder
+`.onebox/notebook/NAME/files`, from which onebox runs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.agent.file_names import raw, text
+from onebox.agent.files import manifest, push_record
+from onebox.agent.files.hash_index import Index
+from onebox.errors import OutputsHeld
+from onebox.project_files import output_roots
+from onebox.remote.answers import Changes
+from onebox.store.atomic_files import private_dir
+from onebox.transfer import fetch_outputs
+from onebox.transfer.fetch_outputs import Fetched
+from onebox.transfer.ledger import Ledger
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+
+NOTEBOOK = b".ipynb"
+
+
+def bring_back(context: BoxContext, *, during: bool = False) -> None:
+    """
+    Fetch what the notebook sessions on the box have created or changed.
+
+    Without such a session, or if all of its files are here, nothing is done.
+
+    Args:
+        during: The session still runs, so files may be written to at the moment.
+
+    Raises:
+        OutputsHeld: Some files could not be fetched; the box has them.
+    """
+    since = context.store.record.session
+    if not since:
+        return
+    changes: Changes = context.call_resuming(
+        lambda channel: Changes.parse(channel.request("changes", since=since))
+    )
+    outputs = [raw(root.rstrip("/")) for root in output_roots(context)]
+    rest = [path for path in changes.paths if not _is_below(path, outputs)]
+    notebooks = [path for path in rest if path.endswith(NOTEBOOK)]
+    others = [path for path in rest if not path.endswith(NOTEBOOK)]
+    memory = private_dir(context.local_dir / "notebook" / context.settings.name)
+    fetched: list[Fetched] = []
+    with context.screen.stage("fetch") as stage_line:
+        if notebooks:
+            _note_unchanged(context.root, memory, changes)
+        for paths, folder, kept in (
+            (notebooks, context.root, memory),
+            (others, memory / "files", memory / "others"),
+            (
+                outputs if len(rest) < len(changes.paths) else [],
+                context.outputs_folder,
+                context.fetch_memory,
+            ),
+        ):
+            if paths:
+                fetched.append(_fetch(context, paths, folder, kept, during=during))
+        count = formatting.count(len(notebooks), "notebook")
+        stage_line.end("", _describe(context, changes, count, others, memory))
+    for one in fetched:
+        for path, new_path in one.kept_aside:
+            context.screen.warn(
+                f"{formatting.path(path)} had been changed here: yours is now "
+                f"{formatting.path(new_path)}"
+            )
+    if during:
+        return
+    _check_complete(context, changes, fetched)
+    context.store.update(session=0.0)
+
+
+def _fetch(
+    context: BoxContext,
+    paths: Sequence[bytes],
+    folder: Path,
+    memory: Path,
+    *,
+    during: bool,
+) -> Fetched:
+    private_dir(folder)
+    fetched: Fetched = context.call_resuming(
+        lambda channel: fetch_outputs.fetch(
+            channel,
+            [text(path) for path in paths],
+            folder,
+            memory,
+            lambda *counts: None,
+            skip_unstable=during,
+            into_project=folder == context.root,
+        )
+    )
+    return fetched
+
+
+def _note_unchanged(root: Path, memory: Path, changes: Changes) -> None:
+    """
+    Note which files here are still as they were pushed.
+
+    The fetch replaces these. It renames all other local files before it replaces them.
+    """
+    paths = [path for path in changes.paths if path in changes.pushed]
+    scanned = manifest.scan(os.fsencode(root), paths, Index(), hashing=True)
+    same = [
+        entry
+        for entry in scanned.entries
+        if push_record.mark(entry) in changes.pushed.get(entry.path, ())
+    ]
+    if same:
+        ledger = Ledger(memory)
+        ledger.mark_installed(same)
+        ledger.save()
+
+
+def _describe(
+    context: BoxContext,
+    changes: Changes,
+    notebooks: str,
+    others: Sequence[bytes],
+    memory: Path,
+) -> str:
+    if not changes.paths:
+        return "no file was changed"
+    parts = [notebooks]
+    in_outputs = any(
+        _is_below(path, [raw(root.rstrip("/")) for root in output_roots(context)])
+        for path in changes.paths
+    )
+    if in_outputs:
+        parts.append("outputs")
+    if others:
+        folder = formatting.path(str((memory / "files").relative_to(context.root)))
+        names = formatting.first_names([formatting.path(path) for path in others])
+        parts.append(f"{names} → {folder}/")
+    return ", ".join(parts)
+
+
+def _check_complete(
+    context: BoxContext, changes: Changes, fetched: Iterable[Fetched]
+) -> None:
+    """Raise OutputsHeld if the fetch had to leave files of the session on the box."""
+    left = [formatting.path(path) for path in changes.in_home]
+    for one in fetched:
+        left += [formatting.path(path) for path in (*one.refused, *one.repositories)]
+    more = changes.count - len(changes.paths) - len(changes.in_home)
+    if more:
+        left.append(f"{more:,} more")
+    if left:
+        raise OutputsHeld(
+            f"files of the notebook session are only on {context.title}: "
+            f"{formatting.first_names(left)}",
+            next="inv ssh to move them into the outputs, then inv fetch; inv teardown "
+            "--discard-outputs deletes them",
+        )
+
+
+def _is_below(path: bytes, folders: Sequence[bytes]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)
