@@ -68,7 +68,7 @@ class RunQueue:
             with disk_errors(self.directory), signals_delayed():
                 private_dir(self.directory)
                 with self._locked():
-                    taken = [number for number, _ in self._tickets()]
+                    taken = [run.number for run in self._tickets()]
                     run = WaitingRun(
                         max(taken, default=0) + 1,
                         os.getpid(),
@@ -95,7 +95,7 @@ class RunQueue:
         if not self.directory.is_dir():
             return []
         with disk_errors(self.directory), self._locked():
-            return [run for _, run in self._tickets() if run is not None]
+            return self._tickets()
 
     def ahead_of(self, run: WaitingRun) -> list[WaitingRun]:
         """Return the runs that are served before *run*."""
@@ -111,13 +111,8 @@ class RunQueue:
         finally:
             os.close(fd)
 
-    def _tickets(self) -> list[tuple[int, WaitingRun | None]]:
-        """
-        Return the number and the run of each ticket whose process lives, in order.
-
-        The run is None if its ticket cannot be read, for example because another
-        version of onebox wrote it; it keeps its place.
-        """
+    def _tickets(self) -> list[WaitingRun]:
+        """Return the runs whose process lives, in order; remove the other tickets."""
         found = []
         for path in self.directory.glob("*.json"):
             if not path.stem.isdecimal():
@@ -130,22 +125,22 @@ class RunQueue:
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
             except BlockingIOError:
-                run = _parse(os.read(fd, LONGEST))
-                found.append((int(path.stem), run))
+                found.append(_read(fd, int(path.stem)))
             finally:
                 os.close(fd)
-        return sorted(found, key=lambda ticket: ticket[0])
+        return sorted(found, key=lambda run: run.number)
 
 
-def _parse(data: bytes) -> WaitingRun | None:
+def _read(fd: int, number: int) -> WaitingRun:
+    """Return the run of an open ticket; what another version left out is unknown."""
     try:
-        values: Any = json.loads(data)
+        values: Any = json.loads(os.read(fd, LONGEST))
         return WaitingRun(
-            number=int(values["number"]),
-            pid=int(values["pid"]),
-            command=str(values["command"]),
-            since=float(values["since"]),
+            number=number,
+            pid=int(values.get("pid", 0)),
+            command=str(values.get("command", "")),
+            since=float(values.get("since", 0.0)),
             provider=str(values.get("provider", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+    except (ValueError, TypeError, AttributeError):
+        return WaitingRun(number, 0, "", os.fstat(fd).st_mtime, "")

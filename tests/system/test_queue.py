@@ -296,6 +296,36 @@ def test_queued_run_that_is_refused_at_its_turn_removes_the_box(desk: Desk) -> N
     assert [] == project.boxes()
 
 
+def test_box_near_its_deadline_is_not_left_to_the_next_run(desk: Desk) -> None:
+    """The next run creates a box whose deadline is not half over."""
+    project = desk.project
+    project.write("job.sh", WAITS)
+    project.environ["ONEBOX_LIMITS_MAX_HOURS"] = "1"
+    assert 0 == project.inv("run", "--detach").code
+    project.environ["ONEBOX_LIMITS_MAX_HOURS"] = "8"
+    first, second = desk.queue(*echo("b")), desk.queue(*echo("c"))
+    desk.let_job_continue()
+
+    assert [0, 0] == [first.end(), second.end()]
+    assert "machine, disk, keys: gone" in first.err
+    assert "provision  ✓ up to date" not in second.err
+    assert [] == project.boxes()
+
+
+def test_queued_run_asks_nothing_at_its_turn(desk: Desk) -> None:
+    """Nobody may be there, and the same command was queued while the job ran."""
+    project = desk.project
+    project.write("job.sh", WAITS.replace("rm go; ", ""))
+    assert 0 == project.inv("run", "--detach").code
+    with start_in_terminal(project, "run", "--queue") as child:
+        child.expect_exact("waits for its turn")
+        desk.let_job_continue()
+        child.expect_exact("the same command runs again")
+        child.expect_exact("first")
+        assert 0 == exit_code(child)
+    assert [] == project.boxes()
+
+
 def test_run_does_not_overtake_runs_that_wait(desk: Desk) -> None:
     """A run without --queue is refused, also when the lock is free for a moment."""
     project = desk.project
