@@ -66,10 +66,12 @@ def wait_for_turn(context: BoxContext) -> None:
             return
         context.chain.stage = "queue"
         context.screen.note(f"{turn.detail or why}; this run waits for its turn")
-        context.screen.note("code and data are pushed then, as they are at that time")
         with context.screen.stage("queue") as stage_line:
-            stage_line.doing(f"waiting: {why}")
+            stage_line.doing("reading the project's files")
             context.chain.queued_digest = push.digest(context)
+            context.screen.note(
+                "code and data are pushed then, as they are at that time"
+            )
             while why:
                 stage_line.doing(f"waiting: {why}")
                 time.sleep(turn.pause)

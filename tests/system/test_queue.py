@@ -74,7 +74,7 @@ class Desk:
     def queue(self, *words: str) -> Terminal:
         """Start a run that waits in the queue, and wait until it does."""
         terminal = self.start("run", "--queue", *words)
-        terminal.until("waits for its turn")
+        terminal.until("pushed then, as they are at that time")
         return terminal
 
     def let_job_continue(self) -> None:
