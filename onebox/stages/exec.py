@@ -70,5 +70,9 @@ def perform(
         return stop.code
     if code == SSH_FAILED:
         context.boxes.check_runs(box)
+        context.screen.say(
+            f"onebox: exit {SSH_FAILED}: the command's own code, or the connection to "
+            f"{context.title} broke\n  next: inv status"
+        )
     # The code is negative if a signal has ended ssh.
     return code if code >= 0 else 128 - code

@@ -205,3 +205,28 @@ def test_a_command_renews_the_lease_of_the_box(project: Project) -> None:
         time.sleep(0.05)
     line.send_signal(signal.SIGTERM)
     assert 143 == line.wait()
+
+
+def test_a_command_whose_box_is_removed_says_so(project: Project) -> None:
+    """
+    The exit code is 74, or that of ssh while the removal is still under way. A line of
+    onebox follows in both cases, because ssh prints nothing.
+    """
+    project.inv("provision")
+    line = project.start("exec", "--command=echo ready; sleep 86396; echo")
+    project.until("ready")
+    assert 0 == project.inv("teardown").code
+
+    assert line.wait(60) in (74, 255)
+    assert "onebox: " in project.err
+    assert "next: inv status" in project.err
+
+
+def test_a_missing_secret_is_refused(project: Project) -> None:
+    """The command would run without it, as the job never does."""
+    project.write("onebox.toml", '[run]\ncommand = "true"\nsecrets = ["TOKEN"]\n')
+    done = project.inv("exec", "--", "true")
+
+    assert 64 == done.code
+    assert "[run] secrets: TOKEN is not in the environment" in done.err
+    assert "next: export TOKEN=…" in done.err
