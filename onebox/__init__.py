@@ -29,6 +29,7 @@ from onebox.plugin import stage
 from onebox.tasks import (
     cancel,
     cleanup,
+    collection,
     doctor,
     exec_,
     fetch,
@@ -55,6 +56,7 @@ __all__ = [
     "OneboxError",
     "cancel",
     "cleanup",
+    "collection",
     "doctor",
     "exec_",
     "fetch",

@@ -20,7 +20,7 @@ from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
 from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
-from onebox.settings import Settings
+from onebox.settings import USER_FILE, Places, Settings
 from onebox.settings import load as load_settings
 from onebox.store.box_store import BoxStore
 from onebox.store.identity import owner, project_id
@@ -110,6 +110,7 @@ class BoxContext:
         flags: Mapping[str, object],
         invocation: Invocation,
         tasks: Mapping[str, str] | None = None,
+        places: Places | None = None,
     ) -> BoxContext:
         """
         Read the settings and return the context.
@@ -118,10 +119,15 @@ class BoxContext:
             tasks: What the user must type for each onebox task, such as "box.run", by
                 the task's own name, such as "run".
 
+            places: Where settings are, beside onebox.toml, variables and flags. The
+                user's own file is added to them.
+
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
-        settings = load_settings(Path(root), environ, flags)
+        user_file = config_dir(environ) / USER_FILE
+        places = replace(places or Places(), user_file=user_file)
+        settings = load_settings(Path(root), environ, flags, places)
         # Commands in our hints need --name only if the box name comes from a flag or
         # variable. Otherwise onebox.toml or the default gives these commands the name.
         named = settings.overrides_file("name")

@@ -22,6 +22,7 @@ SHARED_FLAGS = {
     "vm": "Size of the box: a name from onebox.toml, or the provider's own type.",
     "provider": f"Where to create the box: {', '.join(PROVIDERS)}.",
     "name": "Name of the box, for a project with several boxes.",
+    "profile": "Profile of onebox.toml: [profile.gpu] is --profile=gpu.",
     "spot": "Use spot capacity: cheaper, but the provider may take the box back.",
 }
 

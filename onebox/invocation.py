@@ -97,6 +97,11 @@ class Invocation:
         finally:
             self._need_depth -= 1
 
+    @property
+    def is_need(self) -> bool:
+        """Return whether another stage, not the user, has called the current stage."""
+        return bool(self._need_depth)
+
     def box_replaced(self, earlier_temporary: bool) -> None:
         """
         Record that a new box replaces the present box.

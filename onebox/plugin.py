@@ -1,10 +1,10 @@
 """
-Make Invoke tasks of stages; only this module and `flags` depend on Invoke's internals.
+Make Invoke tasks of stages.
 
 A stage brings up the stages it needs, runs once per command line, and takes the flags
-of the whole command line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own `pre=`
-is not used for this, because it passes no arguments on, and `inv provision run` would
-run `provision` twice.
+of the whole command line: `--vm`, `--provider`, `--name`, `--profile`, `--spot`.
+Invoke's own `pre=` is not used for this, because it passes no arguments on, and
+`inv provision run` would run `provision` twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
 from invoke.exceptions import Exit
-from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
@@ -62,6 +61,8 @@ class Stage(Task):  # type: ignore[type-arg]
             arguments and its source are those of its last success.
     """
 
+    config_file: str
+
     def __init__(
         self,
         body: Callable[..., Any],
@@ -84,10 +85,23 @@ class Stage(Task):  # type: ignore[type-arg]
         self.before_job = before_job
         self.each_time = each_time
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        # The file of settings that the stage uses instead of onebox.toml. A user's own
+        # stage uses the file of the stages it needs. With "", the stage uses the file
+        # of the stage that calls it.
+        files = [one.config_file for one in self.needs if one.config_file]
+        self.config_file = files[0] if files else ""
         # A user's task may have a parameter with the name of a shared flag, such as
         # `name`. The signature shows whether `name` is this parameter or the flag.
         self.signature = inspect.signature(body)
         super().__init__(body, *args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        # Invoke runs equal tasks of a command line only once, and tasks with the same
+        # name and body are equal.
+        file = getattr(other, "config_file", "")
+        return super().__eq__(other) and self.config_file == file
+
+    __hash__ = Task.__hash__
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return this task's own flags, then the flags that all stages share."""
@@ -138,7 +152,7 @@ class Stage(Task):  # type: ignore[type-arg]
         }
         contexts = _Contexts.of(c)
         contexts.json = self.builtin and bool(kwargs.get("json"))
-        with contexts.using(flags), contexts.entered(c) as context:
+        with contexts.using(flags, self.config_file), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the command line, but not those
             # of a stage in another task's `pre`. The defaults are applied here, so that
             # both calls have the same arguments.
@@ -306,10 +320,7 @@ def stage_graph() -> list[Any]:
     The list is empty if Invoke's executor has not called the stage.
     """
     node_class = stage_module("graph").StageNode
-    executor, _ = _executor()
-    if executor is None:
-        return []
-    typed = {executor.collection[n]: n for n in executor.collection.task_names}
+    typed = _load("invoke_internals").all_tasks()
     stages = [task for task in typed if isinstance(task, Stage)]
 
     def node(stage: Stage) -> Any:
@@ -364,10 +375,13 @@ class _Contexts:
 
     def __init__(self) -> None:
         self._command_line_flags = FlagStore.take()
-        self._task_names, self._stages = _read_executor()
-        # The shared flags of each stage that is running. Those of the innermost stage
-        # are last and are in force.
-        self._flags: list[dict[str, Any]] = []
+        self._task_names, self._stages = _load("invoke_internals").read_executor()
+        if len(self._stages) > 1 and self._command_line_flags.get("name"):
+            files = " and ".join(file or "onebox.toml" for file in self._stages)
+            raise usage_exit(f"--name names one box, but the tasks use {files}")
+        # The shared flags of each stage that is running, and its file of settings.
+        # Those of the innermost stage are last and are in force.
+        self._flags: list[tuple[dict[str, Any], str]] = []
         self._contexts: dict[Any, BoxContext] = {}
         self._running: list[BoxContext] = []
         # Whether the stage that was called last prints a JSON document (`--json`).
@@ -388,10 +402,10 @@ class _Contexts:
         return contexts
 
     @contextmanager
-    def using(self, flags: dict[str, Any]) -> Iterator[None]:
-        """Let a stage's keywords override the flags of its caller during the body."""
-        base = self._flags[-1] if self._flags else self._command_line_flags
-        self._flags.append({**base, **flags})
+    def using(self, flags: dict[str, Any], file: str) -> Iterator[None]:
+        """Let a stage's keywords and file override its caller's during the body."""
+        base = self._flags[-1] if self._flags else (self._command_line_flags, "")
+        self._flags.append(({**base[0], **flags}, file or base[1]))
         try:
             yield
         finally:
@@ -415,7 +429,10 @@ class _Contexts:
         self._running.append(context)
         try:
             if outermost:
-                with self._exit_code(context), _load("runner").outermost_stage(context):
+                with (
+                    self._exit_code(context, self._flags[-1][1]),
+                    _load("runner").outermost_stage(context),
+                ):
                     yield context
             else:
                 yield context
@@ -423,90 +440,40 @@ class _Contexts:
             self._running.pop()
 
     def _opened(self, c: Context) -> BoxContext:
-        flags = self._flags[-1]
-        key = _freeze(flags)
+        flags, file = self._flags[-1]
+        internals, settings = _load("invoke_internals"), _load("settings")
+        invoke = internals.config_levels(c, file)
+        key = (_freeze(flags), file, repr(invoke))
         if key not in self._contexts:
             command = shlex.join(["inv", *sys.argv[1:]])
-            with self._exit_code(None):
+            with self._exit_code(None, file):
                 self._contexts[key] = _load("context").BoxContext.open(
-                    root=_root(c),
+                    root=str(internals.project_folder(c)),
                     environ=os.environ,
                     flags=flags,
-                    invocation=_load("invocation").Invocation(command, self._stages),
-                    tasks=self._task_names,
+                    invocation=_load("invocation").Invocation(
+                        command, self._stages.get(file, ())
+                    ),
+                    tasks=self._task_names.get(file),
+                    places=settings.Places(
+                        file=file,
+                        invoke=tuple(settings.InvokeLevel(*level) for level in invoke),
+                    ),
                 )
         return self._contexts[key]
 
-    def _exit_code(self, context: BoxContext | None) -> AbstractContextManager[None]:
+    def _exit_code(
+        self, context: BoxContext | None, file: str
+    ) -> AbstractContextManager[None]:
         """Print onebox's errors, and make `inv` exit with their exit codes."""
         manager: AbstractContextManager[None] = _load("exit_code").exit_code(
-            context, os.environ, self._task_names, json=self.json
+            context, os.environ, self._task_names.get(file, {}), json=self.json
         )
         return manager
 
     def _print_kept_boxes(self) -> None:
         if self._contexts:
             _load("runner").print_kept_boxes(self._contexts.values())
-
-
-def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
-    """
-    Return what Invoke's executor knows about the onebox stages.
-
-    Invoke passes neither its collection nor the other tasks of the command line to a
-    task (`Executor.execute` in invoke/executor.py). So they are read from the frame of
-    the executor that called the task.
-
-    Returns:
-        What the user must type for each onebox stage, such as `box.run`, and the names
-        of the onebox stages on this command line. Both are empty if no executor has
-        called the task, for example if Python code calls a stage.
-    """
-    executor, requested = _executor()
-    if executor is None:
-        return {}, ()
-    return _names_in_collection(executor), _builtin_calls(executor, requested)
-
-
-def _executor() -> tuple[Executor | None, Iterable[Any]]:
-    """Return the executor that called this task, and the tasks it was asked to run."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        executor = frame.f_locals.get("self")
-        if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
-            return executor, frame.f_locals["tasks"]
-        frame = frame.f_back
-    return None, ()
-
-
-def _names_in_collection(executor: Executor) -> dict[str, str]:
-    """
-    Return what the user must type for each onebox stage, by the stage's own name.
-
-    If Invoke's collection has several names for a stage, the result has the name with
-    the fewest dots.
-    """
-    names: dict[str, str] = {}
-    for name in sorted(
-        executor.collection.task_names, key=lambda name: name.count(".")
-    ):
-        task = executor.collection[name]
-        if isinstance(task, Stage) and task.builtin:
-            names.setdefault(task.name, name)
-    return names
-
-
-def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, ...]:
-    """
-    Return the names of the onebox stages among the requested tasks.
-
-    The `pre` tasks of the requested tasks are included.
-    """
-    calls = executor.expand_calls(executor.normalize(tuple(requested)))
-    tasks = [call.task for call in calls]
-    return tuple(
-        task.name for task in tasks if isinstance(task, Stage) and task.builtin
-    )
 
 
 def _load(module: str) -> Any:
@@ -517,11 +484,6 @@ def _load(module: str) -> Any:
     """
     with with_bytecode():
         return importlib.import_module(f"onebox.{module}")
-
-
-def _root(c: Context) -> str:
-    prefix = getattr(c.config, "_project_prefix", None)
-    return str(prefix or os.getcwd())  # noqa: PTH109 - importing pathlib costs time
 
 
 def _freeze(value: Any) -> Any:

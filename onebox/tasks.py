@@ -7,6 +7,7 @@ project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` et
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -161,9 +162,12 @@ def teardown(
 
 @_stage(
     each_time=True,
-    help={"graph": "Print which stage needs which, your own stages included."},
+    help={
+        "graph": "Print which stage needs which, your own stages included.",
+        "json": JSON_HELP,
+    },
 )
-def plan(c: Context, graph: bool = False) -> Any:
+def plan(c: Context, graph: bool = False, json: bool = False) -> Any:
     """Print what `inv run` would do, and why; change nothing."""
     if graph:
         return stage_module("graph").show(context_of(c), stage_graph())
@@ -264,11 +268,16 @@ def cleanup(
 
 @_stage(
     each_time=True,
-    help={"policy": "Print the least permissions onebox needs at the provider."},
+    help={
+        "policy": "Print the least permissions onebox needs at the provider.",
+        "settings": "Print the settings in force, and where each one comes from.",
+    },
 )
-def doctor(c: Context, policy: bool = False) -> Any:
+def doctor(c: Context, policy: bool = False, settings: bool = False) -> Any:
     """Check everything that a run needs on this machine and at the provider."""
     context, module = context_of(c), stage_module("doctor")
+    if settings:
+        return module.print_settings(context)
     return module.print_policy(context) if policy else module.perform(context)
 
 
@@ -297,3 +306,27 @@ ns = Collection(
     doctor,
     init,
 )
+
+
+def collection(config_file: str) -> Collection:
+    """
+    Return a collection of all tasks that use *config_file* instead of onebox.toml.
+
+    A project can so have two boxes under two namespaces:
+
+        ns = Collection(...)
+        ns.add_collection(onebox.collection("gpu.toml"), name="gpu")
+
+    `inv gpu.run` then uses gpu.toml. Its box is called `gpu`, as the file is, unless
+    the file sets `name`.
+
+    Args:
+        config_file: The path of the file, relative to the project's folder.
+    """
+    copies: dict[Any, Stage] = {}
+    # A stage comes after the stages that it needs.
+    for task in ns.tasks.values():
+        copies[task] = copy.copy(task)
+        copies[task].config_file = config_file
+        copies[task].needs = tuple(copies[need] for need in copies[task].needs)
+    return Collection(*copies.values())

@@ -289,7 +289,9 @@ def _set_up(builder: Builder) -> None:
     if image.setup:
         builder.run("setup", image.setup, ["bash", f"./{image.setup}"])
     if python_env.is_requested(image):
-        builder.run("python", python_env.title(image), python_env.argv(image))
+        build_system = recipe.build_system(builder.context)
+        argv = python_env.argv(image, build_system=build_system)
+        builder.run("python", python_env.title(image), argv)
 
 
 @contextmanager

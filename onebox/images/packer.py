@@ -244,6 +244,7 @@ def _write_variables(
     """
     place = offers.find_for_builder(context)[0].place
     zone = _ZONE.fullmatch(place)
+    user_tags = context.settings.tags
     tags = {
         "managed": "1",
         "owner": context.owner,
@@ -254,9 +255,15 @@ def _write_variables(
     common = {
         "region": zone[1] if zone else place,
         **context.provider.packer_source(inputs["base"]),
-        "tags": {f"onebox:{name}": value for name, value in tags.items()},
+        "tags": {
+            **user_tags,
+            **{f"onebox:{name}": value for name, value in tags.items()},
+        },
         # Some clouds allow no colon in a label.
-        "labels": {f"onebox-{name}": value for name, value in tags.items()},
+        "labels": {
+            **user_tags,
+            **{f"onebox-{name}": value for name, value in tags.items()},
+        },
     }
     path = _output_file(context, inputs).with_suffix(".pkrvars.json")
     user_values = context.settings.image.vars

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import offers
 from onebox.errors import InputError
-from onebox.images import snapshot
+from onebox.images import python_project, snapshot
 from onebox.project_files import select_files
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
+_PYTHON_VERSION = ".python-version"
 # This matches the lines of a requirements file that include another file.
 _INCLUDES = re.compile(
     r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*([^\s#]+)", re.MULTILINE
@@ -66,13 +68,45 @@ def inputs(context: BoxContext) -> dict[str, str]:
         if value:
             hashes[name] = _digest(json.dumps(value, sort_keys=True).encode())
     for file in files(context):
-        path = context.root / file.decode("utf-8", "surrogateescape")
-        if path.is_symlink():
-            hashes[formatting.path(file)] = "l" + _digest(bytes(path.readlink()))
-        elif path.is_file():
-            mode = "x" if path.stat().st_mode & 0o100 else "-"
-            hashes[formatting.path(file)] = mode + _digest(path.read_bytes())
+        mark = _mark(context.root / os.fsdecode(file))
+        if mark:
+            hashes[formatting.path(file)] = mark
     return hashes
+
+
+def package_inputs(context: BoxContext) -> dict[str, str]:
+    """
+    Return the inputs that only decide which packages are installed.
+
+    If only these have changed, the packages can be updated on a live box. The result
+    is a part of `inputs`.
+    """
+    image = context.settings.image
+    if not image.requirements:
+        return {}
+    listed = [name for name in _requirements(context) if not _chooses_python(name)]
+    names = {formatting.path(file) for file in _selected(context, listed)}
+    of_script = _selected(context, [image.setup, *image.include])
+    names -= {formatting.path(file) for file in of_script}
+    names.add("[image] requirements")
+    return {name: mark for name, mark in inputs(context).items() if name in names}
+
+
+def pyproject(context: BoxContext) -> Path | None:
+    """Return the pyproject.toml that `[image] requirements` names or that it needs."""
+    name = PurePosixPath(context.settings.image.requirements or "")
+    if name.name not in ("pyproject.toml", "uv.lock"):
+        return None
+    return context.root / name.parent / "pyproject.toml"
+
+
+def build_system(context: BoxContext) -> str:
+    """Return the [build-system] of the project that is installed, "" if none is."""
+    path = pyproject(context)
+    text = python_project.read(path) if path else ""
+    return (
+        python_project.build_system(text) if python_project.package_name(text) else ""
+    )
 
 
 def digest(hashes: Mapping[str, str]) -> str:
@@ -84,8 +118,7 @@ def files(context: BoxContext) -> list[bytes]:
     """Return the paths of the recipe's files, relative to the project."""
     image = context.settings.image
     names = [image.setup, image.packer, *image.include, *_requirements(context)]
-    selection = select_files(context, [], [name for name in names if name])
-    return list(selection.paths)
+    return _selected(context, names)
 
 
 def change(context: BoxContext) -> str:
@@ -121,8 +154,8 @@ def _requirements(context: BoxContext) -> Iterator[str]:
                 f"[image] requirements: {project} does not exist, and {name} needs it"
             )
         yield str(project)
-    if (context.root / folder / ".python-version").is_file():
-        yield str(folder / ".python-version")
+    if (context.root / folder / _PYTHON_VERSION).is_file():
+        yield str(folder / _PYTHON_VERSION)
     seen, waiting = set(), [name]
     while waiting:
         name = waiting.pop()
@@ -137,6 +170,30 @@ def _requirements(context: BoxContext) -> Iterator[str]:
             here = PurePosixPath(name).parent
             text = path.read_text("utf-8", "replace")
             waiting += [str(here / other) for other in _INCLUDES.findall(text)]
+
+
+def _selected(context: BoxContext, names: Sequence[str | None]) -> list[bytes]:
+    """Return the paths of the files at and below *names*."""
+    data = [name for name in names if name]
+    return list(select_files(context, [], data).paths) if data else []
+
+
+def _chooses_python(name: str) -> bool:
+    return PurePosixPath(name).name == _PYTHON_VERSION
+
+
+def _mark(path: Path) -> str:
+    """Return a text that changes with a file or link, "" if there is none."""
+    if path.is_symlink():
+        return "l" + _digest(bytes(path.readlink()))
+    if not path.is_file():
+        return ""
+    data = path.read_bytes()
+    if path.name == "pyproject.toml":
+        text = data.decode("utf-8", "surrogateescape")
+        text = python_project.without_other_tools(text)
+        data = text.encode("utf-8", "surrogateescape")
+    return ("x" if path.stat().st_mode & 0o100 else "-") + _digest(data)
 
 
 def _digest(data: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onebox import formatting
 from onebox.context import BoxContext
 from onebox.errors import UsageError
+from onebox.images import python_env
 
 # Python buffers a few kilobytes of output when it writes to a pipe, which would delay
 # the live output. In [run], `env = { PYTHONUNBUFFERED = "" }` restores the buffer.
@@ -12,8 +13,12 @@ LIVE = {"PYTHONUNBUFFERED": "1"}
 
 
 def variables(context: BoxContext) -> dict[str, str]:
-    """Return the variables that `[run] env` sets, by name."""
-    return {**LIVE, **context.settings.run.env}
+    """Return the variables that onebox and `[run] env` set, by name."""
+    return {
+        **LIVE,
+        **python_env.job_variables(context.settings.image),
+        **context.settings.run.env,
+    }
 
 
 def secret_values(context: BoxContext) -> dict[str, str]:

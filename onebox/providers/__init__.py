@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from onebox.providers.base import Provider
-    from onebox.settings.fields import Table
+    from onebox.settings.fields import ProviderTable
 
 
 class ProviderRow(NamedTuple):
@@ -68,9 +68,9 @@ class ProviderRow(NamedTuple):
         """Return the command that installs the provider's SDK."""
         return f"pip install 'onebox[{self.name}]'"
 
-    def settings_class(self) -> type[Table]:
+    def settings_class(self) -> type[ProviderTable]:
         """Import and return the class for the provider's table in onebox.toml."""
-        table: type[Table] = _import(self.settings)
+        table: type[ProviderTable] = _import(self.settings)
         return table
 
     def has_type(self, text: str) -> bool:
@@ -144,7 +144,7 @@ PROVIDERS = {row.name: row for row in _ROWS}
 CLOUDS = tuple(row.name for row in _ROWS if row.machine_type)
 
 
-def load(name: str, settings: Table, root: Path) -> Provider:
+def load(name: str, settings: ProviderTable, root: Path) -> Provider:
     """
     Return the provider of this name, with its SDK imported.
 

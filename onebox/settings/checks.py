@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from onebox.repositories import repository_of
+from onebox.settings.kinds import scalar_text
 from onebox.settings.ports import PortPair
 from onebox.settings.quoting import show, suggest
 from onebox.settings.secret_detection import looks_secret, names_secret
@@ -28,8 +29,19 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PACKER_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
+MOST_TAGS = 20
+
+
 class InvalidValue(ValueError):
-    """A value is not allowed for its setting; the text of the error is the reason."""
+    """
+    A value is not allowed for its setting; the text of the error is the reason.
+
+    *next* says what to write instead, if that is more than the reason.
+    """
+
+    def __init__(self, reason: str, next: str = "") -> None:
+        super().__init__(reason)
+        self.next = next
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,8 @@ def acceptable_text(value: object, name: str = "") -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             acceptable_text(key)
-            if isinstance(item, str) and names_secret(key, item):
+            text = scalar_text(item)
+            if text is not None and names_secret(key, text):
                 _refuse_secret(key)
             acceptable_text(item, key)
     elif isinstance(value, (list, tuple)):
@@ -204,6 +217,18 @@ def outputs_folder(value: object) -> None:
         )
 
 
+def packages_file(value: object) -> None:
+    """Refuse paths outside the project, and files of conda, which uv cannot read."""
+    in_project(value)
+    for item in _items(value):
+        if item.endswith((".yml", ".yaml")):
+            raise InvalidValue(
+                f"{show(item)} is a file of conda, and uv installs the packages",
+                next='setup = "setup.sh" with the lines that install micromamba and '
+                f"create ~/.venv: micromamba create -y -p ~/.venv -f {item}",
+            )
+
+
 def environment(value: object) -> None:
     """Refuse keys that cannot name a variable, and keys that begin with ONEBOX_."""
     assert isinstance(value, dict)
@@ -228,6 +253,25 @@ def ports(value: object) -> None:
             PortPair.parse(item)
         except ValueError as error:
             raise InvalidValue(str(error)) from None
+
+
+def cloud_tags(value: object) -> None:
+    """
+    Refuse tags that no cloud can have, or that could be taken for onebox's own.
+
+    All clouds of onebox allow the number of tags; the cloud with the lowest limit is
+    AWS, with 50 tags on an object, of which onebox uses up to 28 (EC2 user guide, "Tag
+    your Amazon EC2 resources"). What each cloud allows in a tag is in its settings.
+    """
+    assert isinstance(value, dict)
+    if len(value) > MOST_TAGS:
+        raise InvalidValue(f"has {len(value)} tags; at most {MOST_TAGS} are possible")
+    for name, text in value.items():
+        one_line((name, text))
+        if not name:
+            raise InvalidValue("a tag needs a key")
+        if name == "Name" or name.lower().startswith("onebox"):
+            raise InvalidValue(f"the key {show(name)} is reserved for onebox")
 
 
 def is_cidr(value: object) -> None:

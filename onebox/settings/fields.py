@@ -26,6 +26,21 @@ class Table:
         """Raise Conflict if two settings, each of them valid, exclude each other."""
 
 
+@dataclass(frozen=True)
+class ProviderTable(Table):
+    """
+    The table of one provider.
+
+    *tags* are the user's tags, the table [tags] of onebox.toml. The provider sets them
+    in each call that creates an object which can have tags.
+    """
+
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def check_tags(self) -> None:
+        """Raise Conflict, with a tag's key, if the provider would refuse the tag."""
+
+
 class Conflict(ValueError):
     """The value of *key* is in conflict with another setting of its table."""
 

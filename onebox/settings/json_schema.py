@@ -13,9 +13,8 @@ from typing import Any
 
 from onebox.settings.checks import Between, Matching, OneOf, distinct, is_name
 from onebox.settings.fields import Key
-from onebox.settings.kinds import BYTES, DURATION, INTEGER, NUMBER
+from onebox.settings.kinds import INTEGER, NUMBER, as_written
 from onebox.settings.schema import keys, size_keys
-from onebox.settings.units import format_bytes
 
 
 def json_schema() -> dict[str, Any]:
@@ -35,6 +34,15 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "propertyNames": {"pattern": _anchored(is_name.pattern)},
         "additionalProperties": size,
+    }
+    profile = _object("The settings of a profile, which --profile chooses.")
+    profile["properties"] = {
+        name: {"$ref": f"#/properties/{name}"} for name in root["properties"]
+    }
+    root["properties"]["profile"] = {
+        "type": "object",
+        "propertyNames": {"pattern": _anchored(is_name.pattern)},
+        "additionalProperties": profile,
     }
     return root
 
@@ -64,18 +72,8 @@ def _value(key: Key) -> dict[str, Any]:
     schema = _with_items(key.kind.json_schema, items, whole)
     schema["description"] = key.help
     if key.default not in (None, "", (), {}):
-        schema["default"] = _as_written(key)
+        schema["default"] = as_written(key.kind, key.default)
     return schema
-
-
-def _as_written(key: Key) -> object:
-    """Return a setting's default as onebox.toml writes it, such as "30 s" or "4 GB"."""
-    default = key.default
-    if key.kind is BYTES and isinstance(default, int):
-        return format_bytes(default)
-    if key.kind is DURATION:
-        return f"{default:g} s"
-    return list(default) if isinstance(default, tuple) else default
 
 
 def _with_items(

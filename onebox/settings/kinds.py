@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onebox.settings.units import parse_bytes, parse_duration
+from onebox.settings.units import format_bytes, parse_bytes, parse_duration
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,19 @@ def _string_or_strings(value: object) -> object:
 def _string_table(value: object) -> object:
     if not isinstance(value, dict):
         return None
-    return value if all(isinstance(item, str) for item in value.values()) else None
+    texts = {name: scalar_text(item) for name, item in value.items()}
+    return None if None in texts.values() else texts
+
+
+def scalar_text(value: object) -> str | None:
+    """
+    Return the text of a string, a number or a boolean: "x", "2", "0.5" or "true".
+
+    Return None for any other value.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (str, int, float)) else None
 
 
 _BOOLEANS = {
@@ -116,6 +128,7 @@ _BOOLEANS = {
 _ONE: dict[str, object] = {"type": "string"}
 _LIST: dict[str, object] = {"type": "array", "items": _ONE}
 _AMOUNT: dict[str, object] = {"type": ["string", "number"]}
+_TEXT: dict[str, object] = {"type": ["string", "number", "boolean"]}
 
 STRING = Kind("a string", _string, _ONE)
 BOOLEAN = Kind("true or false", _boolean, {"type": "boolean"}, quoted=False)
@@ -137,8 +150,17 @@ STRING_OR_STRINGS = Kind(
     scalar=False,
 )
 STRING_TABLE = Kind(
-    "a table of strings",
+    "a table of strings, numbers and booleans",
     _string_table,
-    {"type": "object", "additionalProperties": _ONE},
+    {"type": "object", "additionalProperties": _TEXT},
     scalar=False,
 )
+
+
+def as_written(kind: Kind, value: object) -> object:
+    """Return a value as onebox.toml writes it, such as "30 s" or "4 GB"."""
+    if kind is BYTES and isinstance(value, int):
+        return format_bytes(value)
+    if kind is DURATION:
+        return f"{value:g} s"
+    return list(value) if isinstance(value, tuple) else value

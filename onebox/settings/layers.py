@@ -1,23 +1,21 @@
 """
-Read the three layers above the defaults: onebox.toml, ONEBOX_* variables, and flags.
+Check the values of settings, and read those of ONEBOX_* variables and flags.
 
 Each value is checked in its own layer, so that a wrong value is an error even if a
-higher layer overrides it.
+higher layer overrides it. `file_layers` reads the layers that are files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from onebox.errors import ConfigError
-from onebox.settings.checks import InvalidValue, acceptable_text, is_name
+from onebox.settings.checks import InvalidValue, acceptable_text
 from onebox.settings.fields import Key
-from onebox.settings.kinds import STRING_TABLE
-from onebox.settings.quoting import dotted, show, show_path, suggest
-from onebox.settings.schema import RESERVED, keys, size_keys, tables
-from onebox.settings.toml_file import FILE, TomlEntry, TomlPath, error, read
+from onebox.settings.quoting import show, suggest
+from onebox.settings.schema import RESERVED, keys
+from onebox.settings.toml_file import FILE, error
 
 
 @dataclass(frozen=True)
@@ -32,39 +30,53 @@ class Value:
 
         label: The setting's name in messages. It is "" if the source already names the
             setting.
+
+        profile: The profile that sets the value, "" if none does.
+
+        strings: If the setting is a table of strings, the `Value` of each string.
     """
 
     path: str
     value: object
     source: str
     label: str = ""
+    profile: str = ""
+    strings: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """Return the source, with the profile if there is one."""
+        return (
+            f"profile {self.profile} ({self.source})" if self.profile else self.source
+        )
+
+    def over(self, before: Value | None) -> Value:
+        """Return this value; for a table of strings, with the strings of *before*."""
+        if before is None or not isinstance(self.value, dict):
+            return self
+        assert isinstance(before.value, dict)
+        return replace(
+            self,
+            value={**before.value, **self.value},
+            strings={**before.strings, **self.strings},
+        )
 
     def error(self, problem: str) -> ConfigError:
         """Return an error about *problem* that names this setting and its source."""
         return error(self.source, self.label, problem)
 
 
-def from_file(root: Path, environ: Mapping[str, str]) -> dict[str, Value]:
-    """Return the settings in onebox.toml by full name, in the order of its lines."""
-    name, entries = read(root, environ)
-    values: dict[str, Value] = {}
-    for entry in entries:
-        source = f"{name}:{entry.line}"
-        value = (
-            _table(entry.path, source)
-            if entry.value is None
-            else _key_and_value(entry, source)
-        )
-        if value is None:
-            continue
-        before = values.get(value.path)
-        if before is not None and isinstance(before.value, dict):
-            # The setting is a table of strings, of which this entry is one. It is added
-            # to the strings that were read before.
-            assert isinstance(value.value, dict)
-            value = replace(before, value={**before.value, **value.value})
-        values[value.path] = value
-    return values
+def merge(layers: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+    """
+    Return the values of all layers; a later layer overrides the earlier layers.
+
+    The strings of a table such as [tags] are overridden one by one.
+    """
+    merged: dict[str, Value] = {}
+    for layer in layers:
+        for path, value in layer.items():
+            merged[path] = value.over(merged.get(path))
+    return merged
 
 
 def from_variables(environ: Mapping[str, str]) -> dict[str, Value]:
@@ -90,10 +102,12 @@ def from_flags(flags: Mapping[str, object]) -> dict[str, Value]:
     """
     Return the settings that are given in flags, by full name.
 
-    *flags* has the value None for a flag that was not given.
+    *flags* has the value None for a flag that was not given. The profile is no setting.
     """
     values = {}
     for path, value in flags.items():
+        if path == "profile":
+            continue
         key = keys().get(path)
         source = "--" + path.rpartition(".")[2].replace("_", "-")
         if key is None or key.table == "size.*":
@@ -130,7 +144,7 @@ def read_value(
         for check in key.checks:
             check(value)
     except InvalidValue as problem:
-        raise error(source, label, str(problem)) from None
+        raise error(source, label, str(problem), problem.next) from None
     return value
 
 
@@ -142,77 +156,6 @@ def _expected(key: Key, raw: object, file: bool) -> str:
         raw = next((item for item in raw if not isinstance(item, str)), None)
     got = "a list" if isinstance(raw, (list, tuple)) else show(raw)
     return f"expected {key.kind.expected} such as {example}, got {got}"
-
-
-def _key_and_value(entry: TomlEntry, source: str) -> Value:
-    """Return the setting that *entry* sets. Raises ConfigError if there is none."""
-    path, value = entry.path, entry.value
-    label = show_path(path)
-    full, table = _full_name(path), _full_name(path[:-1])
-    key = keys().get(full)
-    if path[0] == "size" and len(path) == 3:
-        key = size_keys().get(path[2])
-    elif table in keys() and keys()[table].kind is STRING_TABLE:
-        key, full, value = keys()[table], table, {path[-1]: value}
-    elif key is not None and key.kind is STRING_TABLE:
-        problem = f"expected {key.kind.expected} such as {key.example}"
-        raise error(source, label, problem)
-    if key is None:
-        raise error(source, label, _unknown_key(path))
-    return Value(full, read_value(key, value, source, label, file=True), source, label)
-
-
-def _table(path: TomlPath, source: str) -> Value | None:
-    """
-    Return a `Value` for the size that the table [size.NAME] declares.
-
-    Its *value* is None. Return None if *path* is another table of onebox.toml.
-
-    Raises:
-        ConfigError: There is no table of this name.
-    """
-    full, label = _full_name(path), f"[{dotted(path)}]"
-    if full in tables() or full == "size":
-        return None
-    key = keys().get(full)
-    if key is not None and key.kind is STRING_TABLE:
-        return None
-    if key is not None:
-        raise error(source, label, f"is not a table; write {path[-1]} = …")
-    if path[0] == "size" and len(path) == 2:
-        try:
-            is_name(path[1])
-        except InvalidValue as problem:
-            raise error(source, label, str(problem)) from None
-        return Value(full, None, source, label)
-    near = suggest(".".join(path), [f"[{table}]" for table in sorted(tables())])
-    raise error(source, label, "unknown table" + near)
-
-
-def _full_name(path: TomlPath) -> str:
-    """
-    Join the parts of a path with dots.
-
-    Return "" if a part contains a dot, because no setting has such a part.
-    """
-    return "" if any("." in part for part in path) else ".".join(path)
-
-
-def _unknown_key(path: TomlPath) -> str:
-    table, name = ".".join(path[:-1]), path[-1]
-    if path[0] == "size":
-        if len(path) <= 2:
-            return "a size is a table such as [size.large]"
-        table = "size.*"
-    if len(path) == 1 and name in tables():
-        return f"is a table; write [{name}]"
-    near = suggest(name, [key.name for key in keys().values() if key.table == table])
-    if not near:
-        for key in keys().values():
-            if key.name == name and key.table != "size.*":
-                home = f"in [{key.table}]" if key.table else "at the top"
-                return f"unknown key, it belongs {home}"
-    return "unknown key" + near
 
 
 def _unknown_variable(name: str, known: Mapping[str, Key]) -> str:

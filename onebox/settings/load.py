@@ -1,21 +1,30 @@
 """
 Merge the layers of settings into `Settings`.
 
-A flag takes precedence over an ONEBOX_* variable, a variable over onebox.toml, and
-onebox.toml over a default.
+From the lowest to the highest, the layers are: the defaults, the user's config.toml,
+Invoke's own configuration, onebox.toml, the chosen profile of these three, ONEBOX_*
+variables, and flags.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onebox.errors import InputError
 from onebox.providers import PROVIDERS
 from onebox.settings.fields import Conflict, Table, build
-from onebox.settings.layers import Value, from_file, from_flags, from_variables
+from onebox.settings.file_layers import (
+    InvokeLevel,
+    invoke_level,
+    merge_documents,
+    project_file,
+    user_file,
+)
+from onebox.settings.layers import Value, from_flags, from_variables, merge, read_value
 from onebox.settings.quoting import show
 from onebox.settings.schema import Settings, keys
 from onebox.settings.sizes import all_sizes, choose
@@ -24,8 +33,35 @@ from onebox.settings.sizes import all_sizes, choose
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
+@dataclass(frozen=True)
+class Places:
+    """
+    Where settings are, beside onebox.toml, variables and flags.
+
+    Attributes:
+        file: The file that is read instead of onebox.toml, because the tasks are those
+            of `onebox.collection(file)`; "" if they are not. It gives the box its
+            default name.
+
+        user_file: The file of settings for all projects; None means that none is read.
+
+        invoke: The values of `onebox` in Invoke's configuration, the lowest level
+            first.
+    """
+
+    file: str = ""
+    user_file: Path | None = None
+    invoke: tuple[InvokeLevel, ...] = ()
+
+
+NOWHERE_ELSE = Places()
+
+
 def load(
-    root: Path, environ: Mapping[str, str], flags: Mapping[str, object]
+    root: Path,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    places: Places = NOWHERE_ELSE,
 ) -> Settings:
     """
     Return the settings of the project in *root*.
@@ -34,26 +70,50 @@ def load(
         root: The project's folder; onebox.toml in it is optional.
 
         environ: The environment. ONEBOX_* variables are settings; an unknown one is
-            an error.
+            an error. ONEBOX_CONFIG names another file to read instead of onebox.toml.
 
         flags: The values of the flags, by the full names of the settings ("vm",
-            "limits.max_hours"). None means that the flag was not given.
+            "limits.max_hours"), and "profile". None means that the flag was not given.
 
     Raises:
         ConfigError: A setting is wrong. The message describes the first mistake in one
             line.
     """
-    values = {
-        **from_file(root, environ),
-        **from_variables(environ),
-        **from_flags(flags),
-    }
-    sources = {path: value.source for path, value in values.items()}
+    named = places.file or environ.get("ONEBOX_CONFIG", "")
+    by = "onebox.collection" if places.file else "ONEBOX_CONFIG"
+    own = project_file(root, named, by if named else "")
+    documents = [*map(invoke_level, places.invoke), own]
+    if places.user_file is not None:
+        documents.insert(0, user_file(places.user_file, environ.get("HOME", "")))
+    profile = flags.get("profile")
+    values = merge(
+        (
+            merge_documents(
+                documents,
+                str(profile or environ.get("ONEBOX_PROFILE", "")),
+                "--profile" if profile else "ONEBOX_PROFILE",
+            ),
+            from_variables(environ),
+            from_flags(flags),
+        )
+    )
+    if places.file:
+        name, default = name_of(Path(places.file).stem, "box"), keys()["name"].default
+        # The box of onebox.toml has the default name.
+        name += "-2" * (name == default)
+        values.setdefault("name", Value("name", name, f"the name of {own.name}"))
+    sources = {path: value.origin for path, value in values.items()}
+    for value in values.values():
+        sources.update((one.path, one.origin) for one in value.strings.values())
     for path in ("provider", "vm", "image.size"):
         values.setdefault(path, Value(path, keys()[path].default, "default"))
     found = {path: value.value for path, value in values.items()}
     # If the project's name is missing or "", it is made from the folder's name.
     found["project"] = found.get("project") or project_name(root)
+    tags = values["tags"].value if "tags" in values else {}
+    if "tags" in values:
+        # Each layer has passed this check, but all layers together may fail it.
+        read_value(keys()["tags"], tags, values["tags"].source, "[tags]")
     provider = str(found["provider"])
     sizes = all_sizes(values)
     settings: Settings = build(
@@ -64,10 +124,11 @@ def load(
         builder_size=choose(provider, sizes, values, "image.size"),
         sizes=sizes,
         providers={
-            name: build(row.settings_class(), found, name)
+            name: build(row.settings_class(), found, name, tags=tags)
             for name, row in PROVIDERS.items()
         },
         sources=sources,
+        config_file=own.name,
     )
     _check_tables(settings, values, environ)
     return settings
@@ -89,16 +150,22 @@ def _check_tables(
             table.check(environ)
         except Conflict as conflict:
             raise values[f"{name}.{conflict.key}"].error(conflict.problem) from None
+    try:
+        settings.providers[settings.provider].check_tags()
+    except Conflict as conflict:
+        tag = values["tags"].strings[conflict.key]
+        raise tag.error(conflict.problem) from None
 
 
 def project_name(root: Path) -> str:
-    """
-    Return a valid project name that is made from the folder's name.
+    """Return a valid project name that is made from the folder's name."""
+    return name_of(root.resolve().name, "project")
 
-    If no part of the folder's name is valid, return "project".
-    """
-    name = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower())
-    return re.sub(r"^[^a-z]+", "", name)[:31].rstrip("-") or "project"
+
+def name_of(text: str, default: str) -> str:
+    """Return a valid name made from *text*; *default* if no part of it is valid."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower())
+    return re.sub(r"^[^a-z]+", "", name)[:31].rstrip("-") or default
 
 
 def check_files(settings: Settings, root: Path) -> None:

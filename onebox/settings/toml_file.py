@@ -1,5 +1,5 @@
 """
-Read the values of onebox.toml and the line of each value.
+Read the values of a file such as onebox.toml, and the line of each value.
 
 The `toml` package parses the file. It does not say in which line a value is, so a scan
 of the text finds the lines. The scan also refuses text that toml 0.10.2 accepts but
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onebox.errors import ConfigError
-from onebox.settings.quoting import dotted, show, show_path
+from onebox.settings.quoting import dotted, show_path
 
 FILE = "onebox.toml"
 # The size is limited because the parse time of toml grows, for some files, with the
@@ -50,13 +50,14 @@ _MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
 _VALUE = re.compile(rf"[ \t]*({_STRING})")
 
 
-def error(source: str, label: str, problem: str) -> ConfigError:
+def error(source: str, label: str, problem: str, next: str = "") -> ConfigError:
     """
     Return an error whose one line contains *source*, *label* and *problem*.
 
     *source* is a place such as "onebox.toml:3", and *label* is the setting's name.
     """
-    return ConfigError(": ".join(part for part in (source, label, problem) if part))
+    line = ": ".join(part for part in (source, label, problem) if part)
+    return ConfigError(line, next=next)
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,22 @@ class Malformed(ValueError):
         self.problem = problem
 
 
-def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[TomlEntry]]:
+def read(path: Path, name: str, *, required_by: str = "") -> list[TomlEntry]:
     """
-    Return the name and the entries of onebox.toml, in the order of its lines.
+    Return the entries of a file of settings, in the order of its lines.
 
-    ONEBOX_CONFIG names another file to read instead. If onebox.toml does not exist,
-    there are no entries.
+    Args:
+        name: The file's name in messages.
+
+        required_by: The name of the variable or call that names the file, "" if the
+            file is optional. An optional file that does not exist has no entries.
 
     Raises:
-        ConfigError: The file cannot be read, is not TOML, or is named by ONEBOX_CONFIG
-            and does not exist.
+        ConfigError: The file cannot be read, is not TOML, or is required and does not
+            exist.
     """
-    named = environ.get("ONEBOX_CONFIG", "")
-    name = show(named)[1:-1] if named else FILE
-    text = _text(root / (named or FILE), name, required=bool(named))
     try:
-        return name, parse(text)
+        return parse(_text(path, name, required_by))
     except Malformed as problem:
         raise error(f"{name}:{problem.line}", problem.label, problem.problem) from None
 
@@ -125,19 +126,20 @@ def parse(text: str) -> list[TomlEntry]:
             "type",
         ) from None
     entries = [
-        TomlEntry(path, value, _line(path, lines)) for path, value in _flat((), tree)
+        TomlEntry(path, value, _line(path, lines)) for path, value in flat((), tree)
     ]
     return sorted(entries, key=lambda entry: (entry.line, len(entry.path)))
 
 
-def _flat(
+def flat(
     table: TomlPath, values: Mapping[str, object]
 ) -> Iterator[tuple[TomlPath, object]]:
+    """Yield the path and value of each entry of nested tables; a table has no value."""
     for name, value in values.items():
-        path = (*table, name)
+        path = (*table, str(name))
         if isinstance(value, dict):
             yield path, None
-            yield from _flat(path, value)
+            yield from flat(path, value)
         else:
             yield path, value
 
@@ -252,8 +254,8 @@ def _refuse_old_sizes(path: TomlPath, line: int) -> None:
     raise Malformed(line, "", problem)
 
 
-def _text(path: Path, name: str, *, required: bool) -> str:
-    """Return the file's text; "" if the file does not exist and is not *required*."""
+def _text(path: Path, name: str, required_by: str) -> str:
+    """Return the file's text; "" if an optional file does not exist."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -262,8 +264,8 @@ def _text(path: Path, name: str, *, required: bool) -> str:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        if required:
-            raise error("ONEBOX_CONFIG", "", f"{name} does not exist") from None
+        if required_by:
+            raise error(required_by, "", f"{name} does not exist") from None
         if path.is_symlink():
             raise error(name, "", "is a link to a missing file") from None
         return ""

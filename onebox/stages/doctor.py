@@ -16,6 +16,7 @@ from onebox.errors import OneboxError
 from onebox.providers.values import Check
 from onebox.remote import ssh_config
 from onebox.settings import check_files
+from onebox.settings.given import given_settings
 from onebox.store.atomic_files import private_dir
 from onebox.store.paths import config_dir, state_dir
 
@@ -48,6 +49,18 @@ def perform(context: BoxContext) -> None:
 def print_policy(context: BoxContext) -> None:
     """Print the least permissions that onebox needs at this provider."""
     context.screen.print(context.provider.policy())
+
+
+def print_settings(context: BoxContext) -> None:
+    """Print each setting that is given, with its value and where it comes from."""
+    settings = given_settings(context.settings)
+    if not settings:
+        context.screen.print("every setting has its default")
+        return
+    context.screen.table(
+        ("setting", "value", "source"),
+        [(one.name, one.value, one.source) for one in settings],
+    )
 
 
 def _credentials_check(context: BoxContext) -> Iterator[Check]:
@@ -119,8 +132,15 @@ def _writable_check(name: str, path: Path) -> Check:
 
 
 def _configuration_check(context: BoxContext) -> Check:
+    file = context.settings.config_file
     try:
         check_files(context.settings, context.root)
     except OneboxError as error:
-        return Check("onebox.toml", False, error.message, error.next)
-    return Check("onebox.toml", True, "valid, and the files it names exist")
+        return Check(file, False, error.message, error.next)
+    count = formatting.count(len(given_settings(context.settings)), "setting")
+    return Check(
+        file,
+        True,
+        "valid, and the files it names exist; inv doctor --settings prints the "
+        f"{count} in force",
+    )

@@ -7,6 +7,7 @@ Build the image with the job's environment if its recipe has changed.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from onebox.jobs import remote_job
 from onebox.providers.values import Image
 from onebox.remote.answers import Hello
 from onebox.signals import Interrupted
+from onebox.stages import environment
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -54,11 +56,23 @@ def reason(context: BoxContext) -> str | None:
     return recipe.change(context)
 
 
+def describe_outdated(context: BoxContext) -> str:
+    """
+    Return a phrase if the live box keeps its older image, else "".
+
+    The image is then built when the next box is created, or by `inv image`.
+    """
+    if reason(context) is None:
+        return ""
+    why = environment.outdated_image(context, context.find_box())
+    return f"{why}; built for the next box, or by inv image" if why else ""
+
+
 def describe_up_to_date(context: BoxContext) -> str:
     """Return a phrase that describes the image from which a new box boots."""
     image = find(context)
     if image is None:
-        return f"no [image] recipe: boots {recipe.base(context)}"
+        return _describe_base(context)
     day = time.strftime("%d %b", time.localtime(image.created)).lstrip("0")
     if context.settings.image.use:
         return f"{image.name}, saved {day}"
@@ -69,7 +83,9 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     """
     Build the image if necessary, and return it.
 
-    The result is None if the box boots an image of the provider.
+    A stage that needs the image does not rebuild it if the live box can be updated.
+
+    The result is None if the box boots an image of the provider, or has an older one.
     """
     announcement.print_title(context)
     if context.store.open_intents() or context.boxes.builders:
@@ -80,6 +96,10 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     else:
         why = reason(context)
     announcement.announce(context)
+    outdated = describe_outdated(context) if why and not rebuild else ""
+    if outdated and context.invocation.is_need:
+        context.screen.print_stage("image", "kept", "out of date", outdated)
+        return None
     if why is None:
         detail = describe_up_to_date(context)
         context.screen.print_stage("image", "done", "up to date", detail)
@@ -170,6 +190,15 @@ def _confirm_secrets(context: BoxContext, name: str) -> None:
             "no image was saved",
             next="remove them on the box (inv ssh), or --yes",
         )
+
+
+def _describe_base(context: BoxContext) -> str:
+    given = any(path.startswith("image.") for path in context.settings.sources)
+    nothing = "[image] installs nothing" if given else "no [image] section"
+    if context.provider.own_system:
+        return f"{nothing}; plain {recipe.base(context)}"
+    python = "{}.{}".format(*sys.version_info)
+    return f"{nothing}; using this machine's Python {python}"
 
 
 def _find(context: BoxContext) -> Image | None:

@@ -18,6 +18,7 @@ from onebox.jobs import job_environment, remote_job
 from onebox.project_files import output_roots
 from onebox.settings import file_problems
 from onebox.stages import (
+    environment,
     fetch,
     image,
     plan_box,
@@ -79,7 +80,11 @@ def show_run(context: BoxContext) -> None:
     with context.planning():
         context.invocation.begin("run", only=False, keep=False, own_command=False)
         plan = find(context, _CHAIN)
-        plan_print.show(context, plan)
+        if context.screen.json:
+            fields = {**vars(plan), "exit": plan.exit_code}
+            context.screen.print_json("plan", fields)
+        else:
+            plan_print.show(context, plan)
         if plan.refusals:
             raise _first_error(plan)
 
@@ -134,6 +139,7 @@ class _Planner:
             if "push" in self.stages:
                 with self._catching("push"):
                     push = self._plan_push()
+                    self._plan_packages()
             if "image" in self.stages:
                 self._plan_image()
             if "image" in self.stages or "provision" in self.stages:
@@ -145,7 +151,7 @@ class _Planner:
                     with self._catching(name):
                         done = "no box is left" if name == "teardown" else ""
                         self._reasoned(name, module.reason(context), done)
-        order = (*_CHAIN, "fetch", "teardown")
+        order = ("image", "provision", "push", "packages", "run", "fetch", "teardown")
         for name in self.stages:
             if name not in self.steps:
                 refused = any(refusal.step == name for refusal in self.refusals)
@@ -261,12 +267,24 @@ class _Planner:
         self._step("push", "up to date" if equal else "run", detail)
         return found
 
+    def _plan_packages(self) -> None:
+        if self._refused("push") or not self.answered:
+            return
+        update = environment.find_update(self.context, self.box)
+        if update is not None:
+            self._step("packages", "run", update.reason)
+
     def _plan_image(self) -> None:
         context = self.context
         if self._refused("image") or not self.answered:
             return
         with self._catching("image"):
             reason = image.reason(context)
+            if reason and "image" not in context.invocation.stages:
+                outdated = image.describe_outdated(context)
+                if outdated:
+                    self._step("image", "later", outdated)
+                    return
             up = "" if reason else image.describe_up_to_date(context)
             self._reasoned("image", reason, up)
 

@@ -15,11 +15,18 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.providers.values import Offer
 
-_MARKS = {"run": "kept", "up to date": "done", "no": "done", "unknown": "warn"}
+_MARKS = {
+    "run": "kept",
+    "up to date": "done",
+    "no": "done",
+    "later": "kept",
+    "unknown": "warn",
+}
 _RESULTS = {
     "run": "would run",
     "up to date": "up to date",
     "no": "would not run",
+    "later": "out of date",
     "unknown": "unknown",
 }
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from onebox.providers.values import Offer
 
-Action = Literal["run", "up to date", "no", "unknown"]
+Action = Literal["run", "up to date", "no", "later", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Step:
-    """What would happen to a stage, and why."""
+    """
+    What would happen to a stage, and why.
+
+    An image that is out of date is built "later" if the live box can be updated.
+    """
 
     name: str
     action: Action

@@ -16,10 +16,10 @@ from onebox.boxes import (
     replay_journal,
 )
 from onebox.errors import OneboxError, UsageError
-from onebox.images import image_list
+from onebox.images import image_list, recipe
 from onebox.providers.values import Box
 from onebox.signals import Interrupted
-from onebox.stages import fetch_preempted, image
+from onebox.stages import environment, fetch_preempted, image
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -62,6 +62,7 @@ def perform(context: BoxContext) -> Box:
     announcement.announce(context)
     if why is None:
         return _reuse(context, context.boxes.running())
+    _build_missing_image(context)
     with context.chain.timed("provision"):
         return _start_or_create(context)
 
@@ -80,6 +81,18 @@ def _reuse(context: BoxContext, box: Box) -> Box:
     return box
 
 
+def _build_missing_image(context: BoxContext) -> None:
+    """
+    Build the image for a new box, if the recipe has changed since the image stage ran.
+
+    This happens if the stage has used the old image of a box that is gone by now.
+    """
+    box = context.find_box()
+    is_new = box is None or fetch_preempted.is_only_disk(box)
+    if is_new and image.reason(context) is not None:
+        image.perform(context)
+
+
 def _start_or_create(context: BoxContext) -> Box:
     """Start the stopped box or create a new one."""
     old = context.find_box()
@@ -96,6 +109,7 @@ def _start_or_create(context: BoxContext) -> Box:
         if old is not None:
             fetch_preempted.rescue_and_remove(context, old, stage_line)
         stage_line.doing("creating the box")
+        inputs = recipe.inputs(context)
         boot_image = image.find(context)
         box = create.create(
             context, kind="box", image=boot_image, doing=stage_line.doing
@@ -109,6 +123,7 @@ def _start_or_create(context: BoxContext) -> Box:
             context.store.forget()
             context.boxes.refresh()
             raise
+        environment.note_new_box(context, box, inputs)
         stage_line.end("", f"{box.id}, {box.place}, host key verified")
     image_list.remove_replaced(context, box)
     _print_notes(context, box)
@@ -166,19 +181,22 @@ def _check_spot(context: BoxContext, box: Box) -> None:
 
 
 def _check_image(context: BoxContext, box: Box) -> None:
-    change = image.reason(context)
+    change, current = image.reason(context), image.find(context)
+    if change is None and box.image == (current.id if current else ""):
+        return
+    if environment.outdated_image(context, box):
+        # The push updates the packages on the box.
+        return
     if change is not None:
         raise UsageError(
             f"{context.title} ({box.id}) was created from an older image: {change}",
             next=f"{_teardown(context)}; or --only to use the box as it is",
         )
-    current = image.find(context)
-    if box.image != (current.id if current else ""):
-        raise UsageError(
-            f"{context.title} ({box.id}) was created from an image other than "
-            "the one in onebox.toml",
-            next=f"{_teardown(context)}; or --only to use the box as it is",
-        )
+    raise UsageError(
+        f"{context.title} ({box.id}) was created from an image other than "
+        "the one in onebox.toml",
+        next=f"{_teardown(context)}; or --only to use the box as it is",
+    )
 
 
 def _teardown(context: BoxContext) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting, project_files
 from onebox.boxes import bring_up
 from onebox.project_files import select_project
-from onebox.stages import fetch
+from onebox.stages import environment, fetch
 from onebox.transfer import push_files, push_rate
 from onebox.transfer.difference import Difference, folder_sizes
 
@@ -57,12 +57,21 @@ def last_rate(context: BoxContext) -> float | None:
 
 
 def perform(context: BoxContext) -> None:
-    """Push code and data; a digest from the box confirms that they have arrived."""
+    """
+    Push code and data, and install on the box what they change in its environment.
+
+    A digest from the box confirms that code and data have arrived.
+    """
     context.lock()
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched. So a running job is an error, and the last job's outputs are
     # fetched first.
     fetch.fetch_previous(context, bring_up.wait_until_reachable(context))
+    _push(context)
+    environment.update(context)
+
+
+def _push(context: BoxContext) -> None:
     with context.chain.timed("push"), context.screen.stage("push") as stage_line:
         stage_line.doing("reading the project's files")
         left_out = ""

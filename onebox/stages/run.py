@@ -14,6 +14,7 @@ from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
 from onebox.stages import (
+    environment,
     fetch,
     image,
     job_script,
@@ -41,13 +42,17 @@ def reason(context: BoxContext) -> str | None:
     last_receipt = receipt.last_good(context)
     if last_receipt is None:
         return "it has not succeeded yet"
-    image_reason = image.reason(context)
-    if image_reason:
-        return f"image: {image_reason}"
-    boot_image = image.find(context)
-    current = run_attempts.result_inputs(
-        context, push.digest(context), boot_image.id if boot_image else ""
-    )
+    box = context.find_box()
+    if box is not None and environment.outdated_image(context, box):
+        # The push updates the packages. Their list is a part of the code.
+        image_id = box.image
+    else:
+        image_reason = image.reason(context)
+        if image_reason:
+            return f"image: {image_reason}"
+        boot_image = image.find(context)
+        image_id = boot_image.id if boot_image else ""
+    current = run_attempts.result_inputs(context, push.digest(context), image_id)
     before = last_receipt.key or {}
     changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:

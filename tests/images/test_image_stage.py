@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -419,14 +417,6 @@ class TestSavedImages:
 
 class TestPython:
     RUN = "[run]\ncommand = \"python -c 'import six, sys; print(six.__version__)'\"\n"
-
-    @pytest.fixture
-    def index(self) -> None:
-        """The package index, if it answers."""
-        try:
-            urllib.request.urlopen("https://pypi.org/simple/six/", timeout=20).close()
-        except (urllib.error.URLError, OSError) as error:
-            pytest.skip(f"no package index answers: {error}")
 
     @pytest.mark.usefixtures("index")
     def test_requirements_are_installed_without_activation(

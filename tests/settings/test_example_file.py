@@ -115,6 +115,10 @@ def test_the_example_follows_the_json_schema(everything: bool) -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema())
     text = uncommented() if everything else EXAMPLE.read_text(encoding="utf-8")
     assert schema_errors(toml.loads(text)) == []
+    profile = '[tags]\ncost-center = "42"\n[profile.gpu]\nvm = "large"\n'
+    assert (
+        schema_errors(toml.loads(f"{profile}[profile.gpu.limits]\nretries = 1")) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,8 +132,13 @@ def test_the_example_follows_the_json_schema(everything: bool) -> None:
         ('[push]\ncode = ["a", "a"]', "$.push.code"),
         ('[size.big]\naws = ["n2-standard-4"]', "$.size.big.aws"),
         ("[size.Big]\ncpus = 4", "$.size"),
-        ("[run.env]\nA = 4", "$.run.env.A"),
+        ("[run.env]\nA = [4]", "$.run.env.A"),
         ("[local.rehearse]\nboot_delay = -1", "$.local.rehearse.boot_delay"),
+        ("[tags]\nteam = 4", "$.tags.team"),
+        ("[profile.gpu]\nspot = 1", "$.profile.gpu.spot"),
+        ("[profile.gpu.limits]\nretries = 1.5", "$.profile.gpu.limits.retries"),
+        ("[profile.gpu.profile.x]\nspot = true", "$.profile.gpu"),
+        ("[profile.GPU]\nspot = true", "$.profile"),
     ],
 )
 def test_the_json_schema_refuses_what_the_settings_refuse(text: str, path: str) -> None:

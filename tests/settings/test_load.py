@@ -181,7 +181,8 @@ def test_every_setting_has_a_variable(tmp_path: Path) -> None:
 def test_other_variables_of_onebox_are_no_unknown_settings(tmp_path: Path) -> None:
     """Variables of other parts of onebox cause no error."""
     environ = dict.fromkeys(RESERVED, "x")
-    del environ["ONEBOX_CONFIG"]
+    for name in ("ONEBOX_CONFIG", "ONEBOX_PROFILE"):
+        del environ[name]
     assert load(tmp_path, environ, {}) == load(tmp_path, {}, {})
 
 
@@ -303,6 +304,22 @@ def test_file_of_init_is_short_and_valid(tmp_path: Path, provider: str) -> None:
     assert got.provider == provider
     assert len(text.splitlines()) <= 18
     assert max(map(len, text.splitlines())) <= 88
+
+
+@pytest.mark.parametrize("key", ["run.env", "image.env", "image.vars"])
+def test_numbers_and_booleans_in_a_table_of_variables_become_texts(
+    tmp_path: Path, key: str
+) -> None:
+    """A variable has the text that TOML shows, in an inline table or a table."""
+    table, name = key.split(".")
+    packer = 'packer = "x.pkr.hcl"\n' if name == "vars" else ""
+    values = {"N": "2", "LESS": "-1", "RATE": "0.5", "ON": "true", "OFF": "false"}
+    for text in (
+        f"{name} = {{ N = 2, LESS = -1, RATE = 0.5, ON = true, OFF = false }}",
+        f"[{key}]\nN = 2\nLESS = -1\nRATE = 0.5\nON = true\nOFF = false",
+    ):
+        got = load(write(tmp_path, f"[{table}]\n{packer}{text}\n"), {}, {})
+        assert value_at(got, key) == values
 
 
 def test_settings_are_immutable(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ FILE_MISTAKES = [
     ("[provider]\nx = 1", "1: [provider]: is not a table; write provider = …"),
     (
         '[run]\nenv = "A=1"',
-        '2: [run] env: expected a table of strings such as { OMP_NUM_THREADS = "64" }',
+        "2: [run] env: expected a table of strings, numbers and booleans such as "
+        "{ OMP_NUM_THREADS = 64, DEBUG = true }",
     ),
     # Other kinds of values.
     ("provider = 3", '1: provider: expected a string such as "aws", got 3'),
@@ -108,9 +109,9 @@ FILE_MISTAKES = [
         "2: [run.secrets]: is not a table; write secrets = …",
     ),
     (
-        "[run.env]\nTHREADS = 4",
-        "2: [run.env] THREADS: expected a table of strings such as "
-        '{ OMP_NUM_THREADS = "64" }, got 4',
+        "[run.env]\nTHREADS = [4]",
+        "2: [run.env] THREADS: expected a table of strings, numbers and booleans such "
+        "as { OMP_NUM_THREADS = 64, DEBUG = true }, got a list",
     ),
     ("vm = []", '1: vm: expected a string such as "large", got a list'),
     # Impossible values.
@@ -431,6 +432,14 @@ def test_variable_with_the_name_of_a_secret_may_not_have_a_literal(
         (f'[run]\ncommand = "x --{option} {value}"', "[run] command"),
     ):
         assert error_message(tmp_path, text) == f"onebox.toml:2: {label}: {advice}"
+
+
+def test_password_without_quotes_is_refused_like_one_in_quotes(tmp_path: Path) -> None:
+    """A number can be a password too; a number of tokens is none."""
+    message = error_message(tmp_path, "[run]\nenv = { DB_PASSWORD = 12345678 }")
+    assert "DB_PASSWORD: looks like a secret" in message
+    (tmp_path / "onebox.toml").write_text("[run]\nenv = { MAX_TOKENS = 4096 }\n")
+    assert load(tmp_path, {}, {}).run.env == {"MAX_TOKENS": "4096"}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,29 @@ class TestDocuments:
         assert 0 == found["offers"][0]["hourly_usd"]
         assert found["offers"][0]["cpus"] >= 1
 
+    def test_plan(self, project: Project) -> None:
+        """The document has what the lines of `inv plan` say."""
+        found = document(project.inv("plan", "--json"))
+
+        actions = {step["name"]: step["action"] for step in found["steps"]}
+        assert ("plan", 0, "sh job.sh") == (
+            found["kind"],
+            found["exit"],
+            found["command"],
+        )
+        assert ("run", "up to date") == (actions["push"], actions["image"])
+        assert found["push"]["files"] > 0
+        assert 0 == found["machine"]["ceiling"]
+
+    def test_plan_of_a_run_that_would_not_start(self, project: Project) -> None:
+        """The refusals are in the document, and the exit code is that of `run`."""
+        project.write("onebox.toml", '[push]\ndata = ["gone/"]\n')
+
+        done = project.inv("plan", "--json")
+        found = document(done)
+        assert (66, 66) == (done.code, found["exit"])
+        assert "gone/" in found["refusals"][0]["message"]
+
     def test_images(self, project: Project) -> None:
         """An image saved by hand is listed."""
         assert [] == document(project.inv("image", "--list", "--json"))["images"]

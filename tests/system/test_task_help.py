@@ -103,7 +103,7 @@ class TestNames:
         assert bound - {"ns"} == set(onebox.__all__)
         # `exec` is also a function of Python, so it is imported as `exec_`.
         names = {t.body.__name__ for t in OURS}
-        assert names == set(onebox.__all__) - {"OneboxError", "stage"}
+        assert names == set(onebox.__all__) - {"OneboxError", "collection", "stage"}
 
     def test_star_import_brings_the_stages(self) -> None:
         """The collection of the importing module is not replaced."""

@@ -69,7 +69,13 @@ def test_new_hidden_file_is_a_result(project: SyncedProject, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [".cache/x", ".pytest_cache/x", "a/__pycache__/x.pyc", ".ipynb_checkpoints/x"],
+    [
+        ".cache/x",
+        ".pytest_cache/x",
+        "a/__pycache__/x.pyc",
+        ".ipynb_checkpoints/x",
+        "src/a.egg-info/PKG-INFO",
+    ],
 )
 def test_caches_of_tools_are_no_results(project: SyncedProject, name: str) -> None:
     """Caches and the like are not reported."""

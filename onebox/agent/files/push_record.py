@@ -25,7 +25,7 @@ CACHE = b"__pycache__"
 # which they run. Other hidden files may be results: R keeps its whole workspace in
 # `.RData`.
 TOOL_FILES = re.compile(
-    rb"(?i)\.[^/]*cache|__pycache__|\.(?:onebox|git|hg|jj|sl|ipynb_checkpoints|coverage"
+    rb"(?i)\.[^/]*cache|__pycache__|[^/]*\.egg-info|\.(?:onebox|git|hg|jj|sl|ipynb_checkpoints|coverage"
     rb"|hypothesis|venv|tox|nox|eggs|rhistory|ds_store|nfs[0-9a-f]+|[^/]*\.sw[a-p])"
 )
 

@@ -204,6 +204,9 @@ def base_environment(box: BoxConfig) -> Dict[str, str]:
     if os.path.isdir(os.path.join(venv, "bin")):
         base["VIRTUAL_ENV"] = venv
         base["PATH"] = os.path.join(venv, "bin") + ":" + base["PATH"]
+    if os.path.isfile(os.path.join(venv, "pyvenv.cfg")):
+        # `uv run` then uses this environment, instead of a new one in the project.
+        base["UV_PROJECT_ENVIRONMENT"] = venv
     return base
 
 

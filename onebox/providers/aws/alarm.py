@@ -10,6 +10,8 @@ alarm works even if the instance hangs, and needs no software on the instance.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.aws import errors
@@ -36,27 +38,36 @@ def put(ec2: EC2, meta: BoxMetadata, instance: str, *, spot: bool) -> bool:
     # The alarm terminates a spot instance, because a spot instance cannot be stopped.
     # The instance's disk is kept.
     action = "terminate" if spot else "stop"
+    parameters: dict[str, Any] = {
+        "AlarmName": _name(meta.box),
+        "AlarmDescription": "onebox: the instance has exceeded its deadline",
+        "ActionsEnabled": True,
+        "AlarmActions": [
+            f"arn:{_partition(ec2.region)}:automate:{ec2.region}:ec2:{action}"
+        ],
+        "Namespace": "AWS/EC2",
+        "MetricName": "CPUUtilization",
+        "Dimensions": [{"Name": "InstanceId", "Value": instance}],
+        "Statistic": "Maximum",
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "Threshold": 0.0,
+        "Period": _HOUR,
+        "EvaluationPeriods": hours,
+        "DatapointsToAlarm": hours,
+        "TreatMissingData": "notBreaching",
+    }
+    tags = ec2.cloud.user_tag_list()
+    if tags and _is_set(ec2, {**parameters, "Tags": tags}):
+        return True
+    # Tags need a permission of their own (cloudwatch:TagResource). An alarm without
+    # tags is better than none.
+    return _is_set(ec2, parameters)
+
+
+def _is_set(ec2: EC2, parameters: Mapping[str, Any]) -> bool:
+    """Set an alarm; return whether that succeeded."""
     try:
-        ec2.call(
-            "put_metric_alarm",
-            service="cloudwatch",
-            AlarmName=_name(meta.box),
-            AlarmDescription="onebox: the instance has exceeded its deadline",
-            ActionsEnabled=True,
-            AlarmActions=[
-                f"arn:{_partition(ec2.region)}:automate:{ec2.region}:ec2:{action}"
-            ],
-            Namespace="AWS/EC2",
-            MetricName="CPUUtilization",
-            Dimensions=[{"Name": "InstanceId", "Value": instance}],
-            Statistic="Maximum",
-            ComparisonOperator="GreaterThanOrEqualToThreshold",
-            Threshold=0.0,
-            Period=_HOUR,
-            EvaluationPeriods=hours,
-            DatapointsToAlarm=hours,
-            TreatMissingData="notBreaching",
-        )
+        ec2.call("put_metric_alarm", service="cloudwatch", **parameters)
     except OneboxError:
         return False
     return True

@@ -56,6 +56,9 @@ class Cloud:
         sleep: Pauses for a number of seconds.
 
         timeout: A call fails if AWS sends nothing for this many seconds.
+
+    Attributes:
+        user_tags: The user's tags. Each call that creates objects sets them.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Cloud:
         sleep: Callable[[float], None] = time.sleep,
         timeout: float = 30.0,
     ) -> None:
+        self.user_tags: Mapping[str, str] = {}
         self._region = region
         self._timeout = timeout
         self._session: Any = None
@@ -115,9 +119,18 @@ class Cloud:
 
     def once(self, service: str, operation: str, region: str, **words: Any) -> Answer:
         """Make a call once; raise the OneboxError that stands for an error response."""
+        if self.user_tags and "TagSpecifications" in words:
+            words["TagSpecifications"] = [
+                {**one, "Tags": [*one["Tags"], *self.user_tag_list()]}
+                for one in words["TagSpecifications"]
+            ]
         with errors.explained(operation, region, self):
             answer: Answer = getattr(self._client(service, region), operation)(**words)
             return answer
+
+    def user_tag_list(self) -> list[dict[str, str]]:
+        """Return the user's tags in the format of AWS's API."""
+        return [{"Key": key, "Value": text} for key, text in self.user_tags.items()]
 
     def call(self, service: str, operation: str, region: str, **words: Any) -> Answer:
         """

@@ -155,6 +155,7 @@ class AMIs(ImageStore[Answer]):
         if metadata.read_tags(resource) is not None:
             metadata.check_owner(str(resource["ImageId"]), resource, image.tags)
         ids = [str(resource["ImageId"]), *_snapshot_ids(resource)]
+        tags += self.ec2.cloud.user_tag_list()
         self.ec2.call("create_tags", Resources=ids, Tags=tags)
         # EC2's lists may not show the new tags yet, so the tags are added to the result
         # here.

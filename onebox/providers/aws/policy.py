@@ -113,7 +113,11 @@ _STATEMENTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], object], ...] = 
     ("ChangeAndDeleteOwned", _CHANGING, (f"{_EC2}*/*", *_PUBLIC), _OWNED),
     (
         "Alarms",
-        ("cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"),
+        (
+            "cloudwatch:PutMetricAlarm",
+            "cloudwatch:DeleteAlarms",
+            "cloudwatch:TagResource",
+        ),
         ("arn:aws:cloudwatch:*:*:alarm:onebox-*",),
         None,
     ),

@@ -88,6 +88,7 @@ class AWS(CloudProvider):
         my_ip: Callable[[], str] = public_ip.my_ip,
     ) -> None:
         self._cloud = cloud or Cloud(settings.region)
+        self._cloud.user_tags = settings.tags
         self.clock = self._cloud.clock
         self._settings = settings
         self._network = Network(settings, my_ip)

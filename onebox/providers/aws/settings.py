@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from onebox.providers.kernel import cloud_settings
+from onebox.providers.kernel.user_tags import TagRules
 from onebox.settings.checks import Matching
 from onebox.settings.fields import setting
 from onebox.settings.kinds import STRING
@@ -14,6 +16,15 @@ from onebox.settings.kinds import STRING
 class AWSSettings(cloud_settings.CloudSettings):
     """Where and how boxes are created on Amazon EC2; *disk* is a size in bytes."""
 
+    # EC2 user guide, "Tag restrictions": these characters are accepted by all services
+    # of AWS, and keys that begin with aws: are reserved.
+    tag_rules: ClassVar[TagRules] = TagRules(
+        "AWS",
+        r"(?!(?i:aws:))[A-Za-z0-9 +=._:/@-]{1,128}",
+        r"[A-Za-z0-9 +=._:/@-]{0,256}",
+        "letters, digits, spaces and + - = . _ : / @, at most 128 in a key, which does "
+        "not begin with aws:, and 256 in a value",
+    )
     region: str = cloud_settings.region(
         "", '"us-east-1"', "AWS_REGION or your AWS profile's region if not set."
     )

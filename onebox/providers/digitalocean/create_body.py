@@ -27,7 +27,7 @@ def body(
         "region": request.offer.place or settings.all_regions[0],
         "size": request.offer.type,
         "image": image,
-        "tags": metadata.of_box(request),
+        "tags": [*metadata.of_box(request), *metadata.of_user(settings.tags)],
         "user_data": user_data,
         # Without a key, DigitalOcean would mail a root password to the user.
         "ssh_keys": [key],

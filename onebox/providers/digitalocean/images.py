@@ -28,10 +28,16 @@ GIGABYTE = 1 << 30
 
 @dataclass(frozen=True)
 class Snapshots(ImageStore[Answer]):
-    """The snapshots of the account, as images."""
+    """
+    The snapshots of the account, as images.
+
+    The call that creates a snapshot accepts no tags. So *user_tags*, the tags of the
+    user, are added before the tag that makes the snapshot an image.
+    """
 
     cloud: Cloud
     api: ServerAPI
+    user_tags: Sequence[str] = ()
 
     def search(self, key: Literal["owner", "image"], value: str) -> Sequence[Answer]:
         """
@@ -128,8 +134,8 @@ class Snapshots(ImageStore[Answer]):
 
     def mark(self, resource: Answer, image: Image) -> Answer:
         """Tag a snapshot as *image*; return it once the lists show the tag."""
-        tag = metadata.of_image(image)
-        tag_api.add(self.cloud, tag, "image", resource["id"])
+        for tag in (*self.user_tags, metadata.of_image(image)):
+            tag_api.add(self.cloud, tag, "image", resource["id"])
         shown = self.wait(image)
         if shown is None:
             raise Unclear(

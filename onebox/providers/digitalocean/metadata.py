@@ -9,7 +9,7 @@ ignores the case when it reads them.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from onebox.errors import ProviderError
@@ -62,6 +62,16 @@ def of_box(request: Request) -> list[str]:
     host_key = kernel.without_comment(box.host_key)
     stored = replace(box, host_key=host_key).to_pairs()
     return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]
+
+
+def of_user(tags: Mapping[str, str]) -> list[str]:
+    """
+    Return the tags of the user as DigitalOcean has them.
+
+    >>> of_user({"team": "blue", "nightly": ""})
+    ['team:blue', 'nightly']
+    """
+    return [f"{key}:{value}" if value else key for key, value in tags.items()]
 
 
 def pairs_of(words: Iterable[str]) -> dict[str, str]:

@@ -83,7 +83,8 @@ class DigitalOcean(ServerProvider):
         self._cloud = Cloud(timeouts or Timeouts())
         api = DropletAPI(self._cloud, settings)
         super().__init__(settings, api, my_ip, environ)
-        self.image_store = images.Snapshots(self._cloud, api)
+        user_tags = metadata.of_user(settings.tags)
+        self.image_store = images.Snapshots(self._cloud, api, user_tags)
         self._machine_types = MachineTypes(self._cloud, api.timeouts.price_cache)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:

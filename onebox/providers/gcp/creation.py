@@ -153,7 +153,7 @@ def body(
 ) -> dict[str, Any]:
     """Return the description of the new instance, for the call `instances.insert`."""
     zone, settings = request.offer.place, cloud.settings
-    owned = metadata.labels(request.box, request.tags)
+    labels = {**settings.tags, **metadata.labels(request.box, request.tags)}
     gigabytes = math.ceil((request.disk or settings.disk) / _GIB)
     kind = machine_families.disk(request.offer.type, settings.disk_type)
     notes = []
@@ -165,7 +165,7 @@ def body(
         "name": request.box,
         "description": f"onebox {request.tags.project}/{request.tags.name}",
         "machine_type": f"zones/{zone}/machineTypes/{request.offer.type}",
-        "labels": owned,
+        "labels": labels,
         "tags": {"items": [rules.tag(request.tags.owner)]},
         "disks": [
             {
@@ -177,7 +177,7 @@ def body(
                     "disk_size_gb": max(gigabytes, source.size),
                     "disk_type": f"zones/{zone}/diskTypes/{kind}",
                     # A disk does not inherit the labels of its instance.
-                    "labels": owned,
+                    "labels": labels,
                 },
             }
         ],

@@ -143,7 +143,7 @@ class ProjectImages(ImageStore[Any]):
                     "family": _family(image),
                     "description": metadata.image_record(image, system),
                     "source_disk": disk[disk.index("projects/") :],
-                    "labels": _labels(image),
+                    "labels": self._labels(image),
                     # Without this field Google stores the image in several countries,
                     # which costs more.
                     "storage_locations": [region_of(box.place)],
@@ -205,7 +205,7 @@ class ProjectImages(ImageStore[Any]):
             token=None,
             resource=name,
             global_set_labels_request_resource={
-                "labels": {**resource.labels, **_labels(image)},
+                "labels": {**resource.labels, **self._labels(image)},
                 "label_fingerprint": resource.label_fingerprint,
             },
         )
@@ -220,10 +220,13 @@ class ProjectImages(ImageStore[Any]):
         name = self.artifact(artifact).name
         return super().adopt(artifact, replace(image, id=name))
 
-
-def _labels(image: Image) -> dict[str, str]:
-    recipe = metadata.encoded(image.recipe)
-    return {**metadata.labels(image.id, image.tags), "onebox-recipe": recipe}
+    def _labels(self, image: Image) -> dict[str, str]:
+        """Return the labels of an image: the user's, and those of onebox."""
+        return {
+            **self.cloud.settings.tags,
+            **metadata.labels(image.id, image.tags),
+            "onebox-recipe": metadata.encoded(image.recipe),
+        }
 
 
 def _family(image: Image) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from onebox.providers.kernel import cloud_settings
+from onebox.providers.kernel.user_tags import TagRules
 from onebox.settings.checks import Matching, is_endpoint
 from onebox.settings.fields import setting
 from onebox.settings.kinds import STRING
@@ -14,6 +16,15 @@ from onebox.settings.kinds import STRING
 class GCPSettings(cloud_settings.CloudSettings):
     """Where and how boxes are created on Google Cloud; *disk* is a size in bytes."""
 
+    # Compute Engine, "Requirements for labels". Labels may also have small letters of
+    # other alphabets, which are refused here.
+    tag_rules: ClassVar[TagRules] = TagRules(
+        "Google Cloud",
+        r"[a-z][a-z0-9_-]{0,62}",
+        r"[a-z0-9_-]{0,63}",
+        "small letters, digits, _ and -, at most 63 in a key, which begins with a "
+        "letter, and 63 in a value",
+    )
     region: str = cloud_settings.region("us-central1", '"europe-west4"', "The region.")
     regions: tuple[str, ...] = cloud_settings.regions('["us-east1"]')
     zones: tuple[str, ...] = cloud_settings.zones('["us-central1-a"]')

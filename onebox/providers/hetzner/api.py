@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -44,7 +44,7 @@ class HetznerAPI(ServerAPI):
     The calls for boxes that are servers.
 
     The name of a server is the id of its box, and Hetzner refuses a second server of
-    the same name.
+    the same name. *tags* are the user's, which become labels of all new objects.
     """
 
     title = CLOUD
@@ -52,7 +52,10 @@ class HetznerAPI(ServerAPI):
     largest_user_data = 32 << 10
     belonging_kinds = (FIREWALL, "primary IP", "volume")
 
-    def __init__(self, token: str, endpoint: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self, token: str, endpoint: str, timeouts: Timeouts, tags: Mapping[str, str]
+    ) -> None:
+        self._tags = tags
         self.cloud = Cloud(token, endpoint, timeouts)
         self.token, self.servers_address = token, f"{endpoint}/servers/"
         self.timeouts, self.clock = timeouts, self.cloud.clock
@@ -90,7 +93,7 @@ class HetznerAPI(ServerAPI):
             ssh_keys=[ssh_key],
             firewalls=[one.raw for one in firewalls],
             user_data=user_data,
-            labels=to_labels(pairs),
+            labels=self.labels(pairs),
             location=Location(name=request.offer.place),
             public_net=ServerCreatePublicNetwork(enable_ipv6=False),
         )
@@ -125,7 +128,7 @@ class HetznerAPI(ServerAPI):
 
     def create_firewall(self, tags: Tags, box: str, networks: Sequence[str]) -> None:
         """Create the firewall of a box, which opens ssh to these networks only."""
-        labels = to_labels(identity(tags, box))
+        labels = self.labels(identity(tags, box))
         self.cloud.firewalls.create(box, [_rule(networks)], labels)  # type: ignore[arg-type] # hcloud accepts a dict
 
     def networks(self, firewall: Resource) -> Sequence[str]:
@@ -148,7 +151,7 @@ class HetznerAPI(ServerAPI):
 
         A key that is registered already, even under another name, is returned as it is.
         """
-        labels = to_labels({"managed": "1", "owner": owner})
+        labels = self.labels({"managed": "1", "owner": owner})
         with suppress(Exists):
             return self.cloud.ssh_keys.create(f"onebox-{owner}", public, labels)
         found = self.cloud.ssh_keys.get_by_fingerprint(md5_fingerprint(public))
@@ -169,7 +172,11 @@ class HetznerAPI(ServerAPI):
         address = server.raw.public_net and server.raw.public_net.primary_ipv4
         if address is not None:
             with suppress(ProviderError):
-                address.update(labels=to_labels(server.pairs))
+                address.update(labels=self.labels(server.pairs))
+
+    def labels(self, pairs: Mapping[str, str]) -> dict[str, str]:
+        """Return the labels of a new object: the user's, and those for *pairs*."""
+        return {**self._tags, **to_labels(pairs)}
 
 
 def _server(found: BoundServer) -> Server:

@@ -9,13 +9,14 @@ from typing import Literal
 from hcloud.images import BoundImage
 
 from onebox.errors import Gone, ProviderError, Unclear, UsageError
+from onebox.providers.hetzner.api import HetznerAPI
 from onebox.providers.hetzner.client import Cloud
 from onebox.providers.hetzner.machine_types import ARCHES, GB
-from onebox.providers.hetzner.metadata import from_labels, selector, to_labels
+from onebox.providers.hetzner.metadata import from_labels, selector
 from onebox.providers.kernel.images import ImageStore, check_stopped
 from onebox.providers.kernel.metadata import image_pairs, read_tags
 from onebox.providers.kernel.servers import deletion, instances
-from onebox.providers.kernel.servers.api import Resource, ServerAPI
+from onebox.providers.kernel.servers.api import Resource
 from onebox.providers.values import Box, Image
 
 
@@ -28,7 +29,7 @@ class Snapshots(ImageStore[BoundImage]):
     """
 
     cloud: Cloud
-    api: ServerAPI
+    api: HetznerAPI
 
     def search(self, key: Literal["owner", "image"], value: str) -> list[BoundImage]:
         """Return the snapshots whose labels say that *key* is *value*, in any state."""
@@ -65,7 +66,7 @@ class Snapshots(ImageStore[BoundImage]):
             return
         server = instances.owned(self.api, box)
         check_stopped(box, server.state == "stopped")
-        labels = to_labels(image_pairs(image))
+        labels = self.api.labels(image_pairs(image))
         # If the response is lost, only the list of snapshots shows whether saving has
         # begun.
         with suppress(Unclear):
@@ -111,5 +112,5 @@ class Snapshots(ImageStore[BoundImage]):
         """
         Add the labels of *image* to a snapshot; return the snapshot with its labels.
         """
-        labels = {**(resource.labels or {}), **to_labels(image_pairs(image))}
+        labels = {**(resource.labels or {}), **self.api.labels(image_pairs(image))}
         return resource.update(labels=labels)

@@ -61,7 +61,7 @@ class Hetzner(ServerProvider):
     ) -> None:
         endpoint = environ.get(ENDPOINT, "").rstrip("/") or _ADDRESS
         token = environ.get(TOKEN, "").strip()
-        api = HetznerAPI(token, endpoint, timeouts or Timeouts())
+        api = HetznerAPI(token, endpoint, timeouts or Timeouts(), settings.tags)
         super().__init__(settings, api, my_ip, environ)
         self._cloud = api.cloud
         self._machine_types = MachineTypes(self._cloud, settings)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from onebox.providers.kernel.ssh_access import is_world
+from onebox.providers.kernel.user_tags import TagRules
 from onebox.settings.checks import Matching, OneOf, bytes_from, distinct, is_cidr
-from onebox.settings.fields import Conflict, Table, setting
+from onebox.settings.fields import Conflict, ProviderTable, setting
 from onebox.settings.kinds import BOOLEAN, BYTES, STRING, STRINGS
 from onebox.settings.units import GB
 
@@ -47,15 +48,18 @@ def disk_type(*types: str) -> Any:
 
 
 @dataclass(frozen=True)
-class CloudSettings(Table):
+class CloudSettings(ProviderTable):
     """
     The settings that all clouds share; a string that is not set is "".
 
     The class of each cloud overrides *region* and *regions*, with its own default and
     example. Boxes are created in *region*, or in one of *regions* if *region* has no
     capacity. The ssh port of a box accepts connections only from *ssh_cidr*. If
-    *ssh_cidr* is not set, `SSHAccess` chooses the networks.
+    *ssh_cidr* is not set, `SSHAccess` chooses the networks. *tag_rules* is what the
+    cloud accepts as a tag of the user.
     """
+
+    tag_rules: ClassVar[TagRules]
 
     region: str = ""
     regions: tuple[str, ...] = ()
@@ -120,3 +124,10 @@ class CloudSettings(Table):
                 "hides the address that ssh connections come from; set ssh_cidr too, "
                 "to the jump host's address or a network such as 10.0.0.0/8",
             )
+
+    def check_tags(self) -> None:
+        """Raise Conflict, with a tag's key, if the cloud would refuse the tag."""
+        for key, value in self.tags.items():
+            problem = self.tag_rules.problem(key, value)
+            if problem:
+                raise Conflict(key, problem)

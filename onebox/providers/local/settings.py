@@ -15,7 +15,7 @@ from onebox.settings.checks import (
     one_line,
     seconds_between,
 )
-from onebox.settings.fields import Conflict, Table, setting, subtable
+from onebox.settings.fields import Conflict, ProviderTable, Table, setting, subtable
 from onebox.settings.kinds import BYTES, NUMBER, STRINGS
 from onebox.settings.quoting import show
 from onebox.settings.units import format_bytes
@@ -90,8 +90,8 @@ class Rehearse(Table):
 
 
 @dataclass(frozen=True)
-class LocalSettings(Table):
-    """The settings of boxes on this machine."""
+class LocalSettings(ProviderTable):
+    """The settings of boxes on this machine, which have no tags of the user."""
 
     read: tuple[str, ...] = setting(
         STRINGS,

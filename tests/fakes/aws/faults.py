@@ -37,6 +37,9 @@ class Faults:
 
         lag: The seconds for which lists omit a new object.
 
+        required_tag: The key of a tag without which nothing may be created, "" if no
+            tag is required.
+
         ended_token_is_error: Whether a token of a terminated instance is an error.
     """
 
@@ -45,6 +48,7 @@ class Faults:
     cpus: float = 1000.0
     spot_cpus: float = 1000.0
     lag: float = 0.0
+    required_tag: str = ""
     ended_token_is_error: bool = False
     _next: list[tuple[str, Kind]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -83,4 +87,5 @@ class Faults:
         self.denied, self.full = fresh.denied, fresh.full
         self.cpus, self.spot_cpus = fresh.cpus, fresh.spot_cpus
         self.lag, self.ended_token_is_error = fresh.lag, fresh.ended_token_is_error
+        self.required_tag = fresh.required_tag
         self._next.clear()

@@ -16,7 +16,7 @@ from typing import Any
 from tests.fakes.aws.account import ACCOUNT, Call
 
 # The kinds of objects that a call creates.
-_CREATED_KINDS = {
+CREATED_KINDS = {
     "RunInstances": ("instance", "volume", "network-interface"),
     "CreateImage": ("image", "snapshot"),
     "CreateSecurityGroup": ("security-group",),
@@ -42,7 +42,9 @@ class Permission:
 def permissions_of(call: Call) -> list[Permission]:
     """Return the permissions that IAM requires for a call."""
     if call.service != "ec2":
-        return [Permission(f"{_OTHER[call.service]}:{call.action}", _arn(call))]
+        actions = [call.action, *(["TagResource"] if "Tags" in call.parameters else [])]
+        service = _OTHER[call.service]
+        return [Permission(f"{service}:{action}", _arn(call)) for action in actions]
     action = f"ec2:{call.action}"
     context: dict[str, Any] = {"aws:RequestedRegion": call.region}
     if call.action.startswith(("Describe", "Get")):
@@ -52,7 +54,7 @@ def permissions_of(call: Call) -> list[Permission]:
         one["ResourceType"]: {tag["Key"]: tag["Value"] for tag in one["Tags"]}
         for one in call.parameters.get("TagSpecifications", ())
     }
-    created_kinds = _CREATED_KINDS.get(call.action, ())
+    created_kinds = CREATED_KINDS.get(call.action, ())
     if call.action == "RunInstances" and call.parameters.get("InstanceMarketOptions"):
         created_kinds = (*created_kinds, "spot-instances-request")
     for kind in created_kinds:

@@ -21,6 +21,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from tests.fakes.aws import images, instances, schema, services
 from tests.fakes.aws.account import ACCOUNT, ARN, Account, Call
 from tests.fakes.aws.faults import Kind
+from tests.fakes.aws.iam import CREATED_KINDS
 from tests.fakes.aws.schema import ApiRequest, Refusal
 
 _HANDLERS = {**instances.HANDLERS, **images.HANDLERS, **services.HANDLERS}
@@ -109,6 +110,7 @@ class Server:
             parameters = request.parameters()
             with self.account.lock:
                 self._permit(request)
+                self._require_tag(request, parameters)
                 self.account.tick()
                 call = Call(
                     request.service,
@@ -143,6 +145,28 @@ class Server:
                 "message: 4GIOHlTkIaWHQD0Q0m6XSnuMMCm",
                 403 if name == "ec2" else 400,
             )
+
+    def _require_tag(self, request: ApiRequest, parameters: dict[str, Any]) -> None:
+        """Refuse a call that creates an object without the tag of a company."""
+        key = self.account.faults.required_tag
+        created = list(CREATED_KINDS.get(request.action, ()))
+        if not key or not (created or request.action == "PutMetricAlarm"):
+            return
+        found = {
+            one["ResourceType"]: one["Tags"]
+            for one in parameters.get("TagSpecifications", ())
+        }
+        if request.action == "PutMetricAlarm":
+            created, found = ["alarm"], {"alarm": parameters.get("Tags", ())}
+        if parameters.get("InstanceMarketOptions"):
+            created.append("spot-instances-request")
+        for kind in created:
+            if key not in [tag["Key"] for tag in found.get(kind, ())]:
+                raise Refusal(
+                    "UnauthorizedOperation",
+                    f"explicit deny: a new {kind} needs the tag {key}",
+                    403,
+                )
 
 
 class _Cut(Exception):

@@ -86,6 +86,8 @@ class Behavior:
         restricted: The sizes for which the account needs a permission.
 
         clock: The difference of DigitalOcean's clock from this machine's.
+
+        required_tag: The tag without which no droplet can be created.
     """
 
     lag: float = 0.0
@@ -99,6 +101,7 @@ class Behavior:
     sold_out: tuple[str, ...] = ()
     status: str = "active"
     clock: float = 0.0
+    required_tag: str = ""
 
 
 @dataclass
@@ -204,6 +207,8 @@ class Account:
         """Create a droplet, and the tags that do not exist yet."""
         behavior, size = self.behavior, self._size_of(body["size"])
         region = body.get("region", "nyc3")
+        if behavior.required_tag and behavior.required_tag not in body["tags"]:
+            raise _unprocessable(f"no tag {behavior.required_tag}")
         if body["name"] in behavior.reserved:
             raise _unprocessable(f"Name {body['name']} is reserved.")
         if region not in REGIONS or region == "ams2":

@@ -29,6 +29,9 @@ class Account(Resources):
 
     Attributes:
         permitted: The permissions of the caller; None: the API cannot answer.
+
+        required_label: The key of a label without which nothing that can have labels
+            may be created, "" if no label is required.
     """
 
     def __init__(self, seconds: float = 0.01) -> None:
@@ -122,6 +125,8 @@ class Account(Resources):
         zone, name = call.path["zone"], call.body["name"]
         if (zone, name) in self.instances.all:
             return exists(f"projects/{PROJECT}/zones/{zone}/instances/{name}")
+        self.require_label(call.body)
+        self.require_label(call.body["disks"][0]["initializeParams"])
         return self.instances.insert(zone, call.body, error, message)
 
     def _instance_get(self, call: Call, error: str, message: str) -> Any:

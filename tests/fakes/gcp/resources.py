@@ -27,6 +27,7 @@ class Resources(Lists):
         super().__init__(seconds)
         self.firewalls: dict[str, dict[str, Any]] = {}
         self.images = self.instances.images
+        self.required_label = ""
         self.quota = {"CPUS": (4.0, 24.0), "IN_USE_ADDRESSES": (1.0, 8.0)}
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -126,6 +127,11 @@ class Resources(Lists):
     def _image_list(self, call: Call, error: str, message: str) -> Any:
         return self.paged(self.images.values(), call)
 
+    def require_label(self, body: Mapping[str, Any]) -> None:
+        """Refuse an object without the label that the organization requires."""
+        if self.required_label and self.required_label not in body.get("labels", {}):
+            raise InvalidError(f"denied by policy: no label {self.required_label}")
+
     def _image_insert(self, call: Call, error: str, message: str) -> Any:
         name = call.body["name"]
         if name in self.images:
@@ -135,6 +141,7 @@ class Resources(Lists):
         if disk is None:
             return unknown(call.body["sourceDisk"])
         check_labels(call.body.get("labels", {}))
+        self.require_label(call.body)
         using = self.instances.all.get((source[-3], source[-1]), {"status": ""})
         if disk["users"] and using["status"] != "TERMINATED":
             text = "The disk resource is already being used by an instance"

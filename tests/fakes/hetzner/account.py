@@ -39,7 +39,8 @@ class Behavior:
 
     If *ignores_shutdown* is true, a server does not react to a shutdown. *limit* is the
     account's limit of servers. *sold_out* are server types without capacity. *clock* is
-    how far the cloud's clock is ahead.
+    how far the cloud's clock is ahead. *required_label* is the key of a label without
+    which nothing that a user labels can be created.
     """
 
     boot: float = 0.0
@@ -48,6 +49,7 @@ class Behavior:
     limit: int = 10
     sold_out: tuple[str, ...] = ()
     clock: float = 0.0
+    required_label: str = ""
 
 
 @dataclass
@@ -513,6 +515,9 @@ class Project:
     def _add(
         self, resource_class: type[Any], kind: str, labels: Any, shown: Json
     ) -> Any:
+        required = self.behavior.required_label
+        if required and kind != "primary_ips" and required not in labels:
+            raise _wrong(f"no label {required} on {kind}")
         number = next(self._numbers)
         added = resource_class(
             number, kind, dict(check_labels(labels)), time.time(), shown

@@ -29,6 +29,8 @@ packer = "image.pkr.hcl"
 vars = {{ endpoint = "{endpoint}", subnet = "{subnet}" }}
 [run]
 command = "true"
+[tags]
+cost-center = "42"
 """
 HCL = """\
 variable "region" { type = string }
@@ -100,6 +102,7 @@ def test_an_image_that_packer_builds_is_found_by_its_tags(
         if one.get_tags() and {"onebox:image": id}.items() <= _tags(one).items()
     ]
     assert (id, "1") == (ami.name, _tags(ami)["onebox:managed"])
+    assert "42" == _tags(ami)["cost-center"]
     assert [] == account.alive()
 
     account.calls.clear()

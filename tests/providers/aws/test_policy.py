@@ -25,7 +25,7 @@ def whole_life(
 ) -> list[Call]:
     """Use every feature of the provider; return all its calls."""
     account.calls.clear()
-    provider = make_provider(ssh_cidr=None)
+    provider = make_provider(ssh_cidr=None, tags={"cost-center": "42"})
     moved = make_provider(ssh_cidr=None, my_ip=lambda: "203.0.113.9")
     provider.checks()
     provider.offers(Requirements("small", 4, 16 << 30, spot=True, fallback=True))

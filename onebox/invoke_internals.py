@@ -1,0 +1,167 @@
+"""
+Read what Invoke passes to no task: the command line, the config levels, the project.
+
+Only this module, `plugin` and `flags` depend on Invoke's internals.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.executor import Executor
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+def read_executor() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
+    """
+    Return what Invoke's executor knows about the onebox stages.
+
+    Invoke passes neither its collection nor the other tasks of the command line to a
+    task (`Executor.execute` in invoke/executor.py). So they are read from the frame of
+    the executor that called the task.
+
+    Returns:
+        What the user must type for each onebox stage, such as `box.run`, and the names
+        of the onebox stages on this command line, both by the stages' file of settings.
+        Both are empty if no executor has called the task, for example if Python code
+        calls a stage.
+    """
+    found = _executing()
+    if found is None:
+        return {}, {}
+    executor, variables = found
+    calls = _builtin_calls(executor, variables["tasks"])
+    return _names_in_collection(executor), calls
+
+
+def all_tasks() -> dict[Any, str]:
+    """Return all tasks of the project with what the user must type for each."""
+    found = _executing()
+    if found is None:
+        return {}
+    collection = found[0].collection
+    return {collection[name]: name for name in collection.task_names}
+
+
+def _executing() -> tuple[Executor, Mapping[str, Any]] | None:
+    """Return the executor that runs, with the local variables of its `execute`."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        executor = frame.f_locals.get("self")
+        if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
+            return executor, frame.f_locals
+        frame = frame.f_back
+    return None
+
+
+def _names_in_collection(executor: Executor) -> dict[str, dict[str, str]]:
+    """
+    Return what the user must type for each onebox stage, by file and own name.
+
+    If Invoke's collection has several names for a stage, the result has the name with
+    the fewest dots.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for name in sorted(
+        executor.collection.task_names, key=lambda name: name.count(".")
+    ):
+        task = executor.collection[name]
+        if getattr(task, "builtin", False):
+            file = getattr(task, "config_file", "")
+            names.setdefault(file, {}).setdefault(task.name, name)
+    return names
+
+
+def _builtin_calls(
+    executor: Executor, requested: Iterable[Any]
+) -> dict[str, tuple[str, ...]]:
+    """
+    Return the names of the onebox stages among the requested tasks, by their file.
+
+    The `pre` tasks of the requested tasks are included.
+    """
+    names: dict[str, tuple[str, ...]] = {}
+    for call in executor.expand_calls(executor.normalize(tuple(requested))):
+        task = call.task
+        if getattr(task, "builtin", False):
+            file = getattr(task, "config_file", "")
+            names[file] = (*names.get(file, ()), task.name)
+    return names
+
+
+def config_levels(c: Context, file: str) -> list[tuple[str, bool, Any]]:
+    """
+    Return the values of `onebox` in Invoke's configuration, the lowest level first.
+
+    Invoke merges its levels and does not say which of them a value comes from, so the
+    levels are read one by one (`Config.merge` in invoke/config.py).
+
+    Args:
+        file: The file of settings of the stage that runs.
+
+    Returns:
+        For each level: its name in messages, whether it applies to all projects of the
+        user, and its value.
+    """
+    config = c.config
+    found = [("collection.configure()", False, one) for one in _configured(c, file)]
+    for level, name in (
+        ("system", ""),
+        ("user", ""),
+        ("project", ""),
+        ("env", "INVOKE_ONEBOX_*"),
+        ("runtime", ""),
+        ("overrides", "Invoke's config"),
+        ("modifications", "Invoke's config"),
+    ):
+        values = getattr(config, f"_{level}", None) or {}
+        if "onebox" in values:
+            place = name or _shown(Path(getattr(config, f"_{level}_path")), c)
+            found.append((place, level in ("system", "user"), values["onebox"]))
+    return found
+
+
+def _configured(c: Context, file: str) -> list[Any]:
+    """
+    Return the values of `onebox` that collections have, the lowest level first.
+
+    Invoke gives a task only the configuration of the collections above it. It replaces
+    the whole value of `onebox` in an inner collection by that of an outer one. Here, a
+    task of the user has the values of the collection of onebox's tasks too, and all
+    values are kept, because a limit must not be lost. An outer collection overrides.
+    """
+    found = _executing()
+    if found is None:
+        values = [getattr(c.config, "_collection", None) or {}]
+    else:
+        executor, variables = found
+        names = _names_in_collection(executor).get(file, {})
+        own = min(names.values(), key=lambda name: name.count("."), default="")
+        values = []
+        for path in (own, variables["call"].called_as or ""):
+            above = [executor.collection]
+            for part in path.split("."):
+                if part not in above[-1].collections:
+                    break
+                above.append(above[-1].collections[part])
+            values += [one.configuration() for one in reversed(above)]
+    return [one["onebox"] for one in values if "onebox" in one]
+
+
+def project_folder(c: Context) -> Path:
+    """Return the folder of tasks.py; the working directory if Invoke has read none."""
+    prefix = getattr(c.config, "_project_prefix", None)
+    return Path(prefix) if prefix else Path.cwd()
+
+
+def _shown(path: Path, c: Context) -> str:
+    """Return a path as messages show it: short if it is in the project or the home."""
+    for folder, short in ((project_folder(c), ""), (Path.home(), "~/")):
+        if folder in path.parents:
+            return f"{short}{path.relative_to(folder)}"
+    return str(path)

@@ -1,0 +1,75 @@
+"""List the settings that are given, with their values and the places they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onebox.settings.fields import Key
+from onebox.settings.kinds import STRING_TABLE, as_written
+from onebox.settings.quoting import show
+from onebox.settings.schema import Settings, keys, size_keys
+
+
+@dataclass(frozen=True)
+class GivenSetting:
+    """
+    A setting that is not left to its default.
+
+    Attributes:
+        name: The full name, such as "limits.max_hours" or "tags.team".
+
+        value: The value in force, as onebox.toml writes it; what looks like a secret
+            is hidden.
+
+        source: Where the value comes from; see `Settings.source`.
+    """
+
+    name: str
+    value: str
+    source: str
+
+
+def given_settings(settings: Settings) -> list[GivenSetting]:
+    """Return the settings that are given, in the order of onebox.toml.example."""
+    order = {name: number for number, name in enumerate(keys())}
+    found = [
+        (order[key.path], GivenSetting(name, _text(key, value), settings.source(name)))
+        for name, key, value in _values(settings)
+    ]
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+
+def _values(settings: Settings) -> Iterator[tuple[str, Key, object]]:
+    """Yield the name, the declaration and the value of each setting that is given."""
+    for name in settings.sources:
+        table, _, last = name.rpartition(".")
+        key = keys().get(name)
+        if key is not None and key.kind is not STRING_TABLE:
+            yield name, key, _at(settings, name)
+        elif table in keys():
+            strings = _at(settings, table)
+            assert isinstance(strings, dict)
+            yield name, keys()[table], strings[last]
+        elif table.startswith("size."):
+            size = settings.sizes[table.partition(".")[2]]
+            key = size_keys()[last]
+            yield name, key, size.types.get(last) or getattr(size, last)
+
+
+def _at(settings: Settings, path: str) -> object:
+    """Return the value of the setting with this full name."""
+    first, *rest = path.split(".")
+    value: object = settings.providers.get(first)
+    if value is None:
+        value = getattr(settings, first)
+    for name in rest:
+        value = getattr(value, name)
+    return value
+
+
+def _text(key: Key, value: object) -> str:
+    written = as_written(key.kind, value)
+    if isinstance(written, list):
+        return f"[{', '.join(map(show, written))}]"
+    return '""' if written is None else show(written)
