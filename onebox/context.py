@@ -111,6 +111,7 @@ class BoxContext:
         invocation: Invocation,
         tasks: Mapping[str, str] | None = None,
         places: Places | None = None,
+        output: Callable[[bytes], None] | None = None,
     ) -> BoxContext:
         """
         Read the settings and return the context.
@@ -122,6 +123,8 @@ class BoxContext:
             places: Where settings are, beside onebox.toml, variables and flags. The
                 user's own file is added to them.
 
+            output: Called with each part of the job's output; None means stdout.
+
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
@@ -131,7 +134,8 @@ class BoxContext:
         # Commands in our hints need --name only if the box name comes from a flag or
         # variable. Otherwise onebox.toml or the default gives these commands the name.
         named = settings.overrides_file("name")
-        screen = Screen(environ, Hints(tasks or {}, settings.name if named else ""))
+        hints = Hints(tasks or {}, settings.name if named else "")
+        screen = Screen(environ, hints, output)
         return cls(Path(root), environ, settings, invocation, screen)
 
     # -- provider and boxes ----------------------------------------------------

@@ -27,6 +27,8 @@ Define the errors of onebox and their exit codes, which follow sysexits.h.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class OneboxError(Exception):
     """
@@ -53,6 +55,12 @@ class OneboxError(Exception):
         self.next = next
         self.running = running
         self.cause = cause
+
+    def in_full(self) -> OneboxError:
+        """Add what still runs and what to do next to the text; return the error."""
+        more = [self.running, self.next and f"next: {self.next}"]
+        self.args = ("\n  ".join([self.message, *filter(None, more)]),)
+        return self
 
 
 class UsageError(OneboxError):
@@ -183,8 +191,21 @@ class Unclear(ProviderError):
 
 
 class JobFailed(OneboxError):
-    """The job ended with an exit code other than 0, which becomes ours."""
+    """
+    The job ended with an exit code other than 0, which becomes ours.
 
-    def __init__(self, code: int) -> None:
+    Attributes:
+        code: The job's exit code.
+
+        job: The id of the job.
+
+        receipt: The job's `onebox.api.Receipt`, None if it has none. *text* is the end
+            of the job's output. `onebox.api` sets both.
+    """
+
+    def __init__(self, code: int, job: str = "") -> None:
         super().__init__(f"the job ended with exit {code}")
         self.code = code
+        self.job = job
+        self.receipt: Any = None
+        self.text = ""

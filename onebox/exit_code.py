@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,8 +20,9 @@ from onebox import formatting
 from onebox.command_hints import Hints
 from onebox.context import BoxContext
 from onebox.errors import JobFailed, OneboxError
+from onebox.jobs import log, receipt
 from onebox.providers.values import Box
-from onebox.signals import Interrupted
+from onebox.signals import Interrupted, within_chain
 from onebox.ui.screen import Screen
 
 
@@ -58,6 +60,70 @@ def exit_code(
         raise Exit(code=error.code) from error
     except Interrupted as stop:
         raise Exit(code=stop.code) from stop
+
+
+@contextmanager
+def python_errors(context: BoxContext | None) -> Iterator[None]:
+    """
+    Let errors of the body reach the Python code that has called onebox.
+
+    Args:
+        context: The box's context; None while it is being opened.
+
+    Raises:
+        OneboxError: Its text also names what still runs, and what to do next.
+
+        KeyboardInterrupt: Ctrl-C; the text names what is left. Another signal is
+            raised again, for the handler of the caller.
+
+        BrokenPipeError: The reader of stdout is gone. The chain has ended.
+    """
+    try:
+        yield
+    except OneboxError as error:
+        if context is not None:
+            _complete(error, context)
+        error.in_full()
+        raise
+    except Interrupted as stop:
+        if within_chain():
+            # A stage of the user has called `onebox.api`.
+            raise
+        if stop.number == signal.SIGPIPE:
+            raise BrokenPipeError(
+                "the reader of stdout is gone; the command has ended"
+            ) from None
+        if stop.number != signal.SIGINT:
+            signal.raise_signal(stop.number)
+        text = "stopped" if context is None else _after_interrupt(context)
+        raise KeyboardInterrupt(text) from None
+
+
+def _complete(error: OneboxError, context: BoxContext) -> None:
+    """Set what still runs, or the receipt and the output of the job that failed."""
+    context.screen.close_line()
+    if not isinstance(error, JobFailed):
+        error.running = error.running or _still_running(context)
+    elif error.job:
+        folder = context.job_dir(error.job)
+        error.receipt = receipt.read(folder / receipt.FILE)
+        with suppress(OneboxError, OSError):
+            error.text = log.tail(folder / "log")
+    error.running = context.screen.hints.spell(error.running)
+    error.next = context.screen.hints.spell(error.next)
+
+
+def _after_interrupt(context: BoxContext) -> str:
+    """Return what an interrupted call of `onebox.api` leaves, and how to continue."""
+    if context.chain.stage == "run" and context.chain.job_state == "started":
+        with suppress(OneboxError, OSError):
+            record = context.store.record
+            if record.box:
+                return (
+                    f"detached; job {record.job} continues on {record.box}: "
+                    "onebox.api.logs() follows it, onebox.api.cancel() stops it"
+                )
+    return left_by_record(context)
 
 
 def system_error(error: OSError) -> OneboxError:

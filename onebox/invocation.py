@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PythonCall:
+    """
+    A call of a function of `onebox.api`, which is like a command line of its own.
+
+    Attributes:
+        text: The call as messages show it.
+
+        flags: The values of settings by their full names, None for those not given.
+
+        output: Called with each part of the job's output; None means stdout.
+    """
+
+    text: str
+    flags: Mapping[str, object]
+    output: Callable[[bytes], None] | None = None
 
 
 @dataclass
@@ -46,6 +64,9 @@ class Invocation:
         box_used: Whether a stage of the command line has used the box.
 
         detached: Whether a job was left running and instructions for it were printed.
+
+        from_python: Whether Python code has called `onebox.api`. Its process must not
+            end with the call.
     """
 
     command: str
@@ -62,6 +83,7 @@ class Invocation:
     leaves_box: bool = False
     box_used: bool = False
     detached: bool = False
+    from_python: bool = False
     # How many bodies of `as_need` are nested at the moment. It is 0 while a stage runs
     # that the user has called.
     _need_depth: int = field(default=0, repr=False)

@@ -19,17 +19,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
+from invoke.config import Config
+from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
+from onebox.errors import UsageError
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
 from onebox.providers import with_bytecode
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
     from onebox.context import BoxContext
+    from onebox.invocation import PythonCall
 
 FORCE_HELP = "Run this stage even if nothing has changed."
 ONLY_HELP = "Run this stage alone, without the stages it needs."
@@ -355,6 +357,8 @@ def remainder_of(c: Context) -> list[str]:
     """
     if not c.remainder:
         return []
+    if isinstance(c.remainder, _Words):
+        return list(c.remainder.words)
     if "--" in sys.argv:
         words = sys.argv[sys.argv.index("--") + 1 :]
         if " ".join(words) == c.remainder:
@@ -365,18 +369,68 @@ def remainder_of(c: Context) -> list[str]:
         raise Exit(f"onebox: after --: {error}", code=64) from error
 
 
+@contextmanager
+def python_call(
+    call: PythonCall, root: os.PathLike[str], words: Sequence[str] = ()
+) -> Iterator[Context]:
+    """
+    Yield the Invoke context for one call of `onebox.api`.
+
+    After the body, boxes that are kept are printed, and locks are released.
+
+    Args:
+        root: The project folder.
+
+        words: The words of the job's command.
+
+    Raises:
+        UsageError: The call contradicts itself.
+    """
+    config = Config(project_location=root)
+    config.load_project()
+    contexts = _Contexts(call)
+    config._set(_onebox=contexts)
+    with _load("store.box_store").locks_released():
+        try:
+            yield Context(config, remainder=_Words(words))
+        except Exit as error:
+            message = str(error.message).partition("onebox: ")[2]
+            raise UsageError(message).in_full() from None
+        finally:
+            contexts.print_kept_boxes()
+
+
+class _Words(str):
+    """The words of a command as Invoke's remainder, which is one string."""
+
+    def __new__(cls, words: Sequence[str]) -> _Words:
+        text = super().__new__(cls, shlex.join(words))
+        text.words = tuple(words)
+        return text
+
+    words: tuple[str, ...]
+
+
 class _Contexts:
     """
     The box contexts of one command line, one for each set of shared flags.
 
     Most command lines have one context. A user's task makes more contexts when it
     passes shared flags as keywords, as in `run(c, name="second")`.
+
+    Args:
+        call: The call of `onebox.api` that takes the place of a command line.
     """
 
-    def __init__(self) -> None:
-        self._command_line_flags = FlagStore.take()
-        self._task_names, self._stages = _load("invoke_internals").read_executor()
-        if len(self._stages) > 1 and self._command_line_flags.get("name"):
+    def __init__(self, call: PythonCall | None = None) -> None:
+        self._call = call
+        if call is None:
+            flags = FlagStore.take()
+            self._task_names, self._stages = _load("invoke_internals").read_executor()
+        else:
+            flags, self._task_names, self._stages = dict(call.flags), {}, {}
+        self._command_line_flags = flags
+        if len(self._stages) > 1 and flags.get("name"):
             files = " and ".join(file or "onebox.toml" for file in self._stages)
             raise usage_exit(f"--name names one box, but the tasks use {files}")
         # The shared flags of each stage that is running, and its file of settings.
@@ -388,7 +442,8 @@ class _Contexts:
         self.json = False
         # The boxes that are kept are printed at exit, because before that a later task
         # of the command line may remove one.
-        atexit.register(self._print_kept_boxes)
+        if call is None:
+            atexit.register(self.print_kept_boxes)
 
     @classmethod
     def of(cls, c: Context) -> _Contexts:
@@ -445,20 +500,23 @@ class _Contexts:
         invoke = internals.config_levels(c, file)
         key = (_freeze(flags), file, repr(invoke))
         if key not in self._contexts:
-            command = shlex.join(["inv", *sys.argv[1:]])
+            call = self._call
+            command = call.text if call else shlex.join(["inv", *sys.argv[1:]])
+            invocation = _load("invocation").Invocation(
+                command, self._stages.get(file, ()), from_python=call is not None
+            )
             with self._exit_code(None, file):
                 self._contexts[key] = _load("context").BoxContext.open(
                     root=str(internals.project_folder(c)),
                     environ=os.environ,
                     flags=flags,
-                    invocation=_load("invocation").Invocation(
-                        command, self._stages.get(file, ())
-                    ),
+                    invocation=invocation,
                     tasks=self._task_names.get(file),
                     places=settings.Places(
                         file=file,
                         invoke=tuple(settings.InvokeLevel(*level) for level in invoke),
                     ),
+                    output=call.output if call else None,
                 )
         return self._contexts[key]
 
@@ -466,12 +524,17 @@ class _Contexts:
         self, context: BoxContext | None, file: str
     ) -> AbstractContextManager[None]:
         """Print onebox's errors, and make `inv` exit with their exit codes."""
-        manager: AbstractContextManager[None] = _load("exit_code").exit_code(
+        manager: AbstractContextManager[None]
+        if self._call is not None:
+            manager = _load("exit_code").python_errors(context)
+            return manager
+        manager = _load("exit_code").exit_code(
             context, os.environ, self._task_names.get(file, {}), json=self.json
         )
         return manager
 
-    def _print_kept_boxes(self) -> None:
+    def print_kept_boxes(self) -> None:
+        """Print the boxes that the command line leaves up."""
         if self._contexts:
             _load("runner").print_kept_boxes(self._contexts.values())
 

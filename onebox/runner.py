@@ -28,7 +28,9 @@ def outermost_stage(context: BoxContext) -> Iterator[None]:
     The box stays if it holds outputs that are not fetched, if its job still runs, or
     if `--keep` is set.
     """
-    with signals_as_exceptions(lambda: left_by_record(context)):
+    with signals_as_exceptions(
+        lambda: left_by_record(context), exits=not context.invocation.from_python
+    ):
         try:
             try:
                 with _settled(context):

@@ -42,10 +42,13 @@ class _Watch:
     depth = 0
     waiting: int | None = None
     last_words: Callable[[], str] | None = None
+    exits = True
 
 
 @contextlib.contextmanager
-def signals_as_exceptions(last_words: Callable[[], str]) -> Iterator[None]:
+def signals_as_exceptions(
+    last_words: Callable[[], str], *, exits: bool = True
+) -> Iterator[None]:
     """
     Raise `Interrupted` at the first signal; exit at once at the second.
 
@@ -55,12 +58,16 @@ def signals_as_exceptions(last_words: Callable[[], str]) -> Iterator[None]:
     Args:
         last_words: Returns the line to print at the second signal: which box is left,
             its price and its deadline.
+
+        exits: Whether the process ends with `Interrupted`. It is False for the process
+            of a user, such as a notebook: each signal then raises `Interrupted`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     outer, _Watch.last_words = _Watch.last_words, last_words
+    outer_exits, _Watch.exits = _Watch.exits, exits
     if outer is None:
         _Watch.count = 0
     for number in SIGNALS:
@@ -70,15 +77,20 @@ def signals_as_exceptions(last_words: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        if outer is None:
+        if outer is None and exits:
             atexit.register(_ignore_signals)
         raise
     finally:
-        _Watch.last_words = outer
+        _Watch.last_words, _Watch.exits = outer, outer_exits
         for number, handler in before.items():
             # None means that C code had installed the handler. It cannot be restored.
             if handler is not None:
                 signal.signal(number, handler)
+
+
+def within_chain() -> bool:
+    """Return whether the code that calls this is part of an outer chain of `inv`."""
+    return _Watch.last_words is not None
 
 
 def _ignore_signals() -> None:
@@ -112,7 +124,7 @@ def _arrive(number: int, frame: FrameType | None) -> None:
         return
     _Watch.first = now
     _Watch.count += 1
-    if _Watch.count > 1:
+    if _Watch.count > 1 and _Watch.exits:
         try:
             words = _Watch.last_words() if _Watch.last_words else ""
             # If stderr is closed, descriptor 2 may belong to any other file.

@@ -177,6 +177,18 @@ def show_log(
     return size
 
 
+def tail(path: Path, *, lines: int = 20, most: int = 1 << 14) -> str:
+    """
+    Return the last lines of the local copy of a log as text.
+
+    If these lines have more than *most* bytes, only the last *most* bytes are read.
+    """
+    with os.fdopen(_open(path), "rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
+        text = file.read(most).replace(b"\0", b"").decode("utf-8", "replace")
+    return "".join(text.splitlines(keepends=True)[-lines:])
+
+
 def _gaps(path: Path, size: int) -> list[tuple[int, int]]:
     """Return the begin and the end of each gap in the first *size* bytes of a log."""
     # A missing or damaged list is ignored: the log is still readable, but its gaps are

@@ -79,7 +79,7 @@ class Peak:
     cpu_seconds: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Receipt:
     """
     What one job took and cost; times in seconds, costs in USD.
@@ -119,15 +119,33 @@ class Receipt:
     costs: Mapping[str, float | None] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
 
-    def encode(self) -> bytes:
+    def __repr__(self) -> str:
+        cost = "cost unknown" if self.cost is None else formatting.money(self.cost)
+        spent = formatting.seconds(self.seconds)
+        return f"<Receipt of job {self.job}: exit {self.exit}, {spent}, {cost}>"
+
+    @property
+    def exit_code(self) -> int:
+        """Return the job's exit code."""
+        return self.exit
+
+    @property
+    def cost(self) -> float | None:
+        """Return the cost of the run in USD, None if a part of it is unknown."""
+        return total(self.costs.values()) if self.costs else None
+
+    def to_dict(self) -> dict[str, Any]:
         """
-        Return the receipt as JSON.
+        Return the receipt as the JSON document of `onebox-receipt.json`.
 
         Fields that are not set are left out, except *signal*.
         """
         values = {name: v for name, v in asdict(self).items() if v not in (None, {})}
-        values.setdefault("signal", None)
-        return (json.dumps({"format": FORMAT, **values}, indent=1) + "\n").encode()
+        return {"format": FORMAT, "signal": None, **values}
+
+    def encode(self) -> bytes:
+        """Return the receipt as JSON; see `to_dict`."""
+        return (json.dumps(self.to_dict(), indent=1) + "\n").encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Receipt:

@@ -100,7 +100,7 @@ def from_variables(environ: Mapping[str, str]) -> dict[str, Value]:
 
 def from_flags(flags: Mapping[str, object]) -> dict[str, Value]:
     """
-    Return the settings that are given in flags, by full name.
+    Return the settings that are given in flags or by Python code, by full name.
 
     *flags* has the value None for a flag that was not given. The profile is no setting.
     """
@@ -109,7 +109,8 @@ def from_flags(flags: Mapping[str, object]) -> dict[str, Value]:
         if path == "profile":
             continue
         key = keys().get(path)
-        source = "--" + path.rpartition(".")[2].replace("_", "-")
+        # Only Python code can give a setting of a table: there is no such flag.
+        source = path if "." in path else f"--{path}"
         if key is None or key.table == "size.*":
             raise error(source, "", "unknown setting" + suggest(path, keys()))
         if value is None:

@@ -11,13 +11,17 @@ from onebox.jobs import finished_jobs, follow, log, receipt, remote_job, run_rec
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+    from onebox.jobs.receipt import Receipt
 
 
-def perform(context: BoxContext) -> None:
+def perform(context: BoxContext) -> Receipt | None:
     """
     Print the job's output and follow it until the job ends.
 
     If the box is gone, the local log of its last job is printed.
+
+    Returns:
+        The job's receipt, None if it is missing or damaged.
 
     Raises:
         JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
@@ -26,7 +30,7 @@ def perform(context: BoxContext) -> None:
         finished = finished_jobs.latest(context)
         if finished is not None:
             _show_local_log(context, finished)
-            return
+            return finished.receipt
     box = bring_up.wait_until_reachable(context)
     latest = remote_job.latest(context)
     if latest is None:
@@ -44,7 +48,8 @@ def perform(context: BoxContext) -> None:
     run_record.record_end(context, job_id, record)
     context.screen.note("then: inv fetch teardown")
     if record.code:
-        raise JobFailed(record.code)
+        raise JobFailed(record.code, job_id)
+    return receipt.read(context.job_dir(job_id) / receipt.FILE)
 
 
 def _show_local_log(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
@@ -68,4 +73,4 @@ def _show_local_log(context: BoxContext, finished: finished_jobs.FinishedJob) ->
     mark = "failed" if finished.code else "done"
     screen.print_stage("run", mark, finished.duration, finished.ending)
     if finished.code:
-        raise JobFailed(finished.code)
+        raise JobFailed(finished.code, finished.job)

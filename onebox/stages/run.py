@@ -97,7 +97,8 @@ def perform(
         yes: Run a finished command again without asking.
 
     Returns:
-        The receipt, None if the job is detached or does not run.
+        The receipt. If the job does not run because nothing has changed, it is that of
+        the last good job. None if the job is detached, or the user declines to run it.
 
     Raises:
         JobFailed: The job's own exit code is not 0. Log and outputs are fetched.
@@ -107,7 +108,7 @@ def perform(
     configured = argv is None and shell_command is None
     if configured and reason(context) is None:
         context.screen.print_stage("run", "done", "up to date", UP_TO_DATE)
-        return None
+        return receipt.last_good(context)
     if context.invocation.queue:
         queue.wait_for_turn(context)
     context.lock()

@@ -207,7 +207,7 @@ def _finish(
         written = context.chain.receipt = receipt.write(context, draft)
     preemption_recovery.remove_kept_outputs(context, run)
     if written.exit:
-        raise JobFailed(written.exit)
+        raise JobFailed(written.exit, run.job)
     return written
 
 

@@ -12,8 +12,9 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,10 +32,11 @@ from onebox.store.journal import Intent, Journal, Outcome
 from onebox.store.record import Record, is_newer, is_valid
 from onebox.store.run_queue import RunQueue
 
-# The descriptors of the locks that this process holds, by directory. All stores share
-# them, because one task may use several stores of the same box (`run(c)`, then
-# `run(c, name="main")`), which must not block each other.
-_HELD: dict[Path, int] = {}
+# The locks that this process holds, by directory: the descriptor, and the thread that
+# has locked. All stores of a thread share them, because one task may use several stores
+# of the same box (`run(c)`, then `run(c, name="main")`), which must not block each
+# other. Two threads block each other as two processes do.
+_HELD: dict[Path, tuple[int, int]] = {}
 
 
 class BoxStore:
@@ -105,7 +107,7 @@ class BoxStore:
 
     def lock(self, command: str, title: str = "the box") -> None:
         """
-        Lock this box for this process, until the process ends.
+        Lock this box for this thread, until the process ends or `unlock` is called.
 
         Args:
             command: The command line. A process that finds the box locked shows this
@@ -114,7 +116,7 @@ class BoxStore:
             title: The project and the name of the box, for that message.
 
         Raises:
-            Busy: Another process holds the lock; the message names that process.
+            Busy: Another process or thread holds the lock; the message names it.
 
             StateError: A newer version of onebox wrote the state.
         """
@@ -131,15 +133,15 @@ class BoxStore:
             except BaseException:
                 os.close(fd)
                 raise
-            _HELD[self.directory] = fd
+            _HELD[self.directory] = fd, threading.get_ident()
         # Remove the drafts of commands that were killed while they wrote the record.
         for draft in self.directory.glob(".*.json-*"):
             draft.unlink(missing_ok=True)
 
     @property
     def locked(self) -> bool:
-        """Return whether this process holds the lock."""
-        return self.directory in _HELD
+        """Return whether this thread holds the lock."""
+        return self.directory in _held_by_this_thread()
 
     @property
     def queue(self) -> RunQueue:
@@ -147,10 +149,8 @@ class BoxStore:
         return RunQueue(self.directory / "queue")
 
     def unlock(self) -> None:
-        """Unlock this box for other processes."""
-        fd = _HELD.pop(self.directory, None)
-        if fd is not None:
-            os.close(fd)
+        """Unlock this box for other processes and threads."""
+        _unlock(self.directory)
 
     def _read(self) -> dict[str, Any]:
         """Return the document in state.json; {} if the file is missing or unusable."""
@@ -186,6 +186,31 @@ class BoxStore:
                     "the box is looked up by its tags"
                 )
             return
+
+
+@contextlib.contextmanager
+def locks_released() -> Iterator[None]:
+    """After the body, unlock the boxes that it has locked in this thread."""
+    before = _held_by_this_thread()
+    try:
+        yield
+    finally:
+        for directory in _held_by_this_thread() - before:
+            _unlock(directory)
+
+
+def _held_by_this_thread() -> set[Path]:
+    return {
+        directory
+        for directory, (_, thread) in list(_HELD.items())
+        if thread == threading.get_ident()
+    }
+
+
+def _unlock(directory: Path) -> None:
+    held = _HELD.pop(directory, None)
+    if held is not None:
+        os.close(held[0])
 
 
 def _lock(fd: int, command: str, title: str) -> None:

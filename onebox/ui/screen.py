@@ -14,8 +14,9 @@ import io
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -25,13 +26,8 @@ from rich.text import Text
 from onebox import formatting
 from onebox.command_hints import Hints
 from onebox.errors import OneboxError
-from onebox.ui.console import (
-    PipeSafeConsole,
-    broken_pipes_ignored,
-    is_tty,
-    read_together,
-    write_fully,
-)
+from onebox.ui.byte_stream import ByteStream, shown_together
+from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, is_tty
 from onebox.ui.json_document import document
 from onebox.ui.progress import LiveLine, StageLine
 
@@ -51,9 +47,16 @@ class Screen:
 
     Args:
         hints: Spells the `inv` commands in messages as the user must type them.
+
+        output: Called with each part of the job's output; None means stdout.
     """
 
-    def __init__(self, environ: Mapping[str, str], hints: Hints | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        hints: Hints | None = None,
+        output: Callable[[bytes], None] | None = None,
+    ) -> None:
         self.hints = hints or Hints()
         capable = environ.get("TERM") not in ("dumb", "unknown")
         # force_terminal is set, because otherwise the variable FORCE_COLOR would make
@@ -61,7 +64,8 @@ class Screen:
         err, out = capable and is_tty(sys.stderr), capable and is_tty(sys.stdout)
         self.err = PipeSafeConsole(stderr=True, highlight=False, force_terminal=err)
         self.out = PipeSafeConsole(highlight=False, force_terminal=out)
-        self.live = err
+        # Two threads cannot share the live line of a terminal.
+        self.live = err and threading.current_thread() is threading.main_thread()
         for stream in (sys.stdout, sys.stderr):
             # Printing a file name that the encoding cannot represent must not raise.
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
@@ -70,10 +74,12 @@ class Screen:
         self.footer_shown = False
         self.json = self.document_printed = False
         self.line_open = False
+        self._taker = output
+        self._stdout, self._stderr = ByteStream("stdout"), ByteStream("stderr")
         # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
         # may belong to any other file.
-        self.closed = sys.stdout is None
-        self._live = LiveLine(self.err if err else None)
+        self.closed = output is None and sys.stdout is None
+        self._live = LiveLine(self.err if self.live else None)
 
     def headline(
         self,
@@ -276,13 +282,16 @@ class Screen:
         """
         if self.closed or not data:
             return
+        if self._taker is not None:
+            self._taker(data)
+            return
         self.clear_footer()
         with broken_pipes_ignored():
             # A user's task may have printed text that is still buffered. It must come
             # before the job's bytes.
             sys.stdout.flush()
         with self._live.paused() as drawn:
-            if not write_fully(1, data):
+            if not self._stdout.write(data):
                 self.closed, self.line_open = True, False
                 return
             self.line_open = not data.endswith(b"\n")
@@ -299,7 +308,7 @@ class Screen:
         self.clear_footer()
         # If stderr is closed, descriptor 2 may belong to any other file.
         if sys.stderr is not None and not self.err.quiet:
-            self.err.quiet = not write_fully(2, data)
+            self.err.quiet = not self._stderr.write(data)
 
     def footer(self, text: str) -> None:
         """Show *text* below the job's output, but only on a terminal."""
@@ -318,8 +327,8 @@ class Screen:
     def close_line(self) -> None:
         """Start a new line if the job's output did not end with a newline."""
         self.clear_footer()
-        if self.line_open and sys.stderr is not None and read_together():
-            self._raw("\n")
+        if self.line_open and shown_together(self._stdout, self._stderr):
+            self._stderr.write(b"\n")
         self.line_open = False
 
     def output_gone(self, count: int) -> None:

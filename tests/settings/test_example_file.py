@@ -134,7 +134,6 @@ def test_the_example_follows_the_json_schema(everything: bool) -> None:
         ("[size.Big]\ncpus = 4", "$.size"),
         ("[run.env]\nA = [4]", "$.run.env.A"),
         ("[local.rehearse]\nboot_delay = -1", "$.local.rehearse.boot_delay"),
-        ("[tags]\nteam = 4", "$.tags.team"),
         ("[profile.gpu]\nspot = 1", "$.profile.gpu.spot"),
         ("[profile.gpu.limits]\nretries = 1.5", "$.profile.gpu.limits.retries"),
         ("[profile.gpu.profile.x]\nspot = true", "$.profile.gpu"),

@@ -112,7 +112,7 @@ def test_keys_of_tables_come_from_all_sources(tmp_path: Path) -> None:
     environ = {"ONEBOX_LIMITS_MAX_HOURS": " 2.5 ", "ONEBOX_LIMITS_RETRIES": "4"}
     got = load(tmp_path, environ, {"limits.max_hours": 3})
     assert (got.limits.max_hours, got.limits.retries, got.limits.max_cost) == (3, 4, 3)
-    assert got.source("limits.max_hours") == "--max-hours"
+    assert got.source("limits.max_hours") == "limits.max_hours"
     assert got.source("limits.retries") == "ONEBOX_LIMITS_RETRIES"
     assert got.source("limits.max_cost") == "onebox.toml:4"
 

@@ -556,11 +556,11 @@ def test_mistake_in_a_variable_names_the_variable(
         ({"vm": True}, "--vm: expected a string such as large, got true"),
         (
             {"limits.max_hours": "0"},
-            '--max-hours: 0 is out of range; use 0.17 (10 minutes) to 336 '
+            'limits.max_hours: 0 is out of range; use 0.17 (10 minutes) to 336 '
             '(14 days); there is no "off"',
         ),
         ({"vmm": "x"}, "--vmm: unknown setting, did you mean vm?"),
-        ({"size.*.cpus": 3}, "--cpus: unknown setting, did you mean size.*.cpus?"),
+        ({"size.*.cpus": 3}, "size.*.cpus: unknown setting, did you mean size.*.cpus?"),
     ],
 )  # fmt: skip
 def test_mistake_in_a_flag_names_the_flag(

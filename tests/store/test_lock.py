@@ -6,12 +6,13 @@ import fcntl
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from onebox.errors import Busy, StateError
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.store.box_store import BoxStore
+from onebox.store.box_store import BoxStore, locks_released
 from tests.store.processes import (
     file_size_limit,
     lock_elsewhere,
@@ -76,6 +77,27 @@ def test_one_process_can_lock_a_box_several_times(store: BoxStore) -> None:
     """One process may lock a box through several stores."""
     store.lock("inv train")
     BoxStore(store.directory).lock("inv train")
+
+    with pytest.raises(Busy):
+        lock_elsewhere(store.directory)
+
+
+def test_threads_lock_each_other_out(store: BoxStore) -> None:
+    """A second thread gets Busy, as a second process does, until the unlock."""
+    with locks_released():
+        store.lock("inv train")
+        with ThreadPoolExecutor() as pool:
+            with pytest.raises(Busy, match="inv train"):
+                pool.submit(BoxStore(store.directory).lock, "inv run").result()
+
+    lock_elsewhere(store.directory)
+
+
+def test_released_locks_are_those_of_the_body(store: BoxStore) -> None:
+    """A lock from before the body stays."""
+    store.lock("inv train")
+    with locks_released():
+        store.lock("inv run")
 
     with pytest.raises(Busy):
         lock_elsewhere(store.directory)

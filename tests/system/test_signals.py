@@ -275,6 +275,36 @@ class TestSecondSignal:
         assert (130, "", "\nonebox: outer\n") == line.end()
 
 
+class TestProcessOfAUser:
+    def test_second_signal_is_raised_too(self) -> None:
+        """It does not end the process, and a delayed part is completed first."""
+        line = SignalledProcess(
+            "try:\n"
+            "    with signals_as_exceptions(str, exits=False):\n"
+            "        try: me(signal.SIGINT)\n"
+            "        finally:\n"
+            "            later()\n"
+            "            with signals_delayed(): me(signal.SIGINT); say('whole')\n"
+            "            say('never')\n"
+            "except Interrupted: say('raised')\n"
+            "me(signal.SIGTERM)\n"
+        )
+
+        assert (-signal.SIGTERM, "whole\nraised\n", "") == line.end()
+
+    def test_signals_while_python_exits_have_their_usual_effect(self) -> None:
+        """An interrupted call changes nothing for the rest of the process."""
+        line = SignalledProcess(
+            "import atexit\n"
+            "atexit.register(me, signal.SIGTERM)\n"
+            "try:\n"
+            "    with signals_as_exceptions(str, exits=False): me(signal.SIGINT)\n"
+            "except Interrupted: say('raised')\n"
+        )
+
+        assert (-signal.SIGTERM, "raised\n", "") == line.end()
+
+
 class TestHandlersAfterTheChain:
     def test_handlers_are_restored_after_the_chain(self) -> None:
         """Each signal does what it did before."""
