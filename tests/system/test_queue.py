@@ -317,7 +317,7 @@ def test_queued_run_asks_nothing_at_its_turn(desk: Desk) -> None:
     project = desk.project
     project.write("job.sh", WAITS.replace("rm go; ", ""))
     assert 0 == project.inv("run", "--detach").code
-    with start_in_terminal(project, "run", "--queue") as child:
+    with start_in_terminal(project, "run", "--queue", columns=200) as child:
         child.expect_exact("waits for its turn")
         desk.let_job_continue()
         child.expect_exact("the same command runs again")
