@@ -18,6 +18,7 @@ from onebox.boxes import bring_up
 from onebox.errors import Busy, ConnectionLost, Lost, Preempted, Throttled, Unclear
 from onebox.jobs import remote_job
 from onebox.stages import push
+from onebox.store.box_store import BoxStore
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -90,6 +91,27 @@ def describe(waiting: list[WaitingRun]) -> str:
     if len(waiting) == 1:
         return f"1 run waits for it, since {since}"
     return f"{len(waiting)} runs wait for it, the first since {since}"
+
+
+def of_project(context: BoxContext) -> dict[str, list[WaitingRun]]:
+    """Return the runs that wait for the boxes of this project, by the box's name."""
+    folders = sorted(context.store.directory.parent.glob("*/queue"))
+    found = {
+        folder.parent.name: BoxStore(folder.parent).queue.runs() for folder in folders
+    }
+    return {name: waiting for name, waiting in found.items() if waiting}
+
+
+def print_waiting(context: BoxContext, *, one_name: bool) -> None:
+    """Print, for each box of this project, how many runs wait for it."""
+    for name, waiting in of_project(context).items():
+        if not one_name or name == context.settings.name:
+            since = formatting.clock(waiting[0].since, time.time())
+            count = formatting.count(len(waiting), "run")
+            title = context.title_of(name)
+            context.screen.print(
+                f"waiting for {title}: {count}, the first since {since}"
+            )
 
 
 def keeps_box(context: BoxContext) -> bool:

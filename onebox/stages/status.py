@@ -10,7 +10,7 @@ from onebox.boxes import other_providers
 from onebox.errors import OneboxError
 from onebox.jobs import finished_jobs, follow, remote_job
 from onebox.providers.values import Box
-from onebox.store.box_store import BoxStore
+from onebox.stages import queue
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -38,12 +38,13 @@ def perform(context: BoxContext) -> None:
     ]
     if not boxes and not elsewhere:
         _print_last_job(context, one_name=one_name)
-        _print_waiting(context, context.settings.name)
+        queue.print_waiting(context, one_name=one_name)
         return
     for box in sorted(boxes, key=lambda box: box.tags.name):
         _print_box(context, box)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
+    queue.print_waiting(context, one_name=one_name)
 
 
 def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
@@ -68,17 +69,6 @@ def _print_box(context: BoxContext, box: Box) -> None:
     context.screen.print("   ".join(title))
     context.screen.print(f"    {'   '.join(details)}")
     context.screen.print(f"    job {_describe_job(context, box)}")
-    if box.tags.kind == "box":
-        _print_waiting(context, box.tags.name)
-
-
-def _print_waiting(context: BoxContext, name: str) -> None:
-    """Print how many runs wait for the box *name*, if any do."""
-    waiting = BoxStore(context.store.directory.parent / name).queue.runs()
-    if waiting:
-        first = formatting.clock(waiting[0].since, time.time())
-        count = formatting.count(len(waiting), "run")
-        context.screen.print(f"    waiting: {count}, the first since {first}")
 
 
 def _describe_job(context: BoxContext, box: Box) -> str:

@@ -121,7 +121,9 @@ def test_runs_wait_for_the_box_and_run_in_order(desk: Desk) -> None:
     first = desk.start_job_that_waits()
     (box,) = project.boxes()
     others = [desk.queue(*echo(w, code)) for w, code in (("b", 3), ("c", 0), ("d", 5))]
-    assert "    waiting: 3 runs, the first since " in project.inv("status").out
+    assert (
+        "waiting for census/main: 3 runs, the first since " in project.inv("status").out
+    )
     assert ["working"] == first.out.split()
     assert all(not other.out for other in others)
 
@@ -219,7 +221,7 @@ def test_place_of_a_killed_run_is_free(desk: Desk) -> None:
     killed, next_one = desk.queue(*echo("b")), desk.queue(*echo("c"))
     killed.line.send_signal(signal.SIGKILL)
     killed.line.wait()
-    desk.until_status("    waiting: 1 run, the first since ")
+    desk.until_status("waiting for census/main: 1 run, the first since ")
     desk.let_job_continue()
 
     assert [0, 0] == [first.end(), next_one.end()]
