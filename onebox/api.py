@@ -87,6 +87,7 @@ def run(
     project: str | os.PathLike[str] | None = None,
     keep: bool = False,
     detach: bool = False,
+    queue: bool = False,
     into: str | os.PathLike[str] | None = None,
     output: Callable[[bytes], None] | None = None,
     settings: Mapping[str, object] | None = None,
@@ -111,6 +112,8 @@ def run(
         keep: Keep the box up after the job.
 
         detach: Start the job and return None; `logs` follows it.
+
+        queue: If the box is busy, wait until it is the turn of this run.
 
         into: Folder for the outputs, instead of the usual one.
 
@@ -138,6 +141,7 @@ def run(
             command=line,
             keep=keep,
             detach=detach,
+            queue=queue,
             yes=True,
             into="" if into is None else os.fspath(into),
         )

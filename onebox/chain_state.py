@@ -71,6 +71,11 @@ class ChainState:
         job_state: "" before the job, "starting" while the box is asked to start the
             job, "started" after that.
 
+        turn_came: When the turn of this run came (epoch seconds by the provider's
+            clock), 0.0 if it did not wait in the queue.
+
+        queued_digest: The digest of the code and data when the run began to wait.
+
         superseded: The ids of preempted boxes that another box has replaced, but whose
             disks stay for now.
 
@@ -100,6 +105,8 @@ class ChainState:
     ended_boxes: int = 0
     started_jobs: int = 0
     job_state: str = ""
+    turn_came: float = 0.0
+    queued_digest: str = ""
     superseded: set[str] = field(default_factory=set)
     spent_before: float | None = 0.0
     pushed_digest: str = ""

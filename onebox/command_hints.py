@@ -19,6 +19,7 @@ OWN = (
     "logs",
     "cancel",
     "ssh",
+    "exec",
     "notebook",
     "cleanup",
     "doctor",

@@ -14,7 +14,7 @@ from onebox.boxes import other_providers
 from onebox.boxes.finder import BoxFinder
 from onebox.chain_state import ChainState
 from onebox.command_hints import Hints
-from onebox.errors import ConnectionLost
+from onebox.errors import Busy, ConnectionLost
 from onebox.invocation import Invocation
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
@@ -343,7 +343,25 @@ class BoxContext:
 
     def lock(self) -> None:
         """Lock the box against other onebox commands. Raises Busy."""
-        self.store.lock(self.invocation.command)
+        try:
+            self.store.lock(self.invocation.command, self.title)
+        except Busy as error:
+            error.next = self.next_if_busy
+            raise
+
+    @property
+    def next_if_busy(self) -> str:
+        """Return what the user can type if another command or a job uses the box."""
+        if not self.invocation.job_requested:
+            return (
+                "wait for it, or take another box: --name=second\n"
+                "inv status, inv logs and inv cancel work now"
+            )
+        return (
+            "inv run --queue waits for it, then runs\n"
+            "inv run --name=second runs on another box\n"
+            "inv logs follows the job, inv cancel stops it"
+        )
 
     @contextmanager
     def planning(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ Define the errors of onebox and their exit codes, which follow sysexits.h.
   x InputError               66  a local file is missing or unreadable
   x ConfigError              78  onebox.toml or an ONEBOX_* variable is wrong
   x StateError               78  the state directory is unusable
-  x Busy                     75  another onebox command holds the lock of the box
+  x Busy                     75  another onebox command or a job uses the box
   x Preempted                75  the cloud took the spot box back
   x OutputsHeld              73  some outputs were not fetched, so the box is kept
   x Lost                     74  the outcome of the job or the box is unknown
@@ -92,7 +92,7 @@ class StateError(OneboxError):
 
 
 class Busy(OneboxError):
-    """Another onebox command holds the lock of this box."""
+    """Another onebox command holds the lock of this box, or a job runs on it."""
 
     code = 75
 

@@ -165,6 +165,11 @@ def report_interrupt(context: BoxContext) -> None:
     if box is None:
         screen.say("onebox: stopped; no box is left")
         return
+    if context.chain.stage == "queue":
+        screen.say("onebox: left the queue; nothing was pushed or started")
+        screen.say(f"        {_left(context, box)}")
+        screen.say("  next: inv logs follows the job; inv run --queue waits again")
+        return
     if context.chain.stage == "run" and context.chain.job_state == "started":
         _report_detached(context, box)
         return

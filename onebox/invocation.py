@@ -44,6 +44,8 @@ class Invocation:
 
         only: Whether the current stage runs without the stages it needs (`--only`).
 
+        queue: Whether the stage that began last waits for a busy box (`--queue`).
+
         own_command: Whether the stage that began last was given a command to run, after
             `--` or by `--command`.
 
@@ -72,6 +74,7 @@ class Invocation:
     keep: bool = False
     keep_builder: bool = False
     only: bool = False
+    queue: bool = False
     own_command: bool = False
     box_requested: bool = False
     job_requested: bool = False
@@ -85,8 +88,17 @@ class Invocation:
     # that the user has called.
     _need_depth: int = field(default=0, repr=False)
 
-    def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
+    def begin(
+        self,
+        stage: str,
+        *,
+        only: bool,
+        keep: bool,
+        own_command: bool,
+        queue: bool = False,
+    ) -> None:
         """Record that a stage begins; *stage* is "" for a stage of the user's own."""
+        self.queue = queue
         self.own_command = own_command
         self.keep = self.keep or keep
         self.box_used = self.box_used or stage in ("provision", "push", "run", "fetch")

@@ -238,6 +238,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 only=only,
                 # Only `run --keep` keeps the box; `image --keep` keeps the builder.
                 keep=is_run and arguments["keep"],
+                queue=is_run and arguments["queue"],
                 own_command=bool(c.remainder or (is_run and arguments["command"])),
             )
             # The plan of one of onebox's own stages covers the stages it needs.

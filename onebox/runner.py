@@ -11,9 +11,13 @@ from onebox.context import BoxContext
 from onebox.errors import OneboxError
 from onebox.exit_code import left_by_record, report_interrupt, system_error
 from onebox.project_files import select_project
+from onebox.providers.values import Box
 from onebox.settings import check_files
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import provision, run, teardown
+from onebox.stages import provision, queue, run, settle
+
+# The stages whose chain is checked before its needs run.
+CHECKED = ("provision", "push", "run", "notebook")
 
 
 @contextmanager
@@ -65,7 +69,7 @@ def _settled(context: BoxContext) -> Iterator[None]:
 
 def _settle(context: BoxContext, error: OneboxError | None) -> None:
     try:
-        teardown.settle(context, error)
+        settle.settle(context, error)
     except OSError as os_error:
         raise system_error(os_error) from os_error
 
@@ -84,26 +88,45 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         OneboxError: The stage would fail for a reason that can be found before its
             needs run, so no box is created for it.
     """
-    if stage in ("provision", "push", "run"):
+    if stage in CHECKED:
         check_files(context.settings, context.root)
     if stage == "run":
         if not context.invocation.own_command and run.reason(context) is None:
             _replay_open_intents(context)
             return False
         run.check(context)
-    if stage in ("provision", "push", "run", "notebook"):
-        announcement.print_title(context)
-        box = context.find_box()
-        if box is not None:
-            provision.check(context, box)
+        if context.invocation.queue:
+            # What would be refused is refused before the wait, too.
+            _check_box(context, stage)
+            queue.wait_for_turn(context)
         else:
-            other_providers.refuse(context)
-            if stage == "run":
-                run.check_script(context)
+            queue.lock_or_refuse(context)
+    if stage in CHECKED:
+        announcement.print_title(context)
+        box = _check_box(context, stage)
         if box is None and stage != "provision" and not context.chain.files_checked:
             context.chain.files_checked = True
             select_project(context)
     return True
+
+
+def _check_box(context: BoxContext, stage: str) -> Box | None:
+    """
+    Return the current box, None if there is none.
+
+    Raises:
+        UsageError: The box is not the requested one.
+
+        InputError: There is no box, and the script to run is missing.
+    """
+    box = context.find_box()
+    if box is not None:
+        provision.check(context, box)
+        return box
+    other_providers.refuse(context)
+    if stage == "run":
+        run.check_script(context)
+    return None
 
 
 def _replay_open_intents(context: BoxContext) -> None:
@@ -117,4 +140,4 @@ def print_kept_boxes(contexts: Iterable[BoxContext]) -> None:
     """Print the boxes that a finished command line leaves up."""
     for context in contexts:
         with suppress(OneboxError, OSError):
-            teardown.print_kept_box(context)
+            settle.print_kept_box(context)

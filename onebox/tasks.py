@@ -88,6 +88,7 @@ def push(c: Context) -> Any:
     help={
         "keep": "Keep the box up after the job.",
         "detach": "Start the job and return; `inv logs` follows it.",
+        "queue": "If the box is busy, wait, then run: in order, one at a time.",
         "command": "Shell command to run instead of [run] command.",
         "into": "Folder for the outputs, instead of the usual one.",
         "yes": "Answer yes to all questions.",
@@ -98,6 +99,7 @@ def run(
     command: str = "",
     keep: bool = False,
     detach: bool = False,
+    queue: bool = False,
     yes: bool = False,
     into: str = "",
 ) -> Any:
@@ -234,6 +236,19 @@ def notebook(c: Context) -> Any:
 
 
 @_stage(
+    name="exec",
+    each_time=True,
+    help={"command": "Shell command to run, such as 'a && b'."},
+)
+def exec_(c: Context, command: str = "") -> Any:
+    """Run a command beside the job, in its environment: `inv exec -- nvidia-smi`."""
+    code = stage_module("exec").perform(context_of(c), remainder_of(c), command or None)
+    if code:
+        raise Exit(code=code)
+    return None
+
+
+@_stage(
     each_time=True,
     aliases=("sweep",),
     help={
@@ -295,6 +310,7 @@ ns = Collection(
     logs,
     cancel,
     ssh,
+    exec_,
     notebook,
     cleanup,
     doctor,

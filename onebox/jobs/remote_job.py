@@ -12,12 +12,12 @@ from onebox import formatting
 from onebox.agent import protocol
 from onebox.context import BoxContext
 from onebox.errors import (
+    Busy,
     ConnectionLost,
     Lost,
     ProtocolError,
     Throttled,
     Unclear,
-    UsageError,
 )
 from onebox.jobs import receipt
 from onebox.jobs.log import LONGEST, JobLog
@@ -42,11 +42,11 @@ GAPS_IN_A_ROW = 100
 
 
 def refuse_running(context: BoxContext, latest: JobStatus | None) -> None:
-    """Raise UsageError if the latest job on the box is still running."""
+    """Raise Busy if the latest job on the box is still running."""
     if latest is not None and latest.runs:
-        raise UsageError(
-            f"job {latest.job} still runs on {context.title}",
-            next="inv logs follows it, inv cancel stops it",
+        raise Busy(
+            f"{context.title} is busy: job {latest.job} still runs",
+            next=context.next_if_busy,
         )
 
 
@@ -70,7 +70,7 @@ def start(
         shell_command: The command as a text for a shell.
 
     Raises:
-        UsageError: Another job is running on the box.
+        Busy: Another job is running on the box.
     """
     command = {"shell": shell_command} if argv is None else {"argv": list(argv)}
 
@@ -90,9 +90,8 @@ def start(
         context.call_resuming(ask, box)
     except AgentError as error:
         if error.kind == "busy":
-            raise UsageError(
-                f"{context.title} is busy: {error.message}",
-                next="inv logs follows it, inv cancel stops it",
+            raise Busy(
+                f"{context.title} is busy: {error.message}", next=context.next_if_busy
             ) from error
         raise
 

@@ -127,7 +127,7 @@ def fetch_previous(
         image does not count as a job.
 
     Raises:
-        UsageError: The job still runs.
+        Busy: The job still runs.
 
         OutputsHeld: Some outputs of that job cannot be fetched, or the job seems to
             have written its result to files outside of the outputs.

@@ -15,7 +15,7 @@ from onebox import formatting
 from onebox.boxes import other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
-from onebox.jobs import remote_job
+from onebox.jobs import job_environment, remote_job
 from onebox.project_files import output_roots
 from onebox.remote import keys
 from onebox.settings import file_problems
@@ -241,7 +241,7 @@ class _Planner:
                 with self._catching("run"):
                     run.configured_command(self.context)
             with self._catching("run"):
-                run.secret_values(self.context)
+                job_environment.secret_values(self.context)
 
     def _find_box(self) -> None:
         step = "provision" if "provision" in self.stages else self.stages[-1]

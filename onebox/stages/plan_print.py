@@ -53,7 +53,8 @@ def show(context: BoxContext, plan: Plan) -> None:
         for refusal in refusals:
             screen.plan_line(step.name, "failed", "would refuse", refusal.message)
             if refusal.next:
-                screen.plan_detail(f"next: {refusal.next}")
+                for n, line in enumerate(refusal.next.splitlines()):
+                    screen.plan_detail(f"{'      ' if n else 'next: '}{line}")
         if step.name == "push" and plan.push is not None:
             size = plan_push.describe_size(plan.push)
             if size:

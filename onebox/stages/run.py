@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import ConfigError, InputError, UsageError
-from onebox.jobs import receipt
+from onebox.errors import ConfigError, InputError
+from onebox.jobs import job_environment, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
@@ -20,6 +20,7 @@ from onebox.stages import (
     job_script,
     preemption_recovery,
     push,
+    queue,
     run_attempts,
 )
 from onebox.transfer import fetch_outputs
@@ -64,7 +65,7 @@ def check(context: BoxContext) -> None:
     """Raise OneboxError if this machine can tell that the job will not start."""
     if not context.invocation.own_command:
         configured_command(context)
-    secret_values(context)
+    job_environment.secret_values(context)
 
 
 def perform(
@@ -108,17 +109,22 @@ def perform(
     if configured and reason(context) is None:
         context.screen.print_stage("run", "done", "up to date", UP_TO_DATE)
         return receipt.last_good(context)
+    if context.invocation.queue:
+        queue.wait_for_turn(context)
     context.lock()
+    queue.note_changed_files(context)
     box = bring_up.wait_until_reachable(context)
     if argv is None:
         shell_command = shell_command or configured_command(context)
     command = run_attempts.Command(
-        argv, shell_command, secret_values(context), configured
+        argv, shell_command, job_environment.secret_values(context), configured
     )
     unfetched_job = _unfetched_job(context, command.text)
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
+    # A run that waited was queued while that job ran, so the user has decided already.
+    decided = yes or bool(context.chain.turn_came)
     if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
-        context, unfetched_job, yes
+        context, unfetched_job, decided
     ):
         return None
     run, on_new_box = preemption_recovery.resume_or_begin(
@@ -179,24 +185,6 @@ def check_script(context: BoxContext) -> None:
         f"{source}: [run] command: {formatting.path(script)} does not exist",
         next="correct [run] command",
     )
-
-
-def secret_values(context: BoxContext) -> dict[str, str]:
-    """
-    Return the values of the variables that `[run] secrets` names, by name.
-
-    Raises:
-        UsageError: One of the variables is not set.
-    """
-    names = context.settings.run.secrets
-    missing = [name for name in names if name not in context.environ]
-    if missing:
-        raise UsageError(
-            f"[run] secrets: {formatting.first_names(missing)} is not in the "
-            "environment",
-            next=f"export {missing[0]}=…",
-        )
-    return {name: context.environ[name] for name in names}
 
 
 def is_rerun(context: BoxContext, last_job: JobStatus | None, command: str) -> bool:

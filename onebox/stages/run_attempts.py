@@ -11,9 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from onebox.errors import JobFailed, Lost, Preempted, UsageError
-from onebox.images import python_env
-from onebox.jobs import ports, preemption, receipt, remote_job, run_record
+from onebox.errors import Busy, JobFailed, Lost, Preempted
+from onebox.jobs import (
+    job_environment,
+    ports,
+    preemption,
+    receipt,
+    remote_job,
+    run_record,
+)
 from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_record import Run
@@ -25,10 +31,6 @@ from onebox.stages import fetch, fetch_preempted, preemption_recovery
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-
-# Python buffers a few kilobytes of output when it writes to a pipe, which would delay
-# the live output. In [run], `env = { PYTHONUNBUFFERED = "" }` restores the buffer.
-LIVE = {"PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,11 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             job_id=run.job,
             argv=command.argv,
             shell_command=command.shell_command,
-            env={
-                **LIVE,
-                **python_env.job_variables(context.settings.image),
-                **context.settings.run.env,
-            },
+            env=job_environment.variables(context),
             secrets=command.secrets,
             outputs=[path for path in output_roots(context) if path.endswith("/")],
         )
-    except (UsageError, AgentError):
+    except (Busy, AgentError):
         run_record.withdraw(context, run)
         context.chain.job_state = ""
         raise

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from onebox import formatting, subprocess_env
 from onebox.boxes import bring_up
 from onebox.errors import ProtocolError
-from onebox.jobs import ports
+from onebox.jobs import job_environment, ports
 from onebox.remote import answers, ssh_hosts
 from onebox.remote.channel import AgentError
-from onebox.stages.run_attempts import LIVE
 from onebox.store.paths import ssh_folder, state_dir
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def prepare(
         )
     answer = ssh.channel().request(
         "session",
-        env={**LIVE, **run.env, **(env or {})},
+        env={**job_environment.variables(context), **(env or {})},
         secrets={name: environ[name] for name in run.secrets if name in environ},
         command=command,
         guard=guard,

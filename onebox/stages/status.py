@@ -10,6 +10,7 @@ from onebox.boxes import other_providers
 from onebox.errors import OneboxError
 from onebox.jobs import finished_jobs, follow, remote_job
 from onebox.providers.values import Box
+from onebox.stages import queue
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -37,11 +38,13 @@ def perform(context: BoxContext) -> None:
     ]
     if not boxes and not elsewhere:
         _print_last_job(context, one_name=one_name)
+        queue.print_waiting(context, one_name=one_name)
         return
     for box in sorted(boxes, key=lambda box: box.tags.name):
         _print_box(context, box)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
+    queue.print_waiting(context, one_name=one_name)
 
 
 def _print_last_job(context: BoxContext, *, one_name: bool) -> None:

@@ -1,27 +1,18 @@
-"""
-Remove the box after its outputs are fetched, and verify that it is gone.
-
-`settle` tears down a temporary box at the end of a chain. `perform` does the work of
-`inv teardown`.
-"""
+"""Remove the box after its outputs are fetched, and verify that it is gone."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import delete, other_providers, power, replay_journal
 from onebox.errors import (
-    HostKeyMismatch,
-    JobFailed,
-    Lost,
     OneboxError,
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import checkpoints, receipt, remote_job, run_record
+from onebox.jobs import checkpoints, remote_job, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import (
@@ -125,58 +116,6 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
         context.screen.print_stage("teardown", "done", "up to date", "no box is left")
 
 
-def settle(context: BoxContext, error: OneboxError | None) -> None:
-    """
-    Tear down a chain's temporary box at the chain's end.
-
-    The box stays if some of its outputs are not fetched, or if it cannot be reached.
-
-    Args:
-        error: The error that ended the chain, None if it succeeded.
-    """
-    invocation, record = context.invocation, context.store.record
-    # If the chain ended with any error but JobFailed, the error message already names
-    # the box that is still up.
-    completed = error is None or isinstance(error, JobFailed)
-    invocation.leaves_box = invocation.leaves_box and completed
-    if not invocation.owes_teardown(record.temporary):
-        if error is None:
-            _remove_superseded(context)
-        invocation.leaves_box = invocation.leaves_box or (
-            completed and _leaves_box_up(context)
-        )
-        return
-    if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
-        return
-    if isinstance(error, UsageError) and not invocation.created_box:
-        # A command line that was refused must not remove a box that an earlier command
-        # line created.
-        return
-    try:
-        _remove_temporary_box(context, failed=error is not None)
-    except OneboxError as teardown_error:
-        if error is None:
-            raise
-        # The error that ended the chain is reported. The error of the teardown is only
-        # printed as a note.
-        context.screen.note(teardown_error.message)
-
-
-def print_kept_box(context: BoxContext) -> None:
-    """Print the box that a finished command line leaves up, if it leaves one."""
-    box = context.find_box() if context.invocation.leaves_box else None
-    if box is not None:
-        idle = context.settings.limits.idle_minutes
-        off = formatting.when(box.deadline, time.time())
-        context.screen.print_stage(
-            "box",
-            "kept",
-            "kept",
-            f"{box.id}, {formatting.rate(box.offer.hourly)}, powers itself off {off}, "
-            f"or after {idle:g} min without job and client: inv teardown",
-        )
-
-
 def _clean_up_without_box(context: BoxContext) -> None:
     """Remove the local state and the cloud resources of a box that is gone."""
     other_providers.refuse(context)
@@ -273,26 +212,6 @@ def _end_run(context: BoxContext) -> None:
         )
 
 
-def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
-    """Remove the chain's temporary box and print the receipt of its job."""
-    box, record = context.boxes.refresh(), context.store.record
-    if box is None and context.store.open_intents():
-        # An earlier command was killed before it could record the result of an action,
-        # such as the removal of the box. `perform` completes that action.
-        perform(context, end_run=False)
-    unfetched = bool(record.job and not record.fetched) or record.session
-    if box is None or (box.state != "running" and unfetched):
-        return
-    # If the box was found only by its tags, it is unknown whether a job ran on it. Its
-    # outputs are then checked.
-    recorded = context.invocation.created_box or record.temporary
-    created = record.created or context.now()
-    unused = recorded and not record.job and not record.session
-    perform(context, after_failure=failed, unused=unused, end_run=False)
-    if context.chain.receipt is not None:
-        receipt.show(context, context.chain.receipt, created)
-
-
 def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
     """
     Return whether *box* and *disks* can be removed without losing outputs.
@@ -350,45 +269,3 @@ def _running_job(context: BoxContext) -> str:
             latest = remote_job.latest(context)
             return latest.job if latest is not None and latest.runs else ""
     return ""
-
-
-def _remove_superseded(context: BoxContext) -> None:
-    """
-    Remove the disks of a job's earlier attempts once the job's outputs are fetched.
-
-    The box of the last attempt stays.
-    """
-    run, record = run_record.read(context), context.store.record
-    if context.chain.receipt is None or run is None or not run.attempts[1:]:
-        return
-    try:
-        box = context.boxes.refresh()
-        if box is None or box.id != record.box or not record.fetched:
-            return
-        for disk in context.boxes.preempted:
-            if preemption_recovery.is_superseded(context, disk):
-                with context.screen.stage("teardown") as stage_line, signals_delayed():
-                    delete.delete(context, disk)
-                    stage_line.end("", f"{disk.id}, of an earlier attempt: gone")
-        context.boxes.refresh()
-    except OneboxError as error:
-        # The job has not failed, so no error is raised. The next teardown tries again.
-        context.screen.note(f"a disk of an earlier attempt stays: {error.message}")
-
-
-def _leaves_box_up(context: BoxContext) -> bool:
-    """
-    Return whether the command line used a box that is still up.
-
-    The result is False for a plan, and if the command line has detached a job.
-    """
-    if (
-        context.invocation.detached
-        or context.invocation.dry
-        or not context.invocation.box_used
-    ):
-        return False
-    with suppress(OneboxError):
-        box = context.find_box()
-        return box is not None and box.state == "running"
-    return False

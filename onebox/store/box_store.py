@@ -30,6 +30,7 @@ from onebox.store.atomic_files import (
 )
 from onebox.store.journal import Intent, Journal, Outcome
 from onebox.store.record import Record, is_newer, is_valid
+from onebox.store.run_queue import RunQueue
 
 # The locks that this process holds, by directory: the descriptor, and the thread that
 # has locked. All stores of a thread share them, because one task may use several stores
@@ -104,7 +105,7 @@ class BoxStore:
         """Journal the result of an open intent."""
         self._journal.close(intent, result)
 
-    def lock(self, command: str) -> None:
+    def lock(self, command: str, title: str = "the box") -> None:
         """
         Lock this box for this thread, until the process ends or `unlock` is called.
 
@@ -112,13 +113,15 @@ class BoxStore:
             command: The command line. A process that finds the box locked shows this
                 text in its message.
 
+            title: The project and the name of the box, for that message.
+
         Raises:
             Busy: Another process or thread holds the lock; the message names it.
 
             StateError: A newer version of onebox wrote the state.
         """
         self._check_format()
-        if self.directory in _held_by_this_thread():
+        if self.locked:
             return
         # Signals are delayed, because one that arrives between the lock and its entry
         # in _HELD would leak the descriptor.
@@ -126,7 +129,7 @@ class BoxStore:
             private_dir(self.directory)
             fd = open_file(self.directory / "lock", os.O_RDWR)
             try:
-                _lock(fd, command)
+                _lock(fd, command, title)
             except BaseException:
                 os.close(fd)
                 raise
@@ -134,6 +137,16 @@ class BoxStore:
         # Remove the drafts of commands that were killed while they wrote the record.
         for draft in self.directory.glob(".*.json-*"):
             draft.unlink(missing_ok=True)
+
+    @property
+    def locked(self) -> bool:
+        """Return whether this thread holds the lock."""
+        return self.directory in _held_by_this_thread()
+
+    @property
+    def queue(self) -> RunQueue:
+        """Return the queue of the runs that wait for this box."""
+        return RunQueue(self.directory / "queue")
 
     def unlock(self) -> None:
         """Unlock this box for other processes and threads."""
@@ -200,7 +213,7 @@ def _unlock(directory: Path) -> None:
         os.close(held[0])
 
 
-def _lock(fd: int, command: str) -> None:
+def _lock(fd: int, command: str, title: str) -> None:
     """
     Lock a file, and write this process and its *command* into the file.
 
@@ -213,11 +226,8 @@ def _lock(fd: int, command: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
-        raise Busy(
-            f"busy: {holder}",
-            next="wait for it; `inv status`, `inv logs`, `inv cancel` work now",
-        ) from None
+        raise Busy(f"{title} is busy: {holder}") from None
     since = time.strftime("%H:%M:%S")
-    text = f'pid {os.getpid()} "{command}" since {since}'
+    text = f'"{command}" since {since} (pid {os.getpid()})'
     os.truncate(fd, 0)
     os.pwrite(fd, text.encode("utf-8", "replace"), 0)

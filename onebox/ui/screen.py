@@ -220,8 +220,8 @@ class Screen:
         self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
         for line in running.splitlines():
             self._say(Text(f"        {line.strip()}"))
-        if next:
-            self._say(Text(f"  next: {next}"))
+        for n, line in enumerate(next.splitlines()):
+            self._say(Text(f"{'        ' if n else '  next: '}{line}"))
 
     def say(self, text: str = "") -> None:
         """Print a line without indentation or colour to stderr."""

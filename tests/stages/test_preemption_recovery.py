@@ -511,7 +511,7 @@ def run_until_done(project: Project) -> Done:
     """Type `run` until the job of the killed command is no longer in its way."""
     while True:
         done = project.inv("run")
-        if done.code != 64 or "still runs" not in done.err:
+        if done.code != 75 or "is busy: job" not in done.err:
             return done
         time.sleep(0.5)
 

@@ -65,7 +65,7 @@ class TestNamesInHints:
     @pytest.mark.parametrize(
         "printed",
         [
-            'busy: pid 7 "inv run" since 12:00:01',
+            'main is busy: "inv run" since 12:00:01 (pid 7)',
             "inv training, inv my.run, inv run-all, inv run.py",
             "results/inv run, my-inv run",
             "invoke run, run, push",

@@ -26,7 +26,7 @@ def test_detached_job_can_be_followed_fetched_and_ended(project: Project) -> Non
     assert 0 == begun.code
     assert "inv logs" in begun.err
     assert 64 == project.inv("fetch").code
-    assert 64 == project.inv("run").code
+    assert 75 == project.inv("run").code
     let_job_continue(project)
     back = project.inv("logs")
     assert (5, "1\n2\n3\n4\n5\n6\n") == (back.code, back.out)

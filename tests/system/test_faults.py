@@ -348,7 +348,7 @@ class TestSupervisor:
         os.kill(json.loads(started.read_text())["pid"], signal.SIGKILL)
         for line in (("fetch", "teardown"), ("teardown",), ("push",), ("run",)):
             done = project.inv(*line)
-            assert 64 == done.code, done.err
+            assert done.code in (64, 75), done.err
             assert "still runs" in done.err
         assert [box] == project.boxes()
 

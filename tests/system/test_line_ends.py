@@ -35,9 +35,9 @@ class TestDryLines:
         (box,) = project.boxes()
         done = project.inv(*line)
 
-        assert 64 == done.code
-        assert "still runs" in done.err
-        assert "inv logs follows it" in done.err
+        assert 75 == done.code
+        assert "is busy: job " in done.err
+        assert "inv logs follows the job, inv cancel stops it" in done.err
         assert "discard" not in done.err
         assert [box] == project.boxes()
 
@@ -56,9 +56,9 @@ class TestJobStillRuns:
         project.write("new.sh", "")
         done = project.inv(line)
 
-        assert 64 == done.code
-        assert "still runs" in done.err
-        assert "next: inv logs follows it, inv cancel stops it" in done.err
+        assert 75 == done.code
+        assert "is busy: job " in done.err
+        assert "inv logs" in done.err.partition("next: ")[2]
         assert [box] == project.boxes()
         (project.home / "local/boxes" / box / "disk/home/work/go").touch()
         logs = project.inv("logs")

@@ -4,7 +4,8 @@ Sessions of ssh in the job's folder and environment: a shell, or a command.
 A client first prepares a session over its channel: the variables, among them secrets,
 wait in a FIFO, so in memory only. Then the client starts `agent.pyz session NAME` in a
 second session of the same ssh connection, which reads the FIFO once and becomes the
-shell or the command.
+shell, or runs the command. sshd ends a command only if it has a terminal, so this
+process does it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import shlex
 import signal
 import subprocess
 import sys
-from typing import Any, Dict, List, NoReturn, Optional
+import time
+from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
+from .. import processes
 from ..box import BoxConfig
 from ..protocol import Channel, Refused
 from . import job_ops
@@ -35,6 +38,8 @@ MOST = 1 << 20
 # GRACE seconds to end after SIGTERM.
 SILENCE = 120.0
 GRACE = 10.0
+# If memory runs out, the kernel ends a command before the job, whose score is 200.
+OOM_SCORE = 400
 
 
 def prepare(
@@ -96,8 +101,8 @@ def enter(box: BoxConfig, name: str) -> NoReturn:
     if plan["guard"]:
         raise SystemExit(_guard([shell, "-c", plan["command"]], environment))
     if plan["command"]:
-        words = [shell, "-c", plan["command"]]
-    elif not os.isatty(0):
+        os._exit(_run([shell, "-c", plan["command"]], environment))
+    if not os.isatty(0):
         words = [shell]
     else:
         words = _interactive(shell, environment, plan["env"])
@@ -178,6 +183,77 @@ case $(trap -p EXIT) in *__onebox_again*) trap - EXIT ;; esac
 __onebox_job
 unset -f __onebox_job __onebox_again
 """
+
+
+def _run(words: List[str], environment: Dict[str, str]) -> int:
+    """
+    Run a command, and return its exit code, or 128 + the signal that ended it.
+
+    Without a terminal, the command is ended when the client closes its output.
+    """
+    on_terminal = os.isatty(0)
+    wake, woken = os.pipe()
+    for fd in (wake, woken):
+        os.set_blocking(fd, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    if on_terminal:
+        # Ctrl-C is meant for the command. A closed terminal ends this process, which
+        # is the first one of the terminal, and so the kernel ends the command.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    child = os.fork()
+    if child == 0:
+        try:
+            _become(words, environment, own_group=not on_terminal)
+        finally:
+            os._exit(126)
+    if not on_terminal:
+        with contextlib.suppress(OSError):
+            os.setpgid(child, child)
+    status = _wait(child, wake, () if on_terminal else (1, 2))
+    if os.WIFSIGNALED(status):
+        return 128 + os.WTERMSIG(status)
+    return os.WEXITSTATUS(status)
+
+
+def _become(words: List[str], environment: Dict[str, str], *, own_group: bool) -> None:
+    if own_group:
+        os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    processes.adjust_oom_score(OOM_SCORE)
+    os.execve(words[0], words, environment)  # noqa: S606 - no shell wanted
+
+
+def _wait(child: int, wake: int, outputs: Sequence[int]) -> int:
+    """
+    Wait for a command and return its wait status.
+
+    When the client has closed one of *outputs*, all processes of the command's group
+    receive SIGTERM, and SIGKILL `GRACE` seconds later.
+    """
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    for fd in outputs:
+        # Without events, poll reports only that the other end is closed.
+        poll.register(fd, 0)
+    kill_at = 0.0
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        closed = [fd for fd, _ in poll.poll(200 if kill_at else None) if fd != wake]
+        with contextlib.suppress(BlockingIOError):
+            os.read(wake, 512)
+        for fd in closed:
+            poll.unregister(fd)
+        if closed and not kill_at:
+            processes.terminate(processes.group(child))
+            kill_at = time.monotonic() + GRACE
+        if kill_at and time.monotonic() > kill_at:
+            processes.send(signal.SIGKILL, processes.group(child))
 
 
 def _guard(words: List[str], environment: Dict[str, str]) -> int:
