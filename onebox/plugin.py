@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
-from invoke.exceptions import Exit
+from invoke.collection import Collection
 from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
+from onebox.command_hints import Hints, program_name
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
+from onebox.parser import remainder_of
 from onebox.providers import with_bytecode
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Stage(Task):  # type: ignore[type-arg]
 
         each_time: Whether the stage runs at every call, even if it ran before on
             the same command line.
+
+        takes_command: Whether the words after `--` are a command for the stage. With
+            the program `onebox`, the command needs no `--`.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Stage(Task):  # type: ignore[type-arg]
         on_box: bool = False,
         before_job: bool = False,
         each_time: bool = False,
+        takes_command: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
@@ -74,6 +80,7 @@ class Stage(Task):  # type: ignore[type-arg]
         self.on_box = on_box
         self.before_job = before_job
         self.each_time = each_time
+        self.takes_command = takes_command
         # A user's task may have a parameter with the name of a shared flag, such as
         # `name`. The signature shows whether `name` is this parameter or the flag.
         self.signature = inspect.signature(body)
@@ -89,6 +96,8 @@ class Stage(Task):  # type: ignore[type-arg]
         help_texts = dict(self.help)
         arguments = list(super().get_arguments(ignore_unknown_help))
         self.help = help_texts
+        if self.builtin:
+            self._spell_help(arguments)
         own_names = {name for argument in arguments for name in argument.names}
         if self.needs and "only" not in own_names:
             arguments.append(
@@ -98,10 +107,25 @@ class Stage(Task):  # type: ignore[type-arg]
             if name in own_names:
                 continue
             kind = bool if name == "spot" else str
-            arguments.append(SharedArgument(name=name, kind=kind, help=text))
+            arguments.append(
+                SharedArgument(stage=self, name=name, kind=kind, help=text)
+            )
         if not own_names & {"spot", "no-spot"}:
-            arguments.append(NoSpot())
+            arguments.append(NoSpot(self))
         return arguments
+
+    def _spell_help(self, arguments: Iterable[Argument]) -> None:
+        """Spell the commands in the help texts as the user must type them."""
+        doc = self.body.__doc__ or ""
+        texts = [doc, *(argument.help or "" for argument in arguments)]
+        if not any("inv " in text for text in texts):
+            return
+        collection = _collection_in_use()
+        names = _names_in_collection(collection) if collection is not None else {}
+        hints = Hints(names)
+        self.__doc__ = hints.spell(doc)
+        for argument in arguments:
+            argument.help = hints.spell(argument.help or "")
 
     def __call__(self, c: Context, *args: Any, **kwargs: Any) -> Any:
         """
@@ -232,25 +256,6 @@ def stage_module(name: str) -> Any:
     return _load(f"stages.{name}")
 
 
-def remainder_of(c: Context) -> list[str]:
-    """
-    Return the words after `--`, each as it was typed.
-
-    Invoke joins the words with spaces, which loses the quoting. The words are
-    therefore read from `sys.argv` if they match what Invoke parsed.
-    """
-    if not c.remainder:
-        return []
-    if "--" in sys.argv:
-        words = sys.argv[sys.argv.index("--") + 1 :]
-        if " ".join(words) == c.remainder:
-            return words
-    try:
-        return shlex.split(c.remainder)
-    except ValueError as error:
-        raise Exit(f"onebox: after --: {error}", code=64) from error
-
-
 class _Contexts:
     """
     The box contexts of one command line, one for each set of shared flags.
@@ -320,7 +325,7 @@ class _Contexts:
         flags = self._flags[-1]
         key = _freeze(flags)
         if key not in self._contexts:
-            command = shlex.join(["inv", *sys.argv[1:]])
+            command = shlex.join([program_name(), *sys.argv[1:]])
             with self._exit_code(None):
                 self._contexts[key] = _load("context").BoxContext.open(
                     root=_root(c),
@@ -361,12 +366,31 @@ def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
         executor = frame.f_locals.get("self")
         if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
             requested = frame.f_locals["tasks"]
-            return _names_in_collection(executor), _builtin_calls(executor, requested)
+            names = _names_in_collection(executor.collection)
+            return names, _builtin_calls(executor, requested)
         frame = frame.f_back
     return {}, ()
 
 
-def _names_in_collection(executor: Executor) -> dict[str, str]:
+def _collection_in_use() -> Collection | None:
+    """
+    Return the collection whose tasks Invoke is about to parse, None if none is known.
+
+    Invoke tells a task nothing of its collection. So it is read from the frame of
+    `Collection.to_contexts`, which asks each task for its flags.
+    """
+    frame = inspect.currentframe()
+    for _ in range(6):
+        if frame is None:
+            break
+        if frame.f_code is Collection.to_contexts.__code__:
+            found = frame.f_locals.get("self")
+            return found if isinstance(found, Collection) else None
+        frame = frame.f_back
+    return None
+
+
+def _names_in_collection(collection: Collection) -> dict[str, str]:
     """
     Return what the user must type for each onebox stage, by the stage's own name.
 
@@ -374,10 +398,8 @@ def _names_in_collection(executor: Executor) -> dict[str, str]:
     the fewest dots.
     """
     names: dict[str, str] = {}
-    for name in sorted(
-        executor.collection.task_names, key=lambda name: name.count(".")
-    ):
-        task = executor.collection[name]
+    for name in sorted(collection.task_names, key=lambda name: name.count(".")):
+        task = collection[name]
         if isinstance(task, Stage) and task.builtin:
             names.setdefault(task.name, name)
     return names

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from onebox.plugin import Stage, context_of, remainder_of, stage_module
+from onebox.parser import remainder_of
+from onebox.plugin import Stage, context_of, stage_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,7 @@ def push(c: Context) -> Any:
 
 @_stage(
     push,
+    takes_command=True,
     help={
         "keep": "Keep the box up after the job.",
         "detach": "Start the job and return; `inv logs` follows it.",
@@ -174,7 +176,7 @@ def cancel(c: Context) -> Any:
     return stage_module("cancel").perform(context_of(c))
 
 
-@_stage(each_time=True)
+@_stage(each_time=True, takes_command=True)
 def ssh(c: Context) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
     code = stage_module("ssh").perform(context_of(c), remainder_of(c))
@@ -185,7 +187,6 @@ def ssh(c: Context) -> Any:
 
 @_stage(
     each_time=True,
-    aliases=("sweep",),
     help={
         "yes": "Remove what has expired.",
         "print-cron": "Print a crontab line that runs `inv cleanup` every hour.",

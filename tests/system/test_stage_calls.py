@@ -197,9 +197,12 @@ class TestSharedFlags:
                 "first --spot third --no-spot",
                 "conflicting flags: --spot and --no-spot",
             ),
-            ("third --vm --dry", "--vm needs a value, got '--dry'"),
-            ("third --vm=", "--vm needs a value, got ''"),
-            ("third --provider -e", "--provider needs a value, got '-e'"),
+            ("third --vm --dry", "--vm needs a value, for example --vm=large"),
+            ("third --vm=", "--vm needs a value, for example --vm=large"),
+            (
+                "third --provider -e",
+                "--provider needs a value, for example --provider=aws",
+            ),
         ],
     )
     def test_contradicting_flags_are_refused_before_anything_runs(
