@@ -28,7 +28,8 @@ OWN = (
 OF_NO_BOX = {"cleanup", "doctor", "init"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
-_FLAG = r"--[a-z][a-z-]*(?:=[^\s,;:)`]*)?"
+# A flag's value may be quoted for a shell, as in --command='cd a && b'.
+_FLAG = r"""--[a-z][a-z-]*(?:=(?:'[^'\n]*'|"[^"\n]*"|[^\s,;:)`'"])*)?"""
 # Text in double quotes is user input or a value, so no command in it is changed.
 _COMMAND = re.compile(rf'"[^"\n]*"|(?<![\w./-])inv {_TASK}(?: (?:{_TASK}|{_FLAG}))*')
 

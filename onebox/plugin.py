@@ -178,6 +178,8 @@ class Stage(Task):  # type: ignore[type-arg]
         """
         arguments = bound.arguments
         is_run = self.builtin and self.name == "run"
+        if is_run:
+            stage_module("run").refuse_shell_line(context, remainder_of(c))
         dry = c.config.run.dry
         # The folder of --into is also in force for the needed stages and the checks
         # below, because the outputs in that folder decide whether `run` is up to date.

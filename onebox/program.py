@@ -28,12 +28,16 @@ from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
 from onebox.plugin import Stage
 from onebox.providers import with_bytecode
 from onebox.tasks import ns
-from onebox.ui.plain import print_lines
+from onebox.ui.plain import note, print_lines
 
 if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
 
     from onebox.command_line import Reader
+
+# Without a project, these tasks find no box. Others can do without a project, or have
+# an error of their own.
+_OF_A_BOX = ("cancel", "fetch", "logs", "ssh", "status", "teardown")
 
 COMMAND_HELP = (
     "The command begins at the first word that is neither a flag, nor the value of a",
@@ -53,7 +57,7 @@ class OneboxProgram(Program):
             binary="onebox",
             binary_names=["onebox"],
         )
-        self.root = Path()
+        self.root, self.is_project = Path(), True
 
     def parse_core_args(self) -> None:
         """Read the flags before the first task; print a completion script."""
@@ -74,7 +78,8 @@ class OneboxProgram(Program):
 
     def parse_collection(self) -> None:
         """Find the project, and load its tasks."""
-        self.root, has_tasks = _find_project(Path.cwd())
+        found, has_tasks = _find_project(Path.cwd())
+        self.root, self.is_project = found or Path.cwd(), found is not None
         self.config.set_project_location(str(self.root))
         self.config.load_project()
         self.namespace = self._project_tasks() if has_tasks else ns
@@ -113,7 +118,7 @@ class OneboxProgram(Program):
         return tasks
 
     def parse_tasks(self) -> None:
-        """Parse the tasks and their flags, and take the user's command from the line."""
+        """Parse the tasks with their flags; take the command off the line first."""
         if self.args.complete.value:
             self._complete(str(self.core.remainder))
             raise Exit
@@ -173,6 +178,15 @@ class OneboxProgram(Program):
         print_lines(["Flags of every stage, for the whole command line:", ""])
         self.print_columns(shared)
 
+    def execute(self) -> None:
+        """Run the tasks; say so if the folder is not that of a project."""
+        if not self.is_project and any(task.name in _OF_A_BOX for task in self.tasks):
+            note(
+                f"onebox: there is no onebox.toml in {self.root} or above\n"
+                "  next: onebox init, or cd to the project"
+            )
+        super().execute()
+
     def _reader(self) -> Reader:
         contexts = [
             (name, context)
@@ -220,9 +234,9 @@ def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
     return own, shared
 
 
-def _find_project(folder: Path) -> tuple[Path, bool]:
+def _find_project(folder: Path) -> tuple[Path | None, bool]:
     """
-    Return the project's folder, and whether its tasks.py may have stages.
+    Return the project's folder, None without one; whether its tasks.py may have stages.
 
     Args:
         folder: Where the search begins; it goes upwards.
@@ -231,7 +245,7 @@ def _find_project(folder: Path) -> tuple[Path, bool]:
         names_onebox = _names_onebox(place)
         if names_onebox or (place / "onebox.toml").is_file():
             return place, names_onebox
-    return folder, False
+    return None, False
 
 
 def _names_onebox(folder: Path) -> bool:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox.errors import ConfigError, OneboxError
+from onebox.errors import ConfigError, OneboxError, SetupError
 from onebox.images import packer_output
 from onebox.images.builder import Log
 from onebox.signals import signals_delayed
@@ -155,10 +155,10 @@ def show(log: Log, line: packer_output.PackerLine) -> None:
 
 
 def program(context: BoxContext) -> str:
-    """Return Packer's path. Raises OneboxError if it is not in PATH."""
+    """Return Packer's path. Raises SetupError if it is not in PATH."""
     path = shutil.which("packer", path=context.environ.get("PATH"))
     if path is None:
-        raise OneboxError(
+        raise SetupError(
             "[image] packer: Packer is not installed here", next=HOW_TO_GET_IT
         )
     return path

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
+
+
+def note(line: str) -> None:
+    """Print a note to stderr."""
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(f"{line}\n")
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -50,7 +50,7 @@ def test_cloud_without_credentials_names_what_to_set(project: Project) -> None:
     env = {"AWS_EC2_METADATA_DISABLED": "true"}
     done = project.inv("run", "--provider=aws", env=env)
 
-    assert 64 == done.code
+    assert 78 == done.code
     first, error, hint = done.err.strip().splitlines()
     assert first.startswith("onebox  census/main   aws   ")
     assert "onebox: no AWS region is set" == error
