@@ -70,7 +70,11 @@ function __onebox_complete
     if test (count $answer) -gt 0
         printf '%s\n' $answer
     else
-        __fish_complete_path (commandline --current-token)
+        set -l word (commandline --current-token)
+        set -l before (string match --regex -- '^-[^=]*=' $word)
+        for path in (__fish_complete_path (string replace -- "$before" '' $word))
+            echo "$before$path"
+        end
     end
 end
 complete --command onebox --no-files --arguments '(__onebox_complete)'
