@@ -103,7 +103,7 @@ def print_cron(context: BoxContext) -> None:
     module = "invoke" if hints.program == "inv" else hints.program
     program = shutil.which(hints.program)
     command = [program] if program else [sys.executable, "-m", module]
-    log = state_dir(context.environ) / "cleanup.log"
+    log = private_dir(state_dir(context.environ)) / "cleanup.log"
     root, log_ = shlex.quote(str(context.root)), shlex.quote(str(log))
     task = hints.tasks.get("cleanup", "cleanup")
     # cron starts with an environment of its own.

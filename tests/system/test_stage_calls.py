@@ -11,7 +11,8 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from onebox.errors import BoxFailed, NoCapacity, OneboxError
-from onebox.plugin import remainder_of, stage
+from onebox.parser import remainder_of
+from onebox.plugin import stage
 from tests.conftest import Project
 from tests.system.plugin_lines import Chain, Inv
 
