@@ -193,7 +193,9 @@ def _parse(self: Parser, argv: list[str]) -> ParseResult:
         reading.problem == "flag" and not words[reading.index].startswith("--")
     )
     if accepted and reading.task.is_stage:
-        raise _explained(self, reader, words, before) or ParseError("")
+        explained = _explained(self, reader, words, before)
+        if explained is not None:
+            raise explained
     try:
         return _parse_argv(self, words)
     except ParseError as error:

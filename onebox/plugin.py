@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
-from invoke.collection import Collection
-from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
+from onebox.collection_names import collection_in_use, names_in, read_executor
 from onebox.command_hints import Hints, program_name
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
 from onebox.parser import remainder_of
@@ -120,8 +119,8 @@ class Stage(Task):  # type: ignore[type-arg]
         texts = [doc, *(argument.help or "" for argument in arguments)]
         if not any("inv " in text for text in texts):
             return
-        collection = _collection_in_use()
-        names = _names_in_collection(collection) if collection is not None else {}
+        collection = collection_in_use()
+        names = names_in(collection) if collection is not None else {}
         hints = Hints(names)
         self.__doc__ = hints.spell(doc)
         for argument in arguments:
@@ -268,7 +267,7 @@ class _Contexts:
 
     def __init__(self) -> None:
         self._command_line_flags = FlagStore.take()
-        self._task_names, self._stages = _read_executor()
+        self._task_names, self._stages = read_executor()
         # The shared flags of each stage that is running. Those of the innermost stage
         # are last and are in force.
         self._flags: list[dict[str, Any]] = []
@@ -348,76 +347,6 @@ class _Contexts:
     def _print_kept_boxes(self) -> None:
         if self._contexts:
             _load("runner").print_kept_boxes(self._contexts.values())
-
-
-def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
-    """
-    Return what Invoke's executor knows about the onebox stages.
-
-    Invoke passes neither its collection nor the other tasks of the command line to a
-    task (`Executor.execute` in invoke/executor.py). So they are read from the frame of
-    the executor that called the task.
-
-    Returns:
-        What the user must type for each onebox stage, such as `box.run`, and the names
-        of the onebox stages on this command line. Both are empty if no executor has
-        called the task, for example if Python code calls a stage.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        executor = frame.f_locals.get("self")
-        if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
-            requested = frame.f_locals["tasks"]
-            names = _names_in_collection(executor.collection)
-            return names, _builtin_calls(executor, requested)
-        frame = frame.f_back
-    return {}, ()
-
-
-def _collection_in_use() -> Collection | None:
-    """
-    Return the collection whose tasks Invoke is about to parse, None if none is known.
-
-    Invoke tells a task nothing of its collection. So it is read from the frame of
-    `Collection.to_contexts`, which asks each task for its flags.
-    """
-    frame = inspect.currentframe()
-    for _ in range(6):
-        if frame is None:
-            break
-        if frame.f_code is Collection.to_contexts.__code__:
-            found = frame.f_locals.get("self")
-            return found if isinstance(found, Collection) else None
-        frame = frame.f_back
-    return None
-
-
-def _names_in_collection(collection: Collection) -> dict[str, str]:
-    """
-    Return what the user must type for each onebox stage, by the stage's own name.
-
-    If Invoke's collection has several names for a stage, the result has the name with
-    the fewest dots.
-    """
-    names: dict[str, str] = {}
-    for name in sorted(collection.task_names, key=lambda name: name.count(".")):
-        task = collection[name]
-        if isinstance(task, Stage) and task.builtin:
-            names.setdefault(task.name, name)
-    return names
-
-
-def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, ...]:
-    """
-    Return the names of the onebox stages among the requested tasks.
-
-    The `pre` tasks of the requested tasks are included.
-    """
-    calls = executor.expand_calls(executor.normalize(tuple(requested)))
-    tasks = [call.task for call in calls]
-    return tuple(
-        task.name for task in tasks if isinstance(task, Stage) and task.builtin
-    )
 
 
 def _load(module: str) -> Any:
