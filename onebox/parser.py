@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit, ParseError
@@ -174,7 +174,9 @@ def _as_typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [], list(words)
 
 
-_parse_argv = Parser.parse_argv
+_parse_argv: Callable[[Parser, list[str]], ParseResult] = getattr(
+    Parser, "parse_argv", None
+)
 
 
 def _parse(self: Parser, argv: list[str]) -> ParseResult:
@@ -236,8 +238,9 @@ def _explained(
 
 
 def install() -> None:
-    """Wrap Invoke's parser, once for a process."""
-    Parser.parse_argv = _parse  # type: ignore[method-assign]
+    """Wrap Invoke's parser; an Invoke without this method keeps its own messages."""
+    if _parse_argv is not None:
+        Parser.parse_argv = _parse  # type: ignore[method-assign]
 
 
 install()

@@ -82,7 +82,12 @@ class OneboxProgram(Program):
         self.root, self.is_project = found or Path.cwd(), found is not None
         self.config.set_project_location(str(self.root))
         self.config.load_project()
-        self.namespace = self._project_tasks() if has_tasks else ns
+        # A mistake in tasks.py must not stop the completion of onebox's own tasks.
+        mistakes = (Exception,) if self.args.complete.value else ()
+        self.namespace = ns
+        if has_tasks:
+            with contextlib.suppress(*mistakes):
+                self.namespace = self._project_tasks()
         super().parse_collection()
 
     def _project_tasks(self) -> Collection:
@@ -93,9 +98,9 @@ class OneboxProgram(Program):
             Exit: tasks.py cannot be imported.
         """
         try:
-            module, _ = FilesystemLoader(
-                config=self.config, start=str(self.root)
-            ).load()
+            module, _ = FilesystemLoader(config=self.config, start=str(self.root)).load(
+                "tasks"
+            )
         except ImportError as error:
             raise Exit(
                 f"onebox: tasks.py of {self.root} cannot be imported: {error}\n"

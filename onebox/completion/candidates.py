@@ -48,8 +48,6 @@ def candidates(
         values: Returns the values of a flag.
     """
     *complete, last = words
-    if "--" in complete:
-        return []
     reading = reader.read(complete)
     if reading.awaits:
         found: Iterable[Candidate] = values(reading.awaits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _BASH = r"""
 # bash completion for onebox. Add to ~/.bashrc:
-#   source <(onebox --print-completion-script bash)
+#   eval "$(onebox --print-completion-script bash)"
 _onebox() {
     local typed="${COMP_LINE:0:COMP_POINT}" before="" word
     local last="${typed##*[[:space:]]}"
@@ -30,7 +30,7 @@ complete -o default -F _onebox onebox
 _ZSH = r"""
 #compdef onebox
 # zsh completion for onebox. Add to ~/.zshrc:
-#   source <(onebox --print-completion-script zsh)
+#   eval "$(onebox --print-completion-script zsh)"
 _onebox() {
     local answer line typed="${(j: :)words[1,CURRENT-1]} $PREFIX"
     local -a texts shown open open_shown

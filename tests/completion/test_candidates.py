@@ -34,8 +34,12 @@ def test_nothing_is_offered_within_a_command_or_after_a_mistake(
 
 
 def test_a_damaged_project_still_completes(project: Project) -> None:
-    """A mistake in onebox.toml leaves the built-in sizes; no message is printed."""
+    """
+    A mistake in onebox.toml leaves the built-in sizes, one in tasks.py the tasks of
+    onebox; no message is printed.
+    """
     project.write("onebox.toml", "[runn\n")
+    project.write("tasks.py", "import onebox\nonebox.no_such_stage\n")
 
     assert ["--vm=medium"] == complete(project, "onebox run --vm=m")
     assert [] == complete(project, "onebox run --name=")

@@ -30,9 +30,9 @@ memory = "4 GB"
 START = {
     "bash": (
         ["--norc", "--noprofile"],
-        "source <(onebox --print-completion-script bash)",
+        'eval "$(onebox --print-completion-script bash)"',
     ),
-    "zsh": (["-f", "-i"], "source <(onebox --print-completion-script zsh)"),
+    "zsh": (["-f", "-i"], 'eval "$(onebox --print-completion-script zsh)"'),
     "fish": (["--no-config", "-i"], "onebox --print-completion-script fish | source"),
 }
 
