@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit, ParseError
@@ -174,9 +174,8 @@ def _as_typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [], list(words)
 
 
-_parse_argv: Callable[[Parser, list[str]], ParseResult] = getattr(
-    Parser, "parse_argv", None
-)
+if hasattr(Parser, "parse_argv"):
+    _parse_argv = Parser.parse_argv
 
 
 def _parse(self: Parser, argv: list[str]) -> ParseResult:
@@ -239,7 +238,7 @@ def _explained(
 
 def install() -> None:
     """Wrap Invoke's parser; an Invoke without this method keeps its own messages."""
-    if _parse_argv is not None:
+    if hasattr(Parser, "parse_argv"):
         Parser.parse_argv = _parse  # type: ignore[method-assign]
 
 
