@@ -232,9 +232,10 @@ class Reader:
             moved = self._moved_after_task(words, index, flag)
             if moved:
                 return Mistake(f"{word} belongs after the task", moved)
-        known = [*task.flags, *self.core.flags]
-        near = nearest(flag, [name for name in known if name.startswith("--")])
-        line = [*words[:index], f"{near}{equals}{value}", *rest] if near else None
+        # The dashes are left out, because with them any two short names are near.
+        known = [name[2:] for name in (*task.flags, *self.core.flags) if name[2:]]
+        near = nearest(flag[2:], known)
+        line = [*words[:index], f"--{near}{equals}{value}", *rest] if near else None
         name = f"--help {task.name}".rstrip()
         owner = task.name or "the program"
         return Mistake(

@@ -119,9 +119,10 @@ def test_names_of_a_namespace_are_suggested(project: Project) -> None:
 @pytest.mark.fast
 def test_no_class_name_and_no_traceback_is_shown(project: Project) -> None:
     """This holds for flags, values and tasks that do not exist."""
-    for line in ("run --vm", "run --zzz", "push zzz", "run -z", "image --as"):
+    for line in ("run --vm", "run --bad", "push zzz", "run -z", "image --as"):
         done = project.inv(*line.split())
         assert 64 == done.code
+        assert "did you mean" not in done.err
         assert not {"<", "Argument", "Traceback", "No idea"} & set(done.err.split())
         assert "Argument" not in done.err
 
