@@ -11,7 +11,8 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from onebox.errors import BoxFailed, NoCapacity, OneboxError
-from onebox.plugin import remainder_of, stage
+from onebox.parser import remainder_of
+from onebox.plugin import stage
 from tests.conftest import Project
 from tests.system.plugin_lines import Chain, Inv
 
@@ -197,9 +198,12 @@ class TestSharedFlags:
                 "first --spot third --no-spot",
                 "conflicting flags: --spot and --no-spot",
             ),
-            ("third --vm --dry", "--vm needs a value, got '--dry'"),
-            ("third --vm=", "--vm needs a value, got ''"),
-            ("third --provider -e", "--provider needs a value, got '-e'"),
+            ("third --vm --dry", "--vm needs a value, for example --vm=large"),
+            ("third --vm=", "--vm needs a value, for example --vm=large"),
+            (
+                "third --provider -e",
+                "--provider needs a value, for example --provider=aws",
+            ),
         ],
     )
     def test_contradicting_flags_are_refused_before_anything_runs(
