@@ -8,6 +8,7 @@ project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` et
 from __future__ import annotations
 
 import copy
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -168,10 +169,10 @@ def teardown(
     },
 )
 def plan(c: Context, graph: bool = False, json: bool = False) -> Any:
-    """Print what `inv run` would do, and why; change nothing."""
+    """Print what `inv run` would do, cost and refuse, and why; change nothing."""
     if graph:
         return stage_module("graph").show(context_of(c), stage_graph())
-    return stage_module("plan").show_run(context_of(c))
+    return stage_module("plan").show_run(context_of(c), shlex.join(remainder_of(c)))
 
 
 @_stage(
@@ -281,10 +282,19 @@ def doctor(c: Context, policy: bool = False, settings: bool = False) -> Any:
     return module.print_policy(context) if policy else module.perform(context)
 
 
-@_stage(each_time=True, help={"force": "Replace an existing onebox.toml."})
-def init(c: Context, force: bool = False) -> Any:
-    """Write a short onebox.toml to start from."""
-    return stage_module("init").perform(context_of(c), force=force)
+@_stage(
+    each_time=True,
+    help={
+        "force": "Replace an existing onebox.toml.",
+        "example": "Print every setting with its default; write nothing.",
+    },
+)
+def init(c: Context, force: bool = False, example: bool = False) -> Any:
+    """Look around in the project, and write an onebox.toml that fits it."""
+    context, module = context_of(c), stage_module("init")
+    if example:
+        return module.print_example(context)
+    return module.perform(context, force=force)
 
 
 ns = Collection(

@@ -289,7 +289,8 @@ def _set_up(builder: Builder) -> None:
     if image.setup:
         builder.run("setup", image.setup, ["bash", f"./{image.setup}"])
     if python_env.is_requested(image):
-        build_system = recipe.build_system(builder.context)
+        project = recipe.project(builder.context)
+        build_system = project.build_system if project else ""
         argv = python_env.argv(image, build_system=build_system)
         builder.run("python", python_env.title(image), argv)
 

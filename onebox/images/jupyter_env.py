@@ -29,7 +29,8 @@ if ! "$python" -c 'import jupyterlab' 2>/dev/null; then
 folder=$HOME/.local/share/onebox/jupyter
 # The environment is made again for another Python of the job.
 if [ "$(cat "$folder/of" 2>/dev/null)" != "$python $("$python" -V)" ]; then
-export UV_LINK_MODE="${UV_LINK_MODE-copy}" UV_NO_PROGRESS="${UV_NO_PROGRESS-1}"
+# Nothing else uses the cache, which would double the number of files.
+export UV_NO_CACHE="${UV_NO_CACHE-1}" UV_NO_PROGRESS="${UV_NO_PROGRESS-1}"
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS-1}" UV_NATIVE_TLS="${UV_NATIVE_TLS-1}"
 PATH=$PATH:$HOME/.local/bin
 rm -rf "$folder"

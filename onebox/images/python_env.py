@@ -34,7 +34,7 @@ def argv(
     *,
     build_system: str = "",
     packages: bool = True,
-    project: bool = False,
+    project: str = "",
 ) -> list[str]:
     """
     Return the command that creates or updates the environment on the box.
@@ -48,7 +48,8 @@ def argv(
 
         packages: Whether the packages of `[image] requirements` are installed.
 
-        project: Whether the project is installed, editable.
+        project: What to install, editable, for the project itself; see
+            `PythonProject.spec`. If it is "", the project is not installed.
     """
     return [
         "sh",
@@ -61,7 +62,7 @@ def argv(
         PYPI,
         build_system,
         "yes" if packages else "",
-        "yes" if project else "",
+        project,
     ]
 
 
@@ -95,6 +96,7 @@ if [ -n "$python" ]; then
 elif [ ! -x "$venv/bin/python" ]; then
 "$uv" venv --quiet "$venv"
 fi
+itself='^[[:space:]]*((-e|--editable)[[:space:]=]*)?\\.(\\[[^]]*\\])?/?[[:space:]]*(#.*)?$'
 sync() { "$uv" sync --frozen --inexact ${python:+--python "$python"} "$@"; }
 if [ -n "$packages" ]; then
 if [ -n "$requirements" ] && [ ! -f "$file" ]; then
@@ -103,8 +105,14 @@ exit 66
 fi
 case $file in
 '') ;;
+pyproject.toml) "$uv" pip install --python "$venv/bin/python" -r "$file" ;;
 uv.lock) sync --no-install-workspace ;;
-*) "$uv" pip install --python "$venv/bin/python" -r "$file" ;;
+*)
+# The line of the project itself is left out: an image does not hold its files.
+list=.onebox-$file
+trap 'rm -f "$list"' EXIT
+grep -Ev "$itself" "$file" >"$list" || true
+"$uv" pip install --python "$venv/bin/python" -r "$list" ;;
 esac
 fi
 # What builds the project is kept in a cache of its own. The cache of packages is not
@@ -122,11 +130,12 @@ rm -rf "$probe"
 fi
 install_project() {
 case $file in
-uv.lock) sync "$@" ;;
-*) "$uv" pip install --python "$venv/bin/python" --no-deps "$@" -e . ;;
+uv.lock) sync "$@"; return ;;
+pyproject.toml) set -- --no-deps "$@" ;;
 esac
+"$uv" pip install --python "$venv/bin/python" "$@" -e "$project"
 }
-if [ -n "$project" ] && [ -f pyproject.toml ]; then
+if [ -n "$project" ] && { [ -f pyproject.toml ] || [ -f setup.py ]; }; then
 # A version that comes from git cannot be found: .git is not on the box.
 export SETUPTOOLS_SCM_PRETEND_VERSION="${SETUPTOOLS_SCM_PRETEND_VERSION-0}"
 UV_CACHE_DIR=$builders install_project --offline 2>/dev/null || install_project

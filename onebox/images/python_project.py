@@ -1,10 +1,11 @@
-"""What a project's pyproject.toml says about the project as a Python package."""
+"""Whether a project is a Python package, and how that package is built."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 # The text is not parsed as TOML, because `toml` refuses lists of several types, which
 # dependency groups often are, and tomllib begins with Python 3.11.
@@ -17,16 +18,61 @@ _NAME = re.compile(r"""^[ \t]*name[ \t]*=[ \t]*["']([A-Za-z0-9._-]+)["']""", re.
 _NO_DEPENDENCIES = re.compile(
     r"tool\.(?:black|coverage|flake8|isort|mypy|pylint|pyright|pytest|ruff)(?:\..*)?"
 )
+# This matches the line of a list of packages that names the project itself.
+_ITSELF = re.compile(
+    r"^[ \t]*(?:(?:-e|--editable)[ \t=]*)?(\.(?:\[[^\]\n]*\])?)/?[ \t]*(?:#.*)?$", re.M
+)
+# What builds a project that has no [build-system].
+_SETUPTOOLS = (
+    '[build-system]\nrequires = ["setuptools"]\n'
+    'build-backend = "setuptools.build_meta"\n'
+)
 # These files decide how the project is built.
 BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 
 
-def read(path: Path) -> str:
-    """Return the text of a pyproject.toml, "" if there is none."""
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
+@dataclass(frozen=True)
+class PythonProject:
+    """
+    A project that is installed as a package.
+
+    Attributes:
+        folder: The folder that holds pyproject.toml or setup.py.
+
+        name: The name of the package in messages.
+
+        spec: What uv installs, in that folder: "." or with extras, such as ".[dev]".
+
+        build_system: The table [build-system] of pyproject.toml.
+    """
+
+    folder: Path
+    name: str
+    spec: str
+    build_system: str
+
+
+def find(root: Path, requirements: str | None) -> PythonProject | None:
+    """
+    Return the project that is installed with its packages, None if it is not.
+
+    Args:
+        root: The folder that *requirements*, as in `[image] requirements`, is relative
+            to. A list of packages installs the project if it has a line such as `-e .`.
+    """
+    if not requirements:
+        return None
+    folder = root / PurePosixPath(requirements).parent
+    text = _read(folder / "pyproject.toml")
+    if PurePosixPath(requirements).name in ("pyproject.toml", "uv.lock"):
+        name = package_name(text)
+        build = build_system(text) or _SETUPTOOLS
+        return PythonProject(folder, name, ".", build) if name else None
+    itself = _ITSELF.search(_read(root / requirements))
+    if itself is None:
+        return None
+    name = package_name(text) or "the project"
+    return PythonProject(folder, name, itself[1], build_system(text) or _SETUPTOOLS)
 
 
 def package_name(text: str) -> str:
@@ -55,6 +101,13 @@ def without_other_tools(text: str) -> str:
         for name, table in _tables(text)
         if not _NO_DEPENDENCIES.fullmatch(name)
     )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _tables(text: str) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from onebox import formatting
 from onebox.boxes import offers
 from onebox.errors import InputError
 from onebox.images import python_project, snapshot
+from onebox.images.python_project import PythonProject
 from onebox.project_files import select_files
 
 if TYPE_CHECKING:
@@ -92,21 +93,9 @@ def package_inputs(context: BoxContext) -> dict[str, str]:
     return {name: mark for name, mark in inputs(context).items() if name in names}
 
 
-def pyproject(context: BoxContext) -> Path | None:
-    """Return the pyproject.toml that `[image] requirements` names or that it needs."""
-    name = PurePosixPath(context.settings.image.requirements or "")
-    if name.name not in ("pyproject.toml", "uv.lock"):
-        return None
-    return context.root / name.parent / "pyproject.toml"
-
-
-def build_system(context: BoxContext) -> str:
-    """Return the [build-system] of the project that is installed, "" if none is."""
-    path = pyproject(context)
-    text = python_project.read(path) if path else ""
-    return (
-        python_project.build_system(text) if python_project.package_name(text) else ""
-    )
+def project(context: BoxContext) -> PythonProject | None:
+    """Return the project that is installed with its packages, None if it is not."""
+    return python_project.find(context.root, context.settings.image.requirements)
 
 
 def digest(hashes: Mapping[str, str]) -> str:

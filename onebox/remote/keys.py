@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -50,6 +51,13 @@ def new_host_key(directory: Path) -> HostKey:
         _keygen(path, "")
         public = " ".join(Path(f"{path}.pub").read_text("ascii").split()[:2])
         return HostKey(private=path.read_text("ascii"), public=public)
+
+
+def require_client() -> None:
+    """Raise OneboxError if a program of the OpenSSH client is missing."""
+    for program in ("ssh-keygen", "ssh"):
+        if shutil.which(program) is None:
+            raise missing_client_error(program)
 
 
 def missing_client_error(program: str) -> OneboxError:

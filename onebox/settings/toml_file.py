@@ -43,6 +43,9 @@ _QUOTE = r'\\(?:"|u0022|U00000022)'
 _MISREAD = re.compile(
     rf'"(?!"")(?:{_QUOTE}(?:{_QUOTE}|"$)|[\s\S]*\\(?:u|U0000)005[cC])'
 )
+# toml takes a backslash at the end of a line in ''' for one that joins two lines, as it
+# does in """.
+_MISREAD_LITERAL = re.compile(r"'''[\s\S]*\\[ \t\r]*\n")
 
 # Between brackets, toml wrongly ends a string at a comma that is the first character of
 # the string or follows an escaped quote.
@@ -223,6 +226,13 @@ def _end_of_statement(text: str, at: int, line: int, label: str) -> int:
                 line,
                 label,
                 "toml cannot read this escaped string; write it in single quotes",
+            )
+        if _MISREAD_LITERAL.match(piece):
+            raise Malformed(
+                line,
+                label,
+                "toml cannot read a line that ends with \\ in '''; write \\\\ in "
+                '"""',
             )
         if depth > 0 and _MISREAD_IN_BRACKETS.match(piece):
             raise Malformed(

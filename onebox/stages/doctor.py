@@ -17,6 +17,7 @@ from onebox.providers.values import Check
 from onebox.remote import ssh_config
 from onebox.settings import check_files
 from onebox.settings.given import given_settings
+from onebox.stages import job_script
 from onebox.store.atomic_files import private_dir
 from onebox.store.paths import config_dir, state_dir
 
@@ -105,6 +106,30 @@ def _local_checks(context: BoxContext) -> Iterator[Check]:
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
     yield _configuration_check(context)
+    yield from _command_check(context)
+
+
+def _command_check(context: BoxContext) -> Iterator[Check]:
+    """Yield a warning if the job's command is missing, or names missing scripts."""
+    command = context.settings.run.command
+    if not command:
+        yield Check(
+            "command",
+            None,
+            "onebox.toml has no [run] command",
+            "set it, or inv run -- python train.py",
+        )
+        return
+    missing = job_script.missing_scripts(command, context.root)
+    if missing:
+        names = formatting.first_names([formatting.path(name) for name in missing])
+        source = context.settings.source("run.command")
+        yield Check(
+            "command",
+            None,
+            f"{source}: [run] command names {names}, which does not exist here",
+            "correct it, unless the job or its image creates the file",
+        )
 
 
 def _ssh_check() -> Check:

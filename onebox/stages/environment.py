@@ -15,13 +15,14 @@ import re
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import BoxFailed, ConnectionLost
 from onebox.images import image_list, python_env, python_project, recipe, snapshot
+from onebox.images.python_project import PythonProject
 from onebox.providers.values import Box
 from onebox.remote.ssh_script import ScriptFailed, run_script
 from onebox.stages import fetch_preempted
@@ -30,9 +31,12 @@ from onebox.store.atomic_files import private_dir, write_atomically
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# uv prints such a line for each package that it has installed.
-_INSTALLED = re.compile(r"^ \+ ([A-Za-z0-9._-]+)", re.MULTILINE)
+# uv prints such a line for each package that it has installed. The line of the project
+# itself goes on with its folder.
+_INSTALLED = re.compile(r"^ \+ [A-Za-z0-9._-]+==\S+$", re.MULTILINE)
 _FILE = "environment.json"
+# The names of the inputs of the project itself begin with this.
+_PROJECT = "project: "
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,14 @@ class Update:
     Attributes:
         changed: The names of the package inputs that have changed.
 
-        project: The name of the project's package, "" if it is not installed anew.
+        project: The project, None if it is not installed anew.
+
+        installed: The inputs that are installed after the update.
     """
 
     changed: tuple[str, ...]
-    project: str
+    project: PythonProject | None
+    installed: Mapping[str, str] = field(repr=False)
 
     @property
     def reason(self) -> str:
@@ -77,7 +84,7 @@ class Update:
         if self.changed:
             parts.append(f"{formatting.first_names(list(self.changed))} changed")
         if self.project:
-            parts.append(f"{self.project}, from the pushed code")
+            parts.append(f"{self.project.name}, from the pushed code")
         return "; ".join(parts)
 
 
@@ -115,30 +122,33 @@ def find_update(context: BoxContext, box: Box | None) -> Update | None:
     """
     if not context.settings.image.requirements:
         return None
-    packages, project = recipe.package_inputs(context), _project_inputs(context)
+    packages, project = recipe.package_inputs(context), recipe.project(context)
+    of_project = _project_inputs(project)
     state = _state(context, box) if box else _State(installed=packages)
-    of_project = {name: state.installed.get(name) for name in project}
     known = {k: v for k, v in state.installed.items() if not k.startswith(_PROJECT)}
     changed = tuple(_changed(known, packages))
-    name = _project_name(context) if project != of_project else ""
-    return Update(changed, name) if changed or name else None
+    if {**known, **of_project} == state.installed:
+        project = None
+    if not changed and project is None:
+        return None
+    return Update(changed, project, {**packages, **of_project})
 
 
-def update(context: BoxContext) -> None:
+def update(context: BoxContext, found: Update) -> None:
     """
     Install on the box what has changed since the last update, after the push.
 
     The caller has made sure that no job runs on the box.
 
+    Args:
+        found: The result of `find_update` before the push. If a file has changed since
+            then, the next push finds that.
+
     Raises:
         BoxFailed: uv has failed; the message quotes the end of its output.
     """
     box = context.boxes.running()
-    found = find_update(context, box)
-    if found is None:
-        return
     state = _state(context, box)
-    installed = {**recipe.package_inputs(context), **_project_inputs(context)}
     with (
         context.chain.timed("packages"),
         context.screen.stage("packages") as stage_line,
@@ -149,39 +159,29 @@ def update(context: BoxContext) -> None:
         output = context.call_resuming(lambda channel: _run(context, box, found), box)
         details = []
         if found.changed:
-            packages = set(_INSTALLED.findall(output)) - {_project_name(context)}
-            count = formatting.count(len(packages), "package")
+            number = len(_INSTALLED.findall(output))
+            count = formatting.count(number, "package") if number else "none to install"
             names = formatting.first_names(list(found.changed))
             details.append(f"{names} changed: {count}")
         if found.project:
-            details.append(f"{found.project}, from the pushed code")
+            details.append(f"{found.project.name}, from the pushed code")
         stage_line.end("", "; ".join(details))
-    _write(context, _State(box.id, state.fixed, state.image_packages, installed))
+    _write(context, replace(state, box=box.id, installed=found.installed))
 
 
-_PROJECT = "project: "
-
-
-def _project_inputs(context: BoxContext) -> dict[str, str]:
-    """Return the hashes of the files that decide how the project is installed."""
-    pyproject = recipe.pyproject(context)
-    if pyproject is None or not _project_name(context):
+def _project_inputs(project: PythonProject | None) -> dict[str, str]:
+    """Return the hashes of what decides how the project is installed."""
+    if project is None:
         return {}
-    hashes = {}
+    hashes = {f"{_PROJECT}spec": project.spec}
     for name in python_project.BUILD_FILES:
         with suppress(OSError):
-            text = (pyproject.parent / name).read_text("utf-8", "replace")
+            text = (project.folder / name).read_text("utf-8", "replace")
             if name == "pyproject.toml":
                 text = python_project.without_other_tools(text)
             digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
             hashes[_PROJECT + name] = digest
     return hashes
-
-
-def _project_name(context: BoxContext) -> str:
-    """Return the name of the project's package, "" if it is not installed."""
-    pyproject = recipe.pyproject(context)
-    return python_project.package_name(python_project.read(pyproject or Path()))
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -196,7 +196,7 @@ def _run(context: BoxContext, box: Box, found: Update) -> str:
     argv = python_env.argv(
         context.settings.image,
         packages=bool(found.changed),
-        project=bool(found.project),
+        project=found.project.spec if found.project else "",
     )
     env = {"UV_COMPILE_BYTECODE": "0", **context.settings.image.env}
     exports = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in env.items())

@@ -1,63 +1,191 @@
-"""Write the onebox.toml that a project starts with."""
+"""Write the files that a project starts with: onebox.toml, tasks.py, .gitignore."""
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.errors import UsageError
 from onebox.providers import CLOUDS
-from onebox.store.atomic_files import write_atomically
+from onebox.settings.example import example
+from onebox.settings.json_schema import json_schema
+from onebox.stages import project_survey
+from onebox.stages.project_survey import Survey
+from onebox.store import paths
+from onebox.store.atomic_files import private_dir, write_atomically
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-_LOCAL = f"# This machine, to rehearse a run on a cloud: {', '.join(CLOUDS)}."
-_CLOUD = "# Or local, to rehearse a run on this machine at no cost."
-
-_TEMPLATE = """\
-# onebox: one job on one big machine. onebox.toml.example shows every setting.
-{note}
-provider = "{provider}"
-vm = "medium"                  # small, medium, large, xlarge; `inv plan` has prices
-
-[image]
-setup = ""                     # a script that installs what the job needs
-
-[run]
-command = "python job.py"
-
-[fetch]
-outputs = ["results/"]         # the job's outputs that are copied back
-
-[limits]
-max_hours = 8                  # the deadline: the box powers itself off
-"""
+TASKS = "from onebox import *\n"
+# Editors with Taplo (Even Better TOML) read a path relative to the file.
+SCHEMA = ".onebox/schema.json"
+_HEADER = f"""\
+#:schema ./{SCHEMA}
+# onebox: one job on one big machine. `inv init --example` prints every setting."""
+_LOCAL = f'# "local" runs on this machine; or {", ".join(CLOUDS)}.'
+_CLOUD = '# "local" runs on this machine, at no cost.'
+_COLUMN = 31
 
 
 def perform(context: BoxContext, *, force: bool = False) -> None:
     """
-    Write onebox.toml, and add the folder of logs and receipts to .gitignore.
+    Write onebox.toml as the project needs it, and what else is missing.
+
+    A tasks.py that exists is not changed. Outputs are added to .gitignore unless git
+    tracks files in them.
 
     Raises:
-        UsageError: onebox.toml exists already, and *force* is not set.
+        UsageError: onebox.toml exists already, and *force* is not set. Or the folder is
+            or holds a home folder.
     """
-    path = context.root / "onebox.toml"
+    root, screen = context.root, context.screen
+    reason = paths.why_no_project(root, context.environ)
+    if reason is not None:
+        raise UsageError(
+            f"{reason}: nothing in it is pushed",
+            next="inv init in a folder of its own",
+        )
+    path = root / "onebox.toml"
     if path.exists() and not force:
-        raise UsageError(f"{path} exists already", next="inv init --force")
-    text = template(context.settings.provider)
+        raise UsageError(
+            f"{path} exists already",
+            next="inv plan, or inv init --force to replace it",
+        )
+    found = project_survey.survey(root)
+    text = template(context.settings.provider, found)
     write_atomically(path, text.encode(), mode=0o644)
-    context.screen.print_stage("init", "done", "written", "onebox.toml")
-    ignore = context.root / ".gitignore"
-    lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
-    if ".onebox/" not in lines:
-        text = "".join(f"{line}\n" for line in [*lines, ".onebox/"])
-        write_atomically(ignore, text.encode(), mode=0o644)
-        context.screen.print_stage("init", "done", "written", ".gitignore: .onebox/")
-    has_job = (context.root / "job.py").exists()
-    context.screen.note(f"next: {'' if has_job else '[run] command, then '}inv run")
+    screen.print_stage("init", "done", "written", f"onebox.toml: {_summary(found)}")
+    private_dir(root / ".onebox")
+    schema = json.dumps(json_schema(), indent=1)
+    write_atomically(root / SCHEMA, schema.encode(), mode=0o644)
+    _write_tasks(context)
+    _write_gitignore(context, found)
+    if len(found.scripts) > 1:
+        others = formatting.first_names(list(found.scripts[1:]))
+        screen.note(f"[run] command is {found.command}; other scripts: {others}")
+    first = "" if found.command else "set [run] command in onebox.toml, then "
+    screen.note(f"next: {first}inv plan, then inv run")
 
 
-def template(provider: str) -> str:
-    """Return a short onebox.toml for a new project."""
-    note = _CLOUD if provider in CLOUDS else _LOCAL
-    return _TEMPLATE.format(provider=provider, note=note)
+def print_example(context: BoxContext) -> None:
+    """Print every setting with its default."""
+    context.screen.print(example().rstrip("\n"))
+
+
+def template(provider: str, found: Survey) -> str:
+    """Return the onebox.toml for a project."""
+    lines = [_HEADER, _CLOUD if provider in CLOUDS else _LOCAL]
+    lines += [f'provider = "{provider}"']
+    lines += [_line('vm = "medium"', "small, medium, large, xlarge: see `inv plan`")]
+    lines += ["", "[image]", *_image(found)]
+    lines += ["", "[run]"]
+    if found.command:
+        lines += [f"command = {json.dumps(found.command, ensure_ascii=False)}"]
+    else:
+        # The script of this example does not exist, or the notebook needs nbconvert.
+        lines += ["# your job, a line of shell, for example:", _example_command(found)]
+    if found.data:
+        lines += ["", "[push]"]
+        lines += [
+            _line(f"data = {_list(found.data)}", "pushed although git ignores it")
+        ]
+    lines += ["", "[fetch]"]
+    outputs = found.outputs or ("results/",)
+    lines += [_line(f"outputs = {_list(outputs)}", "copied back after the job")]
+    if found.checkpoints:
+        help = "copied back during the job too"
+        lines += [_line(f"checkpoints = {_list(found.checkpoints)}", help)]
+    lines += ["", "[limits]"]
+    lines += [_line("max_hours = 8", "the deadline: the box powers itself off")]
+    return "\n".join([*lines, ""])
+
+
+def _image(found: Survey) -> Iterator[str]:
+    """Yield the lines of [image]."""
+    if found.setup:
+        yield _line(
+            f'setup = "{found.setup}"', "run once; the disk is kept as an image"
+        )
+    if found.python:
+        yield _line(f'python = "{found.python}"', f"from {found.python_source}")
+    if found.requirements:
+        yield f'requirements = "{found.requirements}"'
+    if not (found.setup or found.python or found.requirements):
+        yield _line('# requirements = "requirements.txt"', "the packages of the job")
+
+
+def _example_command(found: Survey) -> str:
+    """Return a commented-out command, for a project without a script."""
+    if not found.notebook:
+        return '# command = "python train.py"'
+    convert = "jupyter nbconvert --to notebook --execute --output-dir=results"
+    command = f"{convert} {shlex.quote(found.notebook)}"
+    return f"# command = {json.dumps(command, ensure_ascii=False)}"
+
+
+def _summary(found: Survey) -> str:
+    parts = [
+        found.command or "no script found",
+        found.setup,
+        f"Python {found.python}" if found.python else "",
+        found.requirements,
+        *found.outputs,
+        *found.checkpoints,
+        *found.data,
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _write_tasks(context: BoxContext) -> None:
+    """Write tasks.py, or say which line is missing in it."""
+    root, screen = context.root, context.screen
+    for path in (root / "tasks.py", root / "tasks" / "__init__.py"):
+        if path.exists():
+            if not re.search(r"\bonebox\b", path.read_text("utf-8", "replace")):
+                name = path.relative_to(root)
+                screen.note(f"add this line to {name}: {TASKS.strip()}")
+            return
+    write_atomically(root / "tasks.py", TASKS.encode(), mode=0o644)
+    screen.print_stage("init", "done", "written", f"tasks.py: {TASKS.strip()}")
+
+
+def _write_gitignore(context: BoxContext, found: Survey) -> None:
+    """Add what belongs to no repository to .gitignore."""
+    root = context.root
+    path = root / ".gitignore"
+    before = path.read_bytes() if path.exists() else b""
+    present = {line.strip().strip(b"/") for line in before.splitlines()}
+    outputs = [*(found.outputs or ("results/",)), *found.checkpoints]
+    wanted = [
+        ".onebox/",
+        *(name for name in outputs if not _is_tracked(root, name)),
+    ]
+    added = [name for name in wanted if name.strip("/").encode() not in present]
+    if not added:
+        return
+    end = b"" if before.endswith(b"\n") or not before else b"\n"
+    text = "".join(
+        f"/{name}\n" if name != ".onebox/" else f"{name}\n" for name in added
+    )
+    write_atomically(path, before + end + text.encode(), mode=0o644)
+    context.screen.print_stage(
+        "init", "done", "written", f".gitignore: {', '.join(added)}"
+    )
+
+
+def _is_tracked(root: Path, name: str) -> bool:
+    return project_survey.has_tracked_files(root, name.rstrip("/"))
+
+
+def _line(text: str, help: str) -> str:
+    return f"{text:<{_COLUMN - 1}} # {help}"
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return json.dumps(list(names), ensure_ascii=False)

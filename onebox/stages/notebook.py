@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http
+import http.client
 import secrets
 import shlex
 import signal
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from typing import IO, TYPE_CHECKING
 
 from onebox import subprocess_env
@@ -58,7 +58,9 @@ def perform(context: BoxContext) -> None:
     box = bring_up.wait_until_reachable(context)
     python, remote = _find_jupyter(context)
     notebook_files.bring_back(context)
-    began = time.time() + context.ssh(box).clock_ahead
+    # A file system may round times down, so the session begins a little earlier.
+    began = time.time() + context.ssh(box).clock_ahead - 1.0
+    # The box is kept from now on, until all files of the session are here.
     context.store.update(session=began)
     token = secrets.token_hex(16)
     (port,) = forwarding.choose(
@@ -82,7 +84,7 @@ def perform(context: BoxContext) -> None:
         try:
             with context.screen.stage("notebook") as stage_line:
                 stage_line.doing("starting")
-                _wait_until_up(server, f"{port.url}/api/status", token)
+                _wait_until_up(server, port.local, token)
                 stage_line.end("", "Ctrl-C stops it and fetches the notebooks")
             context.screen.print(f"{port.url}/lab?token={token}")
             _stay(context, server)
@@ -115,20 +117,26 @@ def _find_jupyter(context: BoxContext) -> tuple[str, int]:
         command = ssh.prepare(
             context, connection, shlex.join(jupyter_env.argv()), env=env
         )
-        done = subprocess.run(
-            [*connection.argv("-T"), command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=INSTALL_SECONDS,
-            env=subprocess_env.environment(),
-            start_new_session=True,
-        )
+        try:
+            done = subprocess.run(
+                [*connection.argv("-T"), command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=INSTALL_SECONDS,
+                env=subprocess_env.environment(),
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BoxFailed(
+                f"Jupyter is not installed on the box after {INSTALL_SECONDS:.0f} s",
+                next="add jupyterlab to [image] requirements, then inv image provision",
+            ) from error
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
         found = jupyter_env.FOUND.fullmatch(lines[-1]) if lines else None
         if done.returncode or found is None or not 0 < int(found["port"]) < 65536:
             raise BoxFailed(
-                "Jupyter cannot be installed on the box: "
+                "Jupyter cannot be installed on the box:"
                 + _quoted(done.stderr.decode("utf-8", "replace")),
                 next="add jupyterlab to [image] requirements, then inv image provision",
             )
@@ -205,18 +213,21 @@ class _Server:
         return _quoted(self._log.read().decode("utf-8", "replace"))
 
 
-def _wait_until_up(server: _Server, url: str, token: str) -> None:
+def _wait_until_up(server: _Server, port: int, token: str) -> None:
     """Wait until Jupyter answers. Raises BoxFailed if it ends or is too slow."""
-    request = urllib.request.Request(url, headers={"Authorization": f"token {token}"})  # noqa: S310 - http
-    # A proxy of this machine cannot reach 127.0.0.1.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + START_SECONDS
     while server.runs(0.2) and time.monotonic() < end:
         server.sign_of_life()
-        with contextlib.suppress(OSError), opener.open(request, timeout=10):
-            return
+        # Only the status of the answer is read, and a redirect is not followed.
+        request = http.client.HTTPConnection(HERE, port, timeout=10)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            request.request(
+                "GET", "/api/status", headers={"Authorization": f"token {token}"}
+            )
+            if request.getresponse().status == http.HTTPStatus.OK:
+                return
     raise BoxFailed(
-        f"Jupyter did not start on the box: {server.last_lines()}",
+        f"Jupyter did not start on the box:{server.last_lines()}",
         next="inv ssh to look",
     )
 

@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.boxes import other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
 from onebox.jobs import job_environment, remote_job
 from onebox.project_files import output_roots
+from onebox.remote import keys
 from onebox.settings import file_problems
 from onebox.stages import (
     environment,
     fetch,
     image,
+    job_script,
     plan_box,
     plan_print,
     plan_push,
@@ -70,16 +73,21 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
             raise _first_error(plan)
 
 
-def show_run(context: BoxContext) -> None:
+def show_run(context: BoxContext, command: str = "") -> None:
     """
     Print the plan of `inv run`.
+
+    Args:
+        command: See `show`.
 
     Raises:
         OneboxError: `inv run` would not start.
     """
     with context.planning():
-        context.invocation.begin("run", only=False, keep=False, own_command=False)
-        plan = find(context, _CHAIN)
+        context.invocation.begin(
+            "run", only=False, keep=False, own_command=bool(command)
+        )
+        plan = find(context, _CHAIN, command)
         if context.screen.json:
             fields = {**vars(plan), "exit": plan.exit_code}
             context.screen.print_json("plan", fields)
@@ -144,6 +152,8 @@ class _Planner:
                 self._plan_image()
             if "image" in self.stages or "provision" in self.stages:
                 machine = self._plan_machine()
+                with self._catching("provision"):
+                    keys.require_client()
             if "run" in self.stages:
                 self._plan_run()
             for name, module in (("fetch", fetch), ("teardown", teardown)):
@@ -320,6 +330,10 @@ class _Planner:
             last_job = remote_job.latest(context) if self._running else None
             remote_job.refuse_running(context, last_job)
             resumed = preemption_recovery.describe_resume(context, self.command)
+            missing = job_script.missing_scripts(self.command, context.root)
+            if missing:
+                names = formatting.path(formatting.first_names(missing))
+                reason = f"{reason}; {names} does not exist here"
             self._step("run", "run", resumed or reason)
             self._plan_earlier_job(last_job)
         if self._refused("run") or context.invocation.only:

@@ -66,9 +66,12 @@ def perform(context: BoxContext) -> None:
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched. So a running job is an error, and the last job's outputs are
     # fetched first.
-    fetch.fetch_previous(context, bring_up.wait_until_reachable(context))
+    box = bring_up.wait_until_reachable(context)
+    fetch.fetch_previous(context, box)
+    update = environment.find_update(context, box)
     _push(context)
-    environment.update(context)
+    if update is not None:
+        environment.update(context, update)
 
 
 def _push(context: BoxContext) -> None:

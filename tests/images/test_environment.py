@@ -173,8 +173,31 @@ def test_restarted_job_gets_a_box_from_the_changed_recipe(project: Project) -> N
 
 
 @pytest.mark.usefixtures("index")
-def test_project_is_installed_without_a_network(tmp_path: Path) -> None:
-    """What builds the project is in the image, so a new box needs no package index."""
+def test_index_that_pip_would_use_is_used(tmp_path: Path) -> None:
+    """uv itself reads only its own variables."""
+    (tmp_path / "needs.txt").write_text("")
+    argv = python_env.argv(ImageTable(requirements="needs.txt"))
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "UV_HTTP_RETRIES": "0"}
+    subprocess.run(argv, cwd=tmp_path, env=env, check=True)
+    (tmp_path / "needs.txt").write_text("six\n")
+    env["PIP_INDEX_URL"] = "http://127.0.0.1:9/simple"
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=env, check=False, stderr=subprocess.PIPE, text=True
+    )
+
+    assert 0 != done.returncode
+    assert "http://127.0.0.1:9/simple/six/" in done.stderr
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("requirements", ["pyproject.toml", "needs.txt"])
+def test_project_is_installed_without_a_network(
+    tmp_path: Path, requirements: str
+) -> None:
+    """
+    What builds the project is in the image, so a new box needs no package index. A list
+    of packages may name the project too; the image is built without its files.
+    """
     home, work = tmp_path / "home", tmp_path / "work"
     (work / "src/census_lib").mkdir(parents=True)
     home.mkdir()
@@ -185,10 +208,11 @@ def test_project_is_installed_without_a_network(tmp_path: Path) -> None:
     (work / "pyproject.toml").write_text(
         f'[project]\nname = "census-lib"\nversion = "0"\n{build}'
     )
-    image = ImageTable(requirements="pyproject.toml")
+    (work / "needs.txt").write_text("six\n-e .  # this project\n")
+    image = ImageTable(requirements=requirements)
 
     def update(
-        build_system: str, *, project: bool, **env: str
+        build_system: str, *, project: str, **env: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             python_env.argv(
@@ -201,11 +225,16 @@ def test_project_is_installed_without_a_network(tmp_path: Path) -> None:
             check=False,
         )
 
-    made = update(build, project=False)
+    pyproject = (work / "pyproject.toml").rename(tmp_path / "pyproject.toml")
+    if requirements == "pyproject.toml":
+        (work / "pyproject.toml").write_text(pyproject.read_text())
+    made = update(build, project="")
+    pyproject.rename(work / "pyproject.toml")
+    assert not list(work.glob(".onebox*"))
     assert 0 == made.returncode, made.stderr
     # The cache of packages is not part of an image.
     subprocess.run(["rm", "-rf", home / ".cache"], check=True)
-    done = update("", project=True, UV_OFFLINE="1")
+    done = update("", project=".", UV_OFFLINE="1")
     assert 0 == done.returncode, done.stderr
     found = subprocess.run(
         [home / ".venv/bin/python", "-c", "import census_lib; print(census_lib.word)"],

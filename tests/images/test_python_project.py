@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from onebox.images import python_project
@@ -29,6 +31,31 @@ GROUPS = '[dependency-groups]\ndev = [\n  "six",\n  {include-group = "x"},\n]\n'
 def test_project_is_a_package_if_uv_would_install_it(text: str, name: str) -> None:
     """It has a name and a build system, and `[tool.uv] package` has the last word."""
     assert python_project.package_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("line", "spec"),
+    [
+        ("-e .", "."),
+        ("  --editable=./  # this one", "."),
+        ("-e .[dev,test]", ".[dev,test]"),
+        (".", "."),
+        ("-e ./other", None),
+        ("# -e .", None),
+        ("-e ..", None),
+        ("six", None),
+    ],
+)
+def test_list_of_packages_may_name_the_project(
+    tmp_path: Path, line: str, spec: str | None
+) -> None:
+    """Other folders are not the project; without a [build-system] setuptools builds."""
+    (tmp_path / "needs.txt").write_text(f"numpy\n{line}\nscipy\n")
+    found = python_project.find(tmp_path, "needs.txt")
+    assert (found.spec if found else None) == spec
+    if found:
+        assert (found.folder, found.name) == (tmp_path, "the project")
+        assert "setuptools" in found.build_system
 
 
 def test_build_system_is_the_whole_table() -> None:

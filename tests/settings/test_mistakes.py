@@ -705,3 +705,17 @@ def test_long_text_is_checked_for_secrets(tmp_path: Path, text: str) -> None:
         assert len(error.message) < 100
     key = text.strip().replace(":", "x").replace("/", "x") * 900
     assert len(error_message(tmp_path, f"{key} = 1".replace(" ", ""))) < 200
+
+
+def test_file_of_conda_is_refused_with_the_command_that_installs_it(
+    tmp_path: Path,
+) -> None:
+    """uv cannot read it; micromamba can create the same ~/.venv in the set-up."""
+    (tmp_path / "onebox.toml").write_text('[image]\nrequirements = "env/a.yml"\n')
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, {}, {})
+    assert refused.value.message == (
+        'onebox.toml:2: [image] requirements: "env/a.yml" is a file of conda, and uv '
+        "installs the packages"
+    )
+    assert "micromamba create -y -p ~/.venv -f env/a.yml" in refused.value.next

@@ -63,6 +63,7 @@ COMMA = (
     'toml cannot read a string with a comma at its start or after \\" between brackets'
 )
 DOTS = "toml cannot read a string of several lines here; write [t] above it"
+LITERAL = "toml cannot read a line that ends with \\ in '''; write \\\\ in \"\"\""
 SINGLE = "toml cannot read this escaped string; write it in single quotes"
 
 
@@ -98,6 +99,7 @@ SINGLE = "toml cannot read this escaped string; write it in single quotes"
         ('a = ["x", "\\u0022"]', 1, "a", SINGLE),
         ('a = "\\"\\" x"', 1, "a", SINGLE),
         ('a = "\\u005cn"', 1, "a", SINGLE),
+        ("b = 1\na = '''x \\\ny'''", 2, "a", LITERAL),
         ('a = ["x", ","]', 1, "a", COMMA),
         ("a = { b = ', x' }", 1, "a", COMMA),
         ('a = ["\\"x\\", y"]', 1, "a", COMMA),

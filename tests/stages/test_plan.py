@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,18 @@ def test_plan_names_every_mistake_at_once(project: Project) -> None:
         assert 1 == done.err.count("onebox: ")
 
 
+def test_plan_names_a_missing_ssh_client(project: Project, tmp_path: Path) -> None:
+    """The text is that of `run`."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "git").symlink_to(shutil.which("git") or "/nonexistent")
+    for line in ("plan", "run"):
+        done = project.inv(line, env={"PATH": str(folder)})
+
+        assert 70 == done.code
+        assert "no OpenSSH client on this machine (ssh-keygen" in done.err
+
+
 @pytest.mark.parametrize(
     "toml",
     [
@@ -109,6 +123,17 @@ def test_plan_asks_the_question_of_run(project: Project) -> None:
     assert 0 == done.code, done.err
     assert "has succeeded with this command" in done.out
     assert "has succeeded" not in project.inv("--dry", "run", "--", "true").out
+
+
+def test_plan_of_another_command(project: Project) -> None:
+    """`inv plan -- …` is the plan of `inv run -- …`, word for word."""
+    project.write("onebox.toml", "")
+    words = ["--", "sh", "job.sh", "two words"]
+    planned, dry = project.inv("plan", *words), project.inv("--dry", "run", *words)
+
+    assert (0, 0) == (planned.code, dry.code), planned.err
+    assert "would run  sh job.sh 'two words' (" in planned.out
+    assert planned.out == dry.out
 
 
 def test_plan_does_not_take_the_headline_of_the_run(project: Project) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.conftest import Project
@@ -31,6 +33,18 @@ def test_stages_can_be_typed_one_at_a_time(project: Project) -> None:
     done = project.inv("teardown")
     assert 0 == done.code
     assert "up to date" in done.err
+
+
+def test_plan_without_an_image_names_the_python_of_the_job(project: Project) -> None:
+    """Without a recipe the job uses the Python of this machine."""
+    python = "{}.{}".format(*sys.version_info)
+    for text, nothing in (
+        ("", "no [image] section"),
+        ('[image]\nbase = "debian-12"\n', "[image] installs nothing"),
+    ):
+        project.write("onebox.toml", text + '[run]\ncommand = "true"\n')
+        line = f"{nothing}; using this machine's Python {python}"
+        assert line in project.inv("plan").out
 
 
 def test_only_without_a_box_is_refused(project: Project) -> None:
@@ -104,7 +118,7 @@ def test_init_writes_a_valid_file_and_never_replaces_one(project: Project) -> No
     (project.root / "onebox.toml").unlink()
     done = project.inv("init")
     assert 0 == done.code
-    assert "next: [run] command, then inv run" in done.err
+    assert "next: set [run] command in onebox.toml, then inv plan" not in done.err
     assert ".onebox/" in project.read(".gitignore").splitlines()
     assert 0 == project.inv("plan").code or "command" in project.inv("plan").err
 

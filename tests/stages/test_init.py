@@ -1,0 +1,204 @@
+"""`inv init` looks around in the project, and writes what fits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from onebox.context import BoxContext
+from onebox.invocation import Invocation
+from onebox.settings import load
+from onebox.settings.json_schema import json_schema
+from onebox.stages import init, project_survey
+from tests.conftest import Project
+
+PYPROJECT = '[project]\nname = "x"\nrequires-python = ">= 3.11, <3.13"\n'
+
+
+def test_init_finds_everything_a_job_needs(project: Project) -> None:
+    """The file is valid, and a plan of it is not refused."""
+    empty(project)
+    project.write("train.py", "open('outputs/model', 'w')\n")
+    for name in ("uv.lock", "ckpt/x", "data/big"):
+        project.write(name, "")
+    project.write("pyproject.toml", PYPROJECT)
+    project.write(".python-version", "3.12\n")
+    project.write(".gitignore", "*.pyc\n/data/")
+    git(project.root, "init")
+    done = project.inv("init")
+    text = project.read("onebox.toml")
+
+    assert 0 == done.code, done.err
+    assert "#:schema ./.onebox/schema.json" == text.splitlines()[0]
+    assert json.loads(project.read(".onebox/schema.json")) == json_schema()
+    made = load(project.root, {}, {})
+    assert "python train.py" == made.run.command
+    assert ("3.12", "uv.lock") == (made.image.python, made.image.requirements)
+    assert (("outputs/",), ("ckpt/",)) == (made.fetch.outputs, made.fetch.checkpoints)
+    assert ("data/",) == made.push.data
+    ignored = "*.pyc\n/data/\n.onebox/\n/outputs/\n/ckpt/\n"
+    assert ignored == project.read(".gitignore")
+    assert "next: inv plan, then inv run" == done.err.splitlines()[-1].strip()
+    assert 0 == project.inv("plan").code
+
+
+def test_init_names_no_script_that_is_not_there(project: Project) -> None:
+    """Without a script the command is a comment, and the last line says so."""
+    empty(project)
+    project.write("test_x.py", "")
+    done = project.inv("init")
+
+    assert 0 == done.code, done.err
+    assert load(project.root, {}, {}).run.command is None
+    assert "next: set [run] command in onebox.toml, then inv plan" in done.err
+    assert ".onebox/\n/results/\n" == project.read(".gitignore")
+
+
+def test_second_init_is_refused(project: Project) -> None:
+    """The file stays; --force replaces it."""
+    before = project.read("onebox.toml")
+    done = project.inv("init")
+    assert (64, before) == (done.code, project.read("onebox.toml"))
+    assert "next: inv plan, or inv init --force" in done.err
+    assert 0 == project.inv("init", "--force").code
+    assert "bash job.sh" in project.read("onebox.toml")
+    ignored = project.read(".gitignore")
+    assert 0 == project.inv("init", "--force").code
+    assert ignored == project.read(".gitignore")
+
+
+@pytest.mark.parametrize("text", [None, "import invoke\n", "import onebox\n"])
+def test_init_writes_tasks_only_if_there_are_none(
+    project: Project, text: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An existing tasks.py is not changed: the line that it lacks is printed."""
+    empty(project)
+    (project.root / "tasks.py").unlink()
+    if text is not None:
+        project.write("tasks.py", text)
+    init.perform(
+        BoxContext.open(str(project.root), project.environ, {}, Invocation("inv init"))
+    )
+
+    assert (text or "from onebox import *\n") == project.read("tasks.py")
+    asked = "add this line to tasks.py: from onebox import *" in capfd.readouterr().err
+    assert asked == (text == "import invoke\n")
+
+
+def test_outputs_that_git_tracks_are_not_ignored(project: Project) -> None:
+    """Their files belong to the repository."""
+    empty(project)
+    project.write("results/base", "")
+    git(project.root, "init")
+    git(project.root, "add", "results")
+    assert 0 == project.inv("init").code
+
+    assert ".onebox/\n" == project.read(".gitignore")
+    assert ("results/",) == load(project.root, {}, {}).fetch.outputs
+
+
+def test_init_in_a_home_folder_is_refused(project: Project) -> None:
+    """Nothing of it could be pushed."""
+    empty(project)
+    done = project.inv("init", env={"HOME": str(project.root)})
+
+    assert (64, True) == (done.code, "home folder" in done.err)
+    assert not (project.root / "onebox.toml").exists()
+
+
+def test_example_is_printed_and_nothing_is_written(project: Project) -> None:
+    """It is requested output."""
+    empty(project)
+    done = project.inv("init", "--example")
+
+    assert (0, "") == (done.code, done.err)
+    assert "\nmax_hours = 8 " in done.out
+    assert not (project.root / "onebox.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"src/main.py": ""}, "python3 src/main.py"),
+        ({"model.py": "", "setup.py": ""}, "python3 model.py"),
+        ({"a.py": "", "b.py": ""}, ""),
+        (
+            {"src/net/__init__.py": "", "src/net/train.py": "", "src/x/main.py": ""},
+            "python3 src/net/train.py",
+        ),
+        ({"main.py": "", "train.py": ""}, "python3 train.py"),
+        ({"run.sh": "", "requirements.txt": ""}, "bash run.sh"),
+        ({"my model.py": "", "requirements.txt": ""}, "python 'my model.py'"),
+    ],
+)
+def test_likely_script(tmp_path: Path, files: dict[str, str], expected: str) -> None:
+    """The likeliest name counts, or else the only script."""
+    write(tmp_path, files)
+    assert expected == project_survey.survey(tmp_path).command
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"pyproject.toml": "[tool.ruff]\n", "uv.lock": ""}, ("", "")),
+        ({"pyproject.toml": PYPROJECT}, (">=3.11,<3.13", "pyproject.toml")),
+        (
+            {"pyproject.toml": PYPROJECT, "requirements.txt": "x"},
+            (">=3.11,<3.13", "requirements.txt"),
+        ),
+        ({".python-version": "3.12.1\n", "environment.yml": ""},
+         ("3.12.1", "environment.yml")),
+        ({".python-version": "my-env\n"}, ("", "")),
+    ],
+)  # fmt: skip
+def test_python_and_packages(
+    tmp_path: Path, files: dict[str, str], expected: tuple[str, str]
+) -> None:
+    """They are read from the files that other tools read."""
+    write(tmp_path, files)
+    found = project_survey.survey(tmp_path)
+
+    assert expected == (found.python, found.requirements)
+    (tmp_path / "onebox.toml").write_text(init.template("local", found))
+    assert load(tmp_path, {}, {}).image.requirements == (expected[1] or None)
+
+
+def test_notebook_is_an_example_only(tmp_path: Path) -> None:
+    """Its program may not be installed, so the command is a comment."""
+    write(tmp_path, {"my study.ipynb": "{}"})
+    text = init.template("local", project_survey.survey(tmp_path))
+
+    assert '# command = "jupyter nbconvert' in text
+    assert "'my study.ipynb'" in text
+
+
+def test_doctor_and_plan_name_a_missing_script(project: Project) -> None:
+    """It is a warning, because the job could create the script."""
+    project.write("onebox.toml", '[run]\ncommand = "cd src && sh no.sh --x=a.py"\n')
+    doctor = project.inv("doctor")
+    planned = project.inv("plan")
+
+    assert (0, 0) == (doctor.code, planned.code), doctor
+    assert "onebox.toml:2: [run] command names no.sh, which does not" in doctor.out
+    assert "no.sh does not exist here" in planned.out
+
+
+def empty(project: Project) -> None:
+    """Remove the files of the project except for tasks.py."""
+    for name in ("onebox.toml", "job.sh"):
+        (project.root / name).unlink()
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    """Write files."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def git(root: Path, *words: str) -> None:
+    """Run git in *root*."""
+    subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)

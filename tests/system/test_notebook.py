@@ -1,0 +1,162 @@
+"""`inv notebook`: a real Jupyter server on the box, through a real tunnel."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project
+from tests.system.test_ssh import in_box
+
+pytest.importorskip("jupyter_server")
+
+# The user interface is large and slow to start. The server below it is the real one.
+LAB = "from jupyter_server.serverapp import main\nmain()\n"
+
+
+@pytest.fixture
+def lab(project: Project) -> Project:
+    """A project whose box has Jupyter in the job's environment, and three files."""
+    places = [sys.prefix, sys.base_prefix]
+    project.write(
+        "onebox.toml",
+        f'[run]\ncommand = "sh job.sh"\n[local]\nread = {json.dumps(places)}\n',
+    )
+    project.write("jupyterlab/__main__.py", LAB)
+    project.write("jupyterlab/__init__.py", "")
+    project.write("pushed.ipynb", "{}")
+    project.write("edited.ipynb", "{}")
+    assert 0 == project.inv("push").code
+    script = f"ln -sfn {sys.prefix} ~/.venv"
+    assert 0 == project.inv("ssh", "--", script).code
+    return project
+
+
+def url_of(project: Project) -> str:
+    """Return the printed URL, once Jupyter answers."""
+    project.until("Ctrl-C stops it")
+    project.until("/lab?token=")
+    return project.out.strip()
+
+
+def ask(url: str) -> int:
+    """Return the status of the answer to a request for Jupyter's own state."""
+    base, _, token = url.partition("/lab?token=")
+    request = urllib.request.Request(
+        f"{base}/api/status", headers={"Authorization": f"token {token}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def servers(project: Project) -> list[str]:
+    """Return the command lines of Jupyter in the user's boxes."""
+    found = []
+    for pid in project.processes():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+        except OSError:
+            continue
+        if "jupyterlab" in words:
+            found.append(words)
+    return found
+
+
+def test_notebooks_come_back_when_ctrl_c_stops_jupyter(lab: Project) -> None:
+    """Changed files are here, no program of the box replaces one of the project."""
+    line = lab.start("notebook")
+    url = url_of(lab)
+    assert 200 == ask(url)
+    assert 403 == ask(url[:-4] + "beef")
+    assert url.partition("=")[2] not in str(servers(lab))
+    work = in_box(lab, "work")
+    (work / "new.ipynb").write_text('{"new": 1}')
+    (work / "pushed.ipynb").write_text('{"changed": "there"}')
+    (work / "edited.ipynb").write_text('{"changed": "there"}')
+    (work / "tasks.py").write_text("a program of the box")
+    (work / "results").mkdir()
+    (work / "results" / "answer").write_text("42")
+    lab.write("edited.ipynb", '{"changed": "here"}')
+    line.send_signal(signal.SIGINT)
+
+    assert 0 == line.wait(60), lab.err
+
+    assert [] == servers(lab)
+    assert '{"new": 1}' == lab.read("new.ipynb")
+    assert '{"changed": "there"}' == lab.read("pushed.ipynb")
+    assert '{"changed": "there"}' == lab.read("edited.ipynb")
+    assert '{"changed": "here"}' == lab.read("edited.ipynb~")
+    assert not (lab.root / "pushed.ipynb~").exists()
+    assert "42" == lab.read("results/answer")
+    assert "from onebox import *\n" == lab.read("tasks.py")
+    assert "a program of the box" == lab.read(".onebox/notebook/main/files/tasks.py")
+    assert "edited.ipynb had been changed here: yours is now edited.ipynb~" in lab.err
+    assert "kept" in lab.err
+    assert 1 == len(lab.boxes())
+    # Everything is here, so nothing holds the box.
+    assert 0 == lab.inv("teardown").code
+
+
+def test_killed_command_ends_jupyter_and_loses_no_notebook(lab: Project) -> None:
+    """The next command that could remove or overwrite the notebooks fetches them."""
+    line = lab.start("notebook")
+    url_of(lab)
+    (in_box(lab, "work") / "new.ipynb").write_text('{"new": 1}')
+    line.kill()
+    line.wait()
+    end = time.monotonic() + 60
+    while servers(lab):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert not (lab.root / "new.ipynb").exists()
+
+    done = lab.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert '{"new": 1}' == lab.read("new.ipynb")
+    assert [] == lab.boxes()
+
+
+def test_notebook_that_cannot_be_fetched_keeps_the_box(lab: Project) -> None:
+    """Neither a teardown nor a run removes or overwrites it."""
+    line = lab.start("notebook")
+    url_of(lab)
+    in_box(lab, "precious.csv").write_text("outside of the work folder")
+    line.send_signal(signal.SIGINT)
+
+    assert 73 == line.wait(60), lab.err
+
+    assert "only on census/main: ~/precious.csv" in lab.err
+    for words in (("teardown",), ("run",)):
+        done = lab.inv(*words)
+        assert 73 == done.code, done.err
+        assert "~/precious.csv" in done.err
+    assert 1 == len(lab.boxes())
+    assert 0 == lab.inv("teardown", "--discard-outputs", "--yes").code
+
+
+def test_box_without_jupyter_and_index_says_how_to_add_it(project: Project) -> None:
+    """The box stays, and the way out is one line."""
+    project.write(
+        "onebox.toml",
+        '[run]\ncommand = "sh job.sh"\n'
+        '[image]\nenv = { UV_DEFAULT_INDEX = "http://127.0.0.1:9/simple" }\n',
+    )
+    project.write("sitecustomize.py", "")
+
+    done = project.inv("notebook")
+
+    assert 70 == done.code, done.err
+    assert "Jupyter cannot be installed on the box" in done.err
+    assert "next: add jupyterlab to [image] requirements" in done.err
+    assert 1 == len(project.boxes())
