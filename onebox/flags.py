@@ -129,7 +129,7 @@ class NoSpot(SharedArgument):
 def usage_exit(message: str) -> Exit:
     """Return the exception that ends a wrong command line with exit code 64."""
     FlagStore.clear()
-    return Exit(f"onebox: {message}", code=64)
+    return Exit(f"onebox[64]: {message}", code=64)
 
 
 def _spelled(name: str, value: Any) -> str:

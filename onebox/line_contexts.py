@@ -180,7 +180,7 @@ def python_call(
         try:
             yield Context(config, remainder=Remainder(words))
         except Exit as error:
-            message = str(error.message).partition("onebox: ")[2]
+            message = str(error.message).partition("]: ")[2]
             raise UsageError(message).in_full() from None
         finally:
             contexts.print_kept_boxes()

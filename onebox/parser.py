@@ -88,7 +88,7 @@ def remainder_of(c: Context) -> list[str]:
     try:
         return shlex.split(c.remainder)
     except ValueError as error:
-        raise Exit(f"onebox: after --: {error}", code=64) from error
+        raise Exit(f"onebox[64]: after --: {error}", code=64) from error
 
 
 def reader_of(
@@ -137,7 +137,7 @@ def wrong_line(mistake: Mistake, before: Sequence[str] = ()) -> str:
         before: The words of the line before those that *mistake* is about.
     """
     program = program_name()
-    text = f"onebox: {mistake.problem}"
+    text = f"onebox[64]: {mistake.problem}"
     if mistake.line is not None:
         line = shlex.join([program, *before, *mistake.line, *_after_dashes()])
         return f"{text}\n  did you mean: {line}"

@@ -69,7 +69,7 @@ class OneboxProgram(Program):
 
             if shell not in SCRIPTS:
                 raise Exit(
-                    f"onebox: there is no completion for {shell!r}; "
+                    f"onebox[64]: there is no completion for {shell!r}; "
                     f"the shells are {', '.join(SCRIPTS)}",
                     code=64,
                 )
@@ -103,7 +103,7 @@ class OneboxProgram(Program):
             )
         except ImportError as error:
             raise Exit(
-                f"onebox: tasks.py of {self.root} cannot be imported: {error}\n"
+                f"onebox[78]: tasks.py of {self.root} cannot be imported: {error}\n"
                 f"  next: install what is missing for {sys.executable}",
                 code=78,
             ) from error
@@ -148,7 +148,7 @@ class OneboxProgram(Program):
             hint = "next: onebox --list"
             if near:
                 hint = f"did you mean: onebox --help {near}"
-            raise WrongLine(f'onebox: there is no task "{name}"\n  {hint}')
+            raise WrongLine(f'onebox[64]: there is no task "{name}"\n  {hint}')
         super().parse_cleanup()
 
     def task_list_opener(self, extra: str = "") -> str:

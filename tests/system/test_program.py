@@ -143,7 +143,7 @@ def test_messages_and_help_name_the_program(project: Project) -> None:
         done = project.onebox(*words)
         assert "inv " not in done.out + done.err, words
     assert "onebox cleanup" in project.onebox("--help", "cleanup").out
-    assert "next: onebox init --force" in project.onebox("init").err
+    assert "onebox init --force" in project.onebox("init").err
 
 
 @pytest.mark.fast

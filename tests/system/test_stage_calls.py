@@ -220,7 +220,7 @@ class TestSharedFlags:
         """
         assert 64 == inv(chain.all, *line.split())
         assert [] == chain.ran
-        assert f"onebox: {message}\n" == capfd.readouterr().err
+        assert f"onebox[64]: {message}\n" == capfd.readouterr().err
 
     @pytest.mark.parametrize("twice", ["--vm=large --vm=large", "--vm=a --vm=b"])
     def test_flag_given_twice_at_one_stage_is_refused(
@@ -315,7 +315,7 @@ class TestErrors:
         assert ["first"] == chain.ran
         out, err = capfd.readouterr()
         assert "" == out
-        expected = [f"onebox: {error.message}"]
+        expected = [f"onebox[{error.code}]: {error.message}"]
         expected += [f"  next: {error.next}"] if error.next else []
         assert expected == err.splitlines()
 
@@ -338,7 +338,7 @@ class TestErrors:
 
         assert 70 == inv([outer], "outer")
         assert [] == chain.ran
-        assert ["onebox: once"] == capfd.readouterr().err.splitlines()
+        assert ["onebox[70]: once"] == capfd.readouterr().err.splitlines()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_signal_ends_the_line_with_128_and_its_number(
@@ -380,7 +380,7 @@ class TestErrors:
 
         assert 78 == inv(chain.all, "third")
         assert [] == chain.ran
-        assert capfd.readouterr().err.startswith("onebox: onebox.toml:2: ")
+        assert capfd.readouterr().err.startswith("onebox[78]: onebox.toml:2: ")
 
 
 @pytest.mark.fast
@@ -424,7 +424,7 @@ class TestRemainder:
         assert 0 == inv([look], "look", "--", "sh -c", "'echo  x'")
         assert [["sh", "-c", "echo  x"]] == found
         assert 64 == inv([look], "look", "--", "it's")
-        assert "onebox: after --: No closing quotation\n" == capfd.readouterr().err
+        assert "onebox[64]: after --: No closing quotation\n" == capfd.readouterr().err
 
 
 @pytest.mark.parametrize("off", [{"PYTHONDONTWRITEBYTECODE": "1"}, {}])

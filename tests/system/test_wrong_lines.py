@@ -58,7 +58,7 @@ def test_the_line_that_was_meant_is_named(
     done = project.inv(*shlex.split(typed))
 
     assert (64, "") == (done.code, done.out)
-    assert done.err.startswith("onebox: ")
+    assert done.err.startswith("onebox[64]: ")
     assert f"\n  did you mean: inv {meant}\n" in done.err
     assert [] == project.boxes()
 
@@ -86,7 +86,7 @@ def test_a_flag_without_a_value_is_refused_with_an_example(
 
     flag = example.partition("=")[0]
     assert (64, "") == (done.code, done.out)
-    assert f"onebox: {flag} needs a value, for example {example}\n" == done.err
+    assert f"onebox[64]: {flag} needs a value, for example {example}\n" == done.err
 
 
 @pytest.mark.fast
@@ -152,9 +152,9 @@ def test_what_has_no_effect_on_this_machine_is_said_in_one_line(
     planned = project.inv("plan", "--spot", "--vm=m7i.4xlarge")
 
     assert 0 == planned.code
-    assert "--spot: local has no spot capacity" in planned.err
-    assert "inv run --provider=aws --vm=m7i.4xlarge" in planned.err
-    plain = project.inv("plan", "--vm=large").err
+    assert "--spot: local has no spot capacity" in planned.out
+    assert "inv run --provider=aws --vm=m7i.4xlarge" in planned.out
+    plain = project.inv("plan", "--vm=large").out
     assert "spot" not in plain and "aws" not in plain
 
 
