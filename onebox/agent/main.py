@@ -34,11 +34,12 @@ def main(small: bool = False) -> None:
         if not small:
             from . import host_key
             from .files import file_ops, striping
-            from .jobs import job_ops
+            from .jobs import job_ops, load
 
             ops = {
                 **server.OPS,
                 **job_ops.OPS,
+                **load.OPS,
                 **file_ops.OPS,
                 **striping.OPS,
                 **host_key.OPS,
