@@ -31,6 +31,7 @@ from onebox.tasks import (
     cleanup,
     doctor,
     fetch,
+    history,
     image,
     init,
     logs,
@@ -42,6 +43,7 @@ from onebox.tasks import (
     ssh,
     status,
     teardown,
+    top,
 )
 
 sys.dont_write_bytecode = _before
@@ -54,6 +56,7 @@ __all__ = [
     "cleanup",
     "doctor",
     "fetch",
+    "history",
     "image",
     "init",
     "logs",
@@ -65,4 +68,5 @@ __all__ = [
     "stage",
     "status",
     "teardown",
+    "top",
 ]

@@ -16,6 +16,8 @@ OWN = (
     "plan",
     "status",
     "logs",
+    "history",
+    "top",
     "cancel",
     "ssh",
     "cleanup",
@@ -23,7 +25,7 @@ OWN = (
     "init",
 )
 # These commands concern all boxes or no box, so they need no --name.
-OF_NO_BOX = {"cleanup", "doctor", "init"}
+OF_NO_BOX = {"cleanup", "doctor", "history", "init"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 _FLAG = r"--[a-z][a-z-]*(?:=[^\s,;:)`]*)?"
