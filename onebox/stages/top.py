@@ -70,10 +70,10 @@ def _title(context: BoxContext, box: Box, load: Load) -> str:
     if load.job:
         spent = formatting.seconds(load.job_seconds)
         count = formatting.count(load.job_processes, "process", "processes")
-        parts.append(f"job {load.job} running {spent}, {count}")
+        job = f"job {load.job} running {spent}, {count}"
     else:
-        parts.append("no job is running")
-    return "   ".join(parts)
+        job = "no job is running"
+    return f"{'   '.join(parts)}\n{job}"
 
 
 def _rows(load: Load) -> list[list[str]]:

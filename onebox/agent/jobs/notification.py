@@ -50,20 +50,38 @@ def follow(directory: str) -> int:
     return fd
 
 
-def after_end(directory: str, url: str, record: StoredExitRecord) -> None:
+def has_follower(directory: str) -> bool:
+    """Return whether a client follows the job."""
+    try:
+        fd = os.open(os.path.join(directory, FOLLOWERS), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def after_end(
+    directory: str, url: str, record: StoredExitRecord, followed: bool
+) -> None:
     """
     Post to *url* that a job has ended, unless a client claims the notification.
 
-    A failure is written to stderr, without the URL.
+    *followed* is whether a client followed the job at its end. A failure is written to
+    stderr, without the URL.
     """
-    now = time.monotonic()
-    end, left_at = now + CLIENT_WAIT, now if _has_follower(directory) else 0.0
-    while left_at and now < min(end, left_at + GONE_WAIT):
+    left_at = now = time.monotonic()
+    end = now + CLIENT_WAIT
+    while followed and now < min(end, left_at + GONE_WAIT):
         if os.path.exists(os.path.join(directory, NAME)):
             return
         time.sleep(0.1)
         now = time.monotonic()
-        if _has_follower(directory):
+        if has_follower(directory):
             left_at = now
     if not claim(directory):
         return
@@ -149,17 +167,3 @@ def _post_once(url: str, data: bytes) -> str:
     except (http.client.HTTPException, ValueError) as error:
         # The text of these errors may contain the URL.
         return "%s" % type(error).__name__
-
-
-def _has_follower(directory: str) -> bool:
-    try:
-        fd = os.open(os.path.join(directory, FOLLOWERS), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -113,9 +113,11 @@ class _JobSupervisor:
         survivors = self.clean_up()
         self.marker.mark(time.time())
         record = self.record(survivors)
+        # A client stops following when it sees the record, so this is asked before.
+        followed = notification.has_follower(self.directory)
         exit_record.publish(self.directory, record)
         if self.plan.notify:
-            notification.after_end(self.directory, self.plan.notify, record)
+            notification.after_end(self.directory, self.plan.notify, record, followed)
 
     def prepare(self) -> None:
         """
