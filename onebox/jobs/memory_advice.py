@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from onebox import formatting
 from onebox.context import BoxContext
 from onebox.providers import CLOUDS
@@ -24,7 +26,25 @@ def memory_advice(context: BoxContext, box: Box, record: ExitRecord) -> str:
 
     Return "" if the job ended for another reason.
     """
-    total = record.memory_total or box.offer.memory
+    is_cloud = context.provider.name in CLOUDS
+    sizes = context.settings.sizes.values()
+    return advice(record, box.offer.memory, sizes, is_cloud=is_cloud)
+
+
+def advice(
+    record: ExitRecord, memory: int, sizes: Iterable[Size], *, is_cloud: bool
+) -> str:
+    """
+    Return what `memory_advice` returns.
+
+    Args:
+        memory: The memory of the box in bytes, as its offer names it.
+
+        sizes: The sizes of which one with more memory is named.
+
+        is_cloud: Whether the box is at a cloud, so that another size has more memory.
+    """
+    total = record.memory_total or memory
     peak = record.memory_peak or 0
     was_near = total > 0 and peak >= NEAR * total
     was_killed = record.code == KILLED and record.cause in ("signal", "exit")
@@ -33,17 +53,13 @@ def memory_advice(context: BoxContext, box: Box, record: ExitRecord) -> str:
     text = "probably out of memory"
     if peak and total:
         text += f": peak {formatting.bytes_of(peak, total)}"
-    larger = _next_larger(context, max(total, box.offer.memory))
+    least = MORE * max(total, memory)
+    larger = min(
+        (size for size in sizes if size.memory > least),
+        key=lambda size: (size.memory, size.cpus),
+        default=None,
+    )
     if larger is None:
         return text
-    if context.provider.name in CLOUDS:
-        return f"{text}; try --vm={larger.name}"
-    return f"{text}; try a cloud: --provider={CLOUDS[0]} --vm={larger.name}"
-
-
-def _next_larger(context: BoxContext, memory: int) -> Size | None:
-    """Return the smallest size with more than *memory* bytes, None if there is none."""
-    larger = [
-        size for size in context.settings.sizes.values() if size.memory > MORE * memory
-    ]
-    return min(larger, key=lambda size: (size.memory, size.cpus), default=None)
+    cloud = "" if is_cloud else f"a cloud: --provider={CLOUDS[0]} "
+    return f"{text}; try {cloud}--vm={larger.name}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Project
-from tests.system.test_detached_jobs import let_job_continue
+from tests.system.lines import let_job_continue
 
 TALKS = "for n in 1 2 3 4; do echo line $n; done; "
 WAITS = "while [ ! -e go ]; do sleep 0.1; done; rm go; echo end; exit 4"

@@ -17,7 +17,7 @@ from tests.conftest import Project
 from tests.fakes.hook import TOKEN, Hook
 from tests.stages.test_preemption_recovery import JOB as STEPS
 from tests.stages.test_preemption_recovery import write_job
-from tests.system.test_detached_jobs import let_job_continue
+from tests.system.lines import let_job_continue
 from tests.system.test_terminal import exit_code, start_in_terminal
 
 COMMAND = "cat > receipt.got; env | grep ^ONEBOX_ | sort > variables.got"
