@@ -125,7 +125,7 @@ def _entry(
             size="" if record is None else record.size,
             type="",
             seconds=None,
-            outcome="see inv status" if is_latest else "no information",
+            outcome="not known yet" if is_latest else "no information",
             exit=None,
             cost=None,
             cost_is_least=False,

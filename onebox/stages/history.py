@@ -51,7 +51,7 @@ def perform(context: BoxContext, limit: str) -> None:
     if not found.entries:
         screen.print(f"{context.settings.project}: no job has run yet")
         return
-    if not screen.is_refreshed:
+    if not screen.on_terminal:
         screen.table(PIPE_HEAD, [_pipe_row(entry) for entry in found.entries])
         return
     is_wide = screen.columns >= WIDE

@@ -96,32 +96,44 @@ def perform(context: BoxContext) -> None:
     """
     Print each box of this project with its cost, deadline and job.
 
-    Several boxes are printed as a table. With `--name`, only the box of that name is
-    printed. A box at another provider is printed with the command that removes it. If
-    there is no box, the outcome of the last job is printed.
+    Several boxes are printed as a table. A box at another provider is printed with the
+    command that removes it. If there is no box, the outcome of the last job is printed.
     """
-    one_name = context.settings.source("name") == "--name"
-    boxes = [
-        box
-        for box in context.provider.find(context.owner)
-        if box.tags.project == context.project
-        and (not one_name or box.tags.name == context.settings.name)
-    ]
+    one_name = is_for_one_name(context)
+    found = boxes(context)
     elsewhere = [
         box
         for box in other_providers.find(context)
         if not one_name or box.name == context.settings.name
     ]
-    if not boxes and not elsewhere:
+    if not found and not elsewhere:
         _print_last_job(context, one_name=one_name)
-        return
-    found = [read(context, box) for box in sorted(boxes, key=lambda b: b.tags.name)]
-    if len(found) == 1:
+    elif len(found) == 1:
         _print_details(context, found[0])
     elif found:
         _print_table(context, found)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
+
+
+def is_for_one_name(context: BoxContext) -> bool:
+    """Return whether `--name` asks for the box of one name only."""
+    return context.settings.source("name") == "--name"
+
+
+def boxes(context: BoxContext) -> list[BoxStatus]:
+    """
+    Return the status of each box of this project at its provider, by name.
+
+    With `--name`, only the box of that name is returned.
+    """
+    found = [
+        box
+        for box in context.provider.find(context.owner)
+        if box.tags.project == context.project
+        and (not is_for_one_name(context) or box.tags.name == context.settings.name)
+    ]
+    return [read(context, box) for box in sorted(found, key=lambda b: b.tags.name)]
 
 
 def read(context: BoxContext, box: Box) -> BoxStatus:
@@ -206,7 +218,7 @@ def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
 
 def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
     now = time.time()
-    if not context.screen.is_refreshed:
+    if not context.screen.on_terminal:
         context.screen.table(PIPE_HEAD, [_pipe_row(status) for status in found])
         return
     rows: list[list[str | Cell]] = [

@@ -232,8 +232,8 @@ class Screen:
             )
 
     @property
-    def is_refreshed(self) -> bool:
-        """Return whether `refreshed_table` replaces what it has printed."""
+    def on_terminal(self) -> bool:
+        """Return whether requested output goes to a terminal."""
         return self.out.is_terminal
 
     @property

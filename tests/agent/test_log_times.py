@@ -43,7 +43,9 @@ def test_marks_of_a_long_job_thin_out_and_the_latest_stay(tmp_path: Path) -> Non
 
 def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
     """A power cut may leave zeros or half a line."""
-    (tmp_path / log_times.NAME).write_bytes(b"1.0 4\n\0\0\0\n2.0\n3.0 9\n4")
+    (tmp_path / log_times.NAME).write_bytes(
+        b"1.0 4\n\0\0\0\n2.0\nnan 5\n-1 5\n3.0 9\n4"
+    )
 
     assert [(1.0, 4), (3.0, 9)] == log_times.marks(str(tmp_path))
 

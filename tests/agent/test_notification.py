@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +168,20 @@ def pid_of(box: AgentBox) -> str:
     """Return the process id of the job's supervisor."""
     started = json.loads((box.root / "jobs/j1/started.json").read_text())
     return str(started["pid"])
+
+
+def test_box_notifies_before_it_powers_off_at_its_deadline(
+    agent_box: AgentBox, hook: Hook
+) -> None:
+    """The power-off waits some seconds for the notification."""
+    start(agent_box, hook, "sleep 600")
+    agent_box.describe(deadline=time.time() - 1)
+    watchdog = subprocess.Popen(agent_box.command("watch"))
+    try:
+        until(agent_box.off.exists)
+        (report,) = hook.posted
+    finally:
+        watchdog.kill()
+        watchdog.wait()
+
+    assert "deadline" == report["cause"]

@@ -16,6 +16,9 @@ NAME = "times"
 # With more marks than this, every second mark of the older half is dropped. So the
 # marks of the latest output stay close together, however long the job runs.
 MOST = 4000
+# No mark of a real log has a later time (epoch seconds) or a greater length.
+LATEST = 1e11
+LONGEST = 1 << 62
 
 
 class Marker:
@@ -67,9 +70,11 @@ def marks(directory: str) -> List[Tuple[float, int]]:
     for line in read(os.path.join(directory, NAME)).split(b"\n"):
         try:
             at, size = line.split()
-            found.append((float(at), int(size)))
+            mark = float(at), int(size)
         except ValueError:
             continue
+        if 0 <= mark[0] < LATEST and 0 <= mark[1] < LONGEST:
+            found.append(mark)
     return found[-MOST:]
 
 
