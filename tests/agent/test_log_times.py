@@ -37,6 +37,7 @@ def test_marks_of_a_long_job_thin_out_and_the_latest_stay(tmp_path: Path) -> Non
 
     assert log_times.MOST // 2 < len(found) <= log_times.MOST
     assert sorted(found) == found
+    assert (0.0, 1) == found[0]
     latest = [(float(n), n + 1) for n in range(count - 1000, count)]
     assert latest == found[-1000:]
 

@@ -174,6 +174,7 @@ def test_box_notifies_before_it_powers_off_at_its_deadline(
     agent_box: AgentBox, hook: Hook
 ) -> None:
     """The power-off waits some seconds for the notification."""
+    hook.delay = 1.0
     start(agent_box, hook, "sleep 600")
     agent_box.describe(deadline=time.time() - 1)
     watchdog = subprocess.Popen(agent_box.command("watch"))

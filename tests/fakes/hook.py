@@ -20,11 +20,14 @@ class Hook:
         posted: The JSON documents, in order of arrival.
 
         status: The HTTP status of the answers; 0 means that no answer comes.
+
+        delay: How many seconds pass before a document is recorded.
     """
 
     def __init__(self, status: int = 200) -> None:
         self.posted: list[dict[str, Any]] = []
         self.status = status
+        self.delay = 0.0
         self.over = threading.Event()
         hook = self
 
@@ -33,6 +36,7 @@ class Hook:
                 length = int(self.headers["Content-Length"])
                 assert f"/{TOKEN}" == self.path
                 assert "application/json" == self.headers["Content-Type"]
+                time.sleep(hook.delay)
                 hook.posted.append(json.loads(self.rfile.read(length)))
                 if not hook.status:
                     hook.over.wait(60)

@@ -46,7 +46,7 @@ class Marker:
             self._marks.append((round(now, 1), size))
             if len(self._marks) > MOST:
                 half = len(self._marks) // 2
-                self._marks[:half] = self._marks[1:half:2]
+                self._marks[:half] = self._marks[:half:2]
                 replace_file(self._path, _lines(self._marks), sync=False)
                 return
             fd = os.open(
