@@ -108,24 +108,25 @@ def _entry(
     context: BoxContext,
     job: str,
     of_job: Receipt | None,
-    record: Record | None,
+    recorded: tuple[str, Record] | None,
     costs: dict[str, tuple[float | None, bool]],
 ) -> HistoryEntry:
     log = context.job_dir(job) / "log"
     shown_log = formatting.path(str(log.relative_to(context.root)))
     shown_log = shown_log if log.is_file() else ""
     if of_job is None:
-        is_latest = record is not None and bool(record.box)
+        name, record = recorded or ("", Record())
+        is_on_box = record.job == job and bool(record.box)
         return HistoryEntry(
             job=job,
-            name="",
-            command="" if record is None else record.job_command,
+            name=name,
+            command=record.job_command,
             started=_moment(job),
-            provider="" if record is None else record.provider,
-            size="" if record is None else record.size,
+            provider=record.provider,
+            size=record.size,
             type="",
             seconds=None,
-            outcome="not known yet" if is_latest else "no information",
+            outcome="not known yet" if is_on_box else "no information",
             exit=None,
             cost=None,
             cost_is_least=False,
@@ -165,14 +166,16 @@ def _outcome(of_job: Receipt) -> str:
     return f"exit {of_job.exit}" if of_job.exit else "succeeded"
 
 
-def _recorded_jobs(context: BoxContext) -> dict[str, Record]:
-    """Return the records of all box names of the project, by their latest job."""
+def _recorded_jobs(context: BoxContext) -> dict[str, tuple[str, Record]]:
+    """
+    Return the name and the record of each box of the project, by its latest job.
+    """
     found = {}
     for directory in context.store.directory.parent.glob("*"):
         with suppress(OneboxError, OSError):
             record = BoxStore(directory).record
             if finished_jobs.JOB.fullmatch(record.job):
-                found[record.job] = record
+                found[record.job] = directory.name, record
     return found
 
 

@@ -308,7 +308,7 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
     context.screen.say()
     context.screen.say(bill(receipt, lifetime))
     if usage:
-        context.screen.say("used " + ", ".join(usage))
+        context.screen.say(", ".join(usage))
 
 
 def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:

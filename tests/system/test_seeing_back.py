@@ -69,6 +69,24 @@ class TestHistory:
         assert "1 job, total cost $0" in lines
         assert "logs: .onebox/jobs/JOB/log, or inv logs --job=JOB" in lines
 
+    def test_detached_job_is_listed_before_it_has_a_receipt(
+        self, project: Project
+    ) -> None:
+        """Its end is known after `inv logs` or `inv fetch`."""
+        project.inv("run", "--name=b", "--detach", "--", "true")
+        head, row = [
+            line.split("\t") for line in project.inv("history").out.splitlines()
+        ]
+        entry = dict(zip(head, row))
+        assert ("b", "true", "not known yet") == (
+            entry["name"],
+            entry["command"],
+            entry["ended"],
+        )
+        assert "" == entry["log"]
+        project.inv("logs", "--name=b")
+        assert "\tsucceeded\t" in project.inv("history").out
+
     @pytest.mark.parametrize("limit", ["0", "-1", "many"])
     def test_wrong_limit_is_one_line(self, project: Project, limit: str) -> None:
         """The right command is named."""

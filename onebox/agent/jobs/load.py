@@ -81,13 +81,13 @@ def _gpus() -> List[Dict[str, Any]]:
         fields = [field.strip() for field in line.rsplit(",", 3)]
         if done.returncode == 0 and len(fields) == 4:
             name, percent, used, total = fields
-            memory = [_number(used), _number(total)]
+            in_use, size = _number(used), _number(total)
             found.append(
                 {
                     "name": name,
                     "percent": _number(percent),
-                    "memory": None if memory[0] is None else memory[0] * MIB,
-                    "memory_total": None if memory[1] is None else memory[1] * MIB,
+                    "memory": None if in_use is None else in_use * MIB,
+                    "memory_total": None if size is None else size * MIB,
                 }
             )
     return found
