@@ -42,7 +42,7 @@ from onebox import tasks
 from onebox.errors import InputError, JobFailed, OneboxError, UsageError
 from onebox.invocation import PythonCall
 from onebox.jobs.receipt import OutputCount, Receipt
-from onebox.plugin import python_call
+from onebox.line_contexts import python_call
 
 __all__ = [
     "JobFailed",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,9 +31,18 @@ OWN = (
 OF_NO_BOX = {"cleanup", "doctor", "init", "offers"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
-_FLAG = r"--[a-z][a-z-]*(?:=[^\s,;:)`]*)?"
+# A flag's value may be quoted for a shell, as in --command='cd a && b'.
+_FLAG = r"""--[a-z][a-z-]*(?:=(?:'[^'\n]*'|"[^"\n]*"|[^\s,;:)`'"])*)?"""
 # Text in double quotes is user input or a value, so no command in it is changed.
 _COMMAND = re.compile(rf'"[^"\n]*"|(?<![\w./-])inv {_TASK}(?: (?:{_TASK}|{_FLAG}))*')
+
+
+def program_name() -> str:
+    """Return the program that the user typed, "onebox" or "inv"."""
+    folder, name = os.path.split(sys.argv[0] if sys.argv else "")
+    if name == "__main__.py":
+        name = os.path.basename(folder)  # noqa: PTH119 - pathlib costs time
+    return "onebox" if name.partition(".")[0] == "onebox" else "inv"
 
 
 @dataclass(frozen=True)
@@ -44,10 +55,13 @@ class Hints:
             task's own name, such as "run".
 
         name: The box name that commands get as --name, "" if they need no --name.
+
+        program: The program that the user typed.
     """
 
     tasks: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    program: str = field(default_factory=program_name)
 
     def spell(self, text: str) -> str:
         """
@@ -62,7 +76,7 @@ class Hints:
         if found[0].startswith('"'):
             return found[0]
         words = found[0].split(" ")
-        typed = [self.tasks.get(word, word) for word in words]
+        typed = [self.program, *(self.tasks.get(word, word) for word in words[1:])]
         named = any(word.startswith("--name=") for word in words)
         if self.name and not named and not OF_NO_BOX.issuperset(_tasks(words)):
             typed.append(f"--name={self.name}")

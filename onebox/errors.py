@@ -1,11 +1,16 @@
 """
 Define the errors of onebox and their exit codes, which follow sysexits.h.
 
+Each kind of fault has one code. What is missing before a run can begin (a library, a
+program, a region, credentials) has 78, like a wrong setting; what the provider refuses
+to valid credentials has 77.
+
 * OneboxError                70  an internal step failed
   x UsageError               64  the command line contradicts itself or the box
     + Unsuitable             64  this offer cannot be used; another one may be
   x InputError               66  a local file is missing or unreadable
   x ConfigError              78  onebox.toml or an ONEBOX_* variable is wrong
+  x SetupError               78  a library, program or required setting is missing
   x StateError               78  the state directory is unusable
   x Busy                     75  another onebox command or a job uses the box
   x Preempted                75  the cloud took the spot box back
@@ -18,7 +23,8 @@ Define the errors of onebox and their exit codes, which follow sysexits.h.
   x ProviderError            70  the provider refused a call
     + NoCapacity             75  the provider has no capacity for this offer
     + QuotaExceeded          69  a quota of the account is exceeded
-    + NotAllowed             77  credentials are missing, expired or insufficient
+    + NotAllowed             77  credentials are expired or insufficient
+      + NoCredentials        78  there are no credentials
     + Throttled              75  the provider limits the rate of calls
     + Gone                   70  the object does not exist
     + Unclear                74  the call may or may not have taken effect
@@ -81,6 +87,16 @@ class InputError(OneboxError):
 
 class ConfigError(OneboxError):
     """onebox.toml or an ONEBOX_* variable has an invalid value."""
+
+    code = 78
+
+
+class SetupError(OneboxError):
+    """
+    A library, a program or a required setting is missing.
+
+    `inv doctor` raises it too, if a check fails.
+    """
 
     code = 78
 
@@ -169,9 +185,15 @@ class QuotaExceeded(ProviderError):
 
 
 class NotAllowed(ProviderError):
-    """Credentials are missing, expired or insufficient for the call."""
+    """Credentials are expired or insufficient for the call."""
 
     code = 77
+
+
+class NoCredentials(NotAllowed):
+    """There are no credentials that can be used."""
+
+    code = 78
 
 
 class Throttled(ProviderError):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 
-from onebox.providers import PROVIDERS
+from onebox.providers import CLOUDS, PROVIDERS
 
 SHARED_FLAGS = {
     "vm": "Size of the box: a name from onebox.toml, or the provider's own type.",
@@ -24,6 +24,16 @@ SHARED_FLAGS = {
     "name": "Name of the box, for a project with several boxes.",
     "profile": "Profile of onebox.toml: [profile.gpu] is --profile=gpu.",
     "spot": "Use spot capacity: cheaper, but the provider may take the box back.",
+}
+
+# Values of flags, for the message about a flag without one.
+EXAMPLES = {
+    "--as": "with-pytorch",
+    "--command": "'python job.py'",
+    "--into": "results-2",
+    "--name": "second",
+    "--provider": CLOUDS[0],
+    "--vm": "large",
 }
 
 
@@ -55,7 +65,16 @@ class FlagStore:
 
 
 class SharedArgument(Argument):
-    """A flag whose value holds for every stage on the command line."""
+    """
+    A flag whose value holds for every stage on the command line.
+
+    Args:
+        stage: The stage that the flag follows.
+    """
+
+    def __init__(self, *, stage: Any = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.stage = stage
 
     def __deepcopy__(self, memo: object) -> SharedArgument:
         # Invoke deep-copies every argument of every task twice at each start.
@@ -72,7 +91,8 @@ class SharedArgument(Argument):
         name = str(self.names[0])
         if isinstance(value, str) and (not value or value.startswith("-")):
             # Invoke would parse `--vm --dry` as the size "--dry", and run the job.
-            raise usage_exit(f"--{name} needs a value, got {value!r}")
+            example = f"--{name}={EXAMPLES.get(f'--{name}', '…')}"
+            raise usage_exit(f"--{name} needs a value, for example {example}")
         super().set_value(value, cast)
         first = FlagStore.values.setdefault(name, self.value)
         if first != self.value:
@@ -85,8 +105,9 @@ class SharedArgument(Argument):
 class NoSpot(SharedArgument):
     """The flag `--no-spot`, which sets `spot` to False."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: Any = None) -> None:
         super().__init__(
+            stage=stage,
             name="no-spot",
             kind=bool,
             attr_name="no_spot",
@@ -108,7 +129,7 @@ class NoSpot(SharedArgument):
 def usage_exit(message: str) -> Exit:
     """Return the exception that ends a wrong command line with exit code 64."""
     FlagStore.clear()
-    return Exit(f"onebox: {message}", code=64)
+    return Exit(f"onebox[64]: {message}", code=64)
 
 
 def _spelled(name: str, value: Any) -> str:

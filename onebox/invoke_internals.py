@@ -1,7 +1,8 @@
 """
 Read what Invoke passes to no task: the command line, the config levels, the project.
 
-Only this module, `plugin` and `flags` depend on Invoke's internals.
+Only `plugin`, `flags`, `parser`, `line_contexts` and this module depend on Invoke's
+internals.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invoke.collection import Collection
 from invoke.executor import Executor
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def read_executor() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...
         return {}, {}
     executor, variables = found
     calls = _builtin_calls(executor, variables["tasks"])
-    return _names_in_collection(executor), calls
+    return names_in(executor.collection), calls
 
 
 def all_tasks() -> dict[Any, str]:
@@ -59,7 +61,25 @@ def _executing() -> tuple[Executor, Mapping[str, Any]] | None:
     return None
 
 
-def _names_in_collection(executor: Executor) -> dict[str, dict[str, str]]:
+def collection_in_use() -> Collection | None:
+    """
+    Return the collection whose tasks Invoke is about to parse, None if none is known.
+
+    It is read from the frame of `Collection.to_contexts`, which asks each task for its
+    flags.
+    """
+    frame = inspect.currentframe()
+    for _ in range(6):
+        if frame is None:
+            break
+        if frame.f_code is Collection.to_contexts.__code__:
+            found = frame.f_locals.get("self")
+            return found if isinstance(found, Collection) else None
+        frame = frame.f_back
+    return None
+
+
+def names_in(collection: Collection) -> dict[str, dict[str, str]]:
     """
     Return what the user must type for each onebox stage, by file and own name.
 
@@ -67,10 +87,8 @@ def _names_in_collection(executor: Executor) -> dict[str, dict[str, str]]:
     the fewest dots.
     """
     names: dict[str, dict[str, str]] = {}
-    for name in sorted(
-        executor.collection.task_names, key=lambda name: name.count(".")
-    ):
-        task = executor.collection[name]
+    for name in sorted(collection.task_names, key=lambda name: name.count(".")):
+        task = collection[name]
         if getattr(task, "builtin", False):
             file = getattr(task, "config_file", "")
             names.setdefault(file, {}).setdefault(task.name, name)
@@ -140,7 +158,7 @@ def _configured(c: Context, file: str) -> list[Any]:
         values = [getattr(c.config, "_collection", None) or {}]
     else:
         executor, variables = found
-        names = _names_in_collection(executor).get(file, {})
+        names = names_in(executor.collection).get(file, {})
         own = min(names.values(), key=lambda name: name.count("."), default="")
         values = []
         for path in (own, variables["call"].called_as or ""):

@@ -9,29 +9,25 @@ Invoke's own `pre=` is not used for this, because it passes no arguments on, and
 
 from __future__ import annotations
 
-import atexit
-import importlib
 import inspect
-import os
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
-from invoke.config import Config
-from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from onebox.errors import UsageError
+from onebox.command_hints import Hints
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
-from onebox.providers import with_bytecode
+from onebox.invoke_internals import all_tasks, collection_in_use, names_in
+from onebox.line_contexts import LineContexts, freeze, load_module
+from onebox.parser import remainder_of
 
 if TYPE_CHECKING:
+    from invoke.context import Context
+
     from onebox.context import BoxContext
-    from onebox.invocation import PythonCall
 
 FORCE_HELP = "Run this stage even if nothing has changed."
 ONLY_HELP = "Run this stage alone, without the stages it needs."
@@ -61,6 +57,9 @@ class Stage(Task):  # type: ignore[type-arg]
         inputs, outputs: Files, folders and patterns, relative to the project. If they
             are given, the stage is skipped while the inputs, the outputs, the task's
             arguments and its source are those of its last success.
+
+        takes_command: Whether the words after `--` are a command for the stage. With
+            the program `onebox`, the command needs no `--`.
     """
 
     config_file: str
@@ -76,6 +75,7 @@ class Stage(Task):  # type: ignore[type-arg]
         each_time: bool = False,
         inputs: Iterable[str] = (),
         outputs: Iterable[str] = (),
+        takes_command: bool = False,
         **kwargs: Any,
     ) -> None:
         if isinstance(inputs, str) or isinstance(outputs, str):
@@ -87,6 +87,7 @@ class Stage(Task):  # type: ignore[type-arg]
         self.before_job = before_job
         self.each_time = each_time
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.takes_command = takes_command
         # The file of settings that the stage uses instead of onebox.toml. A user's own
         # stage uses the file of the stages it needs. With "", the stage uses the file
         # of the stage that calls it.
@@ -115,6 +116,8 @@ class Stage(Task):  # type: ignore[type-arg]
         help_texts = dict(self.help)
         arguments = list(super().get_arguments(ignore_unknown_help))
         self.help = help_texts
+        if self.builtin:
+            self._spell_help(arguments)
         own_names = {name for argument in arguments for name in argument.names}
         if self.declares_files and "force" not in own_names:
             arguments.append(
@@ -128,10 +131,25 @@ class Stage(Task):  # type: ignore[type-arg]
             if name in own_names:
                 continue
             kind = bool if name == "spot" else str
-            arguments.append(SharedArgument(name=name, kind=kind, help=text))
+            arguments.append(
+                SharedArgument(stage=self, name=name, kind=kind, help=text)
+            )
         if not own_names & {"spot", "no-spot"}:
-            arguments.append(NoSpot())
+            arguments.append(NoSpot(self))
         return arguments
+
+    def _spell_help(self, arguments: Iterable[Argument]) -> None:
+        """Spell the commands in the help texts as the user must type them."""
+        doc = self.body.__doc__ or ""
+        texts = [doc, *(argument.help or "" for argument in arguments)]
+        if not any("inv " in text for text in texts):
+            return
+        collection = collection_in_use()
+        names = names_in(collection) if collection is not None else {}
+        hints = Hints(names.get(self.config_file, {}))
+        self.__doc__ = hints.spell(doc)
+        for argument in arguments:
+            argument.help = hints.spell(argument.help or "")
 
     def __call__(self, c: Context, *args: Any, **kwargs: Any) -> Any:
         """
@@ -152,7 +170,7 @@ class Stage(Task):  # type: ignore[type-arg]
             for name in SHARED_FLAGS
             if (value := shared.get(name)) is not None
         }
-        contexts = _Contexts.of(c)
+        contexts = LineContexts.of(c)
         contexts.json = self.builtin and bool(kwargs.get("json"))
         with contexts.using(flags, self.config_file), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the command line, but not those
@@ -163,7 +181,7 @@ class Stage(Task):  # type: ignore[type-arg]
             command = bound.arguments.get("command", "")
             if self.builtin and not isinstance(command, str):
                 raise usage_exit(f"run(c, command={command!r}): expected a string")
-            arguments = _freeze(tuple(bound.arguments.values())[1:])
+            arguments = freeze(tuple(bound.arguments.values())[1:])
             # An `on_box` stage runs again after its box has gone, and a `before_job`
             # stage runs again after a job has started.
             generation = (
@@ -225,6 +243,8 @@ class Stage(Task):  # type: ignore[type-arg]
         """
         arguments = bound.arguments
         is_run = self.builtin and self.name == "run"
+        if is_run:
+            stage_module("run").refuse_shell_line(context, remainder_of(c))
         dry = c.config.run.dry
         # The folder of --into is also in force for the needed stages and the checks
         # below, because the outputs in that folder decide whether `run` is up to date.
@@ -261,7 +281,7 @@ class Stage(Task):  # type: ignore[type-arg]
         """Return whether the needs must run; see `runner.prepare_chain`."""
         with self._system_errors():
             stage_name = self.name if self.builtin else ""
-            return bool(_load("runner").prepare_chain(context, stage_name))
+            return bool(load_module("runner").prepare_chain(context, stage_name))
 
     @contextmanager
     def _system_errors(self, *, own: bool = False) -> Iterator[None]:
@@ -276,7 +296,7 @@ class Stage(Task):  # type: ignore[type-arg]
         except OSError as error:
             if not (self.builtin or own):
                 raise
-            raise _load("exit_code").system_error(error) from error
+            raise load_module("exit_code").system_error(error) from error
 
 
 @overload
@@ -307,12 +327,12 @@ def stage(*needs: Any, **options: Any) -> Any:
 
 def context_of(c: Context) -> BoxContext:
     """Return the box context of the stage that runs with this Invoke context."""
-    return _Contexts.of(c).current()
+    return LineContexts.of(c).current()
 
 
 def stage_module(name: str) -> Any:
     """Import and return the module of `onebox.stages` that does a stage's work."""
-    return _load(f"stages.{name}")
+    return load_module(f"stages.{name}")
 
 
 def stage_graph() -> list[Any]:
@@ -322,7 +342,7 @@ def stage_graph() -> list[Any]:
     The list is empty if Invoke's executor has not called the stage.
     """
     node_class = stage_module("graph").StageNode
-    typed = _load("invoke_internals").all_tasks()
+    typed = all_tasks()
     stages = [task for task in typed if isinstance(task, Stage)]
 
     def node(stage: Stage) -> Any:
@@ -346,213 +366,3 @@ def describe_files(inputs: Sequence[str], outputs: Sequence[str]) -> str:
     'a.csv, b/ → model'
     """
     return " → ".join(", ".join(names) for names in (inputs, outputs) if names)
-
-
-def remainder_of(c: Context) -> list[str]:
-    """
-    Return the words after `--`, each as it was typed.
-
-    Invoke joins the words with spaces, which loses the quoting. The words are
-    therefore read from `sys.argv` if they match what Invoke parsed.
-    """
-    if not c.remainder:
-        return []
-    if isinstance(c.remainder, _Words):
-        return list(c.remainder.words)
-    if "--" in sys.argv:
-        words = sys.argv[sys.argv.index("--") + 1 :]
-        if " ".join(words) == c.remainder:
-            return words
-    try:
-        return shlex.split(c.remainder)
-    except ValueError as error:
-        raise Exit(f"onebox: after --: {error}", code=64) from error
-
-
-@contextmanager
-def python_call(
-    call: PythonCall, root: os.PathLike[str], words: Sequence[str] = ()
-) -> Iterator[Context]:
-    """
-    Yield the Invoke context for one call of `onebox.api`.
-
-    After the body, boxes that are kept are printed, and locks are released.
-
-    Args:
-        root: The project folder.
-
-        words: The words of the job's command.
-
-    Raises:
-        UsageError: The call contradicts itself.
-    """
-    config = Config(project_location=root)
-    config.load_project()
-    contexts = _Contexts(call)
-    config._set(_onebox=contexts)
-    with _load("store.box_store").locks_released():
-        try:
-            yield Context(config, remainder=_Words(words))
-        except Exit as error:
-            message = str(error.message).partition("onebox: ")[2]
-            raise UsageError(message).in_full() from None
-        finally:
-            contexts.print_kept_boxes()
-
-
-class _Words(str):
-    """The words of a command as Invoke's remainder, which is one string."""
-
-    def __new__(cls, words: Sequence[str]) -> _Words:
-        text = super().__new__(cls, shlex.join(words))
-        text.words = tuple(words)
-        return text
-
-    words: tuple[str, ...]
-
-
-class _Contexts:
-    """
-    The box contexts of one command line, one for each set of shared flags.
-
-    Most command lines have one context. A user's task makes more contexts when it
-    passes shared flags as keywords, as in `run(c, name="second")`.
-
-    Args:
-        call: The call of `onebox.api` that takes the place of a command line.
-    """
-
-    def __init__(self, call: PythonCall | None = None) -> None:
-        self._call = call
-        if call is None:
-            flags = FlagStore.take()
-            self._task_names, self._stages = _load("invoke_internals").read_executor()
-        else:
-            flags, self._task_names, self._stages = dict(call.flags), {}, {}
-        self._command_line_flags = flags
-        if len(self._stages) > 1 and flags.get("name"):
-            files = " and ".join(file or "onebox.toml" for file in self._stages)
-            raise usage_exit(f"--name names one box, but the tasks use {files}")
-        # The shared flags of each stage that is running, and its file of settings.
-        # Those of the innermost stage are last and are in force.
-        self._flags: list[tuple[dict[str, Any], str]] = []
-        self._contexts: dict[Any, BoxContext] = {}
-        self._running: list[BoxContext] = []
-        # Whether the stage that was called last prints a JSON document (`--json`).
-        self.json = False
-        # The boxes that are kept are printed at exit, because before that a later task
-        # of the command line may remove one.
-        if call is None:
-            atexit.register(self.print_kept_boxes)
-
-    @classmethod
-    def of(cls, c: Context) -> _Contexts:
-        """Return the contexts of the command line that *c* belongs to."""
-        contexts = getattr(c.config, "_onebox", None)
-        if not isinstance(contexts, cls):
-            contexts = cls()
-            # The contexts are stored in the config, because `Executor.execute` passes
-            # the same config to all tasks of a command line, but a new Context to each.
-            c.config._set(_onebox=contexts)
-        return contexts
-
-    @contextmanager
-    def using(self, flags: dict[str, Any], file: str) -> Iterator[None]:
-        """Let a stage's keywords and file override its caller's during the body."""
-        base = self._flags[-1] if self._flags else (self._command_line_flags, "")
-        self._flags.append(({**base[0], **flags}, file or base[1]))
-        try:
-            yield
-        finally:
-            self._flags.pop()
-
-    def current(self) -> BoxContext:
-        """Return the context of the stage that is running."""
-        return self._running[-1]
-
-    @contextmanager
-    def entered(self, c: Context) -> Iterator[BoxContext]:
-        """
-        Yield the context for the flags in force; it is the current one in the body.
-
-        When the outermost stage that uses the context ends, its temporary box is torn
-        down.
-        """
-        context = self._opened(c)
-        context.screen.json = self.json
-        outermost = context not in self._running
-        self._running.append(context)
-        try:
-            if outermost:
-                with (
-                    self._exit_code(context, self._flags[-1][1]),
-                    _load("runner").outermost_stage(context),
-                ):
-                    yield context
-            else:
-                yield context
-        finally:
-            self._running.pop()
-
-    def _opened(self, c: Context) -> BoxContext:
-        flags, file = self._flags[-1]
-        internals, settings = _load("invoke_internals"), _load("settings")
-        invoke = internals.config_levels(c, file)
-        key = (_freeze(flags), file, repr(invoke))
-        if key not in self._contexts:
-            call = self._call
-            command = call.text if call else shlex.join(["inv", *sys.argv[1:]])
-            invocation = _load("invocation").Invocation(
-                command, self._stages.get(file, ()), from_python=call is not None
-            )
-            with self._exit_code(None, file):
-                self._contexts[key] = _load("context").BoxContext.open(
-                    root=str(internals.project_folder(c)),
-                    environ=os.environ,
-                    flags=flags,
-                    invocation=invocation,
-                    tasks=self._task_names.get(file),
-                    places=settings.Places(
-                        file=file,
-                        invoke=tuple(settings.InvokeLevel(*level) for level in invoke),
-                    ),
-                    output=call.output if call else None,
-                )
-        return self._contexts[key]
-
-    def _exit_code(
-        self, context: BoxContext | None, file: str
-    ) -> AbstractContextManager[None]:
-        """Print onebox's errors, and make `inv` exit with their exit codes."""
-        manager: AbstractContextManager[None]
-        if self._call is not None:
-            manager = _load("exit_code").python_errors(context)
-            return manager
-        manager = _load("exit_code").exit_code(
-            context, os.environ, self._task_names.get(file, {}), json=self.json
-        )
-        return manager
-
-    def print_kept_boxes(self) -> None:
-        """Print the boxes that the command line leaves up."""
-        if self._contexts:
-            _load("runner").print_kept_boxes(self._contexts.values())
-
-
-def _load(module: str) -> Any:
-    """
-    Import and return a module of onebox.
-
-    It is imported only when a stage runs, because `inv --list` needs no such module.
-    """
-    with with_bytecode():
-        return importlib.import_module(f"onebox.{module}")
-
-
-def _freeze(value: Any) -> Any:
-    """Return a hashable copy of nested mappings and lists."""
-    if isinstance(value, Mapping):
-        return tuple(sorted((name, _freeze(item)) for name, item in value.items()))
-    if isinstance(value, (list, tuple)):
-        return tuple(_freeze(item) for item in value)
-    return value

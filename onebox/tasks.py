@@ -15,7 +15,8 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 
 from onebox.errors import UsageError
-from onebox.plugin import Stage, context_of, remainder_of, stage_graph, stage_module
+from onebox.parser import remainder_of
+from onebox.plugin import Stage, context_of, stage_graph, stage_module
 
 JSON_HELP = "Print one JSON document."
 
@@ -85,6 +86,7 @@ def push(c: Context) -> Any:
 
 @_stage(
     push,
+    takes_command=True,
     help={
         "keep": "Keep the box up after the job.",
         "detach": "Start the job and return; `inv logs` follows it.",
@@ -163,6 +165,7 @@ def teardown(
 
 @_stage(
     each_time=True,
+    takes_command=True,
     help={
         "graph": "Print which stage needs which, your own stages included.",
         "json": JSON_HELP,
@@ -204,6 +207,7 @@ def cancel(c: Context) -> Any:
 
 @_stage(
     each_time=True,
+    takes_command=True,
     iterable=["forward"],
     help={
         "forward": "Forward this port of the box to here; 8080:80 for another port.",
@@ -238,6 +242,7 @@ def notebook(c: Context) -> Any:
 @_stage(
     name="exec",
     each_time=True,
+    takes_command=True,
     help={"command": "Shell command to run, such as 'a && b'."},
 )
 def exec_(c: Context, command: str = "") -> Any:
@@ -250,7 +255,6 @@ def exec_(c: Context, command: str = "") -> Any:
 
 @_stage(
     each_time=True,
-    aliases=("sweep",),
     help={
         "yes": "Remove what has expired.",
         "json": JSON_HELP,

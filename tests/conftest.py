@@ -124,6 +124,21 @@ class Project:
         )
         return Done(done.returncode, _text(done.stdout), _text(done.stderr))
 
+    def onebox(
+        self, *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> Done:
+        """Run an `onebox` line to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "onebox", *words],
+            cwd=cwd or self.root,
+            env={**self.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        return Done(done.returncode, _text(done.stdout), _text(done.stderr))
+
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start an `inv` line in its own session, with its output in files."""
         with (self.home / "out").open("wb") as out, (self.home / "err").open("wb") as e:

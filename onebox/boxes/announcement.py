@@ -15,6 +15,7 @@ from onebox.boxes.offers import (
     why_unpriced,
 )
 from onebox.errors import UsageError
+from onebox.providers import CLOUDS, PROVIDERS
 from onebox.providers.values import Offer
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ def cost_lines(
     hours = max(deadline - context.now(), 0) / 3600
     off = f"powers itself off {formatting.when(deadline, context.now())}"
     if offer.machine_price == 0:
-        return [f"the box {off}, even if this command is gone"]
+        line = f"the box {off}, even if this command is gone"
+        return [line, *_without_effect(context)]
     ceiling = formatting.money(_product(offer.hourly, hours))
     ceiling += _dearer(offer, others, hours)
     if context.provider.stopped_is_free:
@@ -209,6 +211,22 @@ def cost_lines(
     elif offer.priced:
         age = formatting.age(time.time() - offer.priced)
         lines.append(f"prices are {age} old: {why_unpriced(context)}")
+    return lines
+
+
+def _without_effect(context: BoxContext) -> list[str]:
+    """Return a line for each flag that has no effect where no machine is rented."""
+    settings, here = context.settings, context.provider.name
+    if PROVIDERS[here].machine_type:
+        return []
+    lines = []
+    if settings.spot and settings.overrides_file("spot"):
+        source = settings.source("spot")
+        lines.append(f"{source}: {here} has no spot capacity, only rehearsals of it")
+    rented = [name for name in CLOUDS if settings.size.types.get(name)]
+    if rented and settings.overrides_file("vm") and not settings.size.cpus:
+        command = f"inv run --provider={rented[0]} --vm={settings.vm}"
+        lines.append(f"{settings.vm} is a type of {rented[0]}, to rent it: {command}")
     return lines
 
 

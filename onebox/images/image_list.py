@@ -12,6 +12,8 @@ from onebox.errors import OneboxError, UsageError
 from onebox.images import recipe, snapshot
 from onebox.providers.values import Box, Image
 from onebox.settings.units import GB
+from onebox.store import image_names
+from onebox.store.paths import state_dir
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 def images(context: BoxContext) -> list[Image]:
     """Return this owner's images, newest first; the provider's answer is cached."""
     if context.cache.images is None:
-        context.cache.images = list(context.provider.images(context.owner))
+        found = list(context.provider.images(context.owner))
+        context.cache.images = found
+        names = [image.name for image in found]
+        image_names.note(state_dir(context.environ), context.provider_name, names)
     return context.cache.images
 
 

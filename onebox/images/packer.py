@@ -51,7 +51,7 @@ def check(context: BoxContext) -> None:
         ConfigError: The provider cannot build the template, or the template does not
             declare a variable of [image] vars.
 
-        OneboxError: Packer is missing or too old.
+        SetupError: Packer is missing or too old.
     """
     if not context.settings.image.packer:
         return

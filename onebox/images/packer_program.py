@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox.errors import ConfigError, OneboxError
+from onebox.errors import ConfigError, SetupError
 from onebox.images import packer_output
 from onebox.images.builder import Log
 from onebox.signals import signals_delayed
@@ -27,7 +27,7 @@ HOW_TO_GET_IT = "https://developer.hashicorp.com/packer/install, or apt install 
 
 
 def version(context: BoxContext) -> tuple[int, ...]:
-    """Return Packer's version. Raises OneboxError if it is missing or too old."""
+    """Return Packer's version. Raises SetupError if it is missing or too old."""
     try:
         output = subprocess.run(
             [program(context), "version", "-machine-readable"],
@@ -45,13 +45,13 @@ def version(context: BoxContext) -> tuple[int, ...]:
     if match is None:
         # The package cracklib has another program named packer, which waits for a list
         # of words.
-        raise OneboxError(
+        raise SetupError(
             "[image] packer: the packer in PATH is not HashiCorp's Packer",
             next=HOW_TO_GET_IT,
         )
     numbers = tuple(int(part) for part in match.groups())
     if numbers < OLDEST:
-        raise OneboxError(
+        raise SetupError(
             f"[image] packer: Packer {'.'.join(match.groups())} is too old; "
             f"{'.'.join(map(str, OLDEST))} or newer is required",
             next=HOW_TO_GET_IT,
@@ -155,10 +155,10 @@ def show(log: Log, line: packer_output.PackerLine) -> None:
 
 
 def program(context: BoxContext) -> str:
-    """Return Packer's path. Raises OneboxError if it is not in PATH."""
+    """Return Packer's path. Raises SetupError if it is not in PATH."""
     path = shutil.which("packer", path=context.environ.get("PATH"))
     if path is None:
-        raise OneboxError(
+        raise SetupError(
             "[image] packer: Packer is not installed here", next=HOW_TO_GET_IT
         )
     return path

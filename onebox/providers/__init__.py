@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from onebox.errors import OneboxError, UsageError
+from onebox.errors import OneboxError, SetupError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,14 +156,16 @@ def load(name: str, settings: ProviderTable, root: Path) -> Provider:
     Raises:
         UsageError: There is no such provider.
 
-        OneboxError: The SDK is not installed, or the provider cannot be created.
+        SetupError: The SDK is not installed.
+
+        OneboxError: The provider cannot be created.
     """
     row = row_of(name)
     try:
         with with_bytecode():
             provider_class = _import(row.provider)
     except ImportError as error:
-        raise OneboxError(
+        raise SetupError(
             f"provider {name} needs {error.name}", next=row.missing_sdk
         ) from error
     from onebox.providers.unexpected_errors import guarded, unforeseen

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onebox import subprocess_env
-from onebox.errors import OneboxError
+from onebox.errors import OneboxError, SetupError
 from onebox.providers.values import HostKey
 from onebox.store.atomic_files import clear_drafts, private_dir
 
@@ -54,15 +54,15 @@ def new_host_key(directory: Path) -> HostKey:
 
 
 def require_client() -> None:
-    """Raise OneboxError if a program of the OpenSSH client is missing."""
+    """Raise SetupError if a program of the OpenSSH client is missing."""
     for program in ("ssh-keygen", "ssh"):
         if shutil.which(program) is None:
             raise missing_client_error(program)
 
 
-def missing_client_error(program: str) -> OneboxError:
+def missing_client_error(program: str) -> SetupError:
     """Return the error for a missing OpenSSH client."""
-    return OneboxError(
+    return SetupError(
         f"there is no OpenSSH client on this machine ({program} is missing)",
         next="install it, for example: apt install openssh-client",
     )

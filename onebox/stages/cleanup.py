@@ -113,11 +113,21 @@ def perform(context: BoxContext, *, yes: bool) -> None:
 
 def print_cron(context: BoxContext) -> None:
     """Print a crontab line that runs the cleanup every hour."""
-    inv = shutil.which("inv") or f"{sys.executable} -m invoke"
-    log = state_dir(context.environ) / "cleanup.log"
+    hints = context.screen.hints
+    module = "invoke" if hints.program == "inv" else hints.program
+    program = shutil.which(hints.program)
+    command = [program] if program else [sys.executable, "-m", module]
+    log = private_dir(state_dir(context.environ)) / "cleanup.log"
     root, log_ = shlex.quote(str(context.root)), shlex.quote(str(log))
-    task = context.screen.hints.tasks.get("cleanup", "cleanup")
-    line = f"17 * * * * cd {root} && {inv} {task} --yes >>{log_} 2>&1"
+    task = hints.tasks.get("cleanup", "cleanup")
+    # cron starts with an environment of its own.
+    variables = [
+        f"{name}={shlex.quote(value)} "
+        for name, value in sorted(context.environ.items())
+        if name.startswith("ONEBOX_") and "\n" not in value
+    ]
+    typed = f"{''.join(variables)}{shlex.join([*command, task, '--yes'])}"
+    line = f"17 * * * * cd {root} && {typed} >>{log_} 2>&1"
     # In a crontab, an unescaped percent sign ends the command.
     context.screen.print(line.replace("%", r"\%"))
     context.screen.note("add it with: crontab -e; cloud credentials must be in a file")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting, subprocess_env
-from onebox.errors import OneboxError
+from onebox.errors import OneboxError, SetupError
 from onebox.providers.values import Check
 from onebox.remote import ssh_config
 from onebox.settings import check_files
@@ -30,7 +30,7 @@ def perform(context: BoxContext) -> None:
     Print one line for each check.
 
     Raises:
-        OneboxError: A check failed: a run would fail too.
+        SetupError: A check failed: a run would fail too.
     """
     checks = [
         *_local_checks(context),
@@ -44,7 +44,7 @@ def perform(context: BoxContext) -> None:
             context.screen.check("", "", f"next: {check.next}")
     failed = [check.name for check in checks if check.ok is False]
     if failed:
-        raise OneboxError(f"not ready: {', '.join(failed)}")
+        raise SetupError(f"not ready: {', '.join(failed)}")
 
 
 def print_policy(context: BoxContext) -> None:

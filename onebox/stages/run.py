@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import ConfigError, InputError
+from onebox.errors import ConfigError, InputError, UsageError
 from onebox.jobs import job_environment, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
+from onebox.settings.quoting import show
+from onebox.settings.toml_file import FILE
 from onebox.stages import (
     environment,
     fetch,
@@ -27,6 +32,8 @@ from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+
+_SHELL_SYNTAX = re.compile(r"[\s;&|<>()$`\"'*?]")
 
 
 # The reason if a job runs whether something has changed or not.
@@ -66,6 +73,27 @@ def check(context: BoxContext) -> None:
     if not context.invocation.own_command:
         configured_command(context)
     job_environment.secret_values(context)
+
+
+def refuse_shell_line(context: BoxContext, words: Sequence[str]) -> None:
+    """
+    Raise UsageError if the first word of a command is a line for a shell.
+
+    A command of words is run without a shell. So one word such as "cd a && b" would be
+    taken as the name of a program, unless there is a file of this name.
+    """
+    if not words or not _SHELL_SYNTAX.search(words[0]):
+        return
+    line, *flags = words
+    if any((folder / line).exists() for folder in (Path(), context.root)):
+        return
+    if not all(flag.startswith("--") for flag in flags):
+        return
+    meant = ["inv", "run", f"--command={shlex.quote(line)}", *map(shlex.quote, flags)]
+    raise UsageError(
+        f"{show(line)} is one word, but not the name of a program",
+        next=" ".join(meant),
+    )
 
 
 def perform(
@@ -152,8 +180,11 @@ def configured_command(context: BoxContext) -> str:
     """
     command = context.settings.run.command
     if not command:
+        without = "onebox.toml has no [run] command"
+        if not (context.root / FILE).exists():
+            without = f"there is no {FILE} in {context.root}"
         raise ConfigError(
-            "there is nothing to run: onebox.toml has no [run] command",
+            f"there is nothing to run: {without}",
             next="inv run -- python job.py, or inv init",
         )
     return command

@@ -35,7 +35,7 @@ NAME_WIDTH = 10
 RESULT_WIDTH = 18
 CHECK_WIDTH = 16
 # What a line of a message begins with; its further lines are indented as far.
-PREFIX = re.compile(r"onebox[: ] |  next: | {2,}")
+PREFIX = re.compile(r"onebox(?:\[\d+\]|)[: ] |  next: | {2,}")
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
 PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
 STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yellow"}
@@ -205,7 +205,11 @@ class Screen:
         self._indented(Text(text, STYLES["warn"]))
 
     def error(self, error: OneboxError) -> None:
-        """Print an error, what is still running, and the command to type next."""
+        """
+        Print an error, what is still running, and the command to type next.
+
+        The number in its first line is the exit code; docs/exit-codes.md explains it.
+        """
         self.clear_footer()
         running, next = self.hints.spell(error.running), self.hints.spell(error.next)
         if self.json and not self.document_printed:
@@ -217,7 +221,7 @@ class Screen:
                 "exit": error.code,
             }
             self.print_json("error", {"error": fields})
-        self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
+        self._say(Text(f"onebox[{error.code}]: {error.message}", STYLES["failed"]))
         for line in running.splitlines():
             self._say(Text(f"        {line.strip()}"))
         for n, line in enumerate(next.splitlines()):

@@ -111,7 +111,7 @@ class World:
             self.named.append(done.code)
             if done.code in own and f"exit {done.code}" in done.err:
                 return
-            if not 64 <= done.code <= 78 or "onebox: " not in done.err:
+            if not 64 <= done.code <= 78 or "onebox[" not in done.err:
                 self.wrong.append(f"inv {line}: exit {done.code}: {done.err[-1500:]}")
 
     def begin(self) -> None:

@@ -254,6 +254,6 @@ def test_missing_or_old_packer_is_reported_with_its_source(
         (folder / "packer").chmod(0o755)
     done = project.inv("plan", env={"PATH": str(folder)})
 
-    assert 70 == done.code
+    assert 78 == done.code
     assert message in done.err
     assert "next: https://developer.hashicorp.com/packer/install" in done.err

@@ -58,7 +58,7 @@ def test_a_missing_library_is_an_error_that_names_how_to_install_it(
     )
     project.write("onebox.toml", f'provider = "{name}"\n[run]\ncommand = "true"\n')
     done = project.inv("status", env={"PYTHONPATH": str(project.home)})
-    assert 70 == done.code, done.err
+    assert 78 == done.code, done.err
     assert f"pip install 'onebox[{name}]'" in done.err
 
 

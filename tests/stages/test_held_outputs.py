@@ -278,7 +278,7 @@ def test_deep_local_tree_is_refused_before_a_box_is_created(project: Project) ->
         for line in (("push",), ("plan",), ("--dry", "run")):
             done = project.inv(*line)
             assert 70 == done.code, line
-            assert f"onebox: File name too long: {project.root}/x/x" in done.err
+            assert f"onebox[70]: File name too long: {project.root}/x/x" in done.err
             assert len(done.err) < 1_000
             assert [] == project.boxes()
     finally:

@@ -40,7 +40,7 @@ def test_plan_says_what_run_would_refuse(
     assert (code, code) == (planned.code, done.code), done
     assert message in done.err
     refusal = planned.err.splitlines()
-    assert refusal[0].startswith("onebox: ")
+    assert refusal[0].startswith("onebox[")
     assert refusal == done.err.splitlines()[-len(refusal) :]
     assert message in planned.out
     assert "would refuse" in planned.out
@@ -64,7 +64,7 @@ def test_plan_names_every_mistake_at_once(project: Project) -> None:
         for text in ('"no/" does not exist', '"https://a/b" is a URL', "NO_TOKEN"):
             assert text in done.out
         assert "train.py does not exist" in done.out
-        assert 1 == done.err.count("onebox: ")
+        assert 1 == done.err.count("onebox[")
 
 
 def test_plan_names_a_missing_ssh_client(project: Project, tmp_path: Path) -> None:

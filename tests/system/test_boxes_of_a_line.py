@@ -41,7 +41,7 @@ def test_contradicting_flags_are_refused_before_anything_runs(
     done = project.inv(*words)
 
     assert 64 == done.code
-    assert done.err.startswith(f"onebox: {message}")
+    assert done.err.startswith(f"onebox[64]: {message}")
     assert [] == project.boxes()
 
 

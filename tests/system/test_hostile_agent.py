@@ -170,7 +170,7 @@ def test_hostile_answers_are_named_errors_and_write_nothing(
             (done.out + done.err).replace("\n", "").isprintable(),
             # The job's own code where the answer is right but for its texts.
             64 <= done.code <= 78 or (command, done.code) == ("logs", 3),
-            "onebox: " in done.err or 3 == done.code,
+            "onebox[" in done.err or 3 == done.code,
             before == modes_and_times(tmp_path),
             [box] == project.boxes(),
         ]

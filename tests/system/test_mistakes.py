@@ -20,7 +20,7 @@ def test_typo_in_the_file_names_line_key_and_nearest_name(project: Project) -> N
     done = project.inv("run")
 
     assert (78, "") == (done.code, done.out)
-    assert done.err.startswith("onebox: onebox.toml:2: [run] comand: unknown key")
+    assert done.err.startswith("onebox[78]: onebox.toml:2: [run] comand: unknown key")
     assert "command?" in done.err
     assert "Traceback" not in done.err
 
@@ -50,11 +50,33 @@ def test_cloud_without_credentials_names_what_to_set(project: Project) -> None:
     env = {"AWS_EC2_METADATA_DISABLED": "true"}
     done = project.inv("run", "--provider=aws", env=env)
 
-    assert 64 == done.code
+    assert 78 == done.code
     first, error, hint = done.err.strip().splitlines()
     assert first.startswith("onebox  census/main   aws   ")
-    assert "onebox: no AWS region is set" == error
+    assert "onebox[78]: no AWS region is set" == error
     assert "[aws]" in hint
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("status --provider=aws", "no AWS region is set"),
+        ("status --provider=digitalocean", "there is no token for DigitalOcean"),
+        ("provision", "there is no OpenSSH client"),
+        ("doctor", "not ready: ssh"),
+    ],
+)
+def test_each_kind_of_missing_set_up_has_the_same_exit_code(
+    project: Project, line: str, message: str
+) -> None:
+    """A program, a library, a region or credentials that are missing end with 78."""
+    env = {"AWS_EC2_METADATA_DISABLED": "true", "PATH": str(project.home)}
+    done = project.inv(*line.split(), env=env)
+
+    assert 78 == done.code, done.err
+    assert f"onebox[78]: {message}" in done.err
+    assert [] == project.boxes()
 
 
 def test_saving_a_box_without_a_name_is_refused_first(project: Project) -> None:

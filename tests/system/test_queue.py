@@ -159,7 +159,7 @@ def test_busy_box_names_its_command_and_what_to_type(desk: Desk) -> None:
     assert 75 == refused.code
     assert 1 == refused.err.count("is busy")
     head, *lines = refused.err.splitlines()
-    assert head.startswith('onebox: census/main is busy: "inv run" since ')
+    assert head.startswith('onebox[75]: census/main is busy: "inv run" since ')
     assert head.endswith(f"(pid {first.line.pid})")
     assert [
         "  next: inv run --queue waits for it, then runs",
@@ -183,7 +183,7 @@ def test_run_on_a_box_with_a_detached_job_is_refused_in_the_same_words(
     desk.let_job_continue()
 
     assert 75 == refused.code
-    assert "onebox: census/main is busy: job " in refused.err
+    assert "onebox[75]: census/main is busy: job " in refused.err
     assert "next: inv run --queue waits for it, then runs" in refused.err
     assert 0 == project.inv("logs").code
     assert 0 == project.inv("fetch", "teardown").code
@@ -338,7 +338,7 @@ def test_run_does_not_overtake_runs_that_wait(desk: Desk) -> None:
     desk.let_job_continue()
 
     assert 75 == refused.code
-    assert "onebox: census/main is busy: 1 run waits for it, since " in refused.err
+    assert "onebox[75]: census/main is busy: 1 run waits for it, since " in refused.err
     assert 0 == queued.end()
 
 

@@ -115,11 +115,11 @@ def test_a_job_gets_the_settings_of_its_profile(project: Project) -> None:
     [
         (
             ("run", "--profile=nigth"),
-            'onebox: --profile: there is no profile "nigth", did you mean night?',
+            'onebox[78]: --profile: there is no profile "nigth", did you mean night?',
         ),
         (
             ("push", "--profile=night", "run", "--profile=day"),
-            "onebox: conflicting flags: --profile=night and --profile=day",
+            "onebox[64]: conflicting flags: --profile=night and --profile=day",
         ),
     ],
 )
@@ -141,6 +141,6 @@ def test_a_mistake_in_the_users_file_is_one_line(project: Project) -> None:
     done = project.inv("plan")
     assert (done.code, done.err) == (
         78,
-        "onebox: ~/config/config.toml:1: name: belongs to one project; set it in "
+        "onebox[78]: ~/config/config.toml:1: name: belongs to one project; set it in "
         "onebox.toml\n",
     )

@@ -11,7 +11,8 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from onebox.errors import BoxFailed, NoCapacity, OneboxError
-from onebox.plugin import remainder_of, stage
+from onebox.parser import remainder_of
+from onebox.plugin import stage
 from tests.conftest import Project
 from tests.system.plugin_lines import Chain, Inv
 
@@ -197,9 +198,12 @@ class TestSharedFlags:
                 "first --spot third --no-spot",
                 "conflicting flags: --spot and --no-spot",
             ),
-            ("third --vm --dry", "--vm needs a value, got '--dry'"),
-            ("third --vm=", "--vm needs a value, got ''"),
-            ("third --provider -e", "--provider needs a value, got '-e'"),
+            ("third --vm --dry", "--vm needs a value, for example --vm=large"),
+            ("third --vm=", "--vm needs a value, for example --vm=large"),
+            (
+                "third --provider -e",
+                "--provider needs a value, for example --provider=aws",
+            ),
         ],
     )
     def test_contradicting_flags_are_refused_before_anything_runs(
@@ -216,7 +220,7 @@ class TestSharedFlags:
         """
         assert 64 == inv(chain.all, *line.split())
         assert [] == chain.ran
-        assert f"onebox: {message}\n" == capfd.readouterr().err
+        assert f"onebox[64]: {message}\n" == capfd.readouterr().err
 
     @pytest.mark.parametrize("twice", ["--vm=large --vm=large", "--vm=a --vm=b"])
     def test_flag_given_twice_at_one_stage_is_refused(
@@ -311,7 +315,7 @@ class TestErrors:
         assert ["first"] == chain.ran
         out, err = capfd.readouterr()
         assert "" == out
-        expected = [f"onebox: {error.message}"]
+        expected = [f"onebox[{error.code}]: {error.message}"]
         expected += [f"  next: {error.next}"] if error.next else []
         assert expected == err.splitlines()
 
@@ -334,7 +338,7 @@ class TestErrors:
 
         assert 70 == inv([outer], "outer")
         assert [] == chain.ran
-        assert ["onebox: once"] == capfd.readouterr().err.splitlines()
+        assert ["onebox[70]: once"] == capfd.readouterr().err.splitlines()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_signal_ends_the_line_with_128_and_its_number(
@@ -376,7 +380,7 @@ class TestErrors:
 
         assert 78 == inv(chain.all, "third")
         assert [] == chain.ran
-        assert capfd.readouterr().err.startswith("onebox: onebox.toml:2: ")
+        assert capfd.readouterr().err.startswith("onebox[78]: onebox.toml:2: ")
 
 
 @pytest.mark.fast
@@ -420,7 +424,7 @@ class TestRemainder:
         assert 0 == inv([look], "look", "--", "sh -c", "'echo  x'")
         assert [["sh", "-c", "echo  x"]] == found
         assert 64 == inv([look], "look", "--", "it's")
-        assert "onebox: after --: No closing quotation\n" == capfd.readouterr().err
+        assert "onebox[64]: after --: No closing quotation\n" == capfd.readouterr().err
 
 
 @pytest.mark.parametrize("off", [{"PYTHONDONTWRITEBYTECODE": "1"}, {}])

@@ -97,7 +97,7 @@ def test_one_name_for_two_boxes_is_refused(two: Project) -> None:
     done = two.inv("run", "gpu.run", "--name=x")
     assert done.code == 64
     assert done.err == (
-        "onebox: --name names one box, but the tasks use onebox.toml and gpu.toml\n"
+        "onebox[64]: --name names one box, but the tasks use onebox.toml and gpu.toml\n"
     )
     assert two.boxes() == []
     assert "census/x" in two.inv("gpu.run", "--name=x").err
@@ -109,7 +109,7 @@ def test_a_file_that_does_not_exist_is_an_error_of_its_namespace(two: Project) -
     done = two.inv("gpu.plan")
     assert (done.code, done.err) == (
         78,
-        "onebox: onebox.collection: gpu.toml does not exist\n",
+        "onebox[78]: onebox.collection: gpu.toml does not exist\n",
     )
     assert two.inv("plan").code == 0
 

@@ -62,7 +62,7 @@ teardown   • kept  {LONG.rstrip()}
            a note {LONG}
            ! a warning
 said
-onebox: it broke
+onebox[70]: it broke
         ob-1 is up: $3/h
   next: inv teardown
 """
@@ -226,7 +226,7 @@ class TestTerminal:
         )
 
         lines = visible_lines(shown)
-        assert {"onebox:", "  next:", " " * 7} == {line[:7] for line in lines if line}
+        assert {"onebox[", "  next:", " " * 7} == {line[:7] for line in lines if line}
 
     def test_running_stage_shows_its_activity_and_progress(self) -> None:
         """The line of a running stage shows its activity and progress."""
@@ -358,14 +358,14 @@ class TestFailure:
     def test_error_shows_message_then_running_then_next(self) -> None:
         """The three parts are in this order."""
         code = "screen.error(OneboxError('no', running='ob-1, $3/h', next='inv x'))"
-        expected = "onebox: no\n        ob-1, $3/h\n  next: inv x\n"
+        expected = "onebox[70]: no\n        ob-1, $3/h\n  next: inv x\n"
 
         assert (0, "", expected) == run_in_pipes(code)
         assert expected == without_codes(run_on_terminal(code))
 
     def test_error_without_running_and_next_is_one_line(self) -> None:
         """Missing parts are left out."""
-        assert (0, "", "onebox: no\n") == run_in_pipes(
+        assert (0, "", "onebox[70]: no\n") == run_in_pipes(
             "screen.error(OneboxError('no'))"
         )
 
@@ -441,7 +441,7 @@ class TestJobOutput:
             "           n",
             "2",
             "3",
-            "onebox: no",
+            "onebox[70]: no",
         ] == done.stdout.decode().splitlines()
         assert "no newline12\n3" == run_in_pipes(code)[1]
         with (tmp_path / "log").open("wb") as log:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from onebox.errors import UsageError
+from onebox.errors import SetupError
 from onebox.providers import with_bytecode
 from onebox.providers.aws import errors
 from onebox.providers.kernel.clock import ServerClock
@@ -83,10 +83,10 @@ class Cloud:
 
     @property
     def region(self) -> str:
-        """Return the region to work in. Raises UsageError if none is set."""
+        """Return the region to work in. Raises SetupError if none is set."""
         found = self._region or self.session.get_config_variable("region")
         if not found:
-            raise UsageError(
+            raise SetupError(
                 "no AWS region is set",
                 next='set region = "…" under [aws] in onebox.toml, or AWS_REGION',
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from onebox.errors import (
     Gone,
     NoCapacity,
+    NoCredentials,
     NotAllowed,
     OneboxError,
     ProviderError,
@@ -227,7 +228,7 @@ def _without_response(
 
     detail = _plain(str(error))
     if isinstance(error, _classes(exceptions, _NO_CREDENTIALS)):
-        return NotAllowed(
+        return NoCredentials(
             f"there are no usable AWS credentials: {detail}",
             next="aws configure, aws sso login, or AWS_PROFILE; then inv doctor",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timezone
 from typing import Any
 
-from onebox.errors import UsageError
+from onebox.errors import SetupError
 from onebox.providers.gcp import errors, sdk
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -80,11 +80,11 @@ def project(account: Account, configured: str) -> str:
     Return the project that onebox.toml names, or else that of the credentials.
 
     Raises:
-        UsageError: No project is named in onebox.toml or in the credentials.
+        SetupError: No project is named in onebox.toml or in the credentials.
     """
     if configured or account.project:
         return configured or account.project
-    raise UsageError(
+    raise SetupError(
         "no project of Google Cloud is set",
         next='set project = "…" in [gcp] of onebox.toml, or: '
         "gcloud config set project …",

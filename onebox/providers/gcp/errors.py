@@ -15,6 +15,7 @@ from typing import Any
 from onebox.errors import (
     Gone,
     NoCapacity,
+    NoCredentials,
     NotAllowed,
     OneboxError,
     QuotaExceeded,
@@ -199,9 +200,9 @@ def retry_after(error: Exception) -> float | None:
     return float(text) if str(text).isdigit() else None
 
 
-def no_credentials(detail: str) -> NotAllowed:
+def no_credentials(detail: str) -> NoCredentials:
     """Return the onebox error for missing or unusable credentials for Google."""
-    return NotAllowed(
+    return NoCredentials(
         f"there are no usable credentials for Google Cloud: {_short(detail)}",
         next=f"{LOGIN}, or set GOOGLE_APPLICATION_CREDENTIALS",
     )

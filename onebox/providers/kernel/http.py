@@ -13,7 +13,14 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from onebox import formatting
-from onebox.errors import ConfigError, NotAllowed, OneboxError, Throttled, Unclear
+from onebox.errors import (
+    ConfigError,
+    NoCredentials,
+    NotAllowed,
+    OneboxError,
+    Throttled,
+    Unclear,
+)
 from onebox.providers.kernel.clock import ServerClock
 from onebox.providers.kernel.errors import Failed, Refusal, RetryAfter, Unanswered
 from onebox.providers.kernel.timeouts import Timeouts
@@ -173,7 +180,7 @@ def trouble(
         endpoint_variable: The environment variable that holds the address of the API.
     """
     if not token:
-        return NotAllowed(
+        return NoCredentials(
             f"there is no token for {cloud}",
             next=f"set {variable}; inv doctor checks its permissions",
         )

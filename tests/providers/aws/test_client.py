@@ -7,6 +7,7 @@ import pytest
 from onebox.errors import (
     NotAllowed,
     ProviderError,
+    SetupError,
     UsageError,
 )
 from tests.fakes.aws.account import Account
@@ -37,7 +38,7 @@ class TestSettings:
     ) -> None:
         """No call is made."""
         monkeypatch.delenv("AWS_REGION")
-        with pytest.raises(UsageError, match="no AWS region is set"):
+        with pytest.raises(SetupError, match="no AWS region is set"):
             make_provider().find("owner")
 
     def test_the_region_is_that_of_the_settings_before_the_environment(

@@ -99,7 +99,7 @@ class TestToken:
         for token in ("wrong-token", "t\u00f6ken"):
             done = project.inv("provision", env={"HCLOUD_TOKEN": token})
             assert done.code in (77, 78), done.err
-            assert done.err.count("onebox: ") == 1, done.err
+            assert done.err.count("onebox[") == 1, done.err
             assert "HCLOUD_TOKEN" in done.err
             assert token not in done.err
             assert "Traceback" not in done.err

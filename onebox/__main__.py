@@ -1,0 +1,5 @@
+"""Run `onebox` as `python -m onebox`."""
+
+from onebox.program import main
+
+main()

@@ -1,0 +1,78 @@
+"""Read the values that flags can have from files of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from onebox import formatting
+from onebox.errors import OneboxError
+from onebox.providers import PROVIDERS
+from onebox.settings import USER_FILE, Places, Settings, Size, load
+from onebox.settings.load import project_name
+from onebox.settings.schema import SIZES
+from onebox.store import image_names
+from onebox.store.identity import project_id
+from onebox.store.paths import config_dir, state_dir
+
+
+def values_of(
+    flag: str, root: Path, environ: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """
+    Return the values of a flag with descriptions; the list is empty if none is known.
+
+    No provider is asked, and no error is raised.
+
+    Args:
+        root: The project's folder.
+    """
+    try:
+        if flag == "--vm":
+            return [(size.name, _needs(size)) for size in _sizes(root, environ)]
+        if flag == "--provider":
+            return [(row.name, row.title) for row in PROVIDERS.values()]
+        if flag == "--name":
+            return [(name, "") for name in _box_names(root, environ)]
+        if flag == "--as":
+            return [(name, "") for name in image_names.known(state_dir(environ))]
+    except (OneboxError, OSError):
+        return []
+    return [(value, "") for value in _FIXED.get(flag, ())]
+
+
+_FIXED = {
+    "--list-format": ("flat", "nested", "json"),
+    "--print-completion-script": ("bash", "zsh", "fish"),
+}
+
+
+def _sizes(root: Path, environ: Mapping[str, str]) -> list[Size]:
+    try:
+        return list(_settings(root, environ).sizes.values())
+    except OneboxError:
+        # A line of onebox.toml is wrong; the built-in sizes are known all the same.
+        return list(SIZES)
+
+
+def _settings(root: Path, environ: Mapping[str, str]) -> Settings:
+    places = Places(user_file=config_dir(environ) / USER_FILE)
+    return load(root, environ, {}, places)
+
+
+def _needs(size: Size) -> str:
+    if size.cpus and size.memory:
+        return f"{size.cpus} vCPU, {formatting.byte_count(size.memory)}"
+    return ", ".join(name for names in size.types.values() for name in names)
+
+
+def _box_names(root: Path, environ: Mapping[str, str]) -> list[str]:
+    state = state_dir(environ)
+    try:
+        settings = _settings(root, environ)
+        name, is_id = settings.project, settings.source("project") != "default"
+    except OneboxError:
+        name, is_id = project_name(root), False
+    project = name if is_id else project_id(root, name, state)
+    folder = state / "projects" / project
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())

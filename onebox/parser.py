@@ -1,0 +1,245 @@
+"""
+Explain mistakes in command lines; this module wraps Invoke's parser.
+
+`inv` runs Invoke's own program, which prints the text of a `ParseError` and exits with
+1. Its messages name neither the right line nor, for a flag, anything but a Python
+class. No part of Invoke lets a task change that, so `Parser.parse_argv` is wrapped when
+onebox is imported. Lines that concern no stage are parsed and reported as before.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from invoke.exceptions import Exit, ParseError
+from invoke.parser.parser import Parser
+
+from onebox.command_hints import program_name
+from onebox.flags import EXAMPLES, FlagStore, SharedArgument
+from onebox.providers import with_bytecode
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+    from invoke.parser.context import ParserContext
+    from invoke.parser.parser import ParseResult
+
+    from onebox.command_line import Known, Mistake, Reader
+
+# Names that tasks had in earlier versions, such as in crontab lines.
+EARLIER_NAMES = {"sweep": "cleanup"}
+
+
+class Remainder(str):
+    """
+    The words after `--` as Invoke passes them on: one string, joined with spaces.
+
+    Attributes:
+        words: The words as they were typed.
+    """
+
+    words: tuple[str, ...]
+
+    def __new__(cls, words: Iterable[str]) -> Remainder:
+        """Join *words*, and keep them."""
+        words = tuple(words)
+        remainder = super().__new__(cls, " ".join(words))
+        remainder.words = words
+        return remainder
+
+
+class WrongLine(ParseError, Exit):
+    """
+    A mistake in the command line, which Invoke prints; the exit code is 64.
+
+    It is a ParseError because Invoke's completion expects one, and an Exit because that
+    has an exit code.
+    """
+
+    def __init__(self, text: str, context: ParserContext | None = None) -> None:
+        ParseError.__init__(self, text, context)
+        Exit.__init__(self, None, code=64)
+        self.text = text
+
+    def __str__(self) -> str:
+        """Return the text that Invoke prints."""
+        return self.text
+
+
+def remainder_of(c: Context) -> list[str]:
+    """
+    Return the words after `--`, each as it was typed.
+
+    Invoke joins the words with spaces, which loses the quoting. The words are
+    therefore read from `sys.argv` if they match what Invoke parsed.
+    """
+    if isinstance(c.remainder, Remainder):
+        return list(c.remainder.words)
+    if not c.remainder:
+        return []
+    if "--" in sys.argv:
+        words = sys.argv[sys.argv.index("--") + 1 :]
+        if " ".join(words) == c.remainder:
+            return words
+    try:
+        return shlex.split(c.remainder)
+    except ValueError as error:
+        raise Exit(f"onebox[64]: after --: {error}", code=64) from error
+
+
+def reader_of(
+    contexts: Iterable[tuple[str, ParserContext]], core: ParserContext | None
+) -> Reader:
+    """
+    Return a reader of lines with these tasks.
+
+    Args:
+        contexts: What Invoke's parser knows about each task, by all of its names.
+
+        core: What it knows about Invoke's own flags.
+    """
+    with with_bytecode():
+        from onebox.command_line import Known, Reader
+
+    tasks = {name: _known(context) for name, context in contexts}
+    own = _known(core) if core is not None else Known("", {})
+    return Reader(tasks, own, EXAMPLES)
+
+
+def _known(context: ParserContext) -> Known:
+    from onebox.command_line import Known
+
+    arguments = set(context.args.values())
+    stage = next((a.stage for a in arguments if isinstance(a, SharedArgument)), None)
+    flags: dict[str, bool | None] = dict.fromkeys(context.inverse_flags, False)
+    for flag in context.flag_names():
+        if flag in context.flags:
+            argument = context.flags[flag]
+            flags[flag] = None if argument.optional else bool(argument.takes_value)
+    return Known(
+        context.name or "",
+        flags,
+        positionals=len(context.missing_positional_args),
+        is_stage=stage is not None,
+        takes_command=getattr(stage, "takes_command", False),
+    )
+
+
+def wrong_line(mistake: Mistake, before: Sequence[str] = ()) -> str:
+    """
+    Return the message about a mistake.
+
+    Args:
+        before: The words of the line before those that *mistake* is about.
+    """
+    program = program_name()
+    text = f"onebox[64]: {mistake.problem}"
+    if mistake.line is not None:
+        line = shlex.join([program, *before, *mistake.line, *_after_dashes()])
+        return f"{text}\n  did you mean: {line}"
+    return f"{text}\n  next: {program} {mistake.next}" if mistake.next else text
+
+
+def is_program(word: str) -> bool:
+    """Return whether a word names a program of this machine, or a file here."""
+    return shutil.which(word) is not None or os.path.isfile(word)  # noqa: PTH113
+
+
+def _after_dashes() -> list[str]:
+    """Return the part of the typed line from `--` on."""
+    return sys.argv[sys.argv.index("--") :] if "--" in sys.argv else []
+
+
+def _as_typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """
+    Return the typed words that Invoke has parsed already, and those of *words*.
+
+    Invoke has parsed its own flags before the first task. If it did not know the first
+    word and that is a flag, it has split it: `-vm` into `-v` and `-m`.
+    """
+    typed = sys.argv[1:]
+    if "--" in typed:
+        typed = typed[: typed.index("--")]
+    for place, word in enumerate(typed):
+        rest = typed[place + 1 :]
+        parts = [f"-{letter}" for letter in word[1:]]
+        if word.startswith("-") and [*parts, *rest] == list(words):
+            return typed[:place], typed[place:]
+        if [word, *rest] == list(words):
+            return typed[:place], typed[place:]
+    return [], list(words)
+
+
+if hasattr(Parser, "parse_argv"):
+    _parse_argv = Parser.parse_argv
+
+
+def _parse(self: Parser, argv: list[str]) -> ParseResult:
+    """Parse a line as Invoke does; explain a mistake that concerns a stage."""
+    if not argv or not self.contexts or not _has_stage(self):
+        return _parse_argv(self, argv)
+    reader = reader_of(self.contexts.items(), self.initial)
+    before, words = _as_typed(argv)
+    reading = reader.read(words)
+    if reading.problem == "word":
+        _use_present_name(reader, words, reading.index)
+        reading = reader.read(words)
+    # Invoke accepts these lines, with another meaning: `--into --dry` as a folder
+    # called "--dry", and `-dry` as `-d -r y`. Both would run the job.
+    accepted = reading.problem == "value" or (
+        reading.problem == "flag" and not words[reading.index].startswith("--")
+    )
+    if accepted and reading.task.is_stage:
+        explained = _explained(self, reader, words, before)
+        if explained is not None:
+            raise explained
+    try:
+        return _parse_argv(self, words)
+    except ParseError as error:
+        explained = _explained(self, reader, words, before)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _has_stage(parser: Parser) -> bool:
+    return any(
+        isinstance(argument, SharedArgument)
+        for context in parser.contexts.values()
+        for argument in context.args.values()
+    )
+
+
+def _use_present_name(reader: Reader, words: list[str], index: int) -> None:
+    """Replace an earlier name of a task, at *index*, by the present name."""
+    namespace, dot, name = words[index].rpartition(".")
+    present = f"{namespace}{dot}{EARLIER_NAMES.get(name)}"
+    if present in reader.tasks:
+        words[index] = present
+
+
+def _explained(
+    parser: Parser, reader: Reader, words: list[str], before: list[str]
+) -> WrongLine | None:
+    """Return the exception for a mistake in a line; None if Invoke's own is right."""
+    reading = reader.read(words)
+    mistake = reader.explain(words, reading, is_program)
+    if mistake is None or not (mistake.about_stage or program_name() == "onebox"):
+        return None
+    FlagStore.clear()
+    name: Any = reading.task.name
+    context = parser.contexts.get(name)
+    return WrongLine(wrong_line(mistake, before), context)
+
+
+def install() -> None:
+    """Wrap Invoke's parser; an Invoke without this method keeps its own messages."""
+    if hasattr(Parser, "parse_argv"):
+        Parser.parse_argv = _parse  # type: ignore[method-assign]
+
+
+install()

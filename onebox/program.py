@@ -1,0 +1,268 @@
+"""
+The program `onebox`: the tasks of a project, without `inv` and without tasks.py.
+
+The project is the nearest folder upwards that has onebox.toml, or a tasks.py that names
+onebox; without such a folder it is the working directory. Its tasks are those of
+tasks.py, and onebox's own under the names that tasks.py leaves free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.loader import FilesystemLoader
+from invoke.program import Program
+
+import onebox
+from onebox.command_line import nearest
+from onebox.flags import SharedArgument
+from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
+from onebox.plugin import Stage
+from onebox.providers import with_bytecode
+from onebox.tasks import ns
+from onebox.ui.plain import note, print_lines
+
+if TYPE_CHECKING:
+    from invoke.parser.context import ParserContext
+
+    from onebox.command_line import Reader
+
+# Without a project, these tasks find no box. Others can do without a project, or have
+# an error of their own.
+_OF_A_BOX = ("cancel", "fetch", "logs", "ssh", "status", "teardown")
+
+COMMAND_HELP = (
+    "The command begins at the first word that is neither a flag, nor the value of a",
+    "flag, nor the name of a task. All words from there on belong to it. After --, any",
+    "word can begin it.",
+)
+
+
+class OneboxProgram(Program):
+    """The program, with onebox's own tasks unless the project has tasks of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            version=onebox.__version__,
+            namespace=ns,
+            name="onebox",
+            binary="onebox",
+            binary_names=["onebox"],
+        )
+        self.root, self.is_project = Path(), True
+
+    def parse_core_args(self) -> None:
+        """Read the flags before the first task; print a completion script."""
+        super().parse_core_args()
+        shell = self.args["print-completion-script"].value
+        if shell:
+            with with_bytecode():
+                from onebox.completion.scripts import SCRIPTS
+
+            if shell not in SCRIPTS:
+                raise Exit(
+                    f"onebox[64]: there is no completion for {shell!r}; "
+                    f"the shells are {', '.join(SCRIPTS)}",
+                    code=64,
+                )
+            print_lines(SCRIPTS[shell].splitlines())
+            raise Exit
+
+    def parse_collection(self) -> None:
+        """Find the project, and load its tasks."""
+        found, has_tasks = _find_project(Path.cwd())
+        self.root, self.is_project = found or Path.cwd(), found is not None
+        self.config.set_project_location(str(self.root))
+        self.config.load_project()
+        # A mistake in tasks.py must not stop the completion of onebox's own tasks.
+        mistakes = (Exception,) if self.args.complete.value else ()
+        self.namespace = ns
+        if has_tasks:
+            with contextlib.suppress(*mistakes):
+                self.namespace = self._project_tasks()
+        super().parse_collection()
+
+    def _project_tasks(self) -> Collection:
+        """
+        Return the tasks of the project's tasks.py, and onebox's own.
+
+        Raises:
+            Exit: tasks.py cannot be imported.
+        """
+        try:
+            module, _ = FilesystemLoader(config=self.config, start=str(self.root)).load(
+                "tasks"
+            )
+        except ImportError as error:
+            raise Exit(
+                f"onebox[78]: tasks.py of {self.root} cannot be imported: {error}\n"
+                f"  next: install what is missing for {sys.executable}",
+                code=78,
+            ) from error
+        return self._merged(module)
+
+    def _merged(self, module: ModuleType) -> Collection:
+        tasks = Collection.from_module(
+            module,
+            loaded_from=str(self.root),
+            auto_dash_names=self.config.tasks.auto_dash_names,
+        )
+        if not any(isinstance(tasks[name], Stage) for name in tasks.task_names):
+            return ns
+        for name, task in ns.tasks.items():
+            if name not in tasks.tasks and name not in tasks.collections:
+                tasks.add_task(task, default=False)
+        return tasks
+
+    def parse_tasks(self) -> None:
+        """Parse the tasks with their flags; take the command off the line first."""
+        if self.args.complete.value:
+            self._complete(str(self.core.remainder))
+            raise Exit
+        typed = self.argv[1:]
+        words = self.core.unparsed
+        remainder = typed[typed.index("--") :] if "--" in typed else []
+        start = self._reader().command_start(words) if words else None
+        if start is not None and words[start].rpartition(".")[2] in EARLIER_NAMES:
+            start = None
+        if start is None:
+            self.core.remainder = Remainder(remainder[1:])
+        else:
+            self.core.remainder = Remainder([*words[start:], *remainder])
+            del words[start:]
+        super().parse_tasks()
+
+    def parse_cleanup(self) -> None:
+        """Print help and lists, as Invoke does."""
+        name = self.args.help.value
+        if isinstance(name, str) and name not in self.parser.contexts:
+            near = nearest(name, list(self.parser.contexts))
+            hint = "next: onebox --list"
+            if near:
+                hint = f"did you mean: onebox --help {near}"
+            raise WrongLine(f'onebox[64]: there is no task "{name}"\n  {hint}')
+        super().parse_cleanup()
+
+    def task_list_opener(self, extra: str = "") -> str:
+        """Return the title of a list of tasks."""
+        return f"Tasks ({extra})" if extra else "Tasks"
+
+    def print_help(self) -> None:
+        """Print the tasks, then the flags of Invoke."""
+        print_lines(["Usage: onebox [core flags] TASK [flags] [TASK [flags]] …", ""])
+        self.list_tasks()
+        print_lines(["Flags of a task: onebox --help TASK", "", "Core flags:", ""])
+        self.print_columns(self.initial_context.help_tuples())
+
+    def print_task_help(self, name: str) -> None:
+        """Print the help of a task: its own flags, then those that all stages share."""
+        task = self.collection[name]
+        if not isinstance(task, Stage):
+            super().print_task_help(name)
+            return
+        usage = f"Usage: onebox {name} [flags]"
+        command = " [[--] COMMAND …]" if task.takes_command else ""
+        text = (task.__doc__ or "").strip()
+        print_lines([usage + command, "", *(line.strip() for line in text.split("\n"))])
+        if task.takes_command:
+            print_lines(["", *COMMAND_HELP])
+        own, shared = _help_of_flags(self.parser.contexts[name])
+        if own:
+            print_lines(["", "Flags:", ""])
+            self.print_columns(own)
+        else:
+            print_lines([""])
+        print_lines(["Flags of every stage, for the whole command line:", ""])
+        self.print_columns(shared)
+
+    def execute(self) -> None:
+        """Run the tasks; say so if the folder is not that of a project."""
+        if not self.is_project and any(task.name in _OF_A_BOX for task in self.tasks):
+            note(
+                f"onebox: there is no onebox.toml in {self.root} or above\n"
+                "  next: onebox init, or cd to the project"
+            )
+        super().execute()
+
+    def _reader(self) -> Reader:
+        contexts = [
+            (name, context)
+            for context in self.collection.to_contexts()
+            for name in (context.name or "", *context.aliases)
+        ]
+        return reader_of(contexts, self.initial_context)
+
+    def _complete(self, line: str) -> None:
+        with with_bytecode():
+            from onebox.completion.candidates import candidates, split
+
+        found = candidates(
+            self._reader(), split(line), self._help_texts(), self._values
+        )
+        print_lines(f"{word}\t{text}" for word, text in found)
+
+    def _values(self, flag: str) -> list[tuple[str, str]]:
+        with with_bytecode():
+            from onebox.completion.values import values_of
+
+        return values_of(flag, self.root, os.environ)
+
+    def _help_texts(self) -> Mapping[str, Mapping[str, str]]:
+        texts: dict[str, dict[str, str]] = {}
+        for context in [self.initial_context, *self.collection.to_contexts()]:
+            name = context.name or ""
+            flags = {
+                flag: context.flags[flag].help or ""
+                for flag in context.flag_names()
+                if flag in context.flags
+            }
+            doc = (self.collection[name].__doc__ or "") if name else ""
+            texts[name] = {**flags, "": doc.strip().partition("\n")[0]}
+        return texts
+
+
+def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
+    """Return the help of a stage's own flags, and that of the shared ones."""
+    own: list[Any] = []
+    shared: list[Any] = []
+    for flag, argument in context.flags.items():
+        part = shared if isinstance(argument, SharedArgument) else own
+        part.append(context.help_for(flag))
+    return own, shared
+
+
+def _find_project(folder: Path) -> tuple[Path | None, bool]:
+    """
+    Return the project's folder, None without one; whether its tasks.py may have stages.
+
+    Args:
+        folder: Where the search begins; it goes upwards.
+    """
+    for place in (folder, *folder.parents):
+        names_onebox = _names_onebox(place)
+        if names_onebox or (place / "onebox.toml").is_file():
+            return place, names_onebox
+    return None, False
+
+
+def _names_onebox(folder: Path) -> bool:
+    """Return whether tasks.py, or a module in the package tasks/, names onebox."""
+    sources = [folder / "tasks.py", *(folder / "tasks").glob("*.py")]
+    for source in sources:
+        with contextlib.suppress(OSError):
+            if b"onebox" in source.read_bytes():
+                return True
+    return False
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    OneboxProgram().run()

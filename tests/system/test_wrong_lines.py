@@ -1,0 +1,167 @@
+"""A mistake in a command line gets one line that says what to type."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from tests.conftest import Project
+
+OWN = """\
+from invoke import task
+from onebox import *
+@task
+def train(c, epochs=3):
+    print("trained", epochs)
+@stage(push, takes_command=True)
+def study(c, depth="1"):
+    pass
+"""
+BOXED = """\
+from invoke import Collection
+import onebox
+ns = Collection(box=onebox.ns)
+"""
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("run python train.py", "run -- python train.py"),
+        ("push run --keep sh x --n=3", "push run --keep -- sh x --n=3"),
+        ("run python x -- y 'a  b'", "run -- python x -- y 'a  b'"),
+        ("-e run python x", "-e run -- python x"),
+        ("ssh htop -d 3", "ssh -- htop -d 3"),
+        ("python train.py", "run -- python train.py"),
+        ("study sh x", "study -- sh x"),
+        ("rnu", "run"),
+        ("push fecth", "push fetch"),
+        ("train rnu", "train run"),
+        ("run --nmae=x", "run --name=x"),
+        ("plan --spott", "plan --spot"),
+        ("study --dept=3", "study --depth=3"),
+        ("run -vm large", "run --vm=large"),
+        ("-vm large run", "run --vm=large"),
+        ("run -vm=large --nmae=x", "run --vm=large --name=x"),
+        ("run -dry", "run --dry"),
+        ("run --spot=yes", "run --spot"),
+        ("--vm=large push run", "push --vm=large run"),
+    ],
+)
+def test_the_line_that_was_meant_is_named(
+    project: Project, typed: str, meant: str
+) -> None:
+    """The exit code is 64, and nothing runs."""
+    project.write("tasks.py", OWN)
+    done = project.inv(*shlex.split(typed))
+
+    assert (64, "") == (done.code, done.out)
+    assert done.err.startswith("onebox[64]: ")
+    assert f"\n  did you mean: inv {meant}\n" in done.err
+    assert [] == project.boxes()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("line", "example"),
+    [
+        ("run --vm", "--vm=large"),
+        ("run --vm=", "--vm=large"),
+        ("run --vm --dry", "--vm=large"),
+        ("push --name --only run", "--name=second"),
+        ("run -vm", "--vm=large"),
+        ("run --into --dry", "--into=results-2"),
+        ("run --command", "--command='python job.py'"),
+        ("study --depth", "--depth=…"),
+    ],
+)
+def test_a_flag_without_a_value_is_refused_with_an_example(
+    project: Project, line: str, example: str
+) -> None:
+    """No word that follows is taken as the value by mistake."""
+    project.write("tasks.py", OWN)
+    done = project.inv(*line.split())
+
+    flag = example.partition("=")[0]
+    assert (64, "") == (done.code, done.out)
+    assert f"onebox[64]: {flag} needs a value, for example {example}\n" == done.err
+
+
+@pytest.mark.fast
+def test_lines_without_a_stage_keep_what_invoke_does(project: Project) -> None:
+    """Tasks that are not of onebox have Invoke's messages and exit code."""
+    project.write("tasks.py", OWN)
+    for line in ("train --epoch=4", "train nothing", "nothing"):
+        done = project.inv(*line.split())
+        assert (1, "") == (done.code, done.out)
+        assert done.err.startswith("No idea what ")
+    assert "trained 4\n" == project.inv("train", "--epochs=4").out
+    assert "trained 4\n" == project.inv("train", "-e", "4").out
+
+
+@pytest.mark.fast
+def test_names_of_a_namespace_are_suggested(project: Project) -> None:
+    """The suggested line works in a project whose tasks have a namespace."""
+    project.write("tasks.py", BOXED)
+    for typed, meant in (
+        ("box.run python x", "box.run -- python x"),
+        ("box.rnu", "box.run"),
+        ("box.plan --spott", "box.plan --spot"),
+        ("python x", "box.run -- python x"),
+    ):
+        done = project.inv(*typed.split())
+        assert 64 == done.code
+        assert f"did you mean: inv {meant}\n" in done.err
+
+
+@pytest.mark.fast
+def test_no_class_name_and_no_traceback_is_shown(project: Project) -> None:
+    """This holds for flags, values and tasks that do not exist."""
+    for line in ("run --vm", "run --bad", "push zzz", "run -z", "image --as"):
+        done = project.inv(*line.split())
+        assert 64 == done.code
+        assert "did you mean" not in done.err
+        assert not {"<", "Argument", "Traceback", "No idea"} & set(done.err.split())
+        assert "Argument" not in done.err
+
+
+def test_a_line_for_a_shell_after_dashes_is_refused(project: Project) -> None:
+    """No box is created; the hint has `--command=` and the other flags."""
+    for line in ("cd a && sh job.sh", "echo x > f", "echo it's", "ls|wc"):
+        done = project.inv("run", "--name=b", "--", line)
+        quoted = shlex.quote(line)
+        assert 64 == done.code
+        assert "one word" in done.err
+        assert f"next: inv run --command={quoted} --name=b\n" in done.err
+    assert [] == project.boxes()
+
+
+def test_a_file_with_a_space_in_its_name_is_a_program(project: Project) -> None:
+    """One word with a space is a command if the project has such a file."""
+    project.write("my job.sh", "#!/bin/sh\necho ran\n").chmod(0o755)
+
+    assert "ran\n" == project.inv("run", "--", "./my job.sh").out
+
+
+def test_what_has_no_effect_on_this_machine_is_said_in_one_line(
+    project: Project,
+) -> None:
+    """It is no error, because a run on a cloud is rehearsed so."""
+    planned = project.inv("plan", "--spot", "--vm=m7i.4xlarge")
+
+    assert 0 == planned.code
+    assert "--spot: local has no spot capacity" in planned.out
+    assert "inv run --provider=aws --vm=m7i.4xlarge" in planned.out
+    plain = project.inv("plan", "--vm=large").out
+    assert "spot" not in plain and "aws" not in plain
+
+
+@pytest.mark.fast
+def test_users_own_task_with_an_earlier_name_is_theirs(project: Project) -> None:
+    """`sweep` was a task of onebox; a user's task of that name replaces nothing."""
+    project.write("tasks.py", f"{OWN}@task\ndef sweep(c):\n    print('mine')\n")
+
+    assert "mine\n" == project.inv("sweep").out
+    assert "you have no boxes" in project.inv("cleanup").out
