@@ -121,7 +121,6 @@ class ImageTable(Table):
         '{ release = "2026.1" }',
         "Variables of the Packer template.",
         packer_variables,
-        ports,
     )
 
     def check(self, environ: Mapping[str, str]) -> None:

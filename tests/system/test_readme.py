@@ -45,7 +45,7 @@ def test_every_inv_line_of_the_readme_works(project: Project) -> None:
     for line in lines():
         done = project.inv(*shlex.split(line)[1:])
         assert 0 == done.code, f"{line}\n{done.err}"
-    assert 8 == len(lines())
+    assert 10 == len(lines())
     assert [] == project.boxes()
 
 
