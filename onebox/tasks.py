@@ -187,8 +187,8 @@ def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
     return stage_module("offers").perform(context_of(c), limit)
 
 
-@_stage(each_time=True)
-def status(c: Context) -> Any:
+@_stage(each_time=True, help={"json": JSON_HELP})
+def status(c: Context, json: bool = False) -> Any:
     """Print the boxes and jobs of this project."""
     return stage_module("status").perform(context_of(c))
 
@@ -211,8 +211,10 @@ def logs(
     )
 
 
-@_stage(each_time=True, help={"limit": "Print at most so many jobs."})
-def history(c: Context, limit: str = "20") -> Any:
+@_stage(
+    each_time=True, help={"limit": "Print at most so many jobs.", "json": JSON_HELP}
+)
+def history(c: Context, limit: str = "20", json: bool = False) -> Any:
     """Print the jobs of this project, newest first, with their ends and costs."""
     return stage_module("history").perform(context_of(c), limit)
 
@@ -302,9 +304,12 @@ def cleanup(
     help={
         "policy": "Print the least permissions onebox needs at the provider.",
         "settings": "Print the settings in force, and where each one comes from.",
+        "json": JSON_HELP,
     },
 )
-def doctor(c: Context, policy: bool = False, settings: bool = False) -> Any:
+def doctor(
+    c: Context, policy: bool = False, settings: bool = False, json: bool = False
+) -> Any:
     """Check everything that a run needs on this machine and at the provider."""
     context, module = context_of(c), stage_module("doctor")
     if settings:

@@ -37,7 +37,9 @@ def perform(context: BoxContext) -> None:
         *context.provider.checks(),
         *_credentials_check(context),
     ]
-    for check in checks:
+    if context.screen.json:
+        context.screen.print_json("doctor", {"checks": checks})
+    for check in checks if not context.screen.json else ():
         mark = {True: "done", False: "failed", None: "warn"}[check.ok]
         context.screen.check(check.name, mark, check.detail)
         if check.next and check.ok is not True:
@@ -55,6 +57,9 @@ def print_policy(context: BoxContext) -> None:
 def print_settings(context: BoxContext) -> None:
     """Print each setting that is given, with its value and where it comes from."""
     settings = given_settings(context.settings)
+    if context.screen.json:
+        context.screen.print_json("settings", {"settings": settings})
+        return
     if not settings:
         context.screen.print("every setting has its default")
         return

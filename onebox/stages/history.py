@@ -48,6 +48,9 @@ def perform(context: BoxContext, limit: str) -> None:
         )
     found = history.read(context, int(limit))
     screen = context.screen
+    if screen.json:
+        screen.print_json("history", vars(found))
+        return
     if not found.entries:
         screen.print(f"{context.settings.project}: no job has run yet")
         return

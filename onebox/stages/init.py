@@ -116,7 +116,10 @@ def _image(found: Survey) -> Iterator[str]:
         yield _line(f'python = "{found.python}"', f"from {found.python_source}")
     if found.requirements:
         yield f'requirements = "{found.requirements}"'
-    if not (found.setup or found.python or found.requirements):
+    elif found.conda:
+        yield f"# {found.conda}: a setup script can create the environment of the job:"
+        yield f"#   micromamba create -y -p ~/.venv -f {found.conda}"
+    if not (found.setup or found.python or found.requirements or found.conda):
         yield _line('# requirements = "requirements.txt"', "the packages of the job")
 
 

@@ -48,6 +48,8 @@ class Survey:
 
         requirements: The file that lists the packages, "" if there is none.
 
+        conda: The file of a conda environment, "" if there is none.
+
         setup: The set-up script, "" if there is none.
 
         outputs, checkpoints: Folders for them that exist or that the script names.
@@ -61,6 +63,7 @@ class Survey:
     python: str = ""
     python_source: str = ""
     requirements: str = ""
+    conda: str = ""
     setup: str = ""
     outputs: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
@@ -87,6 +90,7 @@ def survey(root: Path) -> Survey:
         python=python,
         python_source=python_source,
         requirements=requirements,
+        conda=_conda(root),
         setup="setup.sh" if (root / "setup.sh").is_file() else "",
         outputs=tuple(_folders(root, _OUTPUTS, text)),
         checkpoints=tuple(_folders(root, _CHECKPOINTS, text)),
@@ -147,10 +151,13 @@ def _requirements(root: Path) -> str:
         return "requirements.txt"
     if project:
         return "pyproject.toml"
-    for name in ("environment.yml", "environment.yaml"):
-        if (root / name).is_file():
-            return name
     return ""
+
+
+def _conda(root: Path) -> str:
+    """Return the file of a conda environment, "" if there is none."""
+    names = ("environment.yml", "environment.yaml")
+    return next((name for name in names if (root / name).is_file()), "")
 
 
 def _folders(root: Path, names: Iterable[str], script: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,9 @@ def perform(context: BoxContext) -> None:
         for box in other_providers.find(context)
         if not one_name or box.name == context.settings.name
     ]
+    if context.screen.json:
+        context.screen.print_json("status", _fields(context, found, elsewhere))
+        return
     if not found and not elsewhere:
         _print_last_job(context, one_name=one_name)
     elif len(found) == 1:
@@ -116,6 +120,29 @@ def perform(context: BoxContext) -> None:
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
     queue.print_waiting(context, one_name=one_name)
+
+
+def _fields(
+    context: BoxContext,
+    found: list[BoxStatus],
+    elsewhere: Sequence[other_providers.BoxAtOtherProvider],
+) -> dict[str, object]:
+    """Return what `--json` prints; times are in epoch seconds."""
+    waiting = queue.of_project(context)
+    return {
+        "project": context.settings.project,
+        "provider": context.provider.name,
+        "boxes": found,
+        "at_other_providers": [
+            {
+                "name": other.name,
+                "provider": other.record.provider,
+                "error": other.error,
+            }
+            for other in elsewhere
+        ],
+        "waiting": {name: len(runs) for name, runs in waiting.items()},
+    }
 
 
 def is_for_one_name(context: BoxContext) -> bool:

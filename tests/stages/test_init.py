@@ -150,7 +150,7 @@ def test_likely_script(tmp_path: Path, files: dict[str, str], expected: str) -> 
             (">=3.11,<3.13", "requirements.txt"),
         ),
         ({".python-version": "3.12.1\n", "environment.yml": ""},
-         ("3.12.1", "environment.yml")),
+         ("3.12.1", "")),
         ({".python-version": "my-env\n"}, ("", "")),
     ],
 )  # fmt: skip
@@ -164,6 +164,15 @@ def test_python_and_packages(
     assert expected == (found.python, found.requirements)
     (tmp_path / "onebox.toml").write_text(init.template("local", found))
     assert load(tmp_path, {}, {}).image.requirements == (expected[1] or None)
+
+
+def test_conda_file_is_named_with_the_line_that_creates_it(tmp_path: Path) -> None:
+    """uv cannot read it, so the file is no [image] requirements."""
+    write(tmp_path, {"environment.yaml": ""})
+    text = init.template("local", project_survey.survey(tmp_path))
+
+    assert "#   micromamba create -y -p ~/.venv -f environment.yaml\n" in text
+    assert "requirements =" not in text
 
 
 def test_notebook_is_an_example_only(tmp_path: Path) -> None:

@@ -68,6 +68,39 @@ class TestDocuments:
             image["month_usd"],
         )
 
+    def test_status(self, project: Project) -> None:
+        """A box comes with its job."""
+        assert [] == document(project.inv("status", "--json"))["boxes"]
+        project.inv("run", "--keep")
+
+        (box,) = document(project.inv("status", "--json"))["boxes"]
+        assert ("main", "running", "succeeded", "fetched") == (
+            box["name"],
+            box["state"],
+            box["job"]["state"],
+            box["outputs"],
+        )
+
+    def test_history(self, project: Project) -> None:
+        """A failed job has its exit code."""
+        assert 0 == document(project.inv("history", "--json"))["count"]
+        project.inv("run", "--command=exit 3")
+
+        (job,) = document(project.inv("history", "--json"))["entries"]
+        assert ("exit 3", 3, 0) == (job["command"], job["exit"], job["cost"])
+
+    def test_doctor(self, project: Project) -> None:
+        """Each check has its result; the settings come with their sources."""
+        checks = document(project.inv("doctor", "--json"))["checks"]
+        assert {"python", "ssh", "onebox.toml"} <= {
+            c["name"] for c in checks if c["ok"]
+        }
+
+        done = project.inv("doctor", "--settings", "--vm=large", "--json")
+        assert {"name": "vm", "value": '"large"', "source": "--vm"} in (
+            document(done)["settings"]
+        )
+
     def test_cleanup(self, project: Project) -> None:
         """A live box is listed, and not expired."""
         project.inv("provision")
