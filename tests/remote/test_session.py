@@ -7,7 +7,7 @@ import subprocess
 
 from tests.fakes.agent_box import until
 from tests.fakes.sshd import Server
-from tests.remote.conftest import OpenDoor
+from tests.remote.steps import OpenDoor
 
 
 def test_command_without_a_terminal_ends_with_its_client(
