@@ -33,6 +33,7 @@ from onebox.tasks import (
     doctor,
     exec_,
     fetch,
+    history,
     image,
     init,
     logs,
@@ -46,6 +47,7 @@ from onebox.tasks import (
     ssh,
     status,
     teardown,
+    top,
 )
 
 sys.dont_write_bytecode = _before
@@ -60,6 +62,7 @@ __all__ = [
     "doctor",
     "exec_",
     "fetch",
+    "history",
     "image",
     "init",
     "logs",
@@ -73,4 +76,5 @@ __all__ = [
     "stage",
     "status",
     "teardown",
+    "top",
 ]

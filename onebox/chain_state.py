@@ -42,6 +42,24 @@ class Announced:
 
 
 @dataclass
+class Notice:
+    """
+    A run or a job that this command follows and whose end it has to notify.
+
+    Attributes:
+        began: When the command began to do so, in seconds of `time.monotonic`.
+
+        job: The id of the job that has ended last, "" before the first one has.
+
+        claimed: Whether this command notifies; if not, the box does.
+    """
+
+    began: float
+    job: str = ""
+    claimed: bool = False
+
+
+@dataclass
 class ChainState:
     """
     The progress of one command line on one box.
@@ -91,6 +109,8 @@ class ChainState:
             command has fetched its outputs; else "".
 
         receipt: The receipt of the job.
+
+        notice: The run that is followed; None if there is none.
     """
 
     fetched_folder: Path
@@ -113,6 +133,7 @@ class ChainState:
     fetched: Fetched | None = None
     fetched_earlier_job: str = ""
     receipt: Receipt | None = None
+    notice: Notice | None = None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

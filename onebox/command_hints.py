@@ -19,6 +19,8 @@ OWN = (
     "offers",
     "status",
     "logs",
+    "history",
+    "top",
     "cancel",
     "ssh",
     "exec",
@@ -28,7 +30,7 @@ OWN = (
     "init",
 )
 # These commands concern all boxes or no box, so they need no --name.
-OF_NO_BOX = {"cleanup", "doctor", "init", "offers"}
+OF_NO_BOX = {"cleanup", "doctor", "history", "init", "offers"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 # A flag's value may be quoted for a shell, as in --command='cd a && b'.

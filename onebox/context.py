@@ -87,7 +87,7 @@ class BoxContext:
         self.invocation = invocation
         self.screen = screen
         self.owner = owner(config_dir(environ))
-        subprocess_env.hide(settings.run.secrets)
+        subprocess_env.hide([*settings.run.secrets, "ONEBOX_NOTIFY_URL"])
         self.project = _project(root, settings, state_dir(environ))
         self.store = BoxStore(
             state_dir(environ) / "projects" / self.project / settings.name, screen.warn

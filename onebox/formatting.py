@@ -41,6 +41,17 @@ def byte_count(count: float) -> str:
     return f"{count:.1f} {unit}"
 
 
+def bytes_of(used: float, total: float) -> str:
+    """
+    Format a number of bytes as a part of another one.
+
+    >>> bytes_of(23.1 * 2**30, 23.5 * 2**30), bytes_of(2**20, 2**35)
+    ('23.1 of 23.5 GB', '1 MB of 32 GB')
+    """
+    (number, unit), whole = byte_count(used).split(" "), byte_count(total)
+    return f"{number} {'' if whole.endswith(f' {unit}') else f'{unit} '}of {whole}"
+
+
 def seconds(count: float) -> str:
     """
     Format a duration.

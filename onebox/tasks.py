@@ -193,10 +193,36 @@ def status(c: Context) -> Any:
     return stage_module("status").perform(context_of(c))
 
 
-@_stage(each_time=True)
-def logs(c: Context) -> Any:
+@_stage(
+    each_time=True,
+    help={
+        "tail": "Print only so many of the last lines, and what follows.",
+        "since": "Print only the output of the last time, such as 10m or 2h.",
+        "follow": "Wait for the end of a running job; if not, exit with 0.",
+        "job": "Id of an earlier job, as `inv history` prints it.",
+    },
+)
+def logs(
+    c: Context, tail: str = "", since: str = "", follow: bool = True, job: str = ""
+) -> Any:
     """Show the job's output, follow it live, and exit with its exit code."""
-    return stage_module("logs").perform(context_of(c))
+    return stage_module("logs").perform(
+        context_of(c), tail=tail, since=since, follow=follow, job=job
+    )
+
+
+@_stage(each_time=True, help={"limit": "Print at most so many jobs."})
+def history(c: Context, limit: str = "20") -> Any:
+    """Print the jobs of this project, newest first, with their ends and costs."""
+    return stage_module("history").perform(context_of(c), limit)
+
+
+@_stage(
+    each_time=True, help={"once": "Print once, as in a pipe, instead of every 2 s."}
+)
+def top(c: Context, once: bool = False) -> Any:
+    """Show what box and job use now: CPU, memory, disk, GPUs; Ctrl-C ends it."""
+    return stage_module("top").perform(context_of(c), once=once)
 
 
 @_stage(each_time=True)
@@ -312,6 +338,8 @@ ns = Collection(
     offers,
     status,
     logs,
+    history,
+    top,
     cancel,
     ssh,
     exec_,

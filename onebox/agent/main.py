@@ -34,12 +34,13 @@ def main(small: bool = False) -> None:
         if not small:
             from . import host_key
             from .files import file_ops, striping
-            from .jobs import job_ops, session
+            from .jobs import job_ops, load, session
 
             ops = {
                 **server.OPS,
                 **job_ops.OPS,
                 **session.OPS,
+                **load.OPS,
                 **file_ops.OPS,
                 **striping.OPS,
                 **host_key.OPS,

@@ -24,18 +24,21 @@ class Process(NamedTuple):
     A process as /proc shows it.
 
     *memory* is its resident memory in bytes. *ended* is true for a zombie: it
-    does not run any more, but its parent has not reaped it.
+    does not run any more, but its parent has not reaped it. *cpu* is the CPU time in
+    seconds that it has used, and *reaped* that of its children that were reaped.
     """
 
     pid: int
     parent: int
     memory: int
     ended: bool
+    cpu: float = 0.0
+    reaped: float = 0.0
 
 
 def all_processes() -> List[Process]:
     """Return all processes, including zombies; [] on a system without /proc."""
-    page = os.sysconf("SC_PAGE_SIZE")
+    page, ticks = os.sysconf("SC_PAGE_SIZE"), float(os.sysconf("SC_CLK_TCK"))
     found = []
     for pid in _pids():
         fields = _stat(pid)
@@ -44,7 +47,17 @@ def all_processes() -> List[Process]:
         # A process whose first thread has ended looks like a zombie, but its other
         # threads may still run.
         ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
-        found.append(Process(pid, int(fields[1]), int(fields[21]) * page, ended))
+        user, system, reaped_user, reaped_system = map(int, fields[11:15])
+        found.append(
+            Process(
+                pid,
+                int(fields[1]),
+                int(fields[21]) * page,
+                ended,
+                (user + system) / ticks,
+                (reaped_user + reaped_system) / ticks,
+            )
+        )
     return found
 
 
@@ -65,6 +78,19 @@ def descendants(root: int, processes: Iterable[Process]) -> List[Process]:
         found += [process for process in below if not process.ended]
         parents += [process.pid for process in below]
     return found
+
+
+def cpu_seconds(root: int, processes: Iterable[Process]) -> float:
+    """
+    Return the CPU time in seconds of all processes that have descended from *root*.
+
+    Descendants that have ended count if they were reaped. Zombies do not count, so the
+    result may go back for a moment.
+    """
+    processes = list(processes)
+    reaped = sum(process.reaped for process in processes if process.pid == root)
+    family = descendants(root, processes)
+    return reaped + sum(process.cpu + process.reaped for process in family)
 
 
 def with_variables(*variables: str) -> List[int]:

@@ -17,7 +17,7 @@ import time
 from typing import List, Set
 
 from . import preemption_notice, processes
-from .box import BoxConfig, boottime, read
+from .box import BoxConfig, boottime, is_locked, read
 from .jobs import job_state
 from .jobs.job_state import StopOrder
 from .protocol import Refused
@@ -34,6 +34,9 @@ SUCCESS = "exit status 0"
 # Connected clients have this many seconds to read the job's last output before a
 # shutdown.
 LAST_OUTPUT = 0.5
+# A power-off waits at most this many seconds while the supervisor tells a URL that its
+# job has ended.
+NOTIFICATION = 10.0
 # The watchdog survives these errors, because a job can write nonsense into its own
 # directory, and the box can run out of any resource.
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
@@ -121,6 +124,10 @@ def _end_job(box: BoxConfig, cause: str) -> None:
     _stop_job(box, job, StopOrder(cause, grace))
     end = time.monotonic() + grace + 5
     while job_state.running(box) and time.monotonic() < end:
+        time.sleep(0.05)
+    end = time.monotonic() + NOTIFICATION
+    lock = box.path("jobs", job, "lock")
+    while is_locked(lock) and time.monotonic() < end:
         time.sleep(0.05)
 
 

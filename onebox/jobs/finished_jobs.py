@@ -40,7 +40,7 @@ class FinishedJob:
         """Return how the job ended, in a few words."""
         if self.receipt is None:
             return "its outcome is unknown"
-        return follow.describe(
+        return follow.outcome(
             ExitRecord(
                 self.job,
                 self.receipt.exit,
@@ -69,6 +69,14 @@ def latest(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob |
         if whatever_name or is_ours:
             return FinishedJob(job, log, job_receipt)
     return None
+
+
+def find(context: BoxContext, job: str) -> FinishedJob | None:
+    """Return the job *job* if its log is on this machine, else None."""
+    log = context.job_dir(job) / "log"
+    if not log.is_file():
+        return None
+    return FinishedJob(job, log, receipt.read(log.with_name(receipt.FILE)))
 
 
 def _jobs_of_other_boxes(context: BoxContext) -> set[str]:

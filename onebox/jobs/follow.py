@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from onebox import formatting
 from onebox.context import BoxContext
 from onebox.errors import Lost, Preempted
-from onebox.jobs import checkpoints, ports, preemption, remote_job
+from onebox.jobs import checkpoints, notify, ports, preemption, remote_job
+from onebox.jobs.memory_advice import KILLED, memory_advice
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord, Sample
 
@@ -73,6 +74,7 @@ def watch(
                 shown,
             )
     except (Lost, Preempted):
+        notify.gave_up(context)
         screen.close_line()
         lasted = formatting.seconds(time.time() - context.store.record.job_started)
         how = preemption.preemption_reason(context, box)
@@ -84,17 +86,34 @@ def watch(
     screen.print_stage(
         "run", mark, formatting.seconds(record.seconds), describe(record)
     )
+    advice = memory_advice(context, box, record)
+    if advice:
+        screen.warn(advice)
     if record.code:
         screen.note(f"its log: {remote_job.log_name(context, job_id)}")
+    notify.claim(context, box, job_id)
     return record
+
+
+def outcome(record: ExitRecord) -> str:
+    """Return whether a job succeeded, failed or was cancelled, in a few words."""
+    if record.cause == "cancel":
+        return f"cancelled{_survivors(record)}"
+    if record.code:
+        return f"failed, {describe(record)}"
+    if record.cause == "exit":
+        return f"succeeded{_survivors(record)}"
+    return f"ended, {describe(record)}"
 
 
 def describe(record: ExitRecord) -> str:
     """Return how a job ended, in a few words."""
     cause, code = record.cause, record.code
     text = f"exit {code}"
-    if cause == "oom":
+    if cause == "oom" and code == KILLED:
         text += f", killed: out of memory{_peak(record)}"
+    elif cause == "oom":
+        text += f", out of memory{_peak(record)}: one of its processes was killed"
     elif cause == "disk-full":
         text += ", the box's disk is full"
     elif cause == "signal":
@@ -105,10 +124,14 @@ def describe(record: ExitRecord) -> str:
         text += f" ({_signal_name(code - 128)})"
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
-    if record.survivors:
-        names = formatting.first_names([*record.survivors])
-        text += f"; ended what it left running: {names}"
-    return text
+    return text + _survivors(record)
+
+
+def _survivors(record: ExitRecord) -> str:
+    if not record.survivors:
+        return ""
+    names = formatting.first_names([*record.survivors])
+    return f"; ended what it left running: {names}"
 
 
 def _signal_name(number: int) -> str:
@@ -137,16 +160,18 @@ def _footer(
     began: float,
     more: Sequence[str] = (),
 ) -> str:
-    """Return the line below the output: time, cost, load, and the texts in *more*."""
+    """
+    Return the line below the output: time, cost, the job's load, the texts in *more*.
+    """
     started = context.store.record.job_started or began
     spent = max(time.time() - started, 0)
     parts = [f"run  {formatting.seconds(spent)}"]
     if box.offer.hourly:
         parts.append(formatting.money(box.offer.hourly * spent / 3600))
-    if sample.cpu is not None and sample.cpus is not None:
-        parts.append(f"{sample.cpu:.1f} of {sample.cpus} cores")
-    if sample.memory and sample.memory_total:
-        total = formatting.byte_count(sample.memory_total)
-        parts.append(f"{formatting.byte_count(sample.memory)} of {total}")
+    # These are the numbers of the job and not those of the machine, as in the receipt.
+    if sample.job_cpu is not None and sample.cpus is not None:
+        parts.append(f"{sample.job_cpu:.1f} of {sample.cpus} cores")
+    if sample.job_memory and sample.memory_total:
+        parts.append(formatting.bytes_of(sample.job_memory, sample.memory_total))
     parts += [*more, "Ctrl-C detaches"]
     return "    ".join(part for part in parts if part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,8 @@ from onebox.store.atomic_files import (
 )
 
 GAPS = "gaps.json"
+# The marks of the log: at which time (epoch seconds) it had which length.
+MARKS = "times.json"
 PIECE = 1 << 20
 # A job's log on a box is never longer than this. ext4 with 4 KiB blocks can hold a log
 # of this length: its files may have up to 1 << 44 bytes.
@@ -113,6 +115,11 @@ class JobLog:
             self._make_hole()
         os.fsync(self._file)
 
+    def keep_marks(self, marks: Sequence[tuple[float, int]]) -> None:
+        """Store the marks of the log, if there are any."""
+        if marks:
+            write_in(self._folder, MARKS, json.dumps(marks).encode())
+
     def _make_hole(self) -> None:
         """Extend the file with a hole that ends at the offset `size`."""
         begin = self._file_size
@@ -156,7 +163,10 @@ class JobLog:
 
 
 def show_log(
-    path: Path, output: Callable[[bytes], None], gone: Callable[[int], None]
+    path: Path,
+    output: Callable[[bytes], None],
+    gone: Callable[[int], None],
+    begin: int = 0,
 ) -> int:
     """
     Pass the local copy of a log to *output*, and return the size of the copy.
@@ -165,14 +175,17 @@ def show_log(
         output: Called with each part of the log.
 
         gone: Called at each gap, with the number of bytes that are missing there.
+
+        begin: The offset of the first byte to pass.
     """
     with os.fdopen(_open(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        for begin, end in [*_gaps(path, size), (size, size)]:
-            while file.tell() < begin:
-                output(file.read(min(PIECE, begin - file.tell())))
-            if begin < end:
-                gone(end - begin)
+        file.seek(min(begin, size))
+        for start, end in [*_gaps(path, size), (size, size)]:
+            while file.tell() < start:
+                output(file.read(min(PIECE, start - file.tell())))
+            if file.tell() < end:
+                gone(end - file.tell())
                 file.seek(end)
     return size
 
@@ -187,6 +200,48 @@ def tail(path: Path, *, lines: int = 20, most: int = 1 << 14) -> str:
         file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
         text = file.read(most).replace(b"\0", b"").decode("utf-8", "replace")
     return "".join(text.splitlines(keepends=True)[-lines:])
+
+
+def offset_of_last_lines(path: Path, lines: int) -> int:
+    """
+    Return the offset at which the last *lines* lines of a local log begin.
+
+    A line without a newline at the end counts. Bytes that the box has dropped count as
+    no line.
+    """
+    with os.fdopen(_open(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        # The end of the piece that is read next; the pieces are read backwards. The
+        # newline that ends the last line begins no line, so the count begins at -1.
+        end, found, is_last = size, -1, True
+        for gap_begin, gap_end in reversed([(0, 0), *_gaps(path, size)]):
+            while end > gap_end:
+                begin = max(gap_end, end - PIECE)
+                file.seek(begin)
+                data = file.read(end - begin)
+                if is_last and not data.endswith(b"\n"):
+                    found += 1
+                at, is_last = len(data), False
+                while found < lines and (at := data.rfind(b"\n", 0, at)) >= 0:
+                    found += 1
+                if found >= lines:
+                    return min(begin + at + 1, size)
+                end = begin
+            end = gap_begin
+    return 0
+
+
+def offset_at(path: Path, moment: float) -> int | None:
+    """
+    Return the length that a log had at the time *moment* (epoch seconds).
+
+    The result may be a little lower. It is None if no times are recorded for the log.
+    """
+    with suppress(OSError, ValueError, TypeError):
+        marks = json.loads(path.with_name(MARKS).read_bytes())
+        offsets = [int(offset) for at, offset in marks if float(at) <= moment]
+        return max(offsets, default=0)
+    return None
 
 
 def _gaps(path: Path, size: int) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from onebox import formatting
 from onebox.agent.files.manifest import Entry
 from onebox.context import BoxContext
 from onebox.jobs import run_record
+from onebox.jobs.memory_advice import memory_advice
 from onebox.jobs.run_record import EarlierBox, RunTotals
 from onebox.providers.costs import MACHINE, total
 from onebox.providers.values import Box
@@ -32,6 +33,8 @@ FORMAT = 1
 # The file name of the receipt in its job's folder. The copy beside the outputs has the
 # name RECEIPT.
 FILE = "receipt.json"
+# The name of the cost of the boxes of earlier attempts.
+EARLIER = "earlier boxes"
 # This file holds the receipt of the latest job of this box name that succeeded and
 # whose outputs were fetched.
 LAST = "last.json"
@@ -99,6 +102,9 @@ class Receipt:
         costs: The cost of each billed part, by the part's name.
 
         stages: How long each stage took, by the stage's name.
+
+        advice: A sentence on why the job failed and what to change, None if there is
+            none.
     """
 
     job: str
@@ -118,6 +124,7 @@ class Receipt:
     outputs: OutputCount | None = None
     costs: Mapping[str, float | None] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
+    advice: str | None = None
 
     def __repr__(self) -> str:
         cost = "cost unknown" if self.cost is None else formatting.money(self.cost)
@@ -211,6 +218,7 @@ def make(
         log_gone=record.log_gone,
         attempts=attempts,
         key=key,
+        advice=memory_advice(context, box, record) or None,
     )
 
 
@@ -313,14 +321,12 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
         cores = receipt.peak.cpu_seconds / receipt.seconds
         usage.append(f"{cores:.1f} of {receipt.box.cpus} cores on average")
     if receipt.peak.memory:
-        usage.append(
-            f"peak {formatting.byte_count(receipt.peak.memory)} of "
-            f"{formatting.byte_count(receipt.box.memory)}"
-        )
+        peak = formatting.bytes_of(receipt.peak.memory, receipt.box.memory)
+        usage.append(f"peak memory {peak}")
     context.screen.say()
     context.screen.say(bill(receipt, lifetime))
     if usage:
-        context.screen.say("used " + ", ".join(usage))
+        context.screen.say(", ".join(usage))
 
 
 def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
@@ -338,7 +344,7 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     costs = {name: run_record.cost(rate, lifetime) for name, rate in rates.items()}
     earlier = _earlier_boxes(receipt)
     if earlier:
-        costs["earlier boxes"] = total(
+        costs[EARLIER] = total(
             run_record.cost(each.hourly, each.seconds) for each in earlier
         )
     count = receipt.outputs.bytes if receipt.outputs is not None else 0

@@ -83,6 +83,8 @@ def start(
             outputs=list(outputs),
             cancel_grace=context.settings.run.cancel_grace,
             max_log=context.settings.limits.max_log,
+            # The box notifies if no client is attached when the job ends.
+            notify=context.settings.notify.url or "",
             **command,
         )
 
@@ -162,7 +164,26 @@ def follow(
                 is_down = True
                 time.sleep(pause)
         copy.flush()
+        copy.keep_marks(answer.marks)
     return exit_record(answer)
+
+
+def catch_up(context: BoxContext, box: Box, job_id: str) -> JobStatus:
+    """
+    Copy the log up to now to this machine without printing it; return the job's status.
+    """
+    limit = context.settings.limits.max_log
+    with JobLog(log_path(context, job_id), limit=limit) as copy:
+
+        def ask(channel: AgentChannel) -> JobStatus:
+            return _follow(
+                channel, job_id, copy, lambda data: None, None, None, wait=False
+            )
+
+        answer: JobStatus = context.call_resuming(ask, box)
+        copy.flush()
+        copy.keep_marks(answer.marks)
+    return answer
 
 
 def log_path(context: BoxContext, job_id: str) -> Path:
@@ -194,11 +215,12 @@ def fetch_log(
     limit = context.settings.limits.max_log
     with JobLog(log_path(context, job_id), limit=limit) as copy:
         if copy.size < latest.log_bytes:
-            context.call_resuming(
+            answer: JobStatus = context.call_resuming(
                 lambda channel: _follow(channel, job_id, copy, output, None, gone),
                 box,
             )
             copy.flush()
+            copy.keep_marks(answer.marks)
     if latest.record is not None:
         receipt.keep(context, box, job_id, latest.record)
 
@@ -231,8 +253,10 @@ def _follow(
     output: Callable[[bytes], None],
     sample: Callable[[Sample], None] | None,
     gone: Callable[[int], None] | None,
+    *,
+    wait: bool = True,
 ) -> JobStatus:
-    channel.begin("follow", job=job_id, offset=copy.size)
+    channel.begin("follow", job=job_id, offset=copy.size, wait=wait)
     in_a_row = 0
     for kind, payload in channel.frames(silence=SILENCE_SECONDS):
         in_a_row = in_a_row + 1 if kind == b"G" else 0

@@ -34,7 +34,8 @@ class ExitRecord:
     "signal", "oom", …). *signal* is the signal that ended the main process. The job
     wrote *log_bytes* bytes of output, and the box has dropped *log_gone* of these
     bytes. *memory_peak* is in bytes; *memory_largest* names the process that used the
-    most memory. *survivors* are the commands that the main process left running.
+    most memory. *memory_total* is the memory of the box, None if it is unknown.
+    *survivors* are the commands that the main process left running.
     """
 
     job: str
@@ -49,6 +50,7 @@ class ExitRecord:
     memory_peak: int | None = None
     memory_largest: str = ""
     survivors: tuple[str, ...] = ()
+    memory_total: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -56,7 +58,7 @@ class ExitRecord:
         return self.ended - self.started
 
     @classmethod
-    def parse(cls, value: object) -> ExitRecord:
+    def parse(cls, value: object, memory_total: int | None = None) -> ExitRecord:
         """Return the exit record that the JSON object *value* describes."""
         fields = Fields(value, "exit record")
         return cls(
@@ -72,6 +74,7 @@ class ExitRecord:
             memory_peak=fields.integer_or_none("memory_peak"),
             memory_largest=fields.text("memory_largest"),
             survivors=fields.texts("survivors"),
+            memory_total=memory_total,
         )
 
 
@@ -92,6 +95,7 @@ class JobStatus:
     alive: bool = False
     started: float | None = None
     log_bytes: int = 0
+    marks: tuple[tuple[float, int], ...] = ()
 
     @property
     def runs(self) -> bool:
@@ -115,14 +119,20 @@ class JobStatus:
         state = fields.one_of("state", STATES)
         if state == "none":
             return cls(job or "", state)
+        record = None
+        if state == "exited":
+            sample = fields["sample"]
+            total = None if sample is None else Sample.parse(sample).memory_total
+            record = ExitRecord.parse(fields["record"], total)
         status = cls(
             job=fields.job("job"),
             state=state,
-            record=ExitRecord.parse(fields["record"]) if state == "exited" else None,
+            record=record,
             why=fields.text("why"),
             alive=fields.flag("alive"),
             started=fields.number_or_none("started"),
             log_bytes=fields.integer("log_bytes"),
+            marks=fields.marks("marks"),
         )
         if job is not None and status.job != job:
             raise fields.invalid(f"it is about {status.job}, not {job}")
@@ -137,12 +147,15 @@ class Sample:
     The load of a box; None means that a number is unknown.
 
     *cpu* of the *cpus* CPUs are busy. *memory* of the *memory_total* bytes are in use.
+    *job_cpu* and *job_memory* are what the job alone uses of them.
     """
 
     cpu: float | None = None
     cpus: int | None = None
     memory: int | None = None
     memory_total: int | None = None
+    job_cpu: float | None = None
+    job_memory: int | None = None
 
     @classmethod
     def parse(cls, value: object) -> Sample:
@@ -153,6 +166,8 @@ class Sample:
             cpus=fields.integer_or_none("cpus"),
             memory=fields.integer_or_none("memory"),
             memory_total=fields.integer_or_none("memory_total"),
+            job_cpu=fields.number_or_none("job_cpu"),
+            job_memory=fields.integer_or_none("job_memory"),
         )
 
 
@@ -262,6 +277,11 @@ def buckets(value: object, count: int) -> tuple[int, ...]:
     *count* is the number of buckets that were compared.
     """
     return Fields(value, "list of buckets").integers("buckets", count, most=count - 1)
+
+
+def claimed(value: object) -> bool:
+    """Return whether the box lets this client notify, from the JSON object *value*."""
+    return Fields(value, "answer to a claim").flag("claimed")
 
 
 def refusal(value: object) -> tuple[str, str]:

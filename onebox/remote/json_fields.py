@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onebox.agent.file_names import printable, raw
-from onebox.agent.jobs import job_state
+from onebox.agent.jobs import job_state, log_times
 from onebox.errors import ProtocolError
 
 # No size, offset or count of a real box is larger.
@@ -111,6 +111,42 @@ class Fields:
             return tuple(raw(path) for path in self.names(name))
         except UnicodeEncodeError as error:
             raise self._wrong(name) from error
+
+    def objects(self, name: str) -> list[object]:
+        """
+        Return at most `MOST_TEXTS` items of the list in a field, unchecked.
+
+        Return [] if there is no such field.
+        """
+        value = self[name]
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self._wrong(name)
+        return value[:MOST_TEXTS]
+
+    def marks(self, name: str) -> tuple[tuple[float, int], ...]:
+        """
+        Return the marks of a log in a field: pairs of a time and a length, ascending.
+
+        Return () if there is no such field.
+        """
+        value = self[name]
+        if value is None:
+            return ()
+        if not isinstance(value, list) or len(value) > log_times.MOST:
+            raise self._wrong(name)
+        found: list[tuple[float, int]] = []
+        for item in value:
+            if not isinstance(item, list) or len(item) != 2:
+                raise self._wrong(name)
+            at, size = item
+            if type(at) not in (int, float) or not 0 <= at <= LATEST:
+                raise self._wrong(name)
+            if type(size) is not int or not 0 <= size <= LARGEST:
+                raise self._wrong(name)
+            found.append((float(at), size))
+        return tuple(found)
 
     def flag(self, name: str) -> bool:
         """Return the boolean in a field; False if there is no such field."""

@@ -111,8 +111,15 @@ is_variable = Matching(
 )
 
 
-def acceptable_text(value: object, name: str = "") -> None:
-    """Refuse secrets, and characters that no name or path can contain."""
+def acceptable_text(
+    value: object, name: str = "", *, may_be_secret: bool = False
+) -> None:
+    """
+    Refuse secrets, and characters that no name or path can contain.
+
+    Args:
+        may_be_secret: Accept a string that is a secret.
+    """
     if isinstance(value, dict):
         for key, item in value.items():
             acceptable_text(key)
@@ -124,7 +131,7 @@ def acceptable_text(value: object, name: str = "") -> None:
         for item in value:
             acceptable_text(item)
     elif isinstance(value, str):
-        if looks_secret(value):
+        if not may_be_secret and looks_secret(value):
             _refuse_secret(name)
         for character in value:
             if "\ud800" <= character <= "\udfff":
@@ -295,6 +302,22 @@ def is_endpoint(value: object) -> None:
         raise InvalidValue(f"{show(value)} is not a URL such as https://example.com")
     if parts.scheme == "http" and host not in ("127.0.0.1", "localhost", "::1"):
         raise InvalidValue(f"{show(value)} needs https: credentials are sent there")
+
+
+def is_web_address(value: object) -> None:
+    """
+    Refuse text that is not an http or https URL.
+
+    The text of the error does not contain the URL, which may contain a token.
+    """
+    try:
+        parts = urlsplit(str(value))
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    is_plain = str(value).isascii() and not re.search(r"\s", str(value))
+    if not host or not is_plain or parts.scheme not in ("https", "http"):
+        raise InvalidValue("is not a URL such as https://example.com/hook")
 
 
 def _items(value: object) -> Sequence[str]:

@@ -66,6 +66,9 @@ class Key:
         help: One sentence for onebox.toml.example.
 
         blank: Whether "" in onebox.toml means "not set".
+
+        secret: Whether the value may be a secret. Then its variable may hold one, but
+            onebox.toml may not, and no message contains the value.
     """
 
     table: str
@@ -76,6 +79,7 @@ class Key:
     help: str
     checks: tuple[Check, ...]
     blank: bool = False
+    secret: bool = False
 
     @property
     def path(self) -> str:
@@ -97,12 +101,13 @@ def setting(
     help: str,
     *checks: Check,
     blank: bool = False,
+    secret: bool = False,
 ) -> Any:
     """Return a dataclass field that declares a setting; see `Key`."""
-    key = Key("", "", kind, default, example, help, checks, blank)
+    key = Key("", "", kind, default, example, help, checks, blank, secret)
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata={_KEY: key})
-    return dataclasses.field(default=default, metadata={_KEY: key})
+    return dataclasses.field(default=default, metadata={_KEY: key}, repr=not secret)
 
 
 def subtable(table: type[Table]) -> Any:

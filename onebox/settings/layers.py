@@ -15,6 +15,7 @@ from onebox.settings.checks import InvalidValue, acceptable_text
 from onebox.settings.fields import Key
 from onebox.settings.quoting import show, suggest
 from onebox.settings.schema import RESERVED, keys
+from onebox.settings.secret_detection import looks_secret
 from onebox.settings.toml_file import FILE, error
 
 
@@ -137,7 +138,11 @@ def read_value(
     if key.blank and raw == "":
         return key.default
     try:
-        acceptable_text(raw)
+        if key.secret and file and isinstance(raw, str) and looks_secret(raw):
+            raise InvalidValue(
+                f"looks like a secret; set the variable {key.variable} instead"
+            )
+        acceptable_text(raw, may_be_secret=key.secret)
         misquoted = file and isinstance(raw, str) and not key.kind.quoted
         value = None if misquoted else key.kind.read(raw)
         if value is None:

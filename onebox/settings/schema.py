@@ -21,6 +21,7 @@ from onebox.settings.checks import (
     cloud_tags,
     distinct,
     is_name,
+    is_web_address,
     not_empty,
     one_line,
 )
@@ -57,6 +58,12 @@ RESERVED = (
     "ONEBOX_LOCAL_ROOT",
     "ONEBOX_BOX",
     "ONEBOX_JOB",
+    # The command of [notify] gets these, and may itself run onebox.
+    "ONEBOX_CAUSE",
+    "ONEBOX_COMMAND",
+    "ONEBOX_EXIT",
+    "ONEBOX_SECONDS",
+    "ONEBOX_TITLE",
 )
 
 _USD = Between(0.01, 1_000_000, expected="0.01 or more")
@@ -160,6 +167,30 @@ class LimitsTable(Table):
 
 
 @dataclass(frozen=True)
+class NotifyTable(Table):
+    """How the user learns that a run has ended; *url* may contain a token."""
+
+    bell: bool = setting(
+        BOOLEAN, True, "false", "Ring the terminal's bell after a run of 10 s or more."
+    )
+    command: str | None = setting(
+        STRING,
+        None,
+        '"notify-send onebox"',
+        "Run this shell line here; it reads the receipt as JSON.",
+        not_empty,
+    )
+    url: str | None = setting(
+        STRING,
+        None,
+        '"https://example.com/hook"',
+        "Post the receipt as JSON; ONEBOX_NOTIFY_URL may hold a token.",
+        is_web_address,
+        secret=True,
+    )
+
+
+@dataclass(frozen=True)
 class Settings(Table):
     """
     The settings of a project: all layers of `onebox.settings.load` over the defaults.
@@ -221,6 +252,7 @@ class Settings(Table):
     run: RunTable = subtable(RunTable)
     fetch: FetchTable = subtable(FetchTable)
     limits: LimitsTable = subtable(LimitsTable)
+    notify: NotifyTable = subtable(NotifyTable)
 
     @property
     def wants_spot(self) -> bool:

@@ -2,23 +2,89 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.boxes import bring_up
 from onebox.errors import JobFailed, Lost, UsageError
-from onebox.jobs import finished_jobs, follow, log, receipt, remote_job, run_record
+from onebox.jobs import (
+    finished_jobs,
+    follow,
+    log,
+    notify,
+    receipt,
+    remote_job,
+    run_record,
+)
+from onebox.remote.answers import JobStatus
+from onebox.settings.units import parse_duration
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.jobs.receipt import Receipt
 
 
-def perform(context: BoxContext) -> Receipt | None:
+@dataclass(frozen=True)
+class Selection:
+    """
+    The part of the log that is printed.
+
+    *tail* is a number of lines, and *since* a number of seconds up to now; None means
+    no limit. *follow* means to wait for the end of a running job.
+    """
+
+    tail: int | None = None
+    since: float | None = None
+    follow: bool = True
+
+    @classmethod
+    def parse(cls, tail: str, since: str, *, follow: bool) -> Selection:
+        """Return the selection that the flags mean. Raises UsageError."""
+        if tail and not tail.isdecimal():
+            raise UsageError(
+                f"--tail: expected a number of lines, got {tail!r}",
+                next="inv logs --tail=100",
+            )
+        try:
+            seconds = parse_duration(since) if since else None
+        except ValueError as error:
+            raise UsageError(
+                f'--since: expected a duration such as "10m" or "2 h", got {since!r}',
+                next="inv logs --since=10m",
+            ) from error
+        return cls(int(tail) if tail else None, seconds, follow)
+
+    @property
+    def is_all(self) -> bool:
+        """Return whether the whole log is printed and followed."""
+        return self == Selection()
+
+
+def perform(
+    context: BoxContext,
+    *,
+    tail: str = "",
+    since: str = "",
+    follow: bool = True,
+    job: str = "",
+) -> Receipt | None:
     """
     Print the job's output and follow it until the job ends.
 
     If the box is gone, the local log of its last job is printed.
+
+    Args:
+        tail: Print only so many of the last lines, and what follows. "" means all.
+
+        since: Print only the output of this last time, such as "10m".
+
+        follow: Wait for the end of a running job.
+
+        job: The id of the job. "" means the latest job of this box name.
 
     Returns:
         The job's receipt, None if it is missing or damaged.
@@ -26,35 +92,109 @@ def perform(context: BoxContext) -> Receipt | None:
     Raises:
         JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
     """
-    if context.find_box() is None:
-        finished = finished_jobs.latest(context)
-        if finished is not None:
-            _show_local_log(context, finished)
-            return finished.receipt
+    selection = Selection.parse(tail, since, follow=follow)
+    if job and not finished_jobs.JOB.fullmatch(job):
+        raise UsageError(
+            f"--job: {formatting.path(job)} is not the id of a job",
+            next="inv history lists the jobs",
+        )
+    finished = finished_jobs.find(context, job) if job else None
+    if finished is None or finished.receipt is None:
+        if context.find_box() is not None:
+            with notify.at_end(context):
+                shown = _show_job_on_box(context, selection, job)
+                if shown:
+                    return receipt.read(context.job_dir(shown) / receipt.FILE)
+        elif not job:
+            finished = finished_jobs.latest(context)
+    if finished is None:
+        if job:
+            raise UsageError(
+                f"there is no job {job} in {context.settings.project}",
+                next="inv history lists the jobs",
+            )
+        # Raises the error which says that there is no box, and which boxes there are.
+        context.boxes.running()
+        return None
+    _show_local_log(context, finished, selection, is_named=bool(job))
+    return finished.receipt
+
+
+def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str:
+    """
+    Print the log of a job from its box.
+
+    Returns:
+        The job's id, "" if the box has no such job.
+    """
     box = bring_up.wait_until_reachable(context)
-    latest = remote_job.latest(context)
-    if latest is None:
-        raise UsageError(f"no job has run on {context.title} yet", next="inv run")
-    job_id = latest.job
-    path = remote_job.log_path(context, job_id)
-    shown = 0
-    with suppress(FileNotFoundError):
-        shown = log.show_log(path, context.screen.output, context.screen.output_gone)
+    if job:
+        status: JobStatus = context.call_resuming(
+            lambda channel: remote_job.status(channel, job)
+        )
+        if status.state == "none":
+            return ""
+    else:
+        latest = remote_job.latest(context)
+        if latest is None:
+            raise UsageError(f"no job has run on {context.title} yet", next="inv run")
+        status = latest
+    path, shown = remote_job.log_path(context, status.job), 0
     context.chain.stage, context.chain.job_state = "run", "started"
+    if selection.is_all:
+        with suppress(FileNotFoundError):
+            shown = log.show_log(
+                path, context.screen.output, context.screen.output_gone
+            )
+    else:
+        status = remote_job.catch_up(context, box, status.job)
+        now = time.time() + context.ssh(box).clock_ahead
+        shown = _show(context, status.job, path, selection, now)
+        if status.state == "running" and not selection.follow:
+            context.screen.close_line()
+            context.screen.note(f"job {status.job} still runs; inv logs follows it")
+            return status.job
     run = run_record.read(context)
-    run_id = run.id if run is not None and run.has(job_id) else job_id
-    record = follow.watch(context, box, job_id, run=run_id, shown=shown)
-    receipt.keep(context, box, job_id, record)
-    run_record.record_end(context, job_id, record)
-    context.screen.note("then: inv fetch teardown")
+    run_id = run.id if run is not None and run.has(status.job) else status.job
+    record = follow.watch(context, box, status.job, run=run_id, shown=shown)
+    receipt.keep(context, box, status.job, record)
+    run_record.record_end(context, status.job, record)
+    if status.job == context.store.record.job:
+        context.screen.note("then: inv fetch teardown")
     if record.code:
-        raise JobFailed(record.code, job_id)
-    return receipt.read(context.job_dir(job_id) / receipt.FILE)
+        raise JobFailed(record.code, status.job)
+    return status.job
 
 
-def _show_local_log(context: BoxContext, finished: finished_jobs.FinishedJob) -> None:
+def _show(
+    context: BoxContext, job: str, path: Path, selection: Selection, now: float
+) -> int:
+    """Print the selected part of a local log; return the log's size."""
+    begin = 0
+    if selection.since is not None:
+        offset = log.offset_at(path, now - selection.since)
+        if offset is None:
+            context.screen.note(
+                f"no times are recorded for the output of job {job}: --since is ignored"
+            )
+        begin = offset or 0
+    if selection.tail is not None:
+        begin = max(begin, log.offset_of_last_lines(path, selection.tail))
+    return log.show_log(path, context.screen.output, context.screen.output_gone, begin)
+
+
+def _show_local_log(
+    context: BoxContext,
+    finished: finished_jobs.FinishedJob,
+    selection: Selection,
+    *,
+    is_named: bool,
+) -> None:
     """
     Print the local log of a finished job.
+
+    Args:
+        is_named: Whether the user has named the job; else its box is gone.
 
     Raises:
         JobFailed: The job's exit code was not 0.
@@ -62,15 +202,16 @@ def _show_local_log(context: BoxContext, finished: finished_jobs.FinishedJob) ->
         Lost: The outcome of the job is not recorded on this machine.
     """
     screen = context.screen
-    screen.note(
-        f"there is no box {context.title}: job {finished.job}, from "
-        f"{remote_job.log_name(context, finished.job)}"
-    )
-    log.show_log(finished.log, screen.output, screen.output_gone)
+    name = remote_job.log_name(context, finished.job)
+    gone = "" if is_named else f"there is no box {context.title}: "
+    screen.note(f"{gone}job {finished.job}, from {name}")
+    _show(context, finished.job, finished.log, selection, time.time())
     screen.close_line()
     if finished.code is None:
         raise Lost(f"job {finished.job}: {finished.ending}", next="inv run")
     mark = "failed" if finished.code else "done"
     screen.print_stage("run", mark, finished.duration, finished.ending)
+    if finished.receipt is not None and finished.receipt.advice:
+        screen.warn(finished.receipt.advice)
     if finished.code:
         raise JobFailed(finished.code, finished.job)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up
 from onebox.errors import ConfigError, InputError, UsageError
-from onebox.jobs import job_environment, receipt
+from onebox.jobs import job_environment, notify, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
@@ -168,7 +168,8 @@ def perform(
         context.invocation.keep = context.invocation.detached = True
         _print_detached(context, box, run.job)
         return None
-    return run_attempts.run_all(context, command, run, box)
+    with notify.at_end(context):
+        return run_attempts.run_all(context, command, run, box)
 
 
 def configured_command(context: BoxContext) -> str:

@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +31,7 @@ from onebox.ui.byte_stream import ByteStream, shown_together
 from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, is_tty
 from onebox.ui.json_document import document
 from onebox.ui.progress import LiveLine, StageLine
+from onebox.ui.table import STYLES, Cell, table_of
 
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
@@ -38,7 +40,6 @@ CHECK_WIDTH = 16
 PREFIX = re.compile(r"onebox(?:\[\d+\]|)[: ] |  next: | {2,}")
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
 PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
-STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yellow"}
 
 
 class Screen:
@@ -243,18 +244,57 @@ class Screen:
         with broken_pipes_ignored():
             self.out.plain(document(kind, fields))
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table of requested output, to stdout."""
+    def table(
+        self,
+        head: Sequence[str],
+        rows: Sequence[Sequence[str | Cell]],
+        *,
+        shorten: str = "",
+    ) -> None:
+        """
+        Print a table of requested output, to stdout.
+
+        Args:
+            shorten: The title of the column whose texts are cut if the table does not
+                fit the terminal. "" means that texts continue on the next line.
+        """
         if not self.out.is_terminal:
             for row in [head, *rows]:
-                self._print(self.out, Text("\t".join(row)))
+                cells = (cell if isinstance(cell, str) else cell.text for cell in row)
+                self._print(self.out, Text("\t".join(cells)))
             return
-        grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for title in head:
-            grid.add_column(title, overflow="fold")
-        for row in rows:
-            grid.add_row(*(Text(cell) for cell in row))
-        self._print(self.out, grid)
+        self._print(self.out, table_of(head, rows, shorten))
+
+    @contextlib.contextmanager
+    def refreshed_table(
+        self,
+    ) -> Iterator[Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]]:
+        """
+        Yield a function that prints a title and a table, to stdout.
+
+        It takes the title, the heads of the columns and the rows. On a terminal, each
+        call replaces what the previous one has printed.
+        """
+        if not self.out.is_terminal:
+            yield lambda title, head, rows: self.table(head, rows)
+            return
+        with Live(console=self.out, auto_refresh=False) as live:
+            yield lambda title, head, rows: live.update(
+                Group(
+                    Text(title, no_wrap=True, overflow="ellipsis"), table_of(head, rows)
+                ),
+                refresh=True,
+            )
+
+    @property
+    def on_terminal(self) -> bool:
+        """Return whether requested output goes to a terminal."""
+        return self.out.is_terminal
+
+    @property
+    def columns(self) -> int:
+        """Return the width of the terminal for requested output."""
+        return self.out.width
 
     @property
     def can_ask(self) -> bool:
@@ -334,6 +374,11 @@ class Screen:
         if self.line_open and shown_together(self._stdout, self._stderr):
             self._stderr.write(b"\n")
         self.line_open = False
+
+    def bell(self) -> None:
+        """Ring the bell of the terminal."""
+        if self.live:
+            self._raw("\a")
 
     def output_gone(self, count: int) -> None:
         """Print, in place of the job's output, how many bytes of it were dropped."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onebox.errors import ProtocolError, StateError
-from onebox.jobs.log import JobLog, show_log
+from onebox.jobs import log as log_module
+from onebox.jobs.log import MARKS, JobLog, offset_at, offset_of_last_lines, show_log
 from onebox.store.atomic_files import write_in
 
 
@@ -151,3 +155,59 @@ def test_log_is_not_written_through_a_link(tmp_path: Path, link: str) -> None:
         JobLog(tmp_path / "jobs" / "j1" / "log")
     assert ["log"] == [path.name for path in elsewhere.iterdir()]
     assert b"mine" == (elsewhere / "log").read_bytes()
+
+
+@given(
+    pieces=st.lists(st.sampled_from([b"a", b"\n", b"bc\n", b"\n\n"])),
+    lines=st.integers(0, 6),
+    piece=st.integers(1, 4),
+)
+def test_last_lines_are_those_of_tail(
+    pieces: list[bytes], lines: int, piece: int
+) -> None:
+    """`tail -n` prints the same bytes, however the log is read."""
+    data = b"".join(pieces)
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_module, "PIECE", piece)
+        path = Path(folder) / "log"
+        path.write_bytes(data)
+        offset = offset_of_last_lines(path, lines)
+
+    kept = data.splitlines(keepends=True)
+    assert b"".join(kept[len(kept) - min(lines, len(kept)) :]) == data[offset:]
+
+
+def test_last_lines_may_lie_on_both_sides_of_a_gap(tmp_path: Path) -> None:
+    """
+    The gap is no line, and its size is reported where it is.
+
+    The line after a gap may have begun in it, so the gap is reported with this line.
+    """
+    path = tmp_path / "jobs" / "j1" / "log"
+    with JobLog(path) as log:
+        log.add(b"one\ntwo\n")
+        log.skip(1 << 30)
+        log.add(b"three\n")
+        log.flush()
+
+    def shown(lines: int) -> list[object]:
+        seen: list[object] = []
+        begin = offset_of_last_lines(path, lines)
+        show_log(path, seen.append, seen.append, begin)
+        return seen
+
+    assert [1 << 30, b"three\n"] == shown(1)
+    assert [b"two\n", 1 << 30, b"three\n"] == shown(2)
+    assert [b"one\ntwo\n", 1 << 30, b"three\n"] == shown(9)
+
+
+def test_offset_at_a_time_is_that_of_the_last_mark_before_it(tmp_path: Path) -> None:
+    """A log without marks, or with damaged ones, has no times."""
+    path = tmp_path / "jobs" / "j1" / "log"
+    with JobLog(path) as log:
+        log.keep_marks([(10.0, 5), (20.0, 9)])
+
+    offsets = [offset_at(path, moment) for moment in (9.0, 10.0, 19.9, 99.0)]
+    assert [0, 5, 5, 9] == offsets
+    path.with_name(MARKS).write_bytes(b"{")
+    assert None is offset_at(path, 99.0)

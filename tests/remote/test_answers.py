@@ -15,6 +15,7 @@ from onebox.agent.file_names import Hostile
 from onebox.agent.files.manifest import Entry
 from onebox.errors import ProtocolError
 from onebox.remote import answers
+from onebox.remote.load import Load
 
 RECORD = {
     "job": "j-1",
@@ -47,12 +48,16 @@ PARSERS: list[Callable[[object], object]] = [
     lambda value: answers.ScanResult.parse(value, frozenset(["results"]), 5),
     answers.public_key,
     lambda value: answers.dropped_log_bytes(value, 100),
+    answers.claimed,
+    Load.parse,
 ]
 NAMES = [
     *RECORD,
     *STATUS,
     *("why", "alive", "survivors", "memory_peak", "memory_largest", "cpu", "cpus"),
     *("agent", "arch", "now", "buckets", "equal", "digest", "deleted", "gone"),
+    *("marks", "claimed", "job_cpu", "job_memory", "memory_total", "gpus"),
+    *("disk_free", "disk_total", "job_seconds", "job_processes", "sample"),
     *("missing", "special", "unreadable", "unstable", "public", "memory"),
 ]
 
@@ -98,6 +103,14 @@ def test_answer_of_a_real_agent_is_parsed() -> None:
         {"started": -(10**400)},
         {"started": float("nan")},
         {"started": float("inf")},
+        {"marks": "1.0 4"},
+        {"marks": [[1.0]]},
+        {"marks": [["1.0", 4]]},
+        {"marks": [[1.0, -4]]},
+        {"marks": [[1.0, 4.5]]},
+        {"marks": [[float("nan"), 4]]},
+        {"marks": [[1.0, 4]] * 4001},
+        {"sample": {"memory_total": "much"}},
     ],
 )
 def test_job_status_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
@@ -130,6 +143,42 @@ def test_exit_record_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> No
     """An exit code is one that a process can have: 256 would count as success."""
     with pytest.raises(ProtocolError, match=r"exit record|job status"):
         answers.JobStatus.parse({**STATUS, "record": {**RECORD, **change}}, "j-1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"job": "../x"},
+        {"cpu": "1"},
+        {"cpus": -1},
+        {"memory": None},
+        {"gpus": {}},
+        {"gpus": ["A100"]},
+        {"gpus": [{"name": 7}]},
+        {"gpus": [{"name": "A100", "percent": -1}]},
+        {"job_cpu": float("inf")},
+    ],
+)
+def test_load_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
+    """A wrong type or a number out of range is refused; names are escaped."""
+    gpu = {"name": ESCAPES, "percent": None, "memory": 1, "memory_total": 2}
+    whole = {
+        "cpu": 0.5,
+        "cpus": 2,
+        "memory": 1,
+        "memory_total": 2,
+        "disk_free": 1,
+        "disk_total": 2,
+        "gpus": [gpu],
+        "job": None,
+        "job_seconds": None,
+        "job_cpu": 0,
+        "job_memory": 0,
+        "job_processes": 0,
+    }
+    assert Load.parse(whole).gpus[0].name.isprintable()
+    with pytest.raises(ProtocolError, match="no valid load"):
+        Load.parse({**whole, **change})
 
 
 def test_texts_from_a_box_are_escaped() -> None:

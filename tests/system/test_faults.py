@@ -326,7 +326,7 @@ class TestBox:
         assert 74 == line.wait(60)
         project.inv("provision")
 
-        assert "lost: rebooted" in project.inv("status").out
+        assert "no information (rebooted)" in project.inv("status").out
         done = project.inv("logs")
         assert (74, "up\n") == (done.code, done.out)
         assert "the outcome of job" in done.err
@@ -477,7 +477,7 @@ class TestLog:
         )
         project.write("job.sh", "echo first; sleep 1; echo last")
         project.inv("run", "--detach")
-        while "exited" not in project.inv("status").out:
+        while "running" in project.inv("status").out.split("job ")[-1]:
             time.sleep(0.1)
         assert 0 == project.inv(*line).code
 

@@ -200,7 +200,7 @@ class TestStoppedBox:
 def stop_after_its_job(project: Project) -> None:
     """Run a job to its end without a client; then power the box off."""
     project.inv("run", "--detach")
-    while "exited" not in project.inv("status").out:
+    while "running" in project.inv("status").out.split("job ")[-1]:
         time.sleep(0.1)
     project.cut_power()
     assert "stopped" in project.inv("status").out

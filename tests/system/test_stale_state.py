@@ -342,7 +342,7 @@ class TestTerminals:
         line.send_signal(signal.SIGINT)
         assert 130 == line.wait(30)
         (box_home(project) / "work/go").touch()
-        while "exited" not in project.inv("status").out:
+        while "running" in project.inv("status").out.split("job ")[-1]:
             time.sleep(0.1)
 
         assert 0 == project.inv("run", "--keep").code

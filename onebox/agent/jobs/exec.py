@@ -22,7 +22,9 @@ class JobPlan(NamedTuple):
 
     The first of *commands* that exists is run. The job has *grace* seconds between
     SIGTERM and SIGKILL. The log is limited to *max_log* bytes; 0 means no limit.
-    *spec* is the part of the request that is stored in the job's directory.
+    *spec* is the part of the request that is stored in the job's directory. *notify* is
+    the URL that the supervisor tells of the job's end, "" for none; it may contain a
+    secret and is never stored.
     """
 
     job: str
@@ -31,6 +33,7 @@ class JobPlan(NamedTuple):
     grace: float
     max_log: int
     spec: Dict[str, Any]
+    notify: str = ""
 
 
 def system_environment(path: str = ENVIRONMENT) -> Dict[str, str]:

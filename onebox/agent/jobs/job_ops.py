@@ -14,7 +14,15 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from .. import processes
 from ..box import BoxConfig
 from ..protocol import Channel, Refused
-from . import exec, job_state, log_stream, metrics, supervisor
+from . import (
+    exec,
+    job_state,
+    log_stream,
+    log_times,
+    metrics,
+    notification,
+    supervisor,
+)
 from .job_state import StopOrder
 
 # A job inherits these variables from the agent's own environment.
@@ -56,10 +64,12 @@ def follow(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
     """
     Send a job's log from the requested offset on, until the job has ended.
 
-    The log is sent as it grows. Return the status of the job after its end.
+    The log is sent as it grows. If the request has `wait` = false, only the log up to
+    now is sent. Return the status of the job, and the marks of its log (`log_times`).
     """
     job = _existing_job(box, request)
-    offset = request.get("offset", 0)
+    offset, wait = request.get("offset", 0), request.get("wait", True)
+    follower = notification.follow(box.path("jobs", job)) if wait else -1
     fd = os.open(box.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
@@ -69,10 +79,12 @@ def follow(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
         if not isinstance(offset, int) or not 0 <= offset <= limit:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
         os.lseek(fd, min(offset, size), os.SEEK_SET)
-        log_stream.stream(channel, box, job, fd)
+        log_stream.stream(channel, box, job, fd, None if wait else size)
     finally:
         os.close(fd)
-    return _status(box, job)
+        if wait:
+            os.close(follower)
+    return dict(_status(box, job), marks=log_times.marks(box.path("jobs", job)))
 
 
 def cancel(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -88,7 +100,19 @@ def cancel(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
     return _status(box, job)
 
 
-OPS = {"start": start, "job": status, "follow": follow, "cancel": cancel}
+def claim(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return whether the client has to notify of the job's end; see `notification`."""
+    job = _existing_job(box, request)
+    return {"claimed": notification.claim(box.path("jobs", job))}
+
+
+OPS = {
+    "start": start,
+    "job": status,
+    "follow": follow,
+    "cancel": cancel,
+    "claim": claim,
+}
 
 
 def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
@@ -155,10 +179,14 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     grace = request.get("cancel_grace", job_state.GRACE)
     max_log = request.get("max_log", 0)
     shell, argv = request.get("shell"), request.get("argv")
+    notify = request.get("notify", "")
     if not isinstance(grace, (int, float)) or grace < 0:
         raise Refused("argument", "cancel_grace cannot be %r" % grace)
     if not isinstance(max_log, int) or max_log < 0:
         raise Refused("argument", "max_log cannot be %r" % max_log)
+    if not isinstance(notify, str):
+        # The message must not contain the URL: it may hold a secret.
+        raise Refused("argument", "notify is not a URL")
     if isinstance(shell, str) and argv is None:
         commands = [["bash", "-c", shell], ["sh", "-c", shell]]
     elif isinstance(argv, list) and argv and shell is None:
@@ -184,6 +212,7 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
         grace=float(grace),
         max_log=max_log,
         spec=spec,
+        notify=notify,
     )
 
 

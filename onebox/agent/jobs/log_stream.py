@@ -24,17 +24,20 @@ IN_MODIFY, IN_CREATE, IN_ONESHOT = 0x2, 0x100, 1 << 31
 IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
 
 
-def stream(channel: Channel, box: BoxConfig, job: str, log: int) -> None:
+def stream(
+    channel: Channel, box: BoxConfig, job: str, log: int, until: Optional[int] = None
+) -> None:
     """
     Send *log* from its current position on, until the job has ended.
 
-    Also send a sample of the box's load about once a second, and a "G" frame for each
-    missing range of the log.
+    With *until*, send only the log up to about this offset, and do not wait. Also send
+    a sample of the box's load about once a second, and a "G" frame for each missing
+    range of the log.
     """
     directory = box.path("jobs", job)
     notifications = LogNotifications(directory)
     try:
-        _stream(channel, box, job, log, notifications)
+        _stream(channel, box, job, log, notifications, until)
     finally:
         notifications.close()
 
@@ -58,6 +61,7 @@ def _stream(
     job: str,
     log: int,
     notifications: LogNotifications,
+    until: Optional[int],
 ) -> None:
     directory = box.path("jobs", job)
     view = memoryview(bytearray(CHUNK))
@@ -76,6 +80,8 @@ def _stream(
         if gone:
             channel.send(b"G", protocol.dumps({"gone": gone}))
             continue
+        if until is not None and os.lseek(log, 0, os.SEEK_CUR) >= until:
+            return
         now = time.monotonic()
         if now >= check_at:
             check_at = now + CHECK

@@ -30,7 +30,8 @@ class MetricSample(NamedTuple):
     The resources in use at one moment, as the box measures and stores them.
 
     *at* is in seconds since the epoch, *seconds* since the job's start. Of the box's
-    *cpus*, *cpu* are busy. All other values are bytes: *disk_read*, *disk_written*,
+    *cpus*, *cpu* are busy, and the job keeps *job_cpu* of them busy; it is None in the
+    samples of an older agent. All other values are bytes: *disk_read*, *disk_written*,
     *net_in* and *net_out* since boot, the others at this moment.
     """
 
@@ -47,6 +48,7 @@ class MetricSample(NamedTuple):
     disk_written: int
     net_in: int
     net_out: int
+    job_cpu: Optional[float] = None
 
 
 class Sampler:
@@ -67,11 +69,13 @@ class Sampler:
         self._ancestor = ancestor
         self._cpus = cpus()
         self._started = boottime()
-        self._before = (time.monotonic(), _busy())
+        self._before = (time.monotonic(), busy_seconds())
         self._stored = 0
         self._store_at = 0.0
         self._list_at = 0.0
         self._job_memory = 0
+        self._job_cpu = 0.0
+        self._job_before = (time.monotonic(), 0.0)
 
     def take(self) -> None:
         """Measure now and store the sample, unless the disk is full."""
@@ -90,12 +94,13 @@ class Sampler:
             return
 
     def _measure(self) -> MetricSample:
-        now, busy = time.monotonic(), _busy()
+        now, busy = time.monotonic(), busy_seconds()
         before, was_busy = self._before
         self._before = now, busy
         used, total = memory()
         self.peak = max(self.peak, used)
         free, size = disk_space(self._work)
+        self._measure_job(now)
         disk_read, disk_written = _disk_traffic()
         received, sent = _network_traffic()
         return MetricSample(
@@ -105,19 +110,26 @@ class Sampler:
             cpus=self._cpus,
             memory=used,
             memory_total=total,
-            job_memory=self._measure_job_memory(now),
+            job_memory=self._job_memory,
             disk_free=free,
             disk_total=size,
             disk_read=disk_read,
             disk_written=disk_written,
             net_in=received,
             net_out=sent,
+            job_cpu=self._job_cpu,
         )
 
-    def _measure_job_memory(self, now: float) -> int:
+    def _measure_job(self, now: float) -> None:
+        """Measure the memory and the CPU load of the job's processes."""
         if now >= self._list_at:
             began = time.process_time()
-            job = processes.descendants(self._ancestor, processes.all_processes())
+            everything = processes.all_processes()
+            job = processes.descendants(self._ancestor, everything)
+            before, was_used = self._job_before
+            used = max(processes.cpu_seconds(self._ancestor, everything), was_used)
+            self._job_before = now, used
+            self._job_cpu = round((used - was_used) / max(now - before, SHORTEST), 2)
             self._job_memory = sum(process.memory for process in job)
             if self._job_memory > self.job_peak:
                 self.job_peak = self._job_memory
@@ -126,7 +138,6 @@ class Sampler:
             # Listing thousands of processes is not cheap. The pause before the next
             # listing limits the cost to half a percent of one CPU.
             self._list_at = now + 200 * (time.process_time() - began) - 0.5
-        return self._job_memory
 
 
 def latest(directory: str) -> Optional[MetricSample]:
@@ -150,20 +161,37 @@ def pause_after(stored: int) -> float:
     )
 
 
-def oom_kills() -> int:
-    """Return a count that grows when the kernel kills a process for lack of memory."""
+def oom_kills() -> Tuple[int, int]:
+    """
+    Return how many processes the kernel has killed for lack of memory.
+
+    Return two counts: those of this process's cgroup, and those of the machine.
+    """
     lines = read("/proc/vmstat").split(b"\n")
-    kills = sum(int(line.split()[1]) for line in lines if line[:9] == b"oom_kill ")
+    machine = sum(int(line.split()[1]) for line in lines if line[:9] == b"oom_kill ")
+    own = 0
     for line in read("/proc/self/cgroup").split(b"\n"):
         if line.startswith(b"0::/"):
             events = b"/sys/fs/cgroup" + line[3:] + b"/memory.events"
             for event in read(os.fsdecode(events)).split(b"\n"):
                 if event.startswith(b"oom_kill "):
-                    kills += int(event.split()[1])
-    return kills
+                    own += int(event.split()[1])
+    return own, machine
 
 
-def _busy() -> float:
+def killed_for_memory(before: Tuple[int, int], code: int) -> bool:
+    """
+    Return whether the kernel has killed the job, or a part of it, for lack of memory.
+
+    *before* is what `oom_kills` returned when the job started. The count of the whole
+    machine includes other programs. It is used only if the job's main process was
+    killed, which the exit code *code* = 137 shows.
+    """
+    own, machine = oom_kills()
+    return own > before[0] or (code == 137 and machine > before[1])
+
+
+def busy_seconds() -> float:
     """Return the time in seconds that all CPUs together have been busy since boot."""
     fields = read("/proc/stat").split(b"\n")[0].split()
     if len(fields) < 8:

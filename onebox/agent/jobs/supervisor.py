@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Optional
 from .. import processes
 from ..box import BoxConfig, boottime, disk_space, sync_folder, touch
 from ..protocol import Refused
-from . import exec, exit_record, job_state, log_limit, metrics
+from . import exec, exit_record, job_state, log_limit, log_times, metrics, notification
 from .exit_record import StoredExitRecord
 
 # All times are in seconds.
@@ -103,6 +103,7 @@ class _JobSupervisor:
         processes.adjust_oom_score(-900)
         self.sampler = metrics.Sampler(self.directory, self.box.work, os.getpid())
         self.trimmer = log_limit.Trimmer(self.directory, self.plan.max_log)
+        self.marker = log_times.Marker(self.directory)
         self.start()
         # The client may have disconnected; the job runs regardless.
         with contextlib.suppress(BrokenPipeError):
@@ -110,7 +111,13 @@ class _JobSupervisor:
         os.close(self.ready)
         self.watch()
         survivors = self.clean_up()
-        exit_record.publish(self.directory, self.record(survivors))
+        self.marker.mark(time.time())
+        record = self.record(survivors)
+        # A client stops following when it sees the record, so this is asked before.
+        followed = notification.has_follower(self.directory)
+        exit_record.publish(self.directory, record)
+        if self.plan.notify:
+            notification.after_end(self.directory, self.plan.notify, record, followed)
 
     def prepare(self) -> None:
         """
@@ -215,6 +222,7 @@ class _JobSupervisor:
         if min(disk_space(self.directory)[0], disk_space(self.box.work)[0]) < FULL:
             self.released += self.release_ballast()
         self.trimmer.trim()
+        self.marker.mark(time.time())
         self.sampler.take()
 
     def wait(self, seconds: float) -> None:
@@ -334,7 +342,7 @@ class _JobSupervisor:
         code = _exit_code(status)
         cause = self.cause or ("signal" if by_signal else "exit")
         if not self.cause and code:
-            if code == 137 and metrics.oom_kills() > self.oom_kills:
+            if metrics.killed_for_memory(self.oom_kills, code):
                 cause = "oom"
             elif self.disk_is_full():
                 cause = "disk-full"

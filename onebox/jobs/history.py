@@ -1,0 +1,221 @@
+"""The history of a project: each job, what it ran on, how it ended, what it cost."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from onebox import formatting
+from onebox.context import BoxContext
+from onebox.errors import OneboxError
+from onebox.jobs import finished_jobs, receipt, run_record
+from onebox.jobs.receipt import Receipt
+from onebox.providers.costs import total
+from onebox.store.box_store import BoxStore
+from onebox.store.record import Record
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """
+    One job of the project; None means unknown.
+
+    Attributes:
+        started: When the job started (epoch seconds).
+
+        size, type: The size that was asked for, and the machine type.
+
+        seconds: How long the job ran.
+
+        outcome: Whether it succeeded, failed or was cancelled, in a few words.
+
+        exit: The exit code.
+
+        cost: What the box cost for this job in USD: the time of the box since its
+            creation or since its previous job, and the egress of the outputs.
+
+        cost_is_least: Whether the cost may be higher, because only the job's own time
+            is known.
+
+        log: The path of the log relative to the project, "" if it is not here.
+    """
+
+    job: str
+    name: str
+    command: str
+    started: float | None
+    provider: str
+    size: str
+    type: str
+    seconds: float | None
+    outcome: str
+    exit: int | None
+    cost: float | None
+    cost_is_least: bool
+    log: str
+
+
+@dataclass(frozen=True)
+class History:
+    """
+    The jobs of a project, newest first.
+
+    *cost* is the sum of all known costs in USD, also of jobs that are not in *entries*;
+    *cost_is_least* means that it may be higher. *count* is the number of all jobs.
+    """
+
+    entries: tuple[HistoryEntry, ...]
+    count: int
+    cost: float
+    cost_is_least: bool
+
+
+def read(context: BoxContext, limit: int) -> History:
+    """
+    Return the latest *limit* jobs of this project, also those of other box names.
+
+    Only files on this machine are read. A damaged receipt counts as missing.
+    """
+    folder = context.local_dir / "jobs"
+    recorded = _recorded_jobs(context)
+    jobs = {
+        path.name
+        for path in folder.glob("*")
+        if finished_jobs.JOB.fullmatch(path.name) and path.is_dir()
+    } | recorded.keys()
+    receipts = {
+        job: found
+        for job in jobs
+        if (found := receipt.read(folder / job / receipt.FILE)) is not None
+    }
+    costs = _costs(receipts)
+    entries = [
+        _entry(context, job, receipts.get(job), recorded.get(job), costs)
+        for job in sorted(jobs, reverse=True)
+    ]
+    known = [entry.cost for entry in entries if entry.cost is not None]
+    return History(
+        entries=tuple(entries[:limit]),
+        count=len(entries),
+        cost=sum(known),
+        cost_is_least=len(known) < len(entries)
+        or any(entry.cost_is_least for entry in entries),
+    )
+
+
+def _entry(
+    context: BoxContext,
+    job: str,
+    of_job: Receipt | None,
+    recorded: tuple[str, Record] | None,
+    costs: dict[str, tuple[float | None, bool]],
+) -> HistoryEntry:
+    log = context.job_dir(job) / "log"
+    shown_log = formatting.path(str(log.relative_to(context.root)))
+    shown_log = shown_log if log.is_file() else ""
+    if of_job is None:
+        name, record = recorded or ("", Record())
+        is_on_box = record.job == job and bool(record.box)
+        return HistoryEntry(
+            job=job,
+            name=name,
+            command=record.job_command,
+            started=_moment(job),
+            provider=record.provider,
+            size=record.size,
+            type="",
+            seconds=None,
+            outcome="not known yet" if is_on_box else "no information",
+            exit=None,
+            cost=None,
+            cost_is_least=False,
+            log=shown_log,
+        )
+    cost, is_least = costs[job]
+    return HistoryEntry(
+        job=job,
+        name=of_job.box.name,
+        command=of_job.command,
+        started=of_job.started or _moment(job),
+        provider=of_job.box.provider,
+        size=of_job.box.size,
+        type=of_job.box.type,
+        seconds=of_job.seconds,
+        outcome=_outcome(of_job),
+        exit=of_job.exit,
+        cost=cost,
+        cost_is_least=is_least,
+        log=shown_log,
+    )
+
+
+def _outcome(of_job: Receipt) -> str:
+    """Return how a job ended in at most three words, so that it fits a column."""
+    if of_job.cause == "cancel":
+        return "cancelled"
+    if of_job.cause == "oom" or of_job.advice:
+        return "out of memory"
+    words = {
+        "preempted": "preempted",
+        "deadline": "deadline",
+        "poweroff": "powered off",
+    }
+    if of_job.cause in words:
+        return words[of_job.cause]
+    return f"exit {of_job.exit}" if of_job.exit else "succeeded"
+
+
+def _recorded_jobs(context: BoxContext) -> dict[str, tuple[str, Record]]:
+    """
+    Return the name and the record of each box of the project, by its latest job.
+    """
+    found = {}
+    for directory in context.store.directory.parent.glob("*"):
+        with suppress(OneboxError, OSError):
+            record = BoxStore(directory).record
+            if finished_jobs.JOB.fullmatch(record.job):
+                found[record.job] = directory.name, record
+    return found
+
+
+def _costs(receipts: dict[str, Receipt]) -> dict[str, tuple[float | None, bool]]:
+    """
+    Return the cost of each job in USD, and whether it may be higher.
+
+    A receipt has the cost of its box from the box's creation on, and of the run's
+    earlier boxes. What an earlier receipt has counted is subtracted, so that the sum
+    over all jobs counts each box once.
+    """
+    costs: dict[str, tuple[float | None, bool]] = {}
+    counted: dict[str, float] = {}
+    for job in sorted(receipts):
+        of_job = receipts[job]
+        rates = [of_job.box.machine_per_hour, *of_job.box.extras_per_hour.values()]
+        if not of_job.costs:
+            # No client waited for this job, so the lifetime of its box is unknown.
+            cost = run_record.cost(total(rates), max(of_job.seconds, 0.0))
+            counted[of_job.box.id] = counted.get(of_job.box.id, 0.0) + (cost or 0.0)
+            costs[job] = cost, bool(cost)
+            continue
+        parts = dict(of_job.costs)
+        outputs, earlier = parts.pop("outputs", 0.0), parts.pop(receipt.EARLIER, 0.0)
+        box = total(parts.values())
+        if box is None or earlier is None or outputs is None:
+            costs[job] = None, False
+            continue
+        others = [] if of_job.attempts is None else of_job.attempts.jobs
+        boxes = {receipts[each].box.id for each in others if each in receipts}
+        boxes.discard(of_job.box.id)
+        earlier -= sum(counted.get(each, 0.0) for each in boxes)
+        before = counted.get(of_job.box.id, 0.0)
+        counted[of_job.box.id] = max(box, before)
+        costs[job] = max(box - before, 0.0) + max(earlier, 0.0) + outputs, False
+    return costs
+
+
+def _moment(job: str) -> float | None:
+    """Return the time (epoch seconds) that a job's id begins with."""
+    with suppress(ValueError, OverflowError):
+        return time.mktime(time.strptime(job[:15], "%Y%m%d-%H%M%S"))
+    return None

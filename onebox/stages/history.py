@@ -1,0 +1,126 @@
+"""Print the jobs of this project, newest first."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.errors import UsageError
+from onebox.jobs import history
+from onebox.jobs.history import History, HistoryEntry
+from onebox.ui.table import Cell
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+
+# From this width on, the table also has the machine type and the log.
+WIDE = 120
+HEAD = ("job", "started", "command", "size", "took", "ended", "cost")
+WIDE_HEAD = (*HEAD[:4], "type", *HEAD[4:])
+PIPE_HEAD = (
+    "job",
+    "started",
+    "name",
+    "command",
+    "provider",
+    "size",
+    "type",
+    "seconds",
+    "exit",
+    "ended",
+    "cost",
+    "log",
+)
+
+
+def perform(context: BoxContext, limit: str) -> None:
+    """
+    Print the jobs of this project, of all box names, also of boxes that are gone.
+
+    Args:
+        limit: The text of `--limit`, a number of jobs.
+    """
+    if not limit.isdecimal() or not int(limit):
+        raise UsageError(
+            f"--limit: expected a number of jobs, got {limit!r}",
+            next="inv history --limit=20",
+        )
+    found = history.read(context, int(limit))
+    screen = context.screen
+    if not found.entries:
+        screen.print(f"{context.settings.project}: no job has run yet")
+        return
+    if not screen.on_terminal:
+        screen.table(PIPE_HEAD, [_pipe_row(entry) for entry in found.entries])
+        return
+    is_wide = screen.columns >= WIDE
+    now = time.time()
+    rows = [_row(entry, now, is_wide=is_wide) for entry in found.entries]
+    screen.table(WIDE_HEAD if is_wide else HEAD, rows, shorten="command")
+    screen.print()
+    screen.print(_sum(found))
+    folder = context.local_dir.name
+    screen.print(
+        f"logs: {folder}/jobs/JOB/log, or " + screen.hints.spell("inv logs --job=JOB")
+    )
+
+
+def _row(entry: HistoryEntry, now: float, *, is_wide: bool) -> list[str | Cell]:
+    started = "" if entry.started is None else formatting.clock(entry.started, now)
+    mark = "done" if entry.outcome == "succeeded" else "failed"
+    if entry.exit is None or entry.outcome in ("cancelled", "preempted"):
+        mark = "kept"
+    row: list[str | Cell] = [
+        entry.job,
+        started,
+        _one_line(entry.command),
+        _one_line(entry.size),
+        "" if entry.seconds is None else formatting.seconds(entry.seconds),
+        Cell(entry.outcome, mark),
+        _cost(entry),
+    ]
+    if is_wide:
+        row.insert(4, _one_line(entry.type))
+    return row
+
+
+def _pipe_row(entry: HistoryEntry) -> list[str]:
+    """Return the cells of a row for programs: times in UTC, numbers without units."""
+    started = ""
+    if entry.started is not None:
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.started))
+    return [
+        entry.job,
+        started,
+        entry.name,
+        _one_line(entry.command),
+        entry.provider,
+        _one_line(entry.size),
+        _one_line(entry.type),
+        "" if entry.seconds is None else f"{entry.seconds:.1f}",
+        "" if entry.exit is None else str(entry.exit),
+        entry.outcome,
+        "" if entry.cost is None else f"{entry.cost:.4f}",
+        entry.log,
+    ]
+
+
+def _cost(entry: HistoryEntry) -> str:
+    if entry.cost is None:
+        return "$?"
+    return f"{formatting.money(entry.cost)}{'+' * entry.cost_is_least}"
+
+
+def _sum(found: History) -> str:
+    shown = len(found.entries)
+    some = f"{shown} of " if shown < found.count else ""
+    cost = formatting.money(found.cost)
+    least = "at least " * found.cost_is_least
+    jobs = formatting.count(found.count, "job")
+    return f"{some}{jobs}, total cost {least}{cost}"
+
+
+def _one_line(text: str) -> str:
+    """Return a text without line breaks, tabs and control codes."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
