@@ -65,7 +65,7 @@ ALL = {
             {"ONEBOX_LIMITS_MAX_HOURS": "5", "ONEBOX_PROFILE": "long"},
             {"limits.max_hours": 6},
             6,
-            "--max-hours",
+            "limits.max_hours",
         ),
     ],
 )
