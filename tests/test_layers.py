@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What the process was started with is read here, and handed on.
 READS_ENVIRONMENT = {
-    "plugin.py",  # where a command line begins: handed to the session
+    "line_contexts.py",  # where a command line begins: handed to the session
     "program.py",  # for completion: handed to the values of flags
     "agent/host_key.py",  # the address that its client has come to
     "agent/jobs/job_ops.py",  # the box's own, which a job inherits in part

@@ -326,7 +326,7 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
     context.screen.say()
     context.screen.say(bill(receipt, lifetime))
     if usage:
-        context.screen.say(", ".join(usage))
+        context.screen.say(f"the job used {', '.join(usage)}")
 
 
 def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
@@ -361,7 +361,7 @@ def bill(receipt: Receipt, lifetime: float) -> str:
     seconds = lifetime + sum(each.seconds for each in earlier)
     costs = costs_of(receipt, lifetime)
     if box.machine_per_hour == 0 and not earlier:
-        return f"no charge, {formatting.seconds(seconds)} on the box"
+        return f"no charge; the box was up for {formatting.seconds(seconds)}"
     text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
     hourly = total([box.machine_on_demand_per_hour, *box.extras_per_hour.values()])
     boxes = [

@@ -75,7 +75,7 @@ def test_plan_names_a_missing_ssh_client(project: Project, tmp_path: Path) -> No
     for line in ("plan", "run"):
         done = project.inv(line, env={"PATH": str(folder)})
 
-        assert 70 == done.code
+        assert 78 == done.code
         assert "no OpenSSH client on this machine (ssh-keygen" in done.err
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from onebox import errors
 from onebox.settings import load
 from onebox.settings.schema import keys
 from tests.conftest import Project
@@ -47,6 +48,31 @@ def test_every_inv_line_of_the_readme_works(project: Project) -> None:
         assert 0 == done.code, f"{line}\n{done.err}"
     assert 10 == len(lines())
     assert [] == project.boxes()
+
+
+def test_each_inv_line_names_a_task_and_its_flags(project: Project) -> None:
+    """A line that no test runs is at least one that the parser knows."""
+    found = [line for block in blocks("sh") for line in block.splitlines()]
+    typed = [line.split("  #")[0].split() for line in found if line.startswith("inv ")]
+    for _, *words in typed:
+        task = words[0]
+        text = project.inv("--help", task).out
+        assert f"[--core-opts] {task} " in text, words
+        for word in words[1 : words.index("--")] if "--" in words else words[1:]:
+            name = word.partition("=")[0]
+            assert not name.startswith("--") or f"{name}" in text, words
+    assert len(typed) > 15
+
+
+def test_each_exit_code_is_explained() -> None:
+    """The number in an error's first line is an anchor of docs/exit-codes.md."""
+    text = (ROOT / "docs" / "exit-codes.md").read_text("utf-8")
+    classes = [one for one in vars(errors).values() if isinstance(one, type)]
+    codes = {one.code for one in classes if hasattr(one, "code")}
+
+    assert {64, 66, 73, 77, 78} <= codes
+    for code in codes:
+        assert f'<a id="exit-{code}"></a>' in text
 
 
 @pytest.mark.parametrize("text", blocks("toml"))
