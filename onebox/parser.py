@@ -146,7 +146,7 @@ def wrong_line(mistake: Mistake, before: Sequence[str] = ()) -> str:
 
 def is_program(word: str) -> bool:
     """Return whether a word names a program of this machine, or a file here."""
-    return shutil.which(word) is not None or os.path.isfile(word)  # noqa: PTH113
+    return shutil.which(word) is not None or os.path.isfile(word)  # noqa: PTH113 - pathlib costs time
 
 
 def _after_dashes() -> list[str]:
@@ -239,6 +239,7 @@ def _explained(
 def install() -> None:
     """Wrap Invoke's parser; an Invoke without this method keeps its own messages."""
     if hasattr(Parser, "parse_argv"):
+        # mypy forbids what the module's docstring explains.
         Parser.parse_argv = _parse  # type: ignore[method-assign]
 
 

@@ -40,6 +40,7 @@ class StageLine:
 class _TotalBar(BarColumn):
     """A bar that is shown only if the total is known."""
 
+    # rich prints what `render` returns; its own type names the bar only.
     def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]
         """Return the bar, or nothing: an empty bar would look like a full one."""
         return super().render(task) if task.total else Text("")
