@@ -162,7 +162,9 @@ class Builder:
                 recipe=recipe.digest(self.inputs),
                 base=self.inputs["base"],
             )
-            saved = snapshot.save(context, self.box, image, self.inputs)
+            saved = snapshot.save(
+                context, self.box, image, self.inputs, stage_line.saved
+            )
             stage_line.end("", f"{saved.id}, {image_list.stored_size(saved)}")
         return saved
 

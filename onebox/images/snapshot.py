@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from onebox.errors import OneboxError, Unclear
 from onebox.images import packer_output
-from onebox.providers.values import Box, Image, Tags
+from onebox.providers.values import (
+    Box,
+    Image,
+    SaveProgress,
+    Tags,
+    ignore_progress,
+)
 from onebox.signals import Interrupted
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.identity import random_id
@@ -50,7 +56,11 @@ def new_image(
 
 
 def save(
-    context: BoxContext, box: Box, image: Image, inputs: Mapping[str, str] | None = None
+    context: BoxContext,
+    box: Box,
+    image: Image,
+    inputs: Mapping[str, str] | None = None,
+    progress: SaveProgress = ignore_progress,
 ) -> Image:
     """
     Save a stopped box's disk as an image.
@@ -61,10 +71,12 @@ def save(
     Args:
         inputs: The hashes of the recipe's inputs, which are stored on this machine.
             With None nothing is stored.
+
+        progress: Is called with each fraction that the provider reports.
     """
     with save_intent(context, box, image, inputs) as outcome:
         try:
-            saved = _save_with_retries(context, box, image)
+            saved = _save_with_retries(context, box, image, progress)
         except (OneboxError, Interrupted) as error:
             if not isinstance(error, Unclear):
                 # If the removal fails, the save stays open in the journal, and the next
@@ -171,14 +183,19 @@ def _inputs_file(context: BoxContext) -> Path:
     return context.store.directory / "recipe.json"
 
 
-def _save_with_retries(context: BoxContext, box: Box, image: Image) -> Image:
+def _save_with_retries(
+    context: BoxContext,
+    box: Box,
+    image: Image,
+    progress: SaveProgress = ignore_progress,
+) -> Image:
     """Save a box as *image*; if the outcome is unclear, request the image again."""
     for _ in range(SAVE_RETRIES):
         try:
-            return context.provider.save(box, image)
+            return context.provider.save(box, image, progress)
         except Unclear as error:
             context.screen.note(f"{error.message}; trying again")
-    return context.provider.save(box, image)
+    return context.provider.save(box, image, progress)
 
 
 def _complete(context: BoxContext, intent: Intent, image: Image) -> bool:

@@ -25,6 +25,8 @@ from onebox.providers.values import (
     Offer,
     Request,
     Requirements,
+    SaveProgress,
+    ignore_progress,
 )
 
 
@@ -205,8 +207,17 @@ class Provider(abc.ABC):
         """Return this owner's images, newest first."""
 
     @abc.abstractmethod
-    def save(self, box: Box, image: Image) -> Image:
-        """Save a stopped box's disk under the id, recipe and tags of *image*."""
+    def save(
+        self, box: Box, image: Image, progress: SaveProgress = ignore_progress
+    ) -> Image:
+        """
+        Save a stopped box's disk under the id, recipe and tags of *image*.
+
+        Args:
+            progress: Is called with each fraction that the cloud reports. A cloud that
+                reports none does not call it, and a fraction may be smaller than the
+                one before.
+        """
 
     @abc.abstractmethod
     def delete_image(self, image: Image) -> None:

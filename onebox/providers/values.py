@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,9 @@ from onebox.providers import costs
 from onebox.providers.costs import Cost
 
 BoxState = Literal["starting", "running", "stopping", "stopped", "gone"]
+# A callback with two numbers: the fraction of a disk that is saved (0 to 1), and how
+# many bytes are saved in total, 0 if that is unknown.
+SaveProgress = Callable[[float, int], None]
 
 # Fields that have other names now. Boxes and images of the local provider, and open
 # journals, may still have the old names.
@@ -19,6 +22,10 @@ _NEW_NAMES = {
     "price": "machine_price",
     "on_demand": "machine_on_demand",
 }
+
+
+def ignore_progress(fraction: float, total: int) -> None:
+    """Accept the progress of a save, and do nothing."""
 
 
 def _with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def _credentials_check(context: BoxContext) -> Iterator[Check]:
         yield Check(
             "credentials",
             None,
-            f"they expire at {formatting.clock(end, now)}, before a box's deadline "
-            f"({hours:g} h from now): a teardown after that needs new ones",
+            f"they expire at {formatting.clock(end, now)}, before the deadline of a "
+            f"new box ({hours:g} h from now); a teardown after that needs new ones",
             "log in again just before a long run",
         )
 
@@ -97,14 +97,11 @@ def _local_checks(context: BoxContext) -> Iterator[Check]:
     yield Check(
         "git",
         True if git else None,
-        git or "not installed: onebox reads .gitignore files itself",
+        git or "not installed; onebox reads .gitignore files without it",
     )
-    for name, path in (
-        ("state", state_dir(context.environ)),
-        ("owner", config_dir(context.environ)),
-    ):
-        yield _writable_check(name, path)
-    yield Check("owner id", True, context.owner)
+    yield _writable_check("state", state_dir(context.environ))
+    identity = config_dir(context.environ)
+    yield _writable_check("owner", identity, f"{context.owner}, in {identity}")
     try:
         ssh_config.socket_dir(context.environ)
         yield Check("ssh sockets", True, str(ssh_config.socket_dir(context.environ)))
@@ -153,10 +150,10 @@ def _ssh_check() -> Check:
     return Check("ssh", True, version)
 
 
-def _writable_check(name: str, path: Path) -> Check:
+def _writable_check(name: str, path: Path, detail: str = "") -> Check:
     try:
         with tempfile.TemporaryFile(dir=private_dir(path)):
-            return Check(name, True, str(path))
+            return Check(name, True, detail or str(path))
     except OSError as error:
         return Check(name, False, f"{path}: {error.strerror}")
 
@@ -171,6 +168,5 @@ def _configuration_check(context: BoxContext) -> Check:
     return Check(
         file,
         True,
-        "valid, and the files it names exist; inv doctor --settings prints the "
-        f"{count} in force",
+        f"valid, and the files it names exist; {count} (inv doctor --settings)",
     )

@@ -156,7 +156,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
         try:
             context.provider.stop(box)
             stage_line.doing("saving the disk")
-            image = snapshot.save(context, box, image)
+            image = snapshot.save(context, box, image, progress=stage_line.saved)
         except (OneboxError, Interrupted):
             stage_line.doing("starting the box again")
             power.start(context, box, box.deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,10 +21,20 @@ from onebox.ui.console import broken_pipes_ignored
 
 @dataclass
 class StageLine:
-    """The line of the running stage; call `end` to set its result."""
+    """
+    The line of the running stage; call `end` to set its result.
+
+    Attributes:
+        doing: Shows what the stage does, without a bar.
+
+        progress: Shows a transfer; see `transfer.progress.Progress`.
+
+        saved: Shows how much of a disk is saved; see `SaveProgress`.
+    """
 
     doing: Callable[[str], None]
     progress: Callable[[int, int, int, int], None]
+    saved: Callable[[float, int], None]
     mark: str = "done"
     result: str = ""
     detail: str = ""
@@ -43,7 +54,8 @@ class _TotalBar(BarColumn):
     # rich prints what `render` returns; its own type names the bar only.
     def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]
         """Return the bar, or nothing: an empty bar would look like a full one."""
-        return super().render(task) if task.total else Text("")
+        known = task.total and task.fields["bar"]
+        return super().render(task) if known else Text("")
 
 
 class _Bar(Progress):
@@ -73,7 +85,7 @@ class LiveLine:
     def line(self, name: str, began: float) -> Iterator[StageLine]:
         """Yield the line that a stage updates; it is removed at the end."""
         if self._console is None:
-            yield StageLine(lambda text: None, lambda *counts: None)
+            yield StageLine(_nothing, _nothing, _nothing)
             return
         bar = _Bar(
             TextColumn(f"[bold]{name}", markup=True),
@@ -88,21 +100,35 @@ class LiveLine:
         # A terminal prints ^C after the line. In the last column, it would begin a new
         # line, and the bar could not be removed.
         bar.line_width = max(self._console.width - len("^C") - 1, 1)
-        task = bar.add_task("", total=None, spent="")
+        task = bar.add_task("", total=None, spent="", bar=False)
         self._bar = bar
 
         def doing(text: str) -> None:
-            bar.update(task, description=text)
+            bar.update(task, description=text, bar=False)
 
         def progress(files: int, of_files: int, done: int, total: int) -> None:
             spent = max(time.monotonic() - began, 0.001)
             text = _transfer(files, of_files, done, total, spent)
-            bar.update(task, completed=done, total=max(total, 1), description=text)
+            total = max(total, 1)
+            bar.update(task, completed=done, total=total, description=text, bar=True)
+
+        estimate = _Estimate()
+
+        def saved(fraction: float, total: int) -> None:
+            if math.isnan(fraction):
+                return
+            fraction = min(max(fraction, 0.0), 1.0)
+            left = estimate.left(fraction, time.monotonic())
+            text = _saved(fraction, total, left)
+            # The spinner disappears when the total is reached, but the cloud may still
+            # need some time then.
+            done = min(fraction, 0.999)
+            bar.update(task, completed=done, total=1, description=text, bar=True)
 
         try:
             with _drawing():
                 bar.start()
-            yield StageLine(doing, progress)
+            yield StageLine(doing, progress, saved)
         finally:
             self.stop()
 
@@ -132,6 +158,28 @@ class LiveLine:
                 bar.stop()
 
 
+class _Estimate:
+    """
+    The time until a fraction is 1, from how fast it has grown.
+
+    If the fraction becomes smaller, the estimate begins again.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+        self._latest = 0.0
+
+    def left(self, fraction: float, now: float) -> float | None:
+        """Return the seconds that are left, None if they are not known yet."""
+        if self._first is None or fraction < self._latest:
+            self._first = (fraction, now)
+        self._latest = fraction
+        grown, spent = fraction - self._first[0], now - self._first[1]
+        if grown <= 0 or spent <= 0.5 or fraction >= 1:
+            return None
+        return spent * (1 - fraction) / grown
+
+
 @contextlib.contextmanager
 def _drawing() -> Iterator[None]:
     """
@@ -154,6 +202,20 @@ def _transfer(files: int, of_files: int, done: int, total: int, spent: float) ->
         parts.append(f"{formatting.byte_count(rate)}/s")
         if rate > 0 and total > done:
             parts.append(f"{formatting.seconds((total - done) / rate)} left")
+    return "  ".join(parts)
+
+
+def _nothing(*shown: object) -> None:
+    """Show nothing, because there is no terminal."""
+
+
+def _saved(fraction: float, total: int, left: float | None) -> str:
+    parts = [f"{math.floor(fraction * 100)}% saved"]
+    if total > 0:
+        done = formatting.byte_count(fraction * total)
+        parts.append(f"{done}/{formatting.byte_count(total)}")
+    if left is not None:
+        parts.append(f"{formatting.seconds(left)} left")
     return "  ".join(parts)
 
 

@@ -18,7 +18,7 @@ from onebox.images import recipe, snapshot
 from onebox.invocation import Invocation
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
-from onebox.providers.values import Box, Image
+from onebox.providers.values import Box, Image, SaveProgress, ignore_progress
 from onebox.stages import image as image_stage
 from tests.conftest import Project
 from tests.system.test_terminal import exit_code, start_in_terminal
@@ -277,9 +277,11 @@ class SlowToSave(Local):
 
     unclear = -1
 
-    def save(self, box: Box, image: Image) -> Image:
+    def save(
+        self, box: Box, image: Image, progress: SaveProgress = ignore_progress
+    ) -> Image:
         """Save the box, if the number of calls is reached."""
-        saved = super().save(box, image)
+        saved = super().save(box, image, progress)
         if self.unclear < 0:
             raise ProviderError("there is no room")
         if self.unclear:

@@ -25,6 +25,8 @@ from onebox.providers.values import (
     Offer,
     Request,
     Requirements,
+    SaveProgress,
+    ignore_progress,
 )
 from tests.fakes.world import CloudWorld, World
 
@@ -195,9 +197,9 @@ def _delete_leaves_the_firewall(provider: Provider, world: CloudWorld) -> Method
 
 
 def _save_stops_a_running_box(provider: Provider, world: World) -> Methods:
-    def save(box: Box, image: Image) -> Image:
+    def save(box: Box, image: Image, progress: SaveProgress = ignore_progress) -> Image:
         provider.stop(box)
-        saved = provider.save(box, image)
+        saved = provider.save(box, image, progress)
         provider.start(box, box.deadline)
         return saved
 

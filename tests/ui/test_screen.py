@@ -243,6 +243,49 @@ class TestTerminal:
         assert "1/2 files  512 B/1 kB" in shown
         assert re.search(r"push +✓ [0-9.]+ s *\n$", shown)
 
+    def test_saved_part_of_a_disk_is_a_bar_with_percent_bytes_and_time_left(
+        self,
+    ) -> None:
+        """Unknown bytes and time are left out; the next text ends the bar."""
+        shown = without_codes(
+            run_on_terminal(
+                "with screen.stage('save') as line:\n"
+                "    line.doing('stopping'); time.sleep(0.3)\n"
+                "    line.saved(0.1, 0); time.sleep(0.6)\n"
+                "    line.saved(0.25, 2**30); time.sleep(0.3)\n"
+                "    line.doing('starting'); time.sleep(0.3)\n",
+                columns=80,
+            )
+        )
+
+        drawn = [line.rstrip() for line in re.split(r"[\r\n]+", shown)]
+        assert any(re.search(r"━ 10% saved$", line) for line in drawn)
+        with_all = r"━ 25% saved  256 MB/1 GB  [0-9.]+ s left$"
+        assert any(re.search(with_all, line) for line in drawn)
+        for line in drawn:
+            assert ("━" in line) == ("saved" in line)
+
+    @pytest.mark.parametrize(
+        ("fraction", "expected"),
+        [("-1", "0% saved"), ("7.5", "100% saved"), ("float('inf')", "100% saved")],
+    )
+    def test_impossible_fraction_is_shown_as_the_nearest_possible_one(
+        self, fraction: str, expected: str
+    ) -> None:
+        """A fraction may be wrong, become smaller, or not be a number."""
+        shown = without_codes(
+            run_on_terminal(
+                "with screen.stage('save') as line:\n"
+                "    line.saved(0.5, 0); time.sleep(0.6)\n"
+                f"    line.saved({fraction}, 0)\n"
+                "    line.saved(float('nan'), 0); time.sleep(0.3)\n"
+            )
+        )
+
+        assert f" {expected}" in shown
+        assert "nan" not in shown
+        assert "left" not in shown
+
     @pytest.mark.parametrize("visible", [False, True])
     def test_ctrl_c_while_a_line_is_drawn_restores_the_cursor(
         self, visible: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from onebox.providers.aws import base_images, errors, instances, metadata
 from onebox.providers.aws.client import EC2, Answer, Cloud
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
-from onebox.providers.values import Box, Image
+from onebox.providers.values import Box, Image, SaveProgress
 
 # A large disk takes long to copy. onebox waits as long as the copy makes progress, and
 # gives up after this many seconds without progress.
@@ -61,11 +62,11 @@ class AMIs(ImageStore[Answer]):
         """Return whether an instance can start from an AMI."""
         return bool(resource.get("State") == "available")
 
-    def create(self, box: Box, image: Image) -> None:
+    def create(self, box: Box, image: Image, progress: SaveProgress) -> None:
         """
         Begin to save the disk of a stopped box, unless an earlier call has begun that.
         """
-        self._remove_failed(image)
+        self._remove_failed(self.own(image))
         instance = instances.find_resources(self.ec2, box.id).instance
         if instance is None:
             raise UsageError(
@@ -94,7 +95,7 @@ class AMIs(ImageStore[Answer]):
             if errors.code(error) != "InvalidAMIName.Duplicate":
                 raise
 
-    def wait(self, image: Image) -> Answer:
+    def wait(self, image: Image, progress: SaveProgress) -> Answer:
         """
         Wait until the AMI is ready, and return it.
 
@@ -105,10 +106,14 @@ class AMIs(ImageStore[Answer]):
         """
 
         def look() -> Answer | None:
-            failure = self._remove_failed(image)
+            found = self.own(image)
+            failure = self._remove_failed(found)
             if failure:
                 raise ProviderError(f"saving {image.id} failed: {failure}")
-            return self.ready(image)
+            ready = next(filter(self.is_ready, found), None)
+            if ready is None:
+                _report(self._progress(image), progress)
+            return ready
 
         while True:
             before = self._progress(image)
@@ -116,9 +121,9 @@ class AMIs(ImageStore[Answer]):
             if ready is not None:
                 return ready
             if self._progress(image) == before:
-                progress = ", ".join(before) or "not begun"
+                reached = ", ".join(before) or "not begun"
                 raise Unclear(
-                    f"saving {image.id} stands still ({progress})",
+                    f"saving {image.id} stands still ({reached})",
                     next="inv image waits for it again",
                 )
 
@@ -161,14 +166,14 @@ class AMIs(ImageStore[Answer]):
         # here.
         return {**resource, "Tags": tags}
 
-    def _remove_failed(self, image: Image) -> str:
+    def _remove_failed(self, resources: Sequence[Answer]) -> str:
         """
-        Remove an image whose saving failed, and return the reason of the failure.
+        Remove the AMIs whose saving failed, and return the reason of the failure.
 
         Return "" if saving has not failed.
         """
         reason = ""
-        for resource in self.own(image):
+        for resource in resources:
             if resource.get("State") == "failed":
                 why = resource.get("StateReason", {}).get("Message")
                 reason = why or "AWS gave no reason"
@@ -176,8 +181,16 @@ class AMIs(ImageStore[Answer]):
         return reason
 
     def _progress(self, image: Image) -> list[str]:
-        """Return the progress of each snapshot of *image*, such as "42%"."""
-        return sorted(str(one.get("Progress")) for one in self._snapshots(image))
+        """
+        Return the progress of each snapshot of *image*, such as "42%".
+
+        Return [] if the call fails, for example without the permission for it: then
+        only the progress of the save is unknown.
+        """
+        try:
+            return sorted(str(one.get("Progress")) for one in self._snapshots(image))
+        except ProviderError:
+            return []
 
     def _snapshots(self, image: Image) -> list[Answer]:
         filters = metadata.filters({f"tag:{metadata.IMAGE}": [image.id]})
@@ -252,6 +265,16 @@ def adopt(cloud: Cloud, artifact: str, image: Image) -> Image:
         adopted.append(AMIs(cloud.ec2(region)).adopt(ami, image))
     places = tuple(place for one in adopted for place in one.places)
     return replace(adopted[0], places=places)
+
+
+def _report(percentages: Sequence[str], progress: SaveProgress) -> None:
+    """
+    Report the mean of percentages such as "42%"; do nothing if one is not known.
+    """
+    known = [re.fullmatch(r"([0-9]{1,3})%", one, re.ASCII) for one in percentages]
+    numbers = [int(one[1]) for one in known if one]
+    if numbers and len(numbers) == len(percentages):
+        progress(sum(numbers) / len(numbers) / 100, 0)
 
 
 def _snapshot_ids(resource: Answer) -> list[str]:

@@ -42,6 +42,8 @@ from onebox.providers.values import (
     Offer,
     Request,
     Requirements,
+    SaveProgress,
+    ignore_progress,
 )
 
 # This only checks that the SDK is installed. The SDK is imported at the first call,
@@ -270,9 +272,11 @@ class AWS(CloudProvider):
         )
         return newest_first(image for in_region in found for image in in_region)
 
-    def save(self, box: Box, image: Image) -> Image:
+    def save(
+        self, box: Box, image: Image, progress: SaveProgress = ignore_progress
+    ) -> Image:
         """Save a stopped box's disk as an image in its region."""
-        return AMIs(self._at(box)).save(box, image)
+        return AMIs(self._at(box)).save(box, image, progress)
 
     def delete_image(self, image: Image) -> None:
         """Delete this image in all its regions, with its snapshots."""

@@ -21,7 +21,7 @@ from onebox.providers.kernel.errors import Pending
 from onebox.providers.kernel.images import ImageStore, check_stopped
 from onebox.providers.kernel.servers import instances
 from onebox.providers.kernel.servers.api import Resource, ServerAPI
-from onebox.providers.values import Box, Image
+from onebox.providers.values import Box, Image, SaveProgress, ignore_progress
 
 GIGABYTE = 1 << 30
 
@@ -66,7 +66,7 @@ class Snapshots(ImageStore[Answer]):
         """Return True, because a snapshot gets its tag only when it is complete."""
         return True
 
-    def create(self, box: Box, image: Image) -> None:
+    def create(self, box: Box, image: Image, progress: SaveProgress) -> None:
         """
         Save the disk of a droplet that is off, and tag the snapshot.
 
@@ -88,7 +88,7 @@ class Snapshots(ImageStore[Answer]):
             self.remove(duplicate)
         self.mark(snapshots[0], image)
 
-    def wait(self, image: Image) -> Answer | None:
+    def wait(self, image: Image, progress: SaveProgress) -> Answer | None:
         """
         Return the snapshot of an image, None if the lists do not show its tag in time.
         """
@@ -136,7 +136,7 @@ class Snapshots(ImageStore[Answer]):
         """Tag a snapshot as *image*; return it once the lists show the tag."""
         for tag in (*self.user_tags, metadata.of_image(image)):
             tag_api.add(self.cloud, tag, "image", resource["id"])
-        shown = self.wait(image)
+        shown = self.wait(image, ignore_progress)
         if shown is None:
             raise Unclear(
                 f"the tag of image {image.id} does not show yet",

@@ -161,10 +161,17 @@ class Cloud:
         )
 
     def wait(
-        self, operation: Any, doing: str, seconds: float = _OPERATION_SECONDS
+        self,
+        operation: Any,
+        doing: str,
+        seconds: float = _OPERATION_SECONDS,
+        seen: Callable[[Any], None] = lambda latest: None,
     ) -> None:
         """
         Wait until an operation is done.
+
+        Args:
+            seen: Is called with each state of the operation that Google returns.
 
         Raises:
             ProviderError: The operation has failed.
@@ -184,6 +191,7 @@ class Cloud:
                 if time.monotonic() - began > _NEW_SECONDS:
                     raise Unclear(error.message, next="inv status") from error
                 return None
+            seen(latest)
             return latest if _status(latest) == "DONE" else None
 
         done = self.poller.until(look, seconds)

@@ -21,7 +21,7 @@ from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.images import ImageStore, check_stopped
-from onebox.providers.values import Box, Image
+from onebox.providers.values import Box, Image, SaveProgress
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
 # Saving an image may take this long, because a large disk takes long to copy.
@@ -125,7 +125,7 @@ class ProjectImages(ImageStore[Any]):
         """Return whether a disk can be created from an image."""
         return resource.status in ("READY", "")
 
-    def create(self, box: Box, image: Image) -> None:
+    def create(self, box: Box, image: Image, progress: SaveProgress) -> None:
         """Save the disk of a stopped box, in the region of the box, and wait."""
         instance = instances.owned(self.cloud, box)
         check_stopped(box, instances.state(instance) == "stopped")
@@ -149,7 +149,12 @@ class ProjectImages(ImageStore[Any]):
                     "storage_locations": [region_of(box.place)],
                 },
             )
-            self.cloud.wait(operation, doing, _SAVE_SECONDS)
+            self.cloud.wait(
+                operation,
+                doing,
+                _SAVE_SECONDS,
+                lambda latest: progress(latest.progress / 100, 0),
+            )
         except (Exists, Unclear):
             # The image may exist: an earlier attempt created it, or another owner did.
             # `wait` checks which.
@@ -160,7 +165,7 @@ class ProjectImages(ImageStore[Any]):
             self.delete(image)
             raise
 
-    def wait(self, image: Image) -> Any:
+    def wait(self, image: Image, progress: SaveProgress) -> Any:
         """
         Return the image's resource, or None if the image is not ready.
 

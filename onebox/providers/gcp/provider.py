@@ -38,6 +38,8 @@ from onebox.providers.values import (
     Offer,
     Request,
     Requirements,
+    SaveProgress,
+    ignore_progress,
 )
 
 # This raises ImportError if Google's library is missing. It does not import the
@@ -196,10 +198,12 @@ class GCP(CloudProvider):
             super().remove_free(owner, resource)
         self._rules.remove_one(owner, resource.id)
 
-    def save(self, box: Box, image: Image) -> Image:
+    def save(
+        self, box: Box, image: Image, progress: SaveProgress = ignore_progress
+    ) -> Image:
         """Save a stopped box's disk as an image, stored in the box's region."""
         _check_id(image.id)
-        return super().save(box, image)
+        return super().save(box, image, progress)
 
     def delete_image(self, image: Image) -> None:
         """Delete this image; an image that is gone is no error."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hcloud.images import BoundImage
+from hcloud.servers import BoundServer
 
 from onebox.errors import Gone, ProviderError, Unclear, UsageError
 from onebox.providers.hetzner.api import HetznerAPI
@@ -17,7 +18,7 @@ from onebox.providers.kernel.images import ImageStore, check_stopped
 from onebox.providers.kernel.metadata import image_pairs, read_tags
 from onebox.providers.kernel.servers import deletion, instances
 from onebox.providers.kernel.servers.api import Resource
-from onebox.providers.values import Box, Image
+from onebox.providers.values import Box, Image, SaveProgress
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Snapshots(ImageStore[BoundImage]):
         """Return whether a server can be created from a snapshot."""
         return resource.status == "available"
 
-    def create(self, box: Box, image: Image) -> None:
+    def create(self, box: Box, image: Image, progress: SaveProgress) -> None:
         """
         Begin to save the disk of a stopped box, unless an earlier call has begun it.
         """
@@ -75,7 +76,7 @@ class Snapshots(ImageStore[BoundImage]):
                 self.api.timeouts.action,
             )
 
-    def wait(self, image: Image) -> BoundImage | None:
+    def wait(self, image: Image, progress: SaveProgress) -> BoundImage | None:
         """
         Return the snapshot of an image once it is complete.
 
@@ -92,6 +93,11 @@ class Snapshots(ImageStore[BoundImage]):
             # Hetzner removes a snapshot whose creation failed.
             if not found:
                 raise ProviderError(f"saving {image.id} failed", next="inv image")
+            if not ready:
+                # The snapshot itself has no figure. If the call for the action fails,
+                # only the progress is unknown.
+                with suppress(ProviderError):
+                    _report(found[0], progress)
             return ready or None
 
         ready = poller.until(complete, limits.image)
@@ -114,3 +120,13 @@ class Snapshots(ImageStore[BoundImage]):
         """
         labels = {**(resource.labels or {}), **self.api.labels(image_pairs(image))}
         return resource.update(labels=labels)
+
+
+def _report(snapshot: BoundImage, progress: SaveProgress) -> None:
+    """Report the progress of the action that creates a snapshot, if it is known."""
+    server = snapshot.created_from
+    if not isinstance(server, BoundServer):
+        return
+    for action in server.get_actions(status=["running"]):
+        if action.command == "create_image" and isinstance(action.progress, int):
+            progress(action.progress / 100, 0)

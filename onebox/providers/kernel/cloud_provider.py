@@ -7,7 +7,7 @@ from typing import Any
 
 from onebox.providers.base import Provider
 from onebox.providers.kernel.images import ImageStore
-from onebox.providers.values import Box, Image
+from onebox.providers.values import Box, Image, SaveProgress, ignore_progress
 
 CONSOLE_LINES = 40
 
@@ -47,9 +47,11 @@ class CloudProvider(Provider):
         """Return this owner's images, newest first."""
         return self.image_store.of_owner(owner)
 
-    def save(self, box: Box, image: Image) -> Image:
+    def save(
+        self, box: Box, image: Image, progress: SaveProgress = ignore_progress
+    ) -> Image:
         """Save a stopped box's disk as an image in the box's region."""
-        return self.image_store.save(box, image)
+        return self.image_store.save(box, image, progress)
 
     def delete_image(self, image: Image) -> None:
         """Delete an image in all its regions; an image that is gone is no error."""

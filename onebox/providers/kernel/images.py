@@ -14,7 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear
 from onebox.providers.kernel.metadata import check_owner, identity
-from onebox.providers.values import Box, Image
+from onebox.providers.values import Box, Image, SaveProgress, ignore_progress
 
 R = TypeVar("R")
 
@@ -56,13 +56,15 @@ class ImageStore(abc.ABC, Generic[R]):
         """Return whether a box can start from a resource now."""
 
     @abc.abstractmethod
-    def create(self, box: Box, image: Image) -> None:
+    def create(self, box: Box, image: Image, progress: SaveProgress) -> None:
         """
         Begin to save the disk of a stopped box, unless an earlier call has begun it.
+
+        *progress* is for a cloud in which this method waits until the disk is saved.
         """
 
     @abc.abstractmethod
-    def wait(self, image: Image) -> R | None:
+    def wait(self, image: Image, progress: SaveProgress) -> R | None:
         """
         Wait for an image; return its ready resource, None if it does not become ready.
         """
@@ -126,7 +128,9 @@ class ImageStore(abc.ABC, Generic[R]):
             )
         return resource
 
-    def save(self, box: Box, image: Image) -> Image:
+    def save(
+        self, box: Box, image: Image, progress: SaveProgress = ignore_progress
+    ) -> Image:
         """
         Save the disk of a stopped box, and wait until a box can start from it.
 
@@ -135,8 +139,8 @@ class ImageStore(abc.ABC, Generic[R]):
         """
         resource = self.ready(image)
         if resource is None:
-            self.create(box, image)
-            resource = self.wait(image)
+            self.create(box, image, progress)
+            resource = self.wait(image, progress)
         saved = None if resource is None else self.read(resource)
         if saved is None:
             raise Unclear(

@@ -8,7 +8,8 @@ import errno
 import os
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from onebox import subprocess_env
@@ -18,6 +19,8 @@ from onebox.errors import ProviderError
 # A removal is tried at most this many times, because another command may add entries
 # meanwhile.
 ATTEMPTS = 20
+# The seconds between two reports of how much is copied.
+_REPORT_SECONDS = 0.2
 
 
 def remove(path: Path) -> None:
@@ -45,12 +48,20 @@ def remove(path: Path) -> None:
         os.close(parent)
 
 
-def copy(entries: Sequence[Path], into: Path) -> None:
+def copy(
+    entries: Sequence[Path],
+    into: Path,
+    copied: Callable[[int], None] = lambda done: None,
+) -> None:
     """
     Copy files and directories with all attributes, sharing disk blocks if possible.
 
     The copies are not hard links, because a later write to one file must not change the
     other.
+
+    Args:
+        copied: Is called now and then with the number of bytes that are copied, if the
+            system counts them.
 
     Raises:
         ProviderError: Not everything could be copied.
@@ -62,24 +73,57 @@ def copy(entries: Sequence[Path], into: Path) -> None:
     # those that every system accepts.
     problem = ""
     for options in (["-a", "--reflink=auto"], ["-Rpc"], ["-Rp"]):
-        done = subprocess.run(
-            ["cp", *options, "--", *paths, str(into)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            env=subprocess_env.environment(),
-        )
-        if done.returncode == 0:
+        code, stderr = _run(["cp", *options, "--", *paths, str(into)], copied)
+        if code == 0:
             return
         # Either the options are unknown to this `cp`, or the copy itself failed. The
         # next attempt, with simpler options, shows which.
-        problem = done.stderr.strip().splitlines()[-1] if done.stderr else "cp failed"
+        problem = stderr.strip().splitlines()[-1] if stderr else "cp failed"
     raise ProviderError(f"copying to {into} failed: {problem}")
 
 
+def _run(argv: Sequence[str], copied: Callable[[int], None]) -> tuple[int, str]:
+    """Run `cp`, and report how much it has copied; return its exit code and stderr."""
+    with subprocess.Popen(
+        argv,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=subprocess_env.environment(),
+    ) as process:
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    _, stderr = process.communicate(timeout=_REPORT_SECONDS)
+                    return process.returncode, stderr
+                done = _written(process.pid)
+                if done is not None:
+                    copied(done)
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _written(process: int) -> int | None:
+    """
+    Return how many bytes a process has written to files, None if that is unknown.
+
+    Only Linux counts them. To measure the copies instead would take a walk over all of
+    them for each report.
+    """
+    with suppress(OSError, ValueError):
+        for line in Path(f"/proc/{process}/io").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "wchar":
+                return int(value)
+    return None
+
+
 def size(path: Path) -> int:
-    """Return the total size in bytes of the files in a directory."""
+    """Return the total size in bytes of a file, or of the files in a directory."""
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size
     walked = manifest.walk(os.fsencode(path), b"", unreadable=[])
     total = 0
     for name in walked.paths:

@@ -34,9 +34,11 @@ def checks(root: Path) -> list[Check]:
 
 def _processes() -> Check:
     if sys.platform.startswith("linux"):
-        return Check("processes", True, "all of a box's are found, also daemons")
+        return Check("processes", True, "can track daemons")
     return Check(
-        "processes", None, "a daemon that clears its environment outlives its box"
+        "processes",
+        None,
+        "cannot track a daemon that clears its environment; it outlives its box",
     )
 
 
@@ -47,7 +49,7 @@ def _account() -> Check:
         return Check(
             "account",
             False,
-            f"user id {os.getuid()} has no entry in /etc/passwd: ssh refuses to run",
+            f"user id {os.getuid()} has no entry in /etc/passwd, so ssh does not run",
             "add one, or run as a user that has one",
         )
     return Check("account", True, name)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from onebox.agent.files import manifest
 from onebox.errors import ProviderError
-from onebox.providers.values import Image, Tags
+from onebox.providers.values import Image, SaveProgress, Tags, ignore_progress
 
 from . import directories
 from .layout import read_json, write_json
@@ -77,7 +77,9 @@ def paths(folder: Path) -> SavedPaths | None:
     return SavedPaths(found["source"], tuple(found["files"]), tuple(found["links"]))
 
 
-def save(box: Path, home: Path, into: Path) -> SavedPaths:
+def save(
+    box: Path, home: Path, into: Path, progress: SaveProgress = ignore_progress
+) -> SavedPaths:
     """
     Copy a box's home to *into*; return the copies that contain the box's path.
 
@@ -85,7 +87,11 @@ def save(box: Path, home: Path, into: Path) -> SavedPaths:
     """
     into.mkdir(parents=True)
     entries = [entry for entry in home.iterdir() if entry.name not in _LEFT_OUT]
-    directories.copy([entry for entry in entries if not _is_special(entry)], into)
+    entries = [entry for entry in entries if not _is_special(entry)]
+    total = sum(map(directories.size, entries))
+    directories.copy(
+        entries, into, lambda done: progress(done / total if total else 1.0, total)
+    )
     for path in list(_walk(into)):
         if _is_special(path):
             path.unlink()

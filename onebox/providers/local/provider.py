@@ -23,6 +23,8 @@ from onebox.providers.values import (
     Offer,
     Request,
     Requirements,
+    SaveProgress,
+    ignore_progress,
 )
 from onebox.store.atomic_files import private_dir
 
@@ -212,7 +214,9 @@ class Local(Provider):
                 found.append(image)
         return newest_first(found)
 
-    def save(self, box: Box, image: Image) -> Image:
+    def save(
+        self, box: Box, image: Image, progress: SaveProgress = ignore_progress
+    ) -> Image:
         """Save a stopped box's home as an image, without the project and ssh keys."""
         layout, final = self._layout(box.id), self._image_path(image.id)
         instances.check_owner(layout, box.tags)
@@ -232,7 +236,7 @@ class Local(Provider):
             # it is removed with the box.
             new = layout.saving
             directories.remove(new)
-            paths = images.save(layout.path, layout.home, new / "home")
+            paths = images.save(layout.path, layout.home, new / "home", progress)
             saved = Image(
                 id=image.id,
                 name=image.name,

@@ -41,12 +41,17 @@ class Call:
 
 @dataclass
 class Delays:
-    """The seconds that an instance or image takes from one state to the next."""
+    """
+    The seconds that an instance or image takes from one state to the next.
+
+    If *stands_still* is true, the progress of a snapshot stays at 0%.
+    """
 
     pending: float = 0.15
     stopping: float = 0.15
     ending: float = 0.15
     saving: float = 0.15
+    stands_still: bool = False
 
 
 @dataclass

@@ -88,26 +88,35 @@ def describe_snapshots(
     mine = [one for one in found if one.owner_id == backend.account_id]
     return {
         "Snapshots": [
-            _snapshot(one)
+            _snapshot(account, backend, one)
             for one in (mine if "self" in parameters.get("OwnerIds", ()) else found)
         ]
     }
 
 
-def _snapshot(one: Any) -> dict[str, Any]:
+def _snapshot(account: Account, backend: Any, one: Any) -> dict[str, Any]:
     written = catalog.WRITTEN.get(one.id, catalog.BLOCKS)
     known = {} if written is None else {"FullSnapshotSizeInBytes": written}
     return {
         "SnapshotId": one.id,
         "VolumeId": one.volume.id,
-        "State": one.status,
-        "Progress": one.progress,
+        **_progress(account, backend, one),
         "OwnerId": one.owner_id,
         "VolumeSize": one.volume.size,
         "StartTime": one.start_time,
         "Tags": [{"Key": t["key"], "Value": t["value"]} for t in one.get_tags()],
         **known,
     }
+
+
+def _progress(account: Account, backend: Any, one: Any) -> dict[str, str]:
+    """Return state and progress of a snapshot, whose image may be pending."""
+    for ami in backend.amis.values():
+        if ami.state == "pending" and ami.ebs_snapshot.id == one.id:
+            age = time.monotonic() - account.created_at[ami.id]
+            share = 0.0 if account.delays.stands_still else age / account.delays.saving
+            return {"State": "pending", "Progress": f"{min(int(share * 100), 100)}%"}
+    return {"State": one.status, "Progress": one.progress}
 
 
 def deregister_image(

@@ -71,7 +71,9 @@ class Operations:
                 operation["httpErrorStatusCode"] = 503
                 operation["httpErrorMessage"] = "SERVICE UNAVAILABLE"
 
-        self._later.after(self.seconds if seconds is None else seconds, end)
+        seconds = self.seconds if seconds is None else seconds
+        self._later.after(seconds / 2, lambda: operation.update(progress=50))
+        self._later.after(seconds, end)
         return operation
 
     def note(

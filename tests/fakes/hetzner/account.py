@@ -360,6 +360,7 @@ class Project:
         kind = server.shown["type"]
         shown = _image(None, "snapshot", kind["disk"], kind["architecture"])
         shown["description"] = body.get("description") or "snapshot"
+        shown["created_from"] = {"id": server.id, "name": server.body["name"]}
         image = self._add(Resource, "images", body.get("labels", {}), shown)
 
         def saved() -> None:

@@ -155,6 +155,7 @@ class TestSaved:
         """A repeated save waits for the same image."""
         wanted = image_of(make_request())
         monkeypatch.setattr(account.delays, "saving", 3.0)
+        monkeypatch.setattr(account.delays, "stands_still", True)
         with monkeypatch.context() as hasty:
             hasty.setattr(images, "_STILL_SECONDS", 2.0)
             with pytest.raises(Unclear, match="stands still"):
@@ -164,6 +165,57 @@ class TestSaved:
         assert names.count(wanted.id) == 1
         provider.delete_image(wanted)
         provider.delete(stopped)
+
+    def test_the_progress_of_the_snapshot_is_reported(
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        stopped: Box,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Each poll asks once for images and at most once for snapshots."""
+        monkeypatch.setattr(account.delays, "saving", 2.0)
+        account.calls.clear()
+        reported: list[float] = []
+        image = provider.save(
+            stopped, image_of(make_request()), lambda done, total: reported.append(done)
+        )
+        assert reported
+        assert reported == sorted(reported)
+        assert all(0 <= done <= 1 for done in reported)
+        counted = account.counted()
+        # Before the polls are one look for the image and one at the progress.
+        assert len(reported) + 1 <= counted["DescribeSnapshots"] <= len(reported) + 2
+        provider.delete_image(image)
+        provider.delete(stopped)
+
+    def test_a_save_needs_no_permission_to_list_snapshots(
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        stopped: Box,
+    ) -> None:
+        """Without it only the progress is unknown."""
+        reported: list[float] = []
+        account.faults.denied.add("ec2:DescribeSnapshots")
+        image = provider.save(
+            stopped, image_of(make_request()), lambda done, total: reported.append(done)
+        )
+        assert not reported
+        account.faults.denied.clear()
+        provider.delete_image(image)
+        provider.delete(stopped)
+
+    @pytest.mark.parametrize("unknown", [[], [""], ["None"], ["50%", ""], ["-1%"]])
+    def test_an_unknown_progress_is_not_reported(self, unknown: list[str]) -> None:
+        """EC2 leaves the field empty for some time."""
+        reported: list[float] = []
+        images._report(unknown, lambda done, total: reported.append(done))
+        assert reported == []
+        images._report(["20%", "40%"], lambda done, total: reported.append(done))
+        assert reported == [0.3]
 
     def test_a_snapshot_without_its_image_is_deleted_too(
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box

@@ -96,6 +96,15 @@ class TestSave:
             provider.delete_image(saved)
         assert "im-abc" in server.account.images
 
+    def test_the_progress_of_the_operation_is_reported(
+        self, server: Server, provider: GCP, box: Box, requested: Image
+    ) -> None:
+        """It ends at 1 when the operation is done."""
+        server.account.operations.seconds = 1.0
+        reported: list[float] = []
+        provider.save(box, requested, lambda done, total: reported.append(done))
+        assert sorted(set(reported)) == [0, 0.5, 1]
+
     def test_other_images_of_the_project_are_not_listed(
         self, server: Server, provider: GCP, box: Box, requested: Image
     ) -> None:

@@ -249,6 +249,25 @@ class TestLostAndBusy:
         assert provider.save(box, image_of(request)).tags.owner == box.tags.owner
         assert len(server.project.snapshots()) == 1
 
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_the_progress_of_the_action_is_reported(
+        self,
+        server: Server,
+        provider: Hetzner,
+        make_request: MakeRequest,
+        lost: bool,
+    ) -> None:
+        """If the call for the action fails, the image is saved all the same."""
+        request = make_request()
+        box = when_up(provider, provider.create(request))
+        provider.stop(box)
+        server.project.behavior.action = 0.5
+        if lost:
+            server.fail("GET", "servers/.*/actions", "503 before", times=99)
+        reported: list[float] = []
+        provider.save(box, image_of(request), lambda done, total: reported.append(done))
+        assert set(reported) == (set() if lost else {0.5})
+
     def test_a_snapshot_that_was_never_begun_is_unclear(
         self, server: Server, provider: Hetzner, make_request: MakeRequest
     ) -> None:

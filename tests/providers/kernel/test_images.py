@@ -9,7 +9,7 @@ import pytest
 
 from onebox.errors import Gone, NotAllowed, Unclear
 from onebox.providers.kernel.images import ImageStore, newest_first
-from onebox.providers.values import Box, Image, Tags
+from onebox.providers.values import Box, Image, SaveProgress, Tags
 
 TAGS = Tags("owner", "project", "main", 0.0, "0", "image")
 IMAGE = Image("im-1", "project", "0123", 1.0, 0, "x86_64", TAGS)
@@ -47,13 +47,13 @@ class Store(ImageStore[Resource]):
         """Return whether it is ready."""
         return resource.ready
 
-    def create(self, box: Box, image: Image) -> None:
+    def create(self, box: Box, image: Image, progress: SaveProgress) -> None:
         """Create a resource, unless there is one of this name."""
         self.created += 1
         if not self.search("image", image.id):
             self.resources.append(Resource(image, ready=False))
 
-    def wait(self, image: Image) -> Resource | None:
+    def wait(self, image: Image, progress: SaveProgress) -> Resource | None:
         """Let the resource become ready."""
         if not self.shows:
             return None

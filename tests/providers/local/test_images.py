@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ProviderError
-from onebox.providers.local import images
+from onebox.providers.local import directories, images
 
 from .conftest import OpenBox
 from .test_fault_injection import an_image_of
@@ -61,6 +61,23 @@ class TestSavedBox:
         first.ssh("printf changed | dd of=$HOME/file conv=notrunc status=none")
         assert open_box(image=image).ssh("cat ~/file").stdout == b"original\n"
         assert (one.layout.home / "file").read_text() == "original\n"
+        one.local.delete_image(image)
+
+    def test_the_copied_bytes_are_reported(
+        self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The total is the size of the home without what an image leaves out."""
+        one = open_box()
+        one.ssh("head -c 3000000 /dev/zero > ~/file; cp ~/file ~/work/left-out")
+        one.local.stop(one.box)
+        monkeypatch.setattr(directories, "_REPORT_SECONDS", 0.0001)
+        reported: list[tuple[float, int]] = []
+        image = one.local.save(
+            one.box, an_image_of(one), lambda *shown: reported.append(shown)
+        )
+        assert {total for _, total in reported} == {image.stored}
+        assert 3_000_000 <= image.stored < 6_000_000
+        assert all(done >= 0 for done, _ in reported)
         one.local.delete_image(image)
 
     def test_a_running_box_cannot_be_saved(self, open_box: OpenBox) -> None:
