@@ -6,7 +6,14 @@ import pytest
 import requests
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError
 
-from onebox.errors import ConfigError, NotAllowed, OneboxError, Throttled, Unclear
+from onebox.errors import (
+    ConfigError,
+    NoCredentials,
+    NotAllowed,
+    OneboxError,
+    Throttled,
+    Unclear,
+)
 from onebox.providers.kernel import http
 from onebox.providers.kernel.errors import RetryAfter, Unanswered
 
@@ -57,7 +64,7 @@ def test_a_token_that_cannot_be_sent_is_one_clear_error() -> None:
     safe = "https://api.example/v1"
     assert http.trouble("Cirrus", "TOKEN", "abc", "ENDPOINT", safe) is None
     for token, endpoint, error in (
-        ("", safe, NotAllowed),
+        ("", safe, NoCredentials),
         ("käse", safe, ConfigError),
         ("a\nb", safe, ConfigError),
         ("abc", "http://api.example/v1", ConfigError),
