@@ -285,7 +285,10 @@ def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None
 
 def read(path: Path) -> Receipt | None:
     """Return the receipt in a file, None if the file is missing or damaged."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+    # A project that was cloned may bring any file.
+    with suppress(
+        OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError
+    ):
         return Receipt.decode(path.read_bytes())
     return None
 
@@ -441,7 +444,7 @@ def _is_free(
 
 def _is_receipt(path: Path) -> bool:
     """Return whether onebox wrote a file, also if an earlier version did."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         document = json.loads(path.read_bytes())
         return isinstance(document, dict) and {"job", "box"} <= document.keys()
     return False
