@@ -16,6 +16,7 @@ from onebox.context import BoxContext
 from onebox.jobs import run_record
 from onebox.jobs.memory_advice import memory_advice
 from onebox.jobs.run_record import EarlierBox, RunTotals
+from onebox.jobs.stored_values import check_types, cleaned
 from onebox.providers.costs import MACHINE, total
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
@@ -162,18 +163,24 @@ class Receipt:
         Raises:
             ValueError, TypeError, KeyError, AttributeError: The file is damaged.
         """
-        document: dict[str, Any] = json.loads(data)
+        document: dict[str, Any] = cleaned(json.loads(data))
         values = {f.name: document[f.name] for f in fields(cls) if f.name in document}
         values["box"] = ReceiptBox(**document["box"])
         values["peak"] = Peak(**document["peak"])
         if "attempts" in values:
             account = dict(document["attempts"])
             earlier = tuple(EarlierBox(**box) for box in account.pop("earlier"))
-            jobs = tuple(account.pop("jobs"))
+            jobs = tuple(map(str, account.pop("jobs")))
             values["attempts"] = RunTotals(**account, jobs=jobs, earlier=earlier)
         if "outputs" in values:
             values["outputs"] = OutputCount(**document["outputs"])
-        return cls(**values)
+        receipt = cls(**values)
+        totals = receipt.attempts
+        parts: list[Any] = [receipt.box, receipt.peak, receipt.outputs, totals]
+        parts += totals.earlier if totals is not None else ()
+        for part in (receipt, *filter(None, parts)):
+            check_types(part)
+        return receipt
 
 
 def make(

@@ -107,7 +107,7 @@ def not_ours_error(path: Path, what: str) -> StateError:
 
 def refuse_links(folder: Path, depth: int) -> None:
     """
-    Raise StateError if a folder, or anything in it, is a link.
+    Raise StateError if a folder is a link, or holds a link to a folder.
 
     Args:
         depth: How many levels below the folder are looked at.
@@ -119,9 +119,9 @@ def refuse_links(folder: Path, depth: int) -> None:
     except OSError:
         return
     for entry in inside:
-        if entry.is_symlink():
-            raise not_ours_error(Path(entry.path), "folder")
         if entry.is_dir():
+            if entry.is_symlink():
+                raise not_ours_error(Path(entry.path), "folder")
             refuse_links(Path(entry.path), depth - 1)
 
 
