@@ -245,6 +245,9 @@ def _wait_until_up(server: _Server, port: int, token: str) -> None:
     end = time.monotonic() + START_SECONDS
     while server.runs(0.2) and time.monotonic() < end:
         server.sign_of_life()
+        # The program of another user must not get the token.
+        if not forwarding.is_ours(port):
+            continue
         # Only the status of the answer is read, and a redirect is not followed.
         request = http.client.HTTPConnection(HERE, port, timeout=10)
         with contextlib.suppress(OSError, http.client.HTTPException):
