@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onebox.agent.file_names import printable
 from onebox.remote.json_fields import LARGEST, LATEST
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -46,7 +43,7 @@ def cleaned(value: object) -> Any:
     return value
 
 
-def check_types(instance: DataclassInstance) -> None:
+def check_types(instance: Any) -> None:
     """
     Check the fields of a dataclass whose types are texts, numbers and their mappings.
 
