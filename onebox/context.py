@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
 from onebox.settings import USER_FILE, Places, Settings
 from onebox.settings import load as load_settings
+from onebox.store.atomic_files import refuse_links
 from onebox.store.box_store import BoxStore
 from onebox.store.identity import owner, project_id
 from onebox.store.paths import config_dir, local_root, state_dir
@@ -279,10 +281,18 @@ class BoxContext:
         """Return the title of the box in this project whose name is *name*."""
         return f"{self.settings.project}/{name}"
 
-    @property
+    @functools.cached_property
     def local_dir(self) -> Path:
-        """Return the `.onebox` folder of the project: logs and receipts of jobs."""
-        return self.root / ".onebox"
+        """
+        Return the `.onebox` folder of the project: logs and receipts of jobs.
+
+        Raises:
+            StateError: It, or a folder of onebox in it, is a link. A project that was
+                cloned may bring such links, which lead to any place.
+        """
+        folder = self.root / ".onebox"
+        refuse_links(folder, depth=3)
+        return folder
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder in which this machine keeps a job's log and receipt."""

@@ -22,6 +22,7 @@ from invoke.loader import FilesystemLoader
 from invoke.program import Program
 
 import onebox
+from onebox.agent.file_names import printable
 from onebox.command_line import nearest
 from onebox.flags import SharedArgument
 from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
@@ -82,8 +83,11 @@ class OneboxProgram(Program):
         self.root, self.is_project = found or Path.cwd(), found is not None
         self.config.set_project_location(str(self.root))
         self.config.load_project()
+        completes = bool(self.args.complete.value)
         # A mistake in tasks.py must not stop the completion of onebox's own tasks.
-        mistakes = (Exception,) if self.args.complete.value else ()
+        mistakes = (Exception,) if completes else ()
+        # A key that completes a line must not run the program of another user.
+        has_tasks = has_tasks and not (completes and _is_of_another_user(self.root))
         self.namespace = ns
         if has_tasks:
             with contextlib.suppress(*mistakes):
@@ -243,19 +247,42 @@ def _find_project(folder: Path) -> tuple[Path | None, bool]:
     """
     Return the project's folder, None without one; whether its tasks.py may have stages.
 
+    Files above *folder* that another user owns are no project: in a folder such as
+    /tmp, anyone could put a tasks.py, which this program would run.
+
     Args:
         folder: Where the search begins; it goes upwards.
     """
     for place in (folder, *folder.parents):
+        if place != folder and _is_of_another_user(place):
+            note(
+                f"onebox: the project in {printable(str(place))} belongs to another "
+                "user, so it is not used\n  next: cd there, if you trust it"
+            )
+            continue
         names_onebox = _names_onebox(place)
         if names_onebox or (place / "onebox.toml").is_file():
             return place, names_onebox
     return None, False
 
 
+def _is_of_another_user(folder: Path) -> bool:
+    """Return whether another user, but not root, owns the files of a project."""
+    places = (folder / "onebox.toml", folder / "tasks.py", folder / "tasks")
+    for path in (*places, *(folder / "tasks").glob("*.py")):
+        with contextlib.suppress(OSError):
+            owners = {path.lstat().st_uid, path.stat().st_uid}
+            if not owners <= {0, os.geteuid()}:
+                return True
+    return False
+
+
 def _names_onebox(folder: Path) -> bool:
     """Return whether tasks.py, or a module in the package tasks/, names onebox."""
-    sources = [folder / "tasks.py", *(folder / "tasks").glob("*.py")]
+    sources = [folder / "tasks.py"]
+    # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
+    if sources[0].exists() or (folder / "tasks" / "__init__.py").exists():
+        sources += (folder / "tasks").glob("*.py")
     for source in sources:
         with contextlib.suppress(OSError):
             if b"onebox" in source.read_bytes():

@@ -237,10 +237,10 @@ def offset_at(path: Path, moment: float) -> int | None:
 
     The result may be a little lower. It is None if no times are recorded for the log.
     """
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, OverflowError, RecursionError):
         marks = json.loads(path.with_name(MARKS).read_bytes())
         offsets = [int(offset) for at, offset in marks if float(at) <= moment]
-        return max(offsets, default=0)
+        return max([0, *offsets])
     return None
 
 
@@ -248,12 +248,18 @@ def _gaps(path: Path, size: int) -> list[tuple[int, int]]:
     """Return the begin and the end of each gap in the first *size* bytes of a log."""
     # A missing or damaged list is ignored: the log is still readable, but its gaps are
     # read as zeros.
-    with suppress(FileNotFoundError, ValueError, TypeError):
+    with suppress(
+        FileNotFoundError, ValueError, TypeError, OverflowError, RecursionError
+    ):
         gaps = json.loads(path.with_name(GAPS).read_bytes())
         # A gap is listed before its hole is made. After a crash, a listed gap may
         # therefore reach beyond the end of the file. Such a gap is cut at that end or
         # left out.
-        return [(begin, min(end, size)) for begin, end in gaps if begin < size]
+        return [
+            (int(begin), int(min(end, size)))
+            for begin, end in gaps
+            if 0 <= begin < min(end, size)
+        ]
     return []
 
 

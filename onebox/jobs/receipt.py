@@ -16,6 +16,7 @@ from onebox.context import BoxContext
 from onebox.jobs import run_record
 from onebox.jobs.memory_advice import memory_advice
 from onebox.jobs.run_record import EarlierBox, RunTotals
+from onebox.jobs.stored_values import check_types, cleaned
 from onebox.providers.costs import MACHINE, total
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
@@ -162,18 +163,24 @@ class Receipt:
         Raises:
             ValueError, TypeError, KeyError, AttributeError: The file is damaged.
         """
-        document: dict[str, Any] = json.loads(data)
+        document: dict[str, Any] = cleaned(json.loads(data))
         values = {f.name: document[f.name] for f in fields(cls) if f.name in document}
         values["box"] = ReceiptBox(**document["box"])
         values["peak"] = Peak(**document["peak"])
         if "attempts" in values:
             account = dict(document["attempts"])
             earlier = tuple(EarlierBox(**box) for box in account.pop("earlier"))
-            jobs = tuple(account.pop("jobs"))
+            jobs = tuple(map(str, account.pop("jobs")))
             values["attempts"] = RunTotals(**account, jobs=jobs, earlier=earlier)
         if "outputs" in values:
             values["outputs"] = OutputCount(**document["outputs"])
-        return cls(**values)
+        receipt = cls(**values)
+        totals = receipt.attempts
+        parts: list[Any] = [receipt.box, receipt.peak, receipt.outputs, totals]
+        parts += totals.earlier if totals is not None else ()
+        for part in (receipt, *filter(None, parts)):
+            check_types(part)
+        return receipt
 
 
 def make(
@@ -285,7 +292,10 @@ def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None
 
 def read(path: Path) -> Receipt | None:
     """Return the receipt in a file, None if the file is missing or damaged."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+    # A project that was cloned may bring any file.
+    with suppress(
+        OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError
+    ):
         return Receipt.decode(path.read_bytes())
     return None
 
@@ -441,7 +451,7 @@ def _is_free(
 
 def _is_receipt(path: Path) -> bool:
     """Return whether onebox wrote a file, also if an earlier version did."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         document = json.loads(path.read_bytes())
         return isinstance(document, dict) and {"job", "box"} <= document.keys()
     return False

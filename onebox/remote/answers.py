@@ -371,16 +371,17 @@ class Changes:
         try:
             for path in found:
                 check_path(path)
-        except Hostile as error:
+            marks_of = {
+                raw(name): frozenset(raw(mark) for mark in marks)
+                for name, marks in pushed.items()
+            }
+        except (Hostile, UnicodeEncodeError) as error:
             raise fields.invalid(str(error)) from error
         return cls(
             fields.integer("count"),
             tuple(path for path in found if not path.startswith(b"~/")),
             tuple(path for path in found if path.startswith(b"~/")),
-            {
-                raw(name): frozenset(raw(mark) for mark in marks)
-                for name, marks in pushed.items()
-            },
+            marks_of,
         )
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from onebox import subprocess_env
 from onebox.errors import UsageError
@@ -29,6 +32,8 @@ TRIED = 100
 RESERVED, UNRESERVED = 1024, 8000
 # The pauses in seconds between two attempts to connect, the last of which repeats.
 PAUSES = (0.2, 1.0, 3.0, 10.0)
+# The sockets of this machine, each with its address, state and owner.
+_LISTENERS, _LISTENS = Path("/proc/net/tcp"), "0A"
 # The command on the box ends when ssh ends. ssh ends with this process, however that
 # ends, because it reads from a pipe that this process holds.
 _WAIT = "exec cat >/dev/null"
@@ -123,6 +128,24 @@ def is_free(port: int) -> bool:
                 return False
             raise
     return True
+
+
+def is_ours(port: int) -> bool:
+    """
+    Return whether a process of this user listens on a port of 127.0.0.1.
+
+    Another user of this machine can take the port before ssh does. Where the kernel
+    does not tell who listens, the answer is True.
+    """
+    try:
+        lines = _LISTENERS.read_text("ascii").splitlines()[1:]
+    except OSError:
+        return True
+    (address,) = struct.unpack("=I", socket.inet_aton(HERE))
+    for _, local, _, state, _, _, _, owner, *_ in map(str.split, lines):
+        if (local, state) == (f"{address:08X}:{port:04X}", _LISTENS):
+            return int(owner) == os.geteuid()
+    return False
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from onebox.settings.fields import Key
 from onebox.settings.kinds import STRING_TABLE, as_written
-from onebox.settings.quoting import show
+from onebox.settings.quoting import HIDDEN, show
 from onebox.settings.schema import Settings, keys, size_keys
 
 
@@ -19,8 +19,8 @@ class GivenSetting:
     Attributes:
         name: The full name, such as "limits.max_hours" or "tags.team".
 
-        value: The value in force, as onebox.toml writes it; what looks like a secret
-            is hidden.
+        value: The value in force, as onebox.toml writes it; "(hidden)" if it may be or
+            looks like a secret.
 
         source: Where the value comes from; see `Settings.source`.
     """
@@ -69,6 +69,8 @@ def _at(settings: Settings, path: str) -> object:
 
 
 def _text(key: Key, value: object) -> str:
+    if key.secret and value:
+        return HIDDEN
     written = as_written(key.kind, value)
     if isinstance(written, list):
         return f"[{', '.join(map(show, written))}]"

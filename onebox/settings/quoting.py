@@ -11,6 +11,7 @@ from onebox.settings.secret_detection import looks_secret
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_CHARACTERS = 40
+HIDDEN = "(hidden)"
 
 
 def show(value: object) -> str:
@@ -26,7 +27,7 @@ def show(value: object) -> str:
         return number[:_MOST_CHARACTERS]
     text = str(value)
     if looks_secret(text):
-        return "(hidden)"
+        return HIDDEN
     if len(text) > _MOST_CHARACTERS:
         text = text[: _MOST_CHARACTERS - 1] + "…"
     quoted = json.dumps(text, ensure_ascii=False)

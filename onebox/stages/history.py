@@ -96,9 +96,9 @@ def _pipe_row(entry: HistoryEntry) -> list[str]:
     return [
         entry.job,
         started,
-        entry.name,
+        _one_line(entry.name),
         _one_line(entry.command),
-        entry.provider,
+        _one_line(entry.provider),
         _one_line(entry.size),
         _one_line(entry.type),
         "" if entry.seconds is None else f"{entry.seconds:.1f}",

@@ -17,7 +17,12 @@ from onebox.settings.json_schema import json_schema
 from onebox.stages import project_survey
 from onebox.stages.project_survey import Survey
 from onebox.store import paths
-from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.atomic_files import (
+    not_ours_error,
+    open_folder,
+    write_atomically,
+    write_in,
+)
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -57,13 +62,17 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
             f"{path} exists already",
             next="inv plan, or inv init --force to replace it",
         )
+    local_dir, gitignore = context.local_dir, root / ".gitignore"
+    if gitignore.is_symlink():
+        # A copy of another file, which may be secret, would be written in its place.
+        raise not_ours_error(gitignore, "file")
     found = project_survey.survey(root)
     text = template(context.settings.provider, found)
     write_atomically(path, text.encode(), mode=0o644)
     screen.print_stage("init", "done", "written", f"onebox.toml: {_summary(found)}")
-    private_dir(root / ".onebox")
     schema = json.dumps(json_schema(), indent=1)
-    write_atomically(root / SCHEMA, schema.encode(), mode=0o644)
+    with open_folder(local_dir) as folder:
+        write_in(folder, Path(SCHEMA).name, schema.encode(), mode=0o644)
     _write_tasks(context)
     _write_gitignore(context, found)
     if len(found.scripts) > 1:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import http
 import http.client
+import os
 import secrets
 import shlex
 import signal
 import subprocess
-import tempfile
+import threading
 import time
 from typing import IO, TYPE_CHECKING
 
@@ -37,6 +38,10 @@ START_SECONDS = 180.0
 SIGN_OF_LIFE_SECONDS = 10.0
 # After the end of its input, the server has this many seconds to end.
 END_SECONDS = 30.0
+# Of what the box prints, this machine keeps only the end: so many bytes, which are read
+# for so many seconds after the end of the process.
+TAIL = 1 << 16
+TAIL_SECONDS = 2.0
 LAST_LINES = 5
 
 
@@ -75,8 +80,7 @@ def perform(context: BoxContext) -> None:
         guard=True,
     )
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(tempfile.TemporaryFile())
-        server = _Server([*context.ssh(box).argv("-T"), answer], log)
+        server = _Server([*context.ssh(box).argv("-T"), answer])
         stack.callback(server.end)
         stack.enter_context(forwarding.forwarding(context.ssh(box), [port]))
         stack.enter_context(ports.forwarded(context, box, ports.of_job(context)))
@@ -117,27 +121,31 @@ def _find_jupyter(context: BoxContext) -> tuple[str, int]:
         command = ssh.prepare(
             context, connection, shlex.join(jupyter_env.argv()), env=env
         )
+        process = subprocess.Popen(
+            [*connection.argv("-T"), command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=subprocess_env.environment(),
+            start_new_session=True,
+        )
+        output, errors = Tail(process.stdout), Tail(process.stderr)
         try:
-            done = subprocess.run(
-                [*connection.argv("-T"), command],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                timeout=INSTALL_SECONDS,
-                env=subprocess_env.environment(),
-                start_new_session=True,
-            )
+            process.wait(INSTALL_SECONDS)
         except subprocess.TimeoutExpired as error:
             raise BoxFailed(
                 f"Jupyter is not installed on the box after {INSTALL_SECONDS:.0f} s",
                 next="add jupyterlab to [image] requirements, then inv image provision",
             ) from error
-        lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        lines = output.text().strip().splitlines()
         found = jupyter_env.FOUND.fullmatch(lines[-1]) if lines else None
-        if done.returncode or found is None or not 0 < int(found["port"]) < 65536:
+        if process.returncode or found is None or not 0 < int(found["port"]) < 65536:
             raise BoxFailed(
-                "Jupyter cannot be installed on the box:"
-                + _quoted(done.stderr.decode("utf-8", "replace")),
+                f"Jupyter cannot be installed on the box:{_quoted(errors.text())}",
                 next="add jupyterlab to [image] requirements, then inv image provision",
             )
         stage_line.end("", printable(found["python"]))
@@ -160,20 +168,40 @@ def _command(python: str, port: int) -> list[str]:
     ]
 
 
+class Tail:
+    """The end of what a process on the box prints, however much it prints."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        assert stream is not None
+        self._stream, self._end = stream, b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """Return the end; if the process has ended, the end of all it has printed."""
+        self._thread.join(TAIL_SECONDS)
+        return self._end.decode("utf-8", "replace")
+
+    def _read(self) -> None:
+        with self._stream:
+            while data := os.read(self._stream.fileno(), TAIL):
+                self._end = (self._end + data)[-TAIL:]
+
+
 class _Server:
     """Jupyter on the box, which ends when the input of its ssh process ends."""
 
-    def __init__(self, argv: list[str], log: IO[bytes]) -> None:
-        self._log = log
+    def __init__(self, argv: list[str]) -> None:
         self._ended_by_us = False
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
             env=subprocess_env.environment(),
         )
+        self._log = Tail(self._process.stdout)
 
     @property
     def lost_connection(self) -> bool:
@@ -209,8 +237,7 @@ class _Server:
 
     def last_lines(self) -> str:
         """Return the end of what the server has printed."""
-        self._log.seek(0)
-        return _quoted(self._log.read().decode("utf-8", "replace"))
+        return _quoted(self._log.text())
 
 
 def _wait_until_up(server: _Server, port: int, token: str) -> None:
@@ -218,6 +245,9 @@ def _wait_until_up(server: _Server, port: int, token: str) -> None:
     end = time.monotonic() + START_SECONDS
     while server.runs(0.2) and time.monotonic() < end:
         server.sign_of_life()
+        # The program of another user must not get the token.
+        if not forwarding.is_ours(port):
+            continue
         # Only the status of the answer is read, and a redirect is not followed.
         request = http.client.HTTPConnection(HERE, port, timeout=10)
         with contextlib.suppress(OSError, http.client.HTTPException):

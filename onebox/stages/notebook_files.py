@@ -68,7 +68,18 @@ def bring_back(context: BoxContext, *, during: bool = False) -> None:
             ),
         ):
             if paths:
-                fetched.append(_fetch(context, paths, folder, kept, during=during))
+                # A folder with the name of a notebook could hold any program.
+                only_files = paths is notebooks
+                fetched.append(
+                    _fetch(
+                        context,
+                        paths,
+                        folder,
+                        kept,
+                        during=during,
+                        only_files=only_files,
+                    )
+                )
         count = formatting.count(len(notebooks), "notebook")
         stage_line.end("", _describe(context, changes, count, others, memory))
     for one in fetched:
@@ -90,6 +101,7 @@ def _fetch(
     memory: Path,
     *,
     during: bool,
+    only_files: bool,
 ) -> Fetched:
     private_dir(folder)
     fetched: Fetched = context.call_resuming(
@@ -101,6 +113,7 @@ def _fetch(
             lambda *counts: None,
             skip_unstable=during,
             into_project=folder == context.root,
+            only_files=only_files,
         )
     )
     return fetched

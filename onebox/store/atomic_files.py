@@ -105,6 +105,26 @@ def not_ours_error(path: Path, what: str) -> StateError:
     )
 
 
+def refuse_links(folder: Path, depth: int) -> None:
+    """
+    Raise StateError if a folder is a link, or holds a link to a folder.
+
+    Args:
+        depth: How many levels below the folder are looked at.
+    """
+    try:
+        if folder.is_symlink():
+            raise not_ours_error(folder, "folder")
+        inside = list(os.scandir(folder)) if depth else []
+    except OSError:
+        return
+    for entry in inside:
+        if entry.is_dir():
+            if entry.is_symlink():
+                raise not_ours_error(Path(entry.path), "folder")
+            refuse_links(Path(entry.path), depth - 1)
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace a file; after a crash it is either the complete old or new one."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onebox import formatting
-from onebox.agent.file_names import brief, show
+from onebox.agent.file_names import brief, raw, show
 from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
@@ -66,7 +66,8 @@ class Fetched:
         kept_aside: Files that the user had changed here, each with its new name.
 
         refused: Links that were left out because they lead out of the local folder
-            into which the outputs are fetched. Each has its target.
+            into which the outputs are fetched, or because only files were requested.
+            Each has its target.
 
         missing: Those of the requested *roots* that are not on the box.
 
@@ -118,6 +119,7 @@ def fetch(
     skip_unstable: bool = False,
     into_project: bool = False,
     search_outside: str = "",
+    only_files: bool = False,
 ) -> Fetched:
     """
     Fetch everything below *roots* on the box to the same paths below *into*.
@@ -135,6 +137,8 @@ def fetch(
         skip_unstable: Leave out files that keep changing instead of raising.
 
         into_project, search_outside: See `request_manifest`.
+
+        only_files: Refuse a folder or a link in place of a file at one of *roots*.
 
     Raises:
         OutputsHeld: The outputs cannot be fetched or installed completely. If this
@@ -162,6 +166,8 @@ def fetch(
                     into=os.fsencode(into),
                 )
                 refused = {} if unsafe_links else find_links_leading_out(remote.entries)
+                if only_files:
+                    refused.update(_no_files_of(roots, remote.entries))
                 entries = without(remote.entries, refused)
                 downloaded = Downloaded()
                 digest = remote.digest if entries is remote.entries else ""
@@ -217,6 +223,12 @@ def fetch(
             dangling=remote.dangling,
             changes_outside=remote.changes_outside,
         )
+
+
+def _no_files_of(roots: Sequence[str], entries: Iterable[Entry]) -> dict[Name, Name]:
+    """Return the paths, with targets of links, that are no file at one of *roots*."""
+    files = {raw(root) for root in roots}
+    return {e.path: e.target for e in entries if e.kind != "f" or e.path not in files}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,43 @@ def test_a_damaged_receipt_counts_as_missing(tmp_path: Path, damage: bytes) -> N
     assert receipt.read(path) is None
     path.write_bytes(damage)
     assert receipt.read(path) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": "long"},
+        {"seconds": None},
+        {"started": 1e300},
+        {"ended": float("nan")},
+        {"exit": 10**400},
+        {"command": 5},
+        {"costs": {"machine": "much"}},
+        {"costs": [1]},
+        {"peak": {"memory": [], "cpu_seconds": 1}},
+        {"box": {**asdict(BOX), "extras_per_hour": None}},
+        {"attempts": {"jobs": [], "boxes": 1, "seconds": 1, "cost": "", "earlier": []}},
+    ],
+)
+def test_a_receipt_with_a_wrong_value_counts_as_missing(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """A project that was cloned may bring any receipt."""
+    document = make_receipt().to_dict()
+    path = tmp_path / "receipt.json"
+    path.write_text(json.dumps({**document, **change}))
+    assert receipt.read(path) is None
+
+
+def test_texts_of_a_receipt_cannot_control_a_terminal(tmp_path: Path) -> None:
+    """Only tabs and line breaks stay, which a command may have."""
+    path = tmp_path / "receipt.json"
+    texts = {"command": "a\n\tb\x1b[2J", "advice": "\x9b31m", "cause": "\x1b]0;x\x07"}
+    path.write_text(json.dumps({**make_receipt().to_dict(), **texts}))
+    found = receipt.read(path)
+    assert found is not None
+    assert found.command == "a\n\tb\\x1b[2J"
+    assert (found.advice, found.cause) == ("\\x9b31m", "\\x1b]0;x\\x07")
 
 
 def test_a_receipt_without_one_of_its_fields_counts_as_missing(tmp_path: Path) -> None:

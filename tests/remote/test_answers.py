@@ -46,6 +46,7 @@ PARSERS: list[Callable[[object], object]] = [
     lambda value: answers.buckets(value, 5),
     answers.PushResult.parse,
     lambda value: answers.ScanResult.parse(value, frozenset(["results"]), 5),
+    answers.Changes.parse,
     answers.public_key,
     lambda value: answers.dropped_log_bytes(value, 100),
     answers.claimed,
@@ -59,6 +60,7 @@ NAMES = [
     *("marks", "claimed", "job_cpu", "job_memory", "memory_total", "gpus"),
     *("disk_free", "disk_total", "job_seconds", "job_processes", "sample"),
     *("missing", "special", "unreadable", "unstable", "public", "memory"),
+    *("names", "pushed", "count"),
 ]
 
 
@@ -240,3 +242,23 @@ def test_job_id_that_could_name_another_folder_is_refused(job: str) -> None:
         answers.JobStatus.parse(data)
     good = {**data, "job": "j-1", "record": {**record, "job": "j-1"}}
     assert "j-1" == answers.JobStatus.parse(good).job
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": ["../tasks.py"]},
+        {"names": ["\ud800"]},
+        {"pushed": {"\ud800": []}},
+        {"pushed": {"a.ipynb": ["\ud800"]}},
+        {"pushed": {"a.ipynb": "f1"}},
+        {"count": -1},
+    ],
+)
+def test_changed_files_that_break_a_rule_are_refused(change: dict[str, Any]) -> None:
+    """A path that leads elsewhere, or is no text of a path, is refused."""
+    good = {"names": ["a.ipynb"], "pushed": {}, "count": 1}
+    assert answers.Changes.parse(good).paths == (b"a.ipynb",)
+
+    with pytest.raises(ProtocolError, match="no valid"):
+        answers.Changes.parse({**good, **change})

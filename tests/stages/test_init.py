@@ -211,3 +211,50 @@ def write(root: Path, files: dict[str, str]) -> None:
 def git(root: Path, *words: str) -> None:
     """Run git in *root*."""
     subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", [".onebox", ".onebox/schema.json", ".gitignore"])
+def test_init_writes_through_no_link(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    """A project that was cloned may bring links to any place, or to a secret."""
+    (project.root / "onebox.toml").unlink()
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / "secret").write_text("sesame\n")
+    link = project.root / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(place if name == ".onebox" else place / "secret")
+
+    done = project.inv("init")
+
+    assert ["secret"] == [path.name for path in place.iterdir()]
+    assert "sesame\n" == (place / "secret").read_text()
+    if name == ".onebox/schema.json":
+        assert 0 == done.code, done.err
+        assert not link.is_symlink()
+        return
+    assert 78 == done.code, done.err
+    assert f"{name} is not a" in done.err
+    assert link.is_symlink()
+    assert not (project.root / "onebox.toml").exists()
+
+
+@pytest.mark.parametrize("name", [".onebox", ".onebox/jobs", ".onebox/notebook/main"])
+def test_no_file_of_a_box_is_written_through_a_link(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    """Links in .onebox could lead what a box sends to any place."""
+    link = project.root / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    link.symlink_to(place)
+
+    done = project.inv("run")
+
+    assert 78 == done.code, done.err
+    assert f"{name} is not a folder" in done.err
+    assert [] == list(place.iterdir())
+    link.unlink()
+    assert 0 == project.inv("teardown").code

@@ -159,3 +159,28 @@ def test_wrong_value_is_one_line_with_the_right_command(
     assert (64, "") == (done.code, done.out)
     assert message in done.err
     assert "next: inv " in done.err
+
+
+def test_damaged_files_beside_a_log_are_passed_over(project: Project) -> None:
+    """A project that was cloned may bring any file in .onebox; none is a traceback."""
+    job, deep = "20260101-000000-abcd", "[" * 100_000 + "]" * 100_000
+    folder = project.root / ".onebox" / "jobs" / job
+    folder.mkdir(parents=True)
+    (folder / "log").write_text("one\ntwo\n")
+    for name, text in (
+        ("receipt.json", deep),
+        ("times.json", deep),
+        ("times.json", "[[0, 1e999]]"),
+        ("times.json", "[[0, -5]]"),
+        ("gaps.json", deep),
+        ("gaps.json", "[[0.5, 1.5]]"),
+        ("gaps.json", "[[NaN, 1e999], [-5, -2]]"),
+    ):
+        (folder / name).write_text(text)
+        words = ("history",) if name == "receipt.json" else ("logs", f"--job={job}")
+        more = ("--since=10m", "--tail=5") if name != "receipt.json" else ()
+        done = project.inv(*words, *more)
+        assert "Traceback" not in done.err, (name, text[:20], done.err[-500:])
+        assert job in done.out + done.err
+        assert done.code == (0 if words == ("history",) else 74), done.err
+        (folder / name).unlink()

@@ -144,3 +144,15 @@ def test_a_mistake_in_the_users_file_is_one_line(project: Project) -> None:
         "onebox[78]: ~/config/config.toml:1: name: belongs to one project; set it in "
         "onebox.toml\n",
     )
+
+
+def test_token_in_a_url_is_not_printed(project: Project) -> None:
+    """The URL of notifications may hold a token of any form, so no report shows it."""
+    url = "https://a.example/hook/open-sesame"
+
+    found = rows(project, ONEBOX_NOTIFY_URL=url)
+
+    assert found["notify.url"] == ("(hidden)", "ONEBOX_NOTIFY_URL")
+    for words in (("doctor", "--settings", "--json"), ("plan", "--json")):
+        done = project.inv(*words, env={"ONEBOX_NOTIFY_URL": url})
+        assert "sesame" not in done.out + done.err

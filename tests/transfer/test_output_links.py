@@ -320,3 +320,17 @@ def reached(base: Path) -> dict[str, Any]:
             elif real not in above and path.count("/") < 5:
                 waiting.append((path, above | {real}))
     return {path: found[path] for path in found if path.count("/") < 3}
+
+
+def test_fetch_of_files_brings_no_folder_and_no_link(project: SyncedProject) -> None:
+    """A box could put any program into a folder with the name of a notebook."""
+    project.job("a.ipynb/tests/conftest.py", b"import os")
+    project.job("deep/b.ipynb", RESULT)
+    project.job("c.ipynb", RESULT)
+    link(project, "d.ipynb", "c.ipynb")
+    names = ("a.ipynb", "c.ipynb", "d.ipynb", "deep/b.ipynb")
+
+    done = project.fetch(*names, only_files=True)
+
+    assert [b"c.ipynb", b"deep", b"deep/b.ipynb"] == project.paths()
+    assert {b"a.ipynb", b"d.ipynb"} < set(done.refused)
