@@ -15,15 +15,30 @@ def argv() -> list[str]:
     Return the command that prints an interpreter with JupyterLab, and a free port.
 
     If the job's own environment has JupyterLab, its interpreter is used. Otherwise
-    JupyterLab is installed with uv into an environment of its own, in which Python also
-    finds the job's packages. The job's environment stays as it is.
+    JupyterLab is installed with uv into an environment of its own. Its kernel is the
+    job's interpreter, which finds the kernel's packages after its own ones. The job's
+    environment stays as it is.
     """
-    return ["sh", "-c", _SCRIPT, "onebox", INSTALL_UV.read_text("utf-8"), PYPI]
+    return ["sh", "-c", _SCRIPT, "onebox", INSTALL_UV.read_text("utf-8"), PYPI, _KERNEL]
 
 
+# Register the job's interpreter as the kernel of Jupyter's environment. Its arguments
+# are that interpreter, and the folder with ipykernel and what it needs.
+_KERNEL = """\
+import json, os, sys
+python, packages = sys.argv[1:]
+start = f"import sys; sys.path.append({packages!r}); "
+start += "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+argv = [python, "-c", start, "-f", "{connection_file}"]
+spec = {"argv": argv, "display_name": "Python of the job", "language": "python"}
+folder = os.path.join(sys.prefix, "share", "jupyter", "kernels", "python3")
+os.makedirs(folder, exist_ok=True)
+with open(os.path.join(folder, "kernel.json"), "w") as file:
+    json.dump(spec, file)
+"""
 _SCRIPT = """\
 set -eu
-install_uv=$1 pypi=$2
+install_uv=$1 pypi=$2 kernel=$3
 python=$(command -v python3)
 if ! "$python" -c 'import jupyterlab' 2>/dev/null; then
 folder=$HOME/.local/share/onebox/jupyter
@@ -43,11 +58,8 @@ fi
 unset VIRTUAL_ENV
 "$uv" venv --allow-existing --python "$python" "$folder"
 "$uv" pip install --python "$folder/bin/python" jupyterlab
-"$python" -c 'import site, sys, sysconfig
-paths = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
-print(*dict.fromkeys([*paths, *site.getsitepackages()]), sep="\\n")' >"$folder/job.pth"
-mv "$folder/job.pth" "$("$folder/bin/python" -c 'import sysconfig
-print(sysconfig.get_path("purelib"))')/job.pth"
+"$uv" pip install --python "$python" --target "$folder/kernel" ipykernel
+"$folder/bin/python" -c "$kernel" "$python" "$folder/kernel"
 echo "$python $("$python" -V)" >"$folder/of"
 fi
 python=$folder/bin/python
