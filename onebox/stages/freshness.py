@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +72,15 @@ class Declared:
                     f'tasks.py: stage {self.name}: input "{name}" does not exist'
                 )
         # An input such as "." holds the outputs, too.
-        produced = set(_paths(context.root, self.outputs))
-        paths = [p for p in _paths(context.root, self.inputs) if p not in produced]
+        produced = _paths(context.root, self.outputs)
+        found = _paths(context.root, self.inputs)
+        links = _followed(context.root, found, self.outputs)
+        for link in links:
+            found += _below(os.fsencode(context.root), link, follow=True)
         return Freshness(
             _source_hash(self.body),
             {name: str(value) for name, value in arguments.items()},
-            self._hashes(context, paths),
+            self._hashes(context, sorted({*found}.difference(produced)), links),
             {},
         )
 
@@ -142,12 +146,21 @@ class Declared:
     def _file(self, context: BoxContext) -> Path:
         return context.local_dir / "stages" / f"{self.name}.json"
 
-    def _hashes(self, context: BoxContext, paths: list[bytes]) -> dict[str, str]:
-        """Return the hash of each file and the target of each link, by path."""
+    def _hashes(
+        self,
+        context: BoxContext,
+        paths: list[bytes],
+        through: AbstractSet[bytes] = frozenset(),
+    ) -> dict[str, str]:
+        """
+        Return the hash of each file and the target of each link, by path.
+
+        The links in *through* are replaced by what they lead to.
+        """
         file = context.local_dir / "stages" / f"{self.name}.index"
         index = Index(os.fsencode(file))
         base = os.fsencode(context.root)
-        found = manifest.scan(base, paths, index, hashing=True)
+        found = manifest.scan(base, paths, index, hashing=True, through=through)
         index.save()
         bad = [*found.unreadable, *found.unstable]
         if bad:
@@ -228,13 +241,56 @@ def _paths(root: Path, names: Iterable[str]) -> list[bytes]:
     paths: set[bytes] = set()
     for name in names:
         for top in _matches(root, name):
-            paths.update(manifest.below(base, b"" if top == b"." else top))
-    return sorted(
+            paths.update(_below(base, b"" if top == b"." else top))
+    return sorted(paths)
+
+
+def _below(base: bytes, top: bytes, *, follow: bool = False) -> list[bytes]:
+    """Return the paths at and below *top*, without caches and receipts."""
+    return [
         path
-        for path in paths
+        for path in manifest.walk(base, top, follow=follow).paths
         if _IGNORED.isdisjoint(path.split(b"/"))
         and path.rpartition(b"/")[2] != RECEIPT.encode()
-    )
+    ]
+
+
+def _followed(
+    root: Path, paths: Iterable[bytes], outputs: Iterable[str]
+) -> frozenset[bytes]:
+    """
+    Return the links among the inputs whose targets are inputs, too.
+
+    A link to an output, a cache, or a folder that has the link itself is no such link.
+    A link below another link is not followed.
+    """
+    base = os.path.realpath(os.fsencode(root))
+    produced = [
+        os.path.realpath(os.path.join(base, top))
+        for name in outputs
+        for top in _matches(root, name)
+    ]
+    found = set()
+    for path in paths:
+        link = os.path.join(base, path)
+        target = os.path.realpath(link)
+        if (
+            os.path.islink(link)
+            and os.path.exists(target)
+            and not _holds(target, link)
+            and not any(_holds(target, one) or _holds(one, target) for one in produced)
+            and (
+                not _holds(base, target)
+                or _IGNORED.isdisjoint(os.path.relpath(target, base).split(b"/"))
+            )
+        ):
+            found.add(path)
+    return frozenset(found)
+
+
+def _holds(folder: bytes, path: bytes) -> bool:
+    """Return whether *path* is the folder, or below it."""
+    return os.path.commonpath([folder, path]) == folder
 
 
 def _changed(last: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
