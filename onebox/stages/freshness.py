@@ -52,12 +52,17 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Declared:
-    """The inputs and outputs that `@onebox.stage` declares for the task *name*."""
+    """
+    The inputs and outputs that `@onebox.stage` declares for the task *name*.
+
+    If it *uses_box*, the settings of the job and of its environment are inputs, too.
+    """
 
     name: str
     body: Callable[..., Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    uses_box: bool = False
 
     def now(self, context: BoxContext, arguments: Mapping[str, Any]) -> Freshness:
         """
@@ -80,7 +85,10 @@ class Declared:
         return Freshness(
             _source_hash(self.body),
             {name: str(value) for name, value in arguments.items()},
-            self._hashes(context, sorted({*found}.difference(produced)), links),
+            {
+                **(_job_settings(context) if self.uses_box else {}),
+                **self._hashes(context, sorted({*found}.difference(produced)), links),
+            },
             {},
         )
 
@@ -215,6 +223,22 @@ def _source_hash(body: Callable[..., Any]) -> str:
     except (OSError, TypeError):
         text = body.__code__.co_code
     return hashlib.sha256(text).hexdigest()
+
+
+def _job_settings(context: BoxContext) -> dict[str, str]:
+    """Return the hashes of the settings that decide what a job does, by name."""
+    image, run = context.settings.image, context.settings.run
+    values = {
+        "[run] command": run.command,
+        "[run] env": dict(run.env),
+        "[image]": asdict(image),
+    }
+    return {
+        name: hashlib.sha256(
+            json.dumps(value, sort_keys=True, default=dict).encode()
+        ).hexdigest()
+        for name, value in values.items()
+    }
 
 
 def _matches(root: Path, name: str) -> list[bytes]:

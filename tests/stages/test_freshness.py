@@ -66,6 +66,27 @@ class TestSkip:
         assert f"prepare runs: {reason}" in done.err
         assert "" != done.out
 
+    @pytest.mark.parametrize("name", ["command", "env"])
+    def test_a_setting_of_the_job_is_the_reason_to_run(
+        self, pipeline: Project, name: str
+    ) -> None:
+        """A stage on a box runs again with another command; a local one does not."""
+        pipeline.write("job.sh", "mkdir -p results; echo $A $1 > results/answer.txt\n")
+        pipeline.inv("train")
+        assert "train      ✓ up to date" in pipeline.inv("train").err
+        text = pipeline.read("onebox.toml")
+        changed = {
+            "command": text.replace("sh job.sh", "sh job.sh new"),
+            "env": text.replace("[run]", '[run]\nenv = { A = "new" }'),
+        }
+        pipeline.write("onebox.toml", changed[name])
+
+        done = pipeline.inv("train")
+
+        assert "prepare    ✓ up to date" in done.err
+        assert f"train runs: [run] {name} changed" in done.err
+        assert "new" == pipeline.read("results/answer.txt").strip()
+
     @pytest.mark.parametrize("place", ["versions", "../elsewhere"])
     @pytest.mark.parametrize("of", ["file", "folder"])
     def test_what_a_link_leads_to_is_an_input(
