@@ -288,33 +288,28 @@ def _followed(
     A link to an output, a cache, or a folder that has the link itself is no such link.
     A link below another link is not followed.
     """
-    base = os.path.realpath(os.fsencode(root))
+    base = root.resolve()
     produced = [
-        os.path.realpath(os.path.join(base, top))
+        (base / os.fsdecode(top)).resolve()
         for name in outputs
         for top in _matches(root, name)
     ]
-    found = set()
-    for path in paths:
-        link = os.path.join(base, path)
-        target = os.path.realpath(link)
-        if (
-            os.path.islink(link)
-            and os.path.exists(target)
-            and not _holds(target, link)
-            and not any(_holds(target, one) or _holds(one, target) for one in produced)
-            and (
-                not _holds(base, target)
-                or _IGNORED.isdisjoint(os.path.relpath(target, base).split(b"/"))
-            )
-        ):
-            found.add(path)
-    return frozenset(found)
+    return frozenset(
+        path for path in paths if _is_followed(base / os.fsdecode(path), base, produced)
+    )
 
 
-def _holds(folder: bytes, path: bytes) -> bool:
-    """Return whether *path* is the folder, or below it."""
-    return os.path.commonpath([folder, path]) == folder
+def _is_followed(link: Path, base: Path, produced: Iterable[Path]) -> bool:
+    if not link.is_symlink() or not link.exists():
+        return False
+    target = link.resolve()
+    if link.is_relative_to(target) or any(
+        target.is_relative_to(one) or one.is_relative_to(target) for one in produced
+    ):
+        return False
+    inside = target.is_relative_to(base)
+    parts = target.relative_to(base).parts if inside else ()
+    return _IGNORED.isdisjoint(map(os.fsencode, parts))
 
 
 def _changed(last: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
