@@ -8,7 +8,7 @@ internals.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,29 @@ def config_levels(c: Context, file: str) -> list[tuple[str, bool, Any]]:
             place = name or _shown(Path(getattr(config, f"_{level}_path")), c)
             found.append((place, level in ("system", "user"), values["onebox"]))
     return found
+
+
+def ignored_variables(c: Context, environ: Mapping[str, str]) -> list[str]:
+    """
+    Return the variables for `onebox` that Invoke ignores, without Invoke's prefix.
+
+    Invoke reads such a variable only if another level of its configuration has the key.
+    """
+    prefix = str(getattr(c.config, "_env_prefix", "") or "INVOKE_").upper()
+    found = {
+        name[len(prefix) :] for name in environ if name.startswith(f"{prefix}ONEBOX_")
+    }
+    read = (getattr(c.config, "_env", None) or {}).get("onebox")
+    return sorted(found.difference(_variables("ONEBOX", read)))
+
+
+def _variables(name: str, value: Any) -> Iterator[str]:
+    """Yield the names of the variables that give the single values in *value*."""
+    if not isinstance(value, Mapping):
+        yield name
+        return
+    for key, inner in value.items():
+        yield from _variables(f"{name}_{key}".upper(), inner)
 
 
 def _configured(c: Context, file: str) -> list[Any]:

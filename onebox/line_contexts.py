@@ -16,9 +16,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from onebox.command_hints import program_name
-from onebox.errors import UsageError
+from onebox.errors import ConfigError, UsageError
 from onebox.flags import FlagStore, usage_exit
-from onebox.invoke_internals import config_levels, project_folder, read_executor
+from onebox.invoke_internals import (
+    config_levels,
+    ignored_variables,
+    project_folder,
+    read_executor,
+)
 from onebox.parser import Remainder
 from onebox.providers import with_bytecode
 
@@ -122,6 +127,12 @@ class LineContexts:
                 command, self._stages.get(file, ()), from_python=call is not None
             )
             with self._exit_code(None, file):
+                for name in ignored_variables(c, os.environ):
+                    raise ConfigError(
+                        f"INVOKE_{name}: Invoke ignores it, because its configuration "
+                        "does not have the key",
+                        next=f"{name}, which needs no key",
+                    )
                 self._contexts[key] = load_module("context").BoxContext.open(
                     root=str(project_folder(c)),
                     environ=os.environ,
@@ -174,6 +185,7 @@ def python_call(
     """
     config = Config(project_location=root)
     config.load_project()
+    config.load_shell_env()
     contexts = LineContexts(call)
     config._set(_onebox=contexts)
     with load_module("store.box_store").locks_released():

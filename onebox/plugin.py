@@ -56,7 +56,8 @@ class Stage(Task):  # type: ignore[type-arg]
 
         inputs, outputs: Files, folders and patterns, relative to the project. If they
             are given, the stage is skipped while the inputs, the outputs, the task's
-            arguments and its source are those of its last success.
+            arguments and its source are those of its last success. For a stage that
+            needs others, `[run] command` and `env`, and `[image]`, are inputs, too.
 
         takes_command: Whether the words after `--` are a command for the stage. With
             the program `onebox`, the command needs no `--`.
@@ -218,7 +219,7 @@ class Stage(Task):  # type: ignore[type-arg]
         with self._system_errors(own=True):
             arguments = dict(list(bound.arguments.items())[1:])
             declared = freshness.Declared(
-                self.name, self.body, self.inputs, self.outputs
+                self.name, self.body, self.inputs, self.outputs, bool(self.needs)
             )
             now = declared.now(context, arguments)
             reason = "--force" if force else declared.reason(context, now)

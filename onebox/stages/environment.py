@@ -156,6 +156,8 @@ def update(context: BoxContext, found: Update) -> None:
         stage_line.doing(found.reason)
         # If uv fails, the line says what it was about to install.
         stage_line.detail = found.reason
+        # An update that is not completed may have installed a part.
+        _write(context, replace(state, box=box.id, installed={}))
         output = context.call_resuming(lambda channel: _run(context, box, found), box)
         details = []
         if found.changed:

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +52,17 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Declared:
-    """The inputs and outputs that `@onebox.stage` declares for the task *name*."""
+    """
+    The inputs and outputs that `@onebox.stage` declares for the task *name*.
+
+    If it *uses_box*, the settings of the job and of its environment are inputs, too.
+    """
 
     name: str
     body: Callable[..., Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    uses_box: bool = False
 
     def now(self, context: BoxContext, arguments: Mapping[str, Any]) -> Freshness:
         """
@@ -71,12 +77,18 @@ class Declared:
                     f'tasks.py: stage {self.name}: input "{name}" does not exist'
                 )
         # An input such as "." holds the outputs, too.
-        produced = set(_paths(context.root, self.outputs))
-        paths = [p for p in _paths(context.root, self.inputs) if p not in produced]
+        produced = _paths(context.root, self.outputs)
+        found = _paths(context.root, self.inputs)
+        links = _followed(context.root, found, self.outputs)
+        for link in links:
+            found += _below(os.fsencode(context.root), link, follow=True)
         return Freshness(
             _source_hash(self.body),
             {name: str(value) for name, value in arguments.items()},
-            self._hashes(context, paths),
+            {
+                **(_job_settings(context) if self.uses_box else {}),
+                **self._hashes(context, sorted({*found}.difference(produced)), links),
+            },
             {},
         )
 
@@ -142,12 +154,21 @@ class Declared:
     def _file(self, context: BoxContext) -> Path:
         return context.local_dir / "stages" / f"{self.name}.json"
 
-    def _hashes(self, context: BoxContext, paths: list[bytes]) -> dict[str, str]:
-        """Return the hash of each file and the target of each link, by path."""
+    def _hashes(
+        self,
+        context: BoxContext,
+        paths: list[bytes],
+        through: AbstractSet[bytes] = frozenset(),
+    ) -> dict[str, str]:
+        """
+        Return the hash of each file and the target of each link, by path.
+
+        The links in *through* are replaced by what they lead to.
+        """
         file = context.local_dir / "stages" / f"{self.name}.index"
         index = Index(os.fsencode(file))
         base = os.fsencode(context.root)
-        found = manifest.scan(base, paths, index, hashing=True)
+        found = manifest.scan(base, paths, index, hashing=True, through=through)
         index.save()
         bad = [*found.unreadable, *found.unstable]
         if bad:
@@ -204,6 +225,22 @@ def _source_hash(body: Callable[..., Any]) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
+def _job_settings(context: BoxContext) -> dict[str, str]:
+    """Return the hashes of the settings that decide what a job does, by name."""
+    image, run = context.settings.image, context.settings.run
+    values = {
+        "[run] command": run.command,
+        "[run] env": dict(run.env),
+        "[image]": asdict(image),
+    }
+    return {
+        name: hashlib.sha256(
+            json.dumps(value, sort_keys=True, default=dict).encode()
+        ).hexdigest()
+        for name, value in values.items()
+    }
+
+
 def _matches(root: Path, name: str) -> list[bytes]:
     """
     Return the paths that a declared name or pattern stands for, relative to *root*.
@@ -228,13 +265,51 @@ def _paths(root: Path, names: Iterable[str]) -> list[bytes]:
     paths: set[bytes] = set()
     for name in names:
         for top in _matches(root, name):
-            paths.update(manifest.below(base, b"" if top == b"." else top))
-    return sorted(
+            paths.update(_below(base, b"" if top == b"." else top))
+    return sorted(paths)
+
+
+def _below(base: bytes, top: bytes, *, follow: bool = False) -> list[bytes]:
+    """Return the paths at and below *top*, without caches and receipts."""
+    return [
         path
-        for path in paths
+        for path in manifest.walk(base, top, follow=follow).paths
         if _IGNORED.isdisjoint(path.split(b"/"))
         and path.rpartition(b"/")[2] != RECEIPT.encode()
+    ]
+
+
+def _followed(
+    root: Path, paths: Iterable[bytes], outputs: Iterable[str]
+) -> frozenset[bytes]:
+    """
+    Return the links among the inputs whose targets are inputs, too.
+
+    A link to an output, a cache, or a folder that has the link itself is no such link.
+    A link below another link is not followed.
+    """
+    base = root.resolve()
+    produced = [
+        (base / os.fsdecode(top)).resolve()
+        for name in outputs
+        for top in _matches(root, name)
+    ]
+    return frozenset(
+        path for path in paths if _is_followed(base / os.fsdecode(path), base, produced)
     )
+
+
+def _is_followed(link: Path, base: Path, produced: Iterable[Path]) -> bool:
+    if not link.is_symlink() or not link.exists():
+        return False
+    target = link.resolve()
+    if link.is_relative_to(target) or any(
+        target.is_relative_to(one) or one.is_relative_to(target) for one in produced
+    ):
+        return False
+    inside = target.is_relative_to(base)
+    parts = target.relative_to(base).parts if inside else ()
+    return _IGNORED.isdisjoint(map(os.fsencode, parts))
 
 
 def _changed(last: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

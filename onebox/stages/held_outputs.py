@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.agent.file_names import raw
 from onebox.boxes import bring_up
 from onebox.errors import (
     BoxFailed,
@@ -24,6 +25,7 @@ from onebox.errors import (
 from onebox.jobs import preemption, remote_job, run_record
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
+from onebox.remote.answers import Changes
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -110,7 +112,8 @@ def _check_running_box(
         raise _no_answer_error(box, error) from error
     try:
         latest = remote_job.latest(context)
-        if latest is None and not record.has_unfetched_job(box.id):
+        unused = latest is None and not record.has_unfetched_job(box.id)
+        if unused and not _has_new_outputs(context):
             return
         if latest is not None and latest.runs:
             raise UsageError(
@@ -136,6 +139,20 @@ def _check_running_box(
     unnamed = unnamed_outputs_error(context, compared.changes_outside, ended)
     if unnamed is not None:
         raise unnamed
+
+
+def _has_new_outputs(context: BoxContext) -> bool:
+    """Return whether outputs on the box are new or changed since the push."""
+    roots = [raw(root.rstrip("/")) for root in output_roots(context)]
+    changes: Changes = context.call_resuming(
+        lambda channel: Changes.parse(channel.request("changes", since=0))
+    )
+    named = len(changes.paths) + len(changes.in_home)
+    return changes.count > named or any(
+        root in (b".", path) or path.startswith(root + b"/")
+        for path in changes.paths
+        for root in roots
+    )
 
 
 def unnamed_outputs_error(

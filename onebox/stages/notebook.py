@@ -97,13 +97,15 @@ def perform(context: BoxContext) -> None:
         with signals_delayed():
             server.end()
     with signals_delayed():
-        notebook_files.bring_back(context)
+        # Until the box notices that the connection is gone, Jupyter may write. What it
+        # writes then is fetched by the next command.
+        notebook_files.bring_back(context, during=server.lost_connection)
     if interrupted is not None and interrupted.number != signal.SIGINT:
         raise interrupted
     if server.lost_connection:
         raise ConnectionLost(
-            "the connection broke, so Jupyter has ended; its files are here",
-            next="inv notebook",
+            "the connection broke, so Jupyter ends; what it has written is here",
+            next="inv notebook, or inv fetch for what it has written since",
         )
 
 

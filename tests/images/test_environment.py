@@ -123,6 +123,24 @@ def test_list_of_packages_is_installed_on_the_live_box(project: Project) -> None
     assert "image      • would run  needs.txt changed" in project.inv("plan").out
 
 
+@pytest.mark.usefixtures("index")
+def test_list_of_before_a_failed_update_is_installed_again(project: Project) -> None:
+    """A failed update may have replaced packages before it failed."""
+    project.write("onebox.toml", PRINT_SIX)
+    project.inv("provision")
+    project.write("onebox.toml", LISTED + PRINT_SIX)
+    project.write("needs.txt", "six==1.16.0\n")
+    assert "1.16.0\n" == project.inv("run").out
+    project.write("setup.py", "raise SystemExit('no project')\n")
+    project.write("needs.txt", "six==1.17.0\n-e .\n")
+    assert 70 == project.inv("run").code
+
+    project.write("needs.txt", "six==1.16.0\n")
+    done = project.inv("run")
+
+    assert (0, "1.16.0\n") == (done.code, done.out), done.err
+
+
 def test_other_changes_of_the_recipe_still_need_a_new_box(project: Project) -> None:
     """A changed script could have done anything, so its box is refused."""
     project.write("onebox.toml", PRINT_SIX)

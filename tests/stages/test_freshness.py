@@ -66,6 +66,58 @@ class TestSkip:
         assert f"prepare runs: {reason}" in done.err
         assert "" != done.out
 
+    @pytest.mark.parametrize("name", ["command", "env"])
+    def test_a_setting_of_the_job_is_the_reason_to_run(
+        self, pipeline: Project, name: str
+    ) -> None:
+        """A stage on a box runs again with another command; a local one does not."""
+        pipeline.write("job.sh", "mkdir -p results; echo $A $1 > results/answer.txt\n")
+        pipeline.inv("train")
+        assert "train      ✓ up to date" in pipeline.inv("train").err
+        text = pipeline.read("onebox.toml")
+        changed = {
+            "command": text.replace("sh job.sh", "sh job.sh new"),
+            "env": text.replace("[run]", '[run]\nenv = { A = "new" }'),
+        }
+        pipeline.write("onebox.toml", changed[name])
+
+        done = pipeline.inv("train")
+
+        assert "prepare    ✓ up to date" in done.err
+        assert f"train runs: [run] {name} changed" in done.err
+        assert "new" == pipeline.read("results/answer.txt").strip()
+
+    @pytest.mark.parametrize("place", ["versions", "../elsewhere"])
+    @pytest.mark.parametrize("of", ["file", "folder"])
+    def test_what_a_link_leads_to_is_an_input(
+        self, pipeline: Project, place: str, of: str
+    ) -> None:
+        """The text of a link does not change with the file that it leads to."""
+        pipeline.write(f"{place}/file", "old")
+        target = pipeline.root / place / ("file" if of == "file" else "")
+        (pipeline.root / "data/link").symlink_to(target)
+        first, second = pipeline.inv("prepare"), pipeline.inv("prepare")
+        pipeline.write(f"{place}/file", "new")
+
+        done = pipeline.inv("prepare")
+
+        changed = "data/link" if of == "file" else "data/link/file"
+        assert (0, 0) == (first.code, second.code)
+        assert "up to date" in second.err
+        assert f"prepare runs: {changed} changed" in done.err
+
+    def test_links_to_outputs_and_into_loops_are_not_followed(
+        self, pipeline: Project
+    ) -> None:
+        """Such a link is no reason to run, whatever it leads to."""
+        pipeline.write("clean/rows", "")
+        (pipeline.root / "data/latest").symlink_to("../clean/rows")
+        (pipeline.root / "data/loop").symlink_to(".")
+        (pipeline.root / "data/broken").symlink_to("nothing")
+        pipeline.inv("prepare")
+
+        assert "up to date" in pipeline.inv("prepare").err
+
     def test_a_missing_output_is_the_reason_to_run(self, pipeline: Project) -> None:
         """A deleted result is made again."""
         pipeline.inv("prepare")

@@ -177,7 +177,7 @@ class TestRun:
         assert 0 == done.code, done.err
         assert ["None", "0 True", "OutputCount(files=1, bytes=3)"] == shown(done.out)
         assert "working\n" in done.out
-        assert "exited, exit 0" in done.out
+        assert "succeeded" in done.out
         assert "42\n" == project.read("elsewhere/results/answer.txt")
         assert [] == project.boxes()
 

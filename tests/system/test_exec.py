@@ -230,3 +230,19 @@ def test_a_missing_secret_is_refused(project: Project) -> None:
     assert 64 == done.code
     assert "[run] secrets: TOKEN is not in the environment" in done.err
     assert "next: export TOKEN=…" in done.err
+
+
+def test_outputs_of_a_command_keep_a_box_without_a_job(project: Project) -> None:
+    """A teardown does not delete them, and a fetch brings them here."""
+    assert 0 == project.inv("push").code
+    made = "mkdir -p results && echo 42 > results/answer"
+    assert 0 == project.inv("exec", "--", "sh", "-c", made).code
+
+    held = project.inv("teardown")
+    done = project.inv("fetch", "teardown")
+
+    assert 73 == held.code, held.err
+    assert "results/answer" in held.err
+    assert 0 == done.code, done.err
+    assert "42\n" == project.read("results/answer")
+    assert [] == project.boxes()

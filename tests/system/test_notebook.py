@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -72,6 +73,19 @@ def servers(project: Project) -> list[str]:
     return found
 
 
+def ssh_of(pid: int) -> int:
+    """Return the ssh process that the command *pid* runs Jupyter with."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes()
+            parent = (path / "stat").read_text().rpartition(") ")[2].split()[1]
+        except OSError:
+            continue
+        if int(parent) == pid and b"session-" in words:
+            return int(path.name)
+    raise AssertionError("no ssh")
+
+
 def test_notebooks_come_back_when_ctrl_c_stops_jupyter(lab: Project) -> None:
     """Changed files are here, no program of the box replaces one of the project."""
     line = lab.start("notebook")
@@ -125,6 +139,23 @@ def test_killed_command_ends_jupyter_and_loses_no_notebook(lab: Project) -> None
     assert 0 == done.code, done.err
     assert '{"new": 1}' == lab.read("new.ipynb")
     assert [] == lab.boxes()
+
+
+def test_broken_connection_loses_no_file_that_comes_later(lab: Project) -> None:
+    """A kernel may write until the box notices that the connection is gone."""
+    line = lab.start("notebook")
+    url_of(lab)
+    work = in_box(lab, "work")
+    (work / "new.ipynb").write_text('{"new": 1}')
+    os.kill(ssh_of(line.pid), signal.SIGTERM)
+    assert 74 == line.wait(60), lab.err
+    assert '{"new": 1}' == lab.read("new.ipynb")
+    (work / "new.ipynb").write_text('{"new": 2}')
+
+    done = lab.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert '{"new": 2}' == lab.read("new.ipynb")
 
 
 def test_notebook_that_cannot_be_fetched_keeps_the_box(lab: Project) -> None:

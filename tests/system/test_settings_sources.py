@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.conftest import Project
@@ -70,6 +73,28 @@ def test_invokes_variables_and_runtime_file_are_read(project: Project) -> None:
     )
     assert 'vm\t"large"\tINVOKE_ONEBOX_*' in done.out
     assert "limits.retries\t3\tmore.yaml" in done.out
+
+
+def test_a_variable_that_invoke_ignores_is_refused(project: Project) -> None:
+    """Otherwise a limit would be lost without a word, in tasks and in Python."""
+    env = {"INVOKE_ONEBOX_LIMITS_MAX_COST": "7"}
+
+    done = project.inv("plan", env=env)
+    code = "import onebox.api; onebox.api.status()"
+    python = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.root,
+        env={**project.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+    assert 78 == done.code
+    assert "INVOKE_ONEBOX_LIMITS_MAX_COST: Invoke ignores it" in done.err
+    assert "next: ONEBOX_LIMITS_MAX_COST" in done.err
+    assert "ConfigError: INVOKE_ONEBOX_LIMITS_MAX_COST" in python.stderr
+    project.write("invoke.yaml", "onebox: {limits: {max_cost: 1}}\n")
+    assert "limits.max_cost\t7\t" in project.inv("doctor", "--settings", env=env).out
 
 
 def test_no_value_of_a_collection_is_lost(project: Project) -> None:
