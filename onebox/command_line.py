@@ -199,6 +199,9 @@ class Reader:
         index, task = reading.index, reading.task
         word = words[index]
         near = nearest(word, self.tasks)
+        if task.takes_command and near[:1] != word[:1]:
+            # A command such as htop is likelier than a mistyped first letter.
+            near = ""
         if near and not is_program(word):
             line = _replaced(words, index, near)
             stage = task.is_stage or self.tasks[near].is_stage

@@ -382,6 +382,8 @@ def _changes_by_itself(name: str) -> bool:
         # A cache of hashes, which can be computed again.
         or parts[-1].endswith("index")
         or parts[-1].endswith((".log", ".pyc"))
+        # Names for completion, as the last command that listed images saw them.
+        or "image-names" in parts
         # The box changes its own state, agent and console.
         or (parts[0] == "local" and parts[1] == "boxes" and "home" not in parts)
     )

@@ -151,7 +151,7 @@ def test_other_changes_of_the_recipe_still_need_a_new_box(project: Project) -> N
     for text in (setup, LISTED + 'python = "3.11"\n' + PRINT_SIX):
         project.write("onebox.toml", text)
         done = project.inv("run")
-        assert 64 == done.code
+        assert 75 == done.code
         assert "was created from an older image" in done.err
     assert [] == images(project)
 

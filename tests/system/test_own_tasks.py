@@ -26,7 +26,7 @@ def test_plain_task_can_have_a_stage_as_pre(project: Project) -> None:
         "from onebox import *\nfrom invoke import task\n"
         "@task(pre=[push])\ndef look(c):\n    ssh(c)\n",
     )
-    done = project.inv("look", "--", "cat work/job.sh")
+    done = project.inv("look", "--", "cat job.sh")
 
     assert (0, project.read("job.sh")) == (done.code, done.out)
     assert 1 == len(project.boxes())

@@ -53,7 +53,7 @@ def test_run_without_a_command_is_refused_before_a_box_is_created(
     done = project.inv("run")
 
     assert 78 == done.code
-    assert "onebox[64]: there is nothing to run" in done.err
+    assert "onebox[78]: there is nothing to run" in done.err
     assert "provision" not in finished_stages(done.err)
     assert [] == project.boxes()
 

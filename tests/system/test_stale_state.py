@@ -202,7 +202,7 @@ class TestOutputsOnTheBox:
         project.inv("run", "--detach")
         shutil.rmtree(project.home / "state")
 
-        assert 64 == project.inv("run", "teardown").code
+        assert 75 == project.inv("run", "teardown").code
         assert 1 == len(project.boxes())
 
     def test_outputs_of_a_job_are_those_it_was_started_with(

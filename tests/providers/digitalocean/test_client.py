@@ -156,7 +156,7 @@ class TestLimits:
         waited: list[float] = []
         cloud = Cloud(TIMEOUTS, sleep=waited.append)
         server.fail("GET", "account", "429", times=100, Retry_After="2400")
-        with pytest.raises(Throttled, match="40:00"):
+        with pytest.raises(Throttled, match="40 min 0 s"):
             cloud.get("account")
         assert waited == []
         assert server.faults[0].times == 99

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.errors import NotAllowed, ProviderError, UsageError
+from onebox.errors import NotAllowed, ProviderError, SetupError
 from onebox.providers.gcp.provider import GCP
 from tests.fakes.gcp.credentials import key_file
 from tests.fakes.gcp.server import Server
@@ -59,7 +59,7 @@ class TestCredentials:
         with pytest.raises(ProviderError):
             provider.find("owner")
 
-    def test_a_missing_project_is_a_usage_error(
+    def test_a_missing_project_is_an_error_of_the_set_up(
         self,
         make_provider: MakeProvider,
         monkeypatch: pytest.MonkeyPatch,
@@ -69,7 +69,7 @@ class TestCredentials:
         path = key_file(tmp_path / "key.json", project_id=None)
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
         monkeypatch.setenv("PATH", "/nonexistent")
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(SetupError) as caught:
             make_provider().find("owner")
         assert "project" in caught.value.next
         assert list(make_provider(project="test-project").find("owner")) == []
