@@ -46,8 +46,8 @@ class Invocation:
 
         queue: Whether the stage that began last waits for a busy box (`--queue`).
 
-        own_command: Whether the stage that began last was given a command to run, after
-            `--` or by `--command`.
+        own_command: The command that the stage that began last was given, after `--` or
+            by `--command`, as a line of shell; "" if it was given none.
 
         box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
@@ -75,7 +75,7 @@ class Invocation:
     keep_builder: bool = False
     only: bool = False
     queue: bool = False
-    own_command: bool = False
+    own_command: str = ""
     box_requested: bool = False
     job_requested: bool = False
     created_box: bool = False
@@ -94,7 +94,7 @@ class Invocation:
         *,
         only: bool,
         keep: bool,
-        own_command: bool,
+        own_command: str,
         queue: bool = False,
     ) -> None:
         """Record that a stage begins; *stage* is "" for a stage of the user's own."""

@@ -260,7 +260,8 @@ class Stage(Task):  # type: ignore[type-arg]
                 # Only `run --keep` keeps the box; `image --keep` keeps the builder.
                 keep=is_run and arguments["keep"],
                 queue=is_run and arguments["queue"],
-                own_command=bool(c.remainder or (is_run and arguments["command"])),
+                own_command=shlex.join(remainder_of(c))
+                or (arguments["command"] if is_run else ""),
             )
             # The plan of one of onebox's own stages covers the stages it needs.
             planned = dry and self.builtin

@@ -194,7 +194,7 @@ def _confirm_secrets(context: BoxContext, name: str) -> None:
 
 def _describe_base(context: BoxContext) -> str:
     given = any(path.startswith("image.") for path in context.settings.sources)
-    nothing = "[image] installs nothing" if given else "no [image] section"
+    nothing = "[image] installs nothing" if given else "no [image] settings"
     if context.provider.own_system:
         return f"{nothing}; plain {recipe.base(context)}"
     python = "{}.{}".format(*sys.version_info)

@@ -32,7 +32,7 @@ TASKS = "from onebox import *\n"
 SCHEMA = ".onebox/schema.json"
 _HEADER = f"""\
 #:schema ./{SCHEMA}
-# onebox: one job on one big machine. `inv init --example` prints every setting."""
+# onebox: one job on one big machine. `onebox init --example` prints every setting."""
 _LOCAL = f'# "local" runs on this machine; or {", ".join(CLOUDS)}.'
 _CLOUD = '# "local" runs on this machine, at no cost.'
 _COLUMN = 31
@@ -91,7 +91,7 @@ def template(provider: str, found: Survey) -> str:
     """Return the onebox.toml for a project."""
     lines = [_HEADER, _CLOUD if provider in CLOUDS else _LOCAL]
     lines += [f'provider = "{provider}"']
-    lines += [_line('vm = "medium"', "small, medium, large, xlarge: see `inv plan`")]
+    lines += [_line('vm = "medium"', "small, medium, large, xlarge: see `onebox plan`")]
     lines += ["", "[image]", *_image(found)]
     lines += ["", "[run]"]
     if found.command:

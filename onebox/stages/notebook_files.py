@@ -80,7 +80,7 @@ def bring_back(context: BoxContext, *, during: bool = False) -> None:
                         only_files=only_files,
                     )
                 )
-        count = formatting.count(len(notebooks), "notebook")
+        count = formatting.count(len(notebooks), "notebook") if notebooks else ""
         stage_line.end("", _describe(context, changes, count, others, memory))
     for one in fetched:
         for path, new_path in one.kept_aside:
@@ -147,18 +147,17 @@ def _describe(
 ) -> str:
     if not changes.paths:
         return "no file was changed"
-    parts = [notebooks]
     in_outputs = any(
         _is_below(path, [raw(root.rstrip("/")) for root in output_roots(context)])
         for path in changes.paths
     )
-    if in_outputs:
-        parts.append("outputs")
+    own_places = " and ".join(filter(None, [notebooks, "outputs" * in_outputs]))
+    parts = [f"{own_places} → the project"] if own_places else []
     if others:
         folder = formatting.path(str((memory / "files").relative_to(context.root)))
         names = formatting.first_names([formatting.path(path) for path in others])
         parts.append(f"{names} → {folder}/")
-    return ", ".join(parts)
+    return "; ".join(parts)
 
 
 def _check_complete(

@@ -70,7 +70,7 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
         plan_print.show(context, plan)
         planned.update(step.name for step in plan.steps)
         if plan.refusals:
-            raise _first_error(plan)
+            raise _first_error(context, plan)
 
 
 def show_run(context: BoxContext, command: str = "") -> None:
@@ -84,17 +84,14 @@ def show_run(context: BoxContext, command: str = "") -> None:
         OneboxError: `inv run` would not start.
     """
     with context.planning():
-        context.invocation.begin(
-            "run", only=False, keep=False, own_command=bool(command)
-        )
+        context.invocation.begin("run", only=False, keep=False, own_command=command)
         plan = find(context, _CHAIN, command)
         if context.screen.json:
-            fields = {**vars(plan), "exit": plan.exit_code}
-            context.screen.print_json("plan", fields)
+            _print_json(context, plan)
         else:
             plan_print.show(context, plan)
         if plan.refusals:
-            raise _first_error(plan)
+            raise _first_error(context, plan)
 
 
 def find(context: BoxContext, stages: Sequence[str], command: str = "") -> Plan:
@@ -107,9 +104,23 @@ def find(context: BoxContext, stages: Sequence[str], command: str = "") -> Plan:
     return _Planner(context, stages, command).plan()
 
 
-def _first_error(plan: Plan) -> OneboxError:
-    first = plan.refusals[0]
+def _print_json(context: BoxContext, plan: Plan) -> None:
+    spell = context.screen.hints.spell
+    steps = [replace(step, reason=spell(step.reason)) for step in plan.steps]
+    refusals = [
+        replace(one, message=spell(one.message), next=spell(one.next))
+        for one in plan.refusals
+    ]
+    fields = {**vars(plan), "steps": steps, "refusals": refusals}
+    context.screen.print_json("plan", {**fields, "exit": plan.exit_code})
+
+
+def _first_error(context: BoxContext, plan: Plan) -> OneboxError:
+    """Return the error of the first refusal, in short if the reader has seen it."""
+    first, screen = plan.refusals[0], context.screen
     error = OneboxError(first.message, next=first.next)
+    if screen.on_terminal and screen.live and not screen.json:
+        error = OneboxError("it would not start; the lines with ✗ say why")
     error.code = first.code
     return error
 

@@ -109,7 +109,8 @@ def _start_or_create(context: BoxContext) -> Box:
         if old is not None:
             fetch_preempted.rescue_and_remove(context, old, stage_line)
         stage_line.doing("creating the box")
-        inputs = recipe.inputs(context) if recipe.title(context) else {}
+        # An image that `use` names has no recipe.
+        inputs = {} if context.settings.image.use else recipe.inputs(context)
         boot_image = image.find(context)
         box = create.create(
             context, kind="box", image=boot_image, doing=stage_line.doing

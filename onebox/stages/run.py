@@ -195,23 +195,27 @@ def check_script(context: BoxContext) -> None:
     """
     Refuse a new box for a script that cannot be on it.
 
-    Only a command of onebox.toml is checked. Nothing is refused if the image could
-    contain the script.
+    Nothing is refused if the image could contain the script.
 
     Raises:
-        InputError: `[run] command` starts a Python script that does not exist.
+        InputError: The command starts a Python script that does not exist.
     """
-    image_table = context.settings.image
-    script = job_script.python_script(context.settings.run.command or "")
+    image_table, own_command = context.settings.image, context.invocation.own_command
+    command = own_command or context.settings.run.command or ""
+    script = job_script.python_script(command)
     if (
-        context.invocation.own_command
-        or script is None
+        script is None
         or image_table.setup
         or image_table.packer
         or image_table.use
         or (context.root / script).exists()
     ):
         return
+    if own_command:
+        raise InputError(
+            f"{formatting.path(script)} does not exist, so a new box would lack it",
+            next="correct the command",
+        )
     source = context.settings.source("run.command")
     raise InputError(
         f"{source}: [run] command: {formatting.path(script)} does not exist",

@@ -278,7 +278,7 @@ def _interrupt(stage: str) -> Callable[[World, Way, random.Random], None]:
 
 
 def _of(stage: str, step: str) -> bool:
-    return f"stages/{stage}.py:" in step and "settle" not in step
+    return f"stages/{stage}.py:" in step
 
 
 def _detach(made: World, way: Way, chance: random.Random) -> None:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from onebox.context import BoxContext
@@ -93,6 +94,47 @@ def test_script_that_may_be_made_elsewhere_is_not_refused(
     project.write("onebox.toml", toml)
 
     assert 0 == project.inv("plan").code
+
+
+def test_missing_script_of_a_typed_command_is_refused(project: Project) -> None:
+    """No image is built and no box is created for it."""
+    project.write("onebox.toml", '[image]\npython = "3"\n')
+    for line in ("plan", "run"):
+        done = project.inv(line, "--", "python3", "gone.py", "--seed=7")
+
+        assert 66 == done.code, done.err
+        assert "gone.py does not exist" in done.err
+    assert [] == project.boxes()
+
+
+def test_refusal_is_printed_once_on_a_terminal(project: Project) -> None:
+    """The error's line only points at the plan above it."""
+    project.write("onebox.toml", "")
+    program, *words = project.argv("plan")
+    child = pexpect.spawn(
+        program,
+        words,
+        cwd=str(project.root),
+        env=project.environ,
+        dimensions=(50, 200),
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.expect(pexpect.EOF)
+    child.close()
+
+    assert 78 == child.exitstatus
+    assert 1 == child.before.count("there is nothing to run")
+    assert "it would not start; the lines with" in child.before
+
+
+def test_json_spells_commands_as_the_program_does(project: Project) -> None:
+    """The next command is one that the caller can type."""
+    project.write("onebox.toml", "")
+    done = project.onebox("plan", "--json")
+
+    (refusal,) = json.loads(done.out)["refusals"]
+    assert "onebox run -- python job.py" in refusal["next"]
 
 
 def test_script_on_an_existing_box_is_not_refused(project: Project) -> None:

@@ -109,7 +109,9 @@ def echo(word: str, code: int = 0) -> tuple[str, ...]:
 def receipts(project: Project) -> list[tuple[str, int]]:
     """Return the last word of the log and the exit code of each job, in order."""
     found = []
-    for folder in sorted((project.root / ".onebox/jobs").iterdir()):
+    folders = (project.root / ".onebox/jobs").iterdir()
+    # The ids of jobs that start in the same second are in no order.
+    for folder in sorted(folders, key=lambda one: (one / "log").stat().st_mtime_ns):
         receipt = json.loads((folder / "receipt.json").read_text())
         found.append(((folder / "log").read_text().split()[-1], receipt["exit"]))
     return found

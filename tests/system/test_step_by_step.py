@@ -39,7 +39,7 @@ def test_plan_without_an_image_names_the_python_of_the_job(project: Project) -> 
     """Without a recipe the job uses the Python of this machine."""
     python = "{}.{}".format(*sys.version_info)
     for text, nothing in (
-        ("", "no [image] section"),
+        ("", "no [image] settings"),
         ('[image]\nbase = "debian-12"\n', "[image] installs nothing"),
     ):
         project.write("onebox.toml", text + '[run]\ncommand = "true"\n')
