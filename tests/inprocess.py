@@ -29,7 +29,7 @@ def type_line(
         with runner.outermost_stage(context):
             for stage in stages:
                 name = stage.__name__.rpartition(".")[2]
-                line.begin(name, only=False, keep=False, own_command=False)
+                line.begin(name, only=False, keep=False, own_command="")
                 if stage is run:
                     provision.perform(context)
                     push.perform(context)

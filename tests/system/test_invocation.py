@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ FLAGS = (False, True)
 
 
 def make_line(
-    *stages: str, keep: bool = False, only: bool = False, **more: bool
+    *stages: str, keep: bool = False, only: bool = False, **more: Any
 ) -> Invocation:
     """
     Return the line `inv <stages> [--keep] [--only]`, with the flags at the last
@@ -21,10 +22,10 @@ def make_line(
     line = Invocation("inv", stages, **more)
     for stage in stages:
         last = stage == stages[-1]
-        line.begin(stage, only=only and last, keep=keep and last, own_command=False)
+        line.begin(stage, only=only and last, keep=keep and last, own_command="")
         with line.as_need():
             for need in ("image", "provision", "push"):
-                line.begin(need, only=False, keep=False, own_command=False)
+                line.begin(need, only=False, keep=False, own_command="")
     return line
 
 
@@ -56,7 +57,7 @@ class TestTeardownAtTheEnd:
                 stage,
                 only=only and stage == "run",
                 keep=keep and stage == "run",
-                own_command=False,
+                own_command="",
             )
 
         if not run or only or keep:
@@ -90,18 +91,18 @@ class TestTeardownAtTheEnd:
     def test_users_stage_after_its_job_does_not_keep_the_box(self) -> None:
         """The chain still deletes its box."""
         line = Invocation("inv train", created_box=True)
-        line.begin("", only=False, keep=False, own_command=False)
-        line.begin("run", only=False, keep=False, own_command=True)
-        line.begin("fetch", only=True, keep=False, own_command=False)
+        line.begin("", only=False, keep=False, own_command="")
+        line.begin("run", only=False, keep=False, own_command="sh")
+        line.begin("fetch", only=True, keep=False, own_command="")
 
         assert line.owes_teardown(False)
 
     def test_provision_called_in_python_requests_the_box(self) -> None:
         """The box of a stage that calls `provision(c)` stays."""
         line = Invocation("inv train", created_box=True)
-        line.begin("", only=False, keep=False, own_command=False)
-        line.begin("provision", only=False, keep=False, own_command=False)
-        line.begin("run", only=False, keep=False, own_command=True)
+        line.begin("", only=False, keep=False, own_command="")
+        line.begin("provision", only=False, keep=False, own_command="")
+        line.begin("run", only=False, keep=False, own_command="sh")
 
         assert not line.owes_teardown(False)
 
@@ -123,7 +124,7 @@ class TestTemporaryBoxes:
     def test_provision_later_on_the_line_requests_the_box(self) -> None:
         """`inv push provision` requests the box before `provision` begins."""
         line = Invocation("inv push provision", ("push", "provision"))
-        line.begin("push", only=False, keep=False, own_command=False)
+        line.begin("push", only=False, keep=False, own_command="")
 
         assert not line.creates_temporary_box
 
@@ -143,13 +144,13 @@ class TestStageRequests:
         """`--only` does not hold for later stages."""
         line = make_line("push", only=True)
         assert line.only
-        line.begin("run", only=False, keep=False, own_command=False)
+        line.begin("run", only=False, keep=False, own_command="")
         assert not line.only
 
     def test_keep_holds_to_the_end_of_the_line(self) -> None:
         """`--keep` of one stage holds for the whole line."""
         line = make_line("run", keep=True)
-        line.begin("fetch", only=False, keep=False, own_command=False)
+        line.begin("fetch", only=False, keep=False, own_command="")
 
         assert line.keep
 
@@ -158,14 +159,14 @@ class TestStageRequests:
         line = Invocation("inv")
         with pytest.raises(KeyError), line.as_need():
             raise KeyError
-        line.begin("provision", only=False, keep=False, own_command=False)
+        line.begin("provision", only=False, keep=False, own_command="")
 
         assert line.box_requested
 
     def test_running_stage_knows_whether_a_command_was_given(self) -> None:
         """The command came with the line, or not."""
         line = Invocation("inv run -- x")
-        line.begin("run", only=False, keep=False, own_command=True)
+        line.begin("run", only=False, keep=False, own_command="sh")
         assert line.own_command
-        line.begin("run", only=False, keep=False, own_command=False)
+        line.begin("run", only=False, keep=False, own_command="")
         assert not line.own_command
