@@ -15,12 +15,13 @@ from onebox.invocation import Invocation
 from onebox.jobs import notify
 from tests.conftest import Project
 from tests.fakes.hook import TOKEN, Hook
-from tests.stages.test_preemption_recovery import JOB as STEPS
 from tests.stages.test_preemption_recovery import write_job
 from tests.system.lines import let_job_continue
 from tests.system.test_terminal import exit_code, start_in_terminal
 
 COMMAND = "cat > receipt.got; env | grep ^ONEBOX_ | sort > variables.got"
+# Its first attempt lasts until the notice, its second one ends at once.
+TWICE = "mkdir -p ckpt; [ -e ckpt/seen ] && exit 0; touch ckpt/seen; sleep 600"
 WAITS = "echo up; while [ ! -e go ]; do sleep 0.1; done; rm go; echo end; exit 5"
 
 
@@ -120,7 +121,7 @@ class TestClient:
         self, project: Project, hook: Hook
     ) -> None:
         """An attempt that is not the last one does not notify."""
-        write_job(project, "notice_after = 3\nnotice_seconds = 4", job=STEPS)
+        write_job(project, "notice_after = 3\nnotice_seconds = 4", job=TWICE)
         use(project, hook)
         done = project.inv("run")
 
