@@ -148,6 +148,8 @@ def run(
     return receipt
 
 
+# Each function names its parameters, although they repeat: `help()` and editors show
+# them.
 @_with_short_traceback
 def provision(
     *,

@@ -239,8 +239,7 @@ def _explained(
 def install() -> None:
     """Wrap Invoke's parser; an Invoke without this method keeps its own messages."""
     if hasattr(Parser, "parse_argv"):
-        # mypy forbids what the module's docstring explains.
-        Parser.parse_argv = _parse  # type: ignore[method-assign]
+        Parser.parse_argv = _parse  # type: ignore[method-assign] # see the module
 
 
 install()

@@ -274,8 +274,7 @@ class Stage(Task):  # type: ignore[type-arg]
                         need(c)
             with self._system_errors():
                 if planned:
-                    command = arguments["command"] if is_run else ""
-                    command = command or shlex.join(remainder_of(c))
+                    command = context.invocation.own_command
                     return stage_module("plan").show(context, self.name, command)
                 return super().__call__(*bound.args, **bound.kwargs)
 

@@ -120,7 +120,8 @@ def _first_error(context: BoxContext, plan: Plan) -> OneboxError:
     first, screen = plan.refusals[0], context.screen
     error = OneboxError(first.message, next=first.next)
     if screen.on_terminal and screen.live and not screen.json:
-        error = OneboxError("it would not start; the lines with ✗ say why")
+        mark = screen.marks["failed"]
+        error = OneboxError(f"it would not start; the lines with {mark} say why")
     error.code = first.code
     return error
 

@@ -1,9 +1,9 @@
 """
 Tell a URL that a job has ended; the box does so if no client is there to do it.
 
-Box and client must not both tell. Therefore whoever tells first creates the file
-`notified` in the job's directory, which only one of them can. A client that follows
-the job has some time to create it before the box does.
+Either the box or the client notifies, never both. The one that notifies creates the
+file `notified` in the job's directory first, and only one of them can create it. A
+client that follows the job has some time to do so before the box.
 """
 
 from __future__ import annotations

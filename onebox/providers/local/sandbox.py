@@ -214,7 +214,7 @@ def _is_system(home: Path) -> bool:
     """
     Return whether a home directory belongs to the system.
 
-    For example, some systems give the user `nobody` the home directory /.
+    For example, the home directory of the user `nobody` is / on some systems.
     """
     if home == Path("/"):
         return True
