@@ -21,7 +21,7 @@ from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
 from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
-from onebox.settings import USER_FILE, Places, Settings
+from onebox.settings import USER_FILE, Places, Settings, json_schema
 from onebox.settings import load as load_settings
 from onebox.store.atomic_files import refuse_links
 from onebox.store.box_store import BoxStore
@@ -133,6 +133,7 @@ class BoxContext:
         user_file = config_dir(environ) / USER_FILE
         places = replace(places or Places(), user_file=user_file)
         settings = load_settings(Path(root), environ, flags, places)
+        json_schema.refresh(Path(root))
         # Commands in our hints need --name only if the box name comes from a flag or
         # variable. Otherwise onebox.toml or the default gives these commands the name.
         named = settings.overrides_file("name")

@@ -320,7 +320,7 @@ def doctor(
 @_stage(
     each_time=True,
     help={
-        "force": "Replace an existing onebox.toml.",
+        "force": "Replace an existing onebox.toml, which is kept as onebox.toml~.",
         "example": "Print every setting with its default; write nothing.",
     },
 )

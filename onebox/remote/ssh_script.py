@@ -131,7 +131,7 @@ def _run(argv: Sequence[str], data: bytes, until: float) -> tuple[int, bytes, by
 
 
 def _send(fd: int, data: memoryview) -> memoryview:
-    """Write to a pipe what it takes; return the rest, which is empty if it is closed."""
+    """Write to a pipe as much as it takes; return the rest, empty if it is closed."""
     try:
         return data[os.write(fd, data) :]
     except BlockingIOError:

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import UsageError
 from onebox.providers import CLOUDS
+from onebox.settings import json_schema
 from onebox.settings.example import example
-from onebox.settings.json_schema import json_schema
 from onebox.stages import project_survey
 from onebox.stages.project_survey import Survey
 from onebox.store import paths
-from onebox.store.atomic_files import (
-    not_ours_error,
-    open_folder,
-    write_atomically,
-    write_in,
-)
+from onebox.store.atomic_files import not_ours_error, write_atomically
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 TASKS = "from onebox import *\n"
-# Editors with Taplo (Even Better TOML) read a path relative to the file.
-SCHEMA = ".onebox/schema.json"
 _HEADER = f"""\
-#:schema ./{SCHEMA}
+#:schema ./{json_schema.SCHEMA}
 # onebox: one job on one big machine. `onebox init --example` prints every setting."""
 _LOCAL = f'# "local" runs on this machine; or {", ".join(CLOUDS)}.'
 _CLOUD = '# "local" runs on this machine, at no cost.'
@@ -68,11 +63,12 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         raise not_ours_error(gitignore, "file")
     found = project_survey.survey(root)
     text = template(context.settings.provider, found)
+    kept = _keep_copy(path, text)
     write_atomically(path, text.encode(), mode=0o644)
     screen.print_stage("init", "done", "written", f"onebox.toml: {_summary(found)}")
-    schema = json.dumps(json_schema(), indent=1)
-    with open_folder(local_dir) as folder:
-        write_in(folder, Path(SCHEMA).name, schema.encode(), mode=0o644)
+    if kept:
+        screen.note(f"the onebox.toml before is now {kept}")
+    json_schema.write(local_dir)
     _write_tasks(context)
     _write_gitignore(context, found)
     if len(found.scripts) > 1:
@@ -80,6 +76,31 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         screen.note(f"[run] command is {found.command}; other scripts: {others}")
     first = "" if found.command else "set [run] command in onebox.toml, then "
     screen.note(f"next: {first}inv plan, then inv run")
+
+
+def _keep_copy(path: Path, text: str) -> str:
+    """
+    Keep a file that is about to be replaced by another text, under a new name.
+
+    Returns:
+        The new name, "" if there is no such file or if it has that text already.
+    """
+    with suppress(FileNotFoundError):
+        before = path.read_bytes()
+        if before != text.encode():
+            free = _free_name(path)
+            write_atomically(free, before, mode=path.stat().st_mode & 0o777)
+            return free.name
+    return ""
+
+
+def _free_name(path: Path) -> Path:
+    """Return the first of `name~`, `name~2`, … that no file has."""
+    free, count = path.with_name(f"{path.name}~"), 1
+    while os.path.lexists(free):
+        count += 1
+        free = path.with_name(f"{path.name}~{count}")
+    return free
 
 
 def print_example(context: BoxContext) -> None:
