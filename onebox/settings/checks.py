@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from onebox.repositories import repository_of
+from onebox.settings import conda
 from onebox.settings.kinds import scalar_text
 from onebox.settings.ports import PortPair
 from onebox.settings.quoting import show, suggest
@@ -231,8 +232,8 @@ def packages_file(value: object) -> None:
         if item.endswith((".yml", ".yaml")):
             raise InvalidValue(
                 f"{show(item)} is a file of conda, and uv installs the packages",
-                next='setup = "setup.sh" with the lines that install micromamba and '
-                f"create ~/.venv: micromamba create -y -p ~/.venv -f {item}",
+                next=f'setup = "setup.sh", include = [{show(item)}]; setup.sh is:\n'
+                + conda.setup_script(item),
             )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.errors import UsageError
 from onebox.providers import CLOUDS
-from onebox.settings import json_schema
+from onebox.settings import conda, json_schema
 from onebox.settings.example import example
 from onebox.stages import project_survey
 from onebox.stages.project_survey import Survey
@@ -147,8 +147,12 @@ def _image(found: Survey) -> Iterator[str]:
     if found.requirements:
         yield f'requirements = "{found.requirements}"'
     elif found.conda:
-        yield f"# {found.conda}: a setup script can create the environment of the job:"
-        yield f"#   micromamba create -y -p ~/.venv -f {found.conda}"
+        yield f"# {found.conda} creates the environment of the job with these two keys,"
+        yield '# setup = "setup.sh"'
+        yield f"# include = {_list((found.conda,))}"
+        yield "# and this file setup.sh:"
+        for line in conda.setup_script(found.conda).splitlines():
+            yield f"#   {line}"
     if not (found.setup or found.python or found.requirements or found.conda):
         yield _line('# requirements = "requirements.txt"', "the packages of the job")
 

@@ -11,6 +11,7 @@ import pytest
 from onebox.context import BoxContext
 from onebox.invocation import Invocation
 from onebox.settings import load
+from onebox.settings.conda import setup_script
 from onebox.settings.json_schema import json_schema
 from onebox.stages import init, project_survey
 from tests.conftest import Project
@@ -202,7 +203,9 @@ def test_conda_file_is_named_with_the_line_that_creates_it(tmp_path: Path) -> No
     write(tmp_path, {"environment.yaml": ""})
     text = init.template("local", project_survey.survey(tmp_path))
 
-    assert "#   micromamba create -y -p ~/.venv -f environment.yaml\n" in text
+    script = [line[4:] for line in text.splitlines() if line.startswith("#   ")]
+    assert setup_script("environment.yaml").splitlines() == script
+    assert '# setup = "setup.sh"\n# include = ["environment.yaml"]\n' in text
     assert "requirements =" not in text
 
 
