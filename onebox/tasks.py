@@ -90,7 +90,8 @@ def push(c: Context) -> Any:
     help={
         "keep": "Keep the box up after the job.",
         "detach": "Start the job and return; `inv logs` follows it.",
-        "queue": "If the box is busy, wait, then run: in order, one at a time.",
+        "queue": "If the box is busy, wait in this terminal for your turn, then run. "
+        "A closed terminal loses its turn.",
         "command": "Shell command to run instead of [run] command.",
         "into": "Folder for the outputs, instead of the usual one.",
         "yes": "Answer yes to all questions.",

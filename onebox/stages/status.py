@@ -128,7 +128,6 @@ def _fields(
     elsewhere: Sequence[other_providers.BoxAtOtherProvider],
 ) -> dict[str, object]:
     """Return what `--json` prints; times are in epoch seconds."""
-    waiting = queue.of_project(context)
     return {
         "project": context.settings.project,
         "provider": context.provider.name,
@@ -141,7 +140,7 @@ def _fields(
             }
             for other in elsewhere
         ],
-        "waiting": {name: len(runs) for name, runs in waiting.items()},
+        "waiting": queue.of_project(context),
     }
 
 
