@@ -96,6 +96,15 @@ def uninstall(folder: Path, state: Path) -> bool:
     return before is not None and _replace(path, before, _without(before, line))
 
 
+def is_installed(folder: Path, state: Path) -> bool:
+    """Return whether the user's own ssh may reach boxes by their names."""
+    with contextlib.suppress(OneboxError):
+        line = include_line(state).encode()
+        config = _read(folder / "config") or b""
+        return any(one.strip() == line for one in config.splitlines())
+    return False
+
+
 def include_line(state: Path) -> str:
     """Return the line that makes ssh read the files of all boxes."""
     if _INTERPRETED.search(str(state)):

@@ -77,6 +77,7 @@ def perform(
         context.screen.stage("fetch") as stage_line,
     ):
         box = _reachable_box(context, box, stage_line, rescue=rescue)
+        mark = context.store.sessions.mark(box.id)
         if caller != "run" and not partial:
             ended = _require_ended_job(context, box)
         fetched = _download(
@@ -92,6 +93,7 @@ def perform(
                 fetched=fetched.digest or "nothing",
                 fetched_folder=context.outputs_folder_for_record,
             )
+            context.store.sessions.note_fetched(box.id, mark)
             context.chain.fetched = fetched
             context.chain.fetched_folder = context.outputs_folder
             note_folder(context, context.outputs_folder)
@@ -255,8 +257,9 @@ def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
     """Warn about files of the job that the fetch has left on the box."""
     left = fetched.changes_outside
     if left is not None:
+        who = "the job" if context.store.record.job else "a command on the box"
         context.screen.warn(
-            f"{formatting.count(left.count, 'file')} that the job created or changed "
+            f"{formatting.count(left.count, 'file')} that {who} created or changed "
             f"outside of the outputs: {held_outputs.name_files(left)}"
         )
     if fetched.dangling:

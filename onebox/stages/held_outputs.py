@@ -25,7 +25,9 @@ from onebox.errors import (
 from onebox.jobs import preemption, remote_job, run_record
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
+from onebox.remote import ssh_hosts
 from onebox.remote.answers import Changes
+from onebox.store.paths import ssh_folder, state_dir
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -82,11 +84,28 @@ def check_box(
         _check_record(context, box)
 
 
+def is_known_to_be_fetched(context: BoxContext, box: Box) -> bool:
+    """
+    Return whether all that a box has made is here, as far as it was recorded.
+
+    The box is not asked. If a command or a shell of the user has run on it since its
+    creation, or since the last fetch, the result is False.
+    """
+    record, mark = context.store.record, context.store.sessions.mark(box.id)
+    if record.box != box.id or record.session or mark:
+        return False
+    if record.fetched:
+        return True
+    if record.job or mark is None:
+        return False
+    # A session of the user's own ssh is not recorded.
+    environ = context.environ
+    return not ssh_hosts.is_installed(ssh_folder(environ), state_dir(environ))
+
+
 def _check_record(context: BoxContext, box: Box) -> None:
     """Raise OutputsHeld unless the record says that the box's outputs are fetched."""
-    record = context.store.record
-    fetched = bool(record.fetched or not record.job) and not record.session
-    if record.box == box.id and fetched:
+    if is_known_to_be_fetched(context, box):
         _check_fetched_folder(context)
         return
     raise OutputsHeld(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,24 @@ from onebox.stages import (
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+    from onebox.store.run_queue import WaitingRun
 
 # Before outputs are discarded, the box is asked for its job and outputs. It gets this
 # many seconds to answer.
 ANSWER_SECONDS = 10.0
+
+
+class InUse(UsageError):
+    """A command of the user's runs on the box, so the box stays."""
+
+
+def describe_command(commands: Sequence[WaitingRun]) -> str:
+    """Return a phrase that names a command which runs on the box, with its process."""
+    first = commands[0]
+    since = formatting.clock(first.since, time.time())
+    more = f" and {len(commands) - 1} more" if commands[1:] else ""
+    name = formatting.path(first.command)
+    return f'"{name}" (process {first.pid}, since {since}){more} still runs'
 
 
 def reason(context: BoxContext) -> str | None:
@@ -63,6 +79,8 @@ def perform(
 
     Raises:
         OutputsHeld: Outputs are not fetched: the box or disk that has them stays.
+
+        InUse: A command of `exec` or `ssh` runs on the box, and *discard* is not set.
     """
     context.lock()
     replay_journal.replay(context)
@@ -148,10 +166,9 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     Returns:
         The box, in its new state if it was started.
     """
-    record = context.store.record
-    fetched = bool(record.fetched or not record.job) and not record.session
-    checked = record.box == box.id and fetched
-    if box.state != "stopped" or box.disk_only or checked:
+    if box.state != "stopped" or box.disk_only:
+        return box
+    if held_outputs.is_known_to_be_fetched(context, box):
         return box
     with context.using_outputs_folder(context.job_outputs_folder):
         fetch.perform(context, caller="teardown")
@@ -184,12 +201,20 @@ def _remove(
             for disk in disks
             if discard or preemption_recovery.is_superseded(context, disk)
         ]
-        for part in [*removable, box]:
-            stage_line.doing(f"removing {part.id}")
-            with signals_delayed():
-                # Ctrl-C takes effect only after this call, which waits until nothing
-                # billable is left of the box.
-                delete.delete(context, part)
+        with context.store.sessions.none_begins() as commands:
+            if commands and box.state == "running" and not discard:
+                raise InUse(
+                    f"{describe_command(commands)} on {context.title} ({box.id}); "
+                    "nothing was removed",
+                    next="inv teardown when it has ended, or inv teardown "
+                    "--discard-outputs",
+                )
+            for part in [*removable, box]:
+                stage_line.doing(f"removing {part.id}")
+                with signals_delayed():
+                    # Ctrl-C takes effect only after this call, which waits until
+                    # nothing billable is left of the box.
+                    delete.delete(context, part)
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()
@@ -218,13 +243,12 @@ def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
 
     The result is False if that is unknown, for example if the box does not answer.
     """
-    record = context.store.record
-    if record.session:
+    if context.store.record.session:
         return False
-    checked = record.box == box.id and (record.fetched or not record.job)
     if not all(preemption_recovery.is_superseded(context, disk) for disk in disks):
         return False
-    if box.state == "stopped" and not checked:
+    known = held_outputs.is_known_to_be_fetched(context, box)
+    if box.state == "stopped" and not known:
         # The box would have to be started for this check, which would cost money.
         return False
     with suppress(OneboxError):

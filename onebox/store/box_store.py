@@ -31,6 +31,7 @@ from onebox.store.atomic_files import (
 from onebox.store.journal import Intent, Journal, Outcome
 from onebox.store.record import Record, is_newer, is_valid
 from onebox.store.run_queue import RunQueue
+from onebox.store.sessions import Sessions
 
 # The locks that this process holds, by directory: the descriptor, and the thread that
 # has locked. All stores of a thread share them, because one task may use several stores
@@ -147,6 +148,11 @@ class BoxStore:
     def queue(self) -> RunQueue:
         """Return the queue of the runs that wait for this box."""
         return RunQueue(self.directory / "queue")
+
+    @property
+    def sessions(self) -> Sessions:
+        """Return the user's sessions on this box."""
+        return Sessions(self.directory)
 
     def unlock(self) -> None:
         """Unlock this box for other processes and threads."""

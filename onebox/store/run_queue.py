@@ -97,13 +97,21 @@ class RunQueue:
         with disk_errors(self.directory), self._locked():
             return self._tickets()
 
+    @contextmanager
+    def frozen(self) -> Iterator[list[WaitingRun]]:
+        """Yield the runs; while the body runs, no other one takes a place."""
+        with disk_errors(self.directory):
+            private_dir(self.directory)
+            with self._locked():
+                yield self._tickets()
+
     def ahead_of(self, run: WaitingRun) -> list[WaitingRun]:
         """Return the runs that are served before *run*."""
         return [other for other in self.runs() if other.number < run.number]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock without which no ticket is made; it is never held for long."""
+        """Hold the lock without which no ticket is made."""
         fd = open_file(self.directory / "lock", os.O_RDWR)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
