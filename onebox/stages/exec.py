@@ -54,7 +54,7 @@ def perform(
         )
     job_environment.secret_values(context)
     box = bring_up.wait_until_reachable(context)
-    with ssh.session(context, box, shell=False) as check_not_removed:
+    with ssh.session(context, box, interactive=False) as check_not_removed:
         connection = context.ssh(box)
         try:
             words = ssh.prepare(context, connection, line)

@@ -50,7 +50,7 @@ def perform(
     """
     pairs = ports.of_flag(forward)
     box = bring_up.wait_until_reachable(context)
-    with session(context, box, shell=not argv) as check_not_removed:
+    with session(context, box, interactive=not argv) as check_not_removed:
         code = _attach(context, box, argv, pairs)
     if was_cut_off(code):
         check_not_removed()
@@ -65,7 +65,7 @@ def was_cut_off(code: int) -> bool:
 
 @contextmanager
 def session(
-    context: BoxContext, box: Box, *, shell: bool
+    context: BoxContext, box: Box, *, interactive: bool
 ) -> Iterator[Callable[[], None]]:
     """
     Make known that a command or a shell of the user's runs on a box during the body.
@@ -97,7 +97,7 @@ def session(
                 next="inv status",
             )
 
-    with store.sessions.during(context.invocation.command, shell=shell):
+    with store.sessions.during(context.invocation.command, interactive=interactive):
         check_not_removed()
         store.sessions.note_session(box.id)
         yield check_not_removed

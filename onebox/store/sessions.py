@@ -28,7 +28,7 @@ class Sessions:
         self._shells = RunQueue(directory / "shells")
 
     @contextmanager
-    def during(self, line: str, *, shell: bool) -> Iterator[None]:
+    def during(self, line: str, *, interactive: bool) -> Iterator[None]:
         """
         Make known that a session runs while the body does.
 
@@ -37,9 +37,9 @@ class Sessions:
         Args:
             line: The command line of the session.
 
-            shell: Whether it is an interactive shell, which does not keep the box.
+            interactive: Whether it is a shell of the user, which does not keep the box.
         """
-        with (self._shells if shell else self._commands).place(line, ""):
+        with (self._shells if interactive else self._commands).place(line, ""):
             yield
 
     def commands(self) -> list[WaitingRun]:
