@@ -207,6 +207,7 @@ def _download(
 ) -> Fetched:
     stage_line.doing("listing the outputs on the box")
     receipt.outdate(context, context.store.record.job)
+    known = [] if partial else notebook_files.fetched_before(context)
     try:
         fetched: Fetched = context.call_resuming(
             lambda channel: fetch_outputs.fetch(
@@ -219,6 +220,7 @@ def _download(
                 unsafe_git=unsafe_git,
                 into_project=context.outputs_folder == context.root,
                 search_outside="" if partial else "always",
+                known=known,
             )
         )
     except OutputsHeld as error:

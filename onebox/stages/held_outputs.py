@@ -27,6 +27,7 @@ from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.remote import ssh_hosts
 from onebox.remote.answers import Changes
+from onebox.stages import notebook_files
 from onebox.store.paths import ssh_folder, state_dir
 from onebox.transfer import fetch_outputs
 
@@ -41,6 +42,7 @@ SHOWN = 3
 
 def compare(context: BoxContext, folder: Path) -> fetch_outputs.Verified:
     """Return how the outputs on the box differ from the files in *folder*."""
+    known = notebook_files.fetched_before(context)
     compared: fetch_outputs.Verified = context.call_resuming(
         lambda channel: fetch_outputs.verify(
             channel,
@@ -48,6 +50,7 @@ def compare(context: BoxContext, folder: Path) -> fetch_outputs.Verified:
             folder,
             context.fetch_memory,
             into_project=folder == context.root,
+            known=known,
         )
     )
     return compared

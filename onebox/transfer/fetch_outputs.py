@@ -120,6 +120,7 @@ def fetch(
     into_project: bool = False,
     search_outside: str = "",
     only_files: bool = False,
+    known: Iterable[Entry] = (),
 ) -> Fetched:
     """
     Fetch everything below *roots* on the box to the same paths below *into*.
@@ -136,7 +137,7 @@ def fetch(
 
         skip_unstable: Leave out files that keep changing instead of raising.
 
-        into_project, search_outside: See `request_manifest`.
+        into_project, search_outside, known: See `request_manifest`.
 
         only_files: Refuse a folder or a link in place of a file at one of *roots*.
 
@@ -164,6 +165,7 @@ def fetch(
                     last_fetch=lambda: last_fetch.entries(into, index()),
                     with_repositories=unsafe_git,
                     into=os.fsencode(into),
+                    known=known,
                 )
                 refused = {} if unsafe_links else find_links_leading_out(remote.entries)
                 if only_files:
@@ -252,8 +254,13 @@ def verify(
     memory: Path,
     *,
     into_project: bool = False,
+    known: Iterable[Entry] = (),
 ) -> Verified:
-    """Compare the outputs on the box with the files below *into*."""
+    """
+    Compare the outputs on the box with the files below *into*.
+
+    For *into_project* and *known*, see `request_manifest`.
+    """
     private_dir(memory)
     remote = request_manifest(
         channel,
@@ -261,6 +268,7 @@ def verify(
         hashing=True,
         into_project=into_project,
         search_outside="if-empty",
+        known=known,
         # Repositories are included, because a fetch leaves some of them out, and these
         # must count as missing.
         with_repositories=True,
