@@ -51,12 +51,15 @@ class Notice:
 
         job: The id of the job that has ended last, "" before the first one has.
 
-        claimed: Whether this command notifies; if not, the box does.
+        claimed: Whether this command posts to [notify] url; if not, the box does.
+
+        ended: Whether the job is known to have ended.
     """
 
     began: float
     job: str = ""
     claimed: bool = False
+    ended: bool = False
 
 
 @dataclass

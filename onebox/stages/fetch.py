@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import receipt, remote_job, run_record
+from onebox.jobs import notify, receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
 from onebox.stages import held_outputs, notebook_files
@@ -148,6 +148,8 @@ def fetch_previous(
         return None
     remote_job.refuse_running(context, last_job)
     remote_job.fetch_log(context, box, last_job)
+    if last_job.record is None or last_job.record.cause not in run_record.NOT_BY_ITSELF:
+        notify.learned(context, box, last_job.job, last_job.record)
     succeeded = last_job.record is not None and not last_job.record.code
     if record.fetched or (only and not succeeded):
         return last_job
@@ -194,6 +196,7 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
         )
     run_record.record_end(context, latest.job, latest.record)
     remote_job.fetch_log(context, box, latest)
+    notify.learned(context, box, latest.job, latest.record)
     return latest.record
 
 

@@ -22,7 +22,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import preemption, remote_job, run_record
+from onebox.jobs import notify, preemption, remote_job, run_record
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
 from onebox.remote import ssh_hosts
@@ -148,6 +148,7 @@ def _check_running_box(
         missing = compared.missing
         if latest is not None:
             run_record.record_end(context, latest.job, latest.record)
+            notify.learned(context, box, latest.job, latest.record)
         if not missing and latest is not None:
             remote_job.fetch_log(context, box, latest)
     except ConnectionLost as error:

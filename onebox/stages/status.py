@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import other_providers
 from onebox.errors import OneboxError
-from onebox.jobs import finished_jobs, follow, remote_job
+from onebox.jobs import finished_jobs, follow, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
 from onebox.stages import queue
@@ -204,6 +204,7 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
     if status.state == "none":
         return BoxJob("", "none", "none yet")
     if status.record is not None:
+        notify.learned(context, box, status.job, status.record)
         words = follow.outcome(status.record)
         return BoxJob(
             status.job,
