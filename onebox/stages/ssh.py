@@ -16,6 +16,7 @@ from onebox import formatting, subprocess_env
 from onebox.boxes import bring_up
 from onebox.errors import Lost, ProtocolError
 from onebox.jobs import job_environment, ports
+from onebox.project_files import configured_outputs
 from onebox.remote import answers, ssh_hosts
 from onebox.remote.channel import AgentError
 from onebox.store.paths import ssh_folder, state_dir
@@ -99,7 +100,7 @@ def session(
 
     with store.sessions.during(context.invocation.command, interactive=interactive):
         check_not_removed()
-        store.sessions.note_session(box.id)
+        store.sessions.note_session(box.id, configured_outputs(context))
         yield check_not_removed
 
 

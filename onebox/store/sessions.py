@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
 from onebox.store.identity import random_id
 from onebox.store.run_queue import RunQueue, WaitingRun
+
+
+class _Document(NamedTuple):
+    """What the file has: the box, its mark, and the outputs of its sessions."""
+
+    box: str
+    mark: str
+    outputs: tuple[str, ...] = ()
 
 
 class Sessions:
@@ -18,7 +27,9 @@ class Sessions:
 
     A session may leave files on the box, and no record of a job tells of them. So the
     box has a *mark*: "" if no session has begun since the box was created or its
-    outputs were fetched, a random text if one has, None if it is unknown.
+    outputs were fetched, a random text if one has, None if it is unknown. The paths of
+    the outputs that were configured for these sessions are kept too, because the
+    settings of a later command line can name others.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -54,19 +65,22 @@ class Sessions:
 
     def mark(self, box_id: str) -> str | None:
         """Return the mark of a box."""
-        with suppress(OSError, ValueError, TypeError, LookupError):
-            document = json.loads(self._path.read_bytes())
-            if document["box"] == box_id:
-                return str(document["mark"])
-        return None
+        document = self._read(box_id)
+        return document.mark if document else None
 
-    def note_session(self, box_id: str) -> None:
-        """Give the box a new mark."""
-        self._write(box_id, random_id(8))
+    def outputs(self, box_id: str) -> Sequence[str]:
+        """Return the paths of outputs of the sessions that `mark` tells of."""
+        document = self._read(box_id)
+        return document.outputs if document else ()
+
+    def note_session(self, box_id: str, outputs: Sequence[str]) -> None:
+        """Give the box a new mark, and record the configured outputs of a session."""
+        paths = dict.fromkeys([*self.outputs(box_id), *outputs])
+        self._write(_Document(box_id, random_id(8), tuple(paths)))
 
     def note_new_box(self, box_id: str) -> None:
         """Record that no session has begun on the box."""
-        self._write(box_id, "")
+        self._write(_Document(box_id, ""))
 
     def note_fetched(self, box_id: str, before: str | None) -> None:
         """
@@ -77,10 +91,18 @@ class Sessions:
         """
         alone = not (self._commands.runs() or self._shells.runs())
         if alone and self.mark(box_id) == before:
-            self._write(box_id, "")
+            self._write(_Document(box_id, ""))
 
-    def _write(self, box_id: str, mark: str) -> None:
-        document = {"box": box_id, "mark": mark}
+    def _read(self, box_id: str) -> _Document | None:
+        """Return what is recorded; None if it is damaged or of another box."""
+        with suppress(OSError, ValueError, TypeError, LookupError):
+            found = json.loads(self._path.read_bytes())
+            if found["box"] == box_id:
+                outputs = tuple(str(path) for path in found.get("outputs", ()))
+                return _Document(box_id, str(found["mark"]), outputs)
+        return None
+
+    def _write(self, document: _Document) -> None:
         with disk_errors(self._path):
             private_dir(self._directory)
-            write_atomically(self._path, json.dumps(document).encode())
+            write_atomically(self._path, json.dumps(document._asdict()).encode())

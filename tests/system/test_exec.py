@@ -304,6 +304,32 @@ def test_outputs_of_a_command_keep_a_box_without_a_job(project: Project) -> None
 MADE = ("exec", "--command=mkdir -p results && date +%N >> results/answer")
 
 
+def test_outputs_that_only_a_commands_settings_name_keep_the_box(
+    project: Project,
+) -> None:
+    """
+    A profile names other outputs. The teardown is without it, and fetches none of them.
+
+    `inv fetch` without the profile fetches them, and the box can be removed then.
+    """
+    project.write(
+        "onebox.toml",
+        '[run]\ncommand = "true"\n[fetch]\noutputs = ["results/"]\n'
+        '[profile.gpu.fetch]\noutputs = ["gpu/"]\n',
+    )
+    made = "mkdir gpu; echo precious > gpu/r"
+    assert 0 == project.inv("provision", "--profile=gpu").code
+    assert 0 == project.inv("exec", "--profile=gpu", "--", "sh", "-c", made).code
+
+    held = project.inv("teardown")
+    done = project.inv("fetch", "teardown")
+
+    assert 73 == held.code, held.err
+    assert "gpu/r" in held.err
+    assert 0 == done.code, done.err
+    assert "precious\n" == project.read("gpu/r")
+
+
 def test_teardown_of_a_box_that_is_off_fetches_what_a_command_left(
     project: Project,
 ) -> None:
