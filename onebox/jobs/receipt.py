@@ -29,8 +29,10 @@ from onebox.store.atomic_files import (
     write_in,
 )
 from onebox.transfer.select import RECEIPT
+from onebox.ui.json_document import SCHEMA_VERSION
 
-FORMAT = 1
+# What the JSON document of a receipt begins with.
+HEAD = {"schema_version": SCHEMA_VERSION, "kind": "receipt"}
 # The file name of the receipt in its job's folder. The copy beside the outputs has the
 # name RECEIPT.
 FILE = "receipt.json"
@@ -149,7 +151,7 @@ class Receipt:
         Fields that are not set are left out, except *signal*.
         """
         values = {name: v for name, v in asdict(self).items() if v not in (None, {})}
-        return {"format": FORMAT, "signal": None, **values}
+        return {**HEAD, "signal": None, **values}
 
     def encode(self) -> bytes:
         """Return the receipt as JSON; see `to_dict`."""

@@ -230,6 +230,6 @@ def test_plan_is_a_value(project: Project) -> None:
     assert "sh job.sh" == document["command"]
     assert ["results/"] == document["outputs"]
     assert 3 == document["push"]["files"]
-    assert 0 == document["machine"]["ceiling"]
+    assert 0 == document["box"]["at_most_usd"]
     assert 0 == found.exit_code
     assert TOML == project.read("onebox.toml")

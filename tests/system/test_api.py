@@ -168,16 +168,21 @@ class TestRun:
             "show(api.run(detach=True))\n"
             "receipt = api.logs()\n"
             "show(receipt.exit_code, receipt.box.id == box)\n"
-            "api.status()\n"
+            "(box,) = api.status()\n"
+            "show(box.job.state)\n"
             "show(api.fetch(into='elsewhere'))\n"
             "api.cancel()\n"
             "api.teardown()\n",
         )
 
         assert 0 == done.code, done.err
-        assert ["None", "0 True", "OutputCount(files=1, bytes=3)"] == shown(done.out)
+        assert [
+            "None",
+            "0 True",
+            "succeeded",
+            "OutputCount(files=1, bytes=3)",
+        ] == shown(done.out)
         assert "working\n" in done.out
-        assert "succeeded" in done.out
         assert "42\n" == project.read("elsewhere/results/answer.txt")
         assert [] == project.boxes()
 
@@ -214,7 +219,7 @@ class TestErrors:
         assert 0 == done.code
         assert "" == done.err
         assert [
-            "'there is no box census/main to fetch from\\n  next: inv status'",
+            "'there is no box census/main to fetch from\\n  next: onebox.api.status()'",
             *["'the command is empty\\n  next: onebox.api.run(\"python job.py\")'"] * 2,
         ] == shown(done.out)
 
@@ -224,7 +229,7 @@ class TestErrors:
 
         assert 1 == done.code
         assert 2 == done.err.count("  File ")
-        assert 1 == done.err.count(f'  File "{onebox.api.__file__}"')
+        assert 1 == done.err.count(f'  File "{onebox.api.calls.__file__}"')
 
     def test_stage_of_the_user_ends_with_the_code_of_the_job(
         self, project: Project
@@ -258,7 +263,9 @@ class TestErrors:
         assert 0 == done.code
         assert "census/b (" in text
         assert "is still up" in text
-        assert "--name=b" in text
+        assert (
+            'next: onebox.api.teardown(name="b"), or another box: name="second"' in text
+        )
 
     def test_folder_without_a_project_is_refused(
         self, project: Project, tmp_path: Path
@@ -267,18 +274,18 @@ class TestErrors:
         done = script(
             project,
             "os.makedirs('deep/down'); os.chdir('deep/down')\n"
-            "api.status()\n"
+            "show(api.status())\n"
             "root = os.path.abspath('../..')\n"
             f"os.chdir({str(tmp_path)!r})\n"
             "try: api.status()\n"
             "except errors.InputError as error: show(error)\n"
-            "api.status(project=root)\n"
+            "show(api.status(project=root))\n"
             "try: api.status(project='no-folder')\n"
             "except errors.InputError as error: show(error)\n",
         )
 
         assert 0 == done.code, done.err
-        assert 2 == done.out.count("census: no box is up")
+        assert 2 == done.out.count("= ()\n")
         assert f"no onebox.toml or tasks.py in {tmp_path} or above it" in done.out
         assert "project='no-folder' is not a folder" in done.out
 
@@ -300,7 +307,7 @@ class TestInterrupts:
 
         assert 0 == done.code, done.err
         assert first.startswith("detached; job ")
-        assert first.endswith("onebox.api.cancel() stops it")
+        assert first.endswith("onebox.api.cancel() stops it"), first
         assert ["True", "0 1"] == others
         assert "up\nend\n" in done.out
         assert "7\n" == project.read("results/n")
