@@ -40,10 +40,11 @@ _BOOLEANS = {
 # What follows `--` in a command is a command of the user.
 _REST = r"(?: -- [^\n,;)]+)?"
 _PYTHON_COMMAND = re.compile(
-    r"""(?P<kept>"[^"\n]*"|in a terminal: [^\n,;)]*|onebox\.api\.\w+\([^)\n]*\))"""
+    r"""(?P<kept>"[^"\n]*"|`[^`\n]*`|onebox\.api\.\w+\([^)\n]*\))"""
     rf"|(?<![\w./-])(?:inv|onebox) (?P<words>{TASK}(?: (?:{TASK}|{FLAG}))*)"
     rf"(?P<rest>{_REST})"
-    rf"|(?<![\w./-])(?P<flag>{FLAG})"
+    rf"|(?<![\w./-])(?P<flag>{FLAG})(?P<names>:)?"
+    r"|(?<![\w./-])export (?P<variable>\w+)=…"
 )
 
 
@@ -69,22 +70,28 @@ class PythonHints(Hints):
         >>> hints.spell("a larger --vm, or inv teardown --discard-outputs")
         'a larger vm, or onebox.api.teardown(discard_outputs=True, name="b")'
         >>> hints.spell("inv run -- python a.py; inv doctor")
-        'onebox.api.run("python a.py", name="b"); in a terminal: onebox doctor'
+        'onebox.api.run("python a.py", name="b"); in a terminal: `onebox doctor`'
         """
         return _PYTHON_COMMAND.sub(self._as_python, text)
 
     def _as_python(self, found: re.Match[str]) -> str:
         if found["kept"]:
             return found[0]
+        if found["variable"]:
+            return f'os.environ["{found["variable"]}"] = "…"'
         if found["flag"]:
-            return _parameter(found["flag"]) or found[0]
+            parameter = _parameter(found["flag"])
+            if found["names"]:
+                # The flag is the subject of a message: "--spot: expected …".
+                parameter = f"{parameter.partition('=')[0]}:" if parameter else ""
+            return parameter or found[0]
         words, rest = found["words"].split(" "), found["rest"]
         try:
             return "; ".join(self._calls(words, rest.removeprefix(" -- ")))
         except LookupError:
             folder = f"cd {shlex.quote(self.project)} && " if self.project else ""
             command = super().spell(f"inv {found['words']}")
-            return f"in a terminal: {folder}{command}{rest}"
+            return f"in a terminal: `{folder}{command}{rest}`"
 
     def _calls(self, words: list[str], command: str) -> list[str]:
         """Return the calls for a command; raise LookupError if there is no such one."""

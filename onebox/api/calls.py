@@ -22,6 +22,7 @@ def with_short_traceback(function: Function) -> Function:
 
     @functools.wraps(function)
     def shortened(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True  # IPython leaves this line out
         try:
             return function(*args, **kwargs)
         except (OneboxError, KeyboardInterrupt) as error:

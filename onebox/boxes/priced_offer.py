@@ -54,7 +54,7 @@ class PricedOffer:
 
     size: str
     type: str
-    place: str
+    place: str | None
     cpus: int
     cores: int | None
     memory_bytes: int
@@ -94,7 +94,7 @@ def of(
     return PricedOffer(
         size=offer.name,
         type=offer.type,
-        place=offer.place,
+        place=offer.place or None,
         cpus=offer.cpus,
         cores=offer.cores,
         memory_bytes=offer.memory,

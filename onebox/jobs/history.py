@@ -67,7 +67,7 @@ class HistoryEntry:
     receipt: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """
     The jobs of a project, newest first.
@@ -86,6 +86,13 @@ class History:
     count: int
     cost_usd: float
     cost_is_least: bool
+
+    def __repr__(self) -> str:
+        least = "at least " * self.cost_is_least
+        jobs = formatting.count(self.count, "job")
+        return (
+            f"<History of {jobs}, total cost {least}{formatting.money(self.cost_usd)}>"
+        )
 
 
 def read(context: BoxContext, limit: int | None) -> History:

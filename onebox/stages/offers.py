@@ -70,6 +70,6 @@ def _row(offer: PricedOffer) -> tuple[str, ...]:
         formatting.rate(offer.machine_hourly_usd),
         formatting.rate(offer.hourly_usd),
         formatting.money(offer.at_most_usd),
-        offer.place,
+        offer.place or "",
         f"refused: {offer.refused}" if offer.refused else "",
     )

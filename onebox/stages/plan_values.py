@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from onebox import formatting
 from onebox.boxes.priced_offer import PricedOffer
 
 Action = Literal["run", "up to date", "no", "later", "unknown"]
@@ -118,7 +119,7 @@ class PlannedPush:
     bytes_per_second: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """
     What a command line would do; every part has been found without changing anything.
@@ -157,6 +158,13 @@ class Plan:
     checkpoints: tuple[str, ...]
     questions: tuple[str, ...]
     refusals: tuple[Refusal, ...]
+
+    def __repr__(self) -> str:
+        cost = None if self.box is None else self.box.at_most_usd
+        text = "cost unknown" if cost is None else f"at most {formatting.money(cost)}"
+        if self.refusals:
+            text = f"would not start: {self.refusals[0].message}"
+        return f"<Plan for {self.title}: {self.size} on {self.provider}, {text}>"
 
     @property
     def exit_code(self) -> int:

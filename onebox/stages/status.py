@@ -69,7 +69,7 @@ class BoxJob:
     advice: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BoxStatus:
     """
     A box of this project with its cost, deadline and job; None means unknown.
@@ -115,6 +115,11 @@ class BoxStatus:
     job: BoxJob
     outputs: str | None
     error: str = ""
+
+    def __repr__(self) -> str:
+        what = f"{self.state}, {self.size} on {self.provider}"
+        job = " ".join(filter(None, [self.job.id, self.job.text]))
+        return f"<BoxStatus {self.name}: {what}, job {job}>"
 
 
 def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
