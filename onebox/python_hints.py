@@ -39,12 +39,14 @@ _BOOLEANS = {
 
 # What follows `--` in a command is a command of the user.
 _REST = r"(?: -- [^\n,;)]+)?"
+_WORD = re.compile(rf"{FLAG}|{TASK}")
 _PYTHON_COMMAND = re.compile(
     r"""(?P<kept>"[^"\n]*"|`[^`\n]*`|onebox\.api\.\w+\([^)\n]*\))"""
     rf"|(?<![\w./-])(?:inv|onebox) (?P<words>{TASK}(?: (?:{TASK}|{FLAG}))*)"
     rf"(?P<rest>{_REST})"
     rf"|(?<![\w./-])(?P<flag>{FLAG})(?P<names>:)?"
     r"|(?<![\w./-])export (?P<variable>\w+)=…"
+    r"|(?<![\w./-])(?P<debug>inv --debug)(?![\w-])"
 )
 
 
@@ -77,6 +79,8 @@ class PythonHints(Hints):
     def _as_python(self, found: re.Match[str]) -> str:
         if found["kept"]:
             return found[0]
+        if found["debug"]:
+            return 'logging.basicConfig(level="DEBUG")'
         if found["variable"]:
             return f'os.environ["{found["variable"]}"] = "…"'
         if found["flag"]:
@@ -85,7 +89,7 @@ class PythonHints(Hints):
                 # The flag is the subject of a message: "--spot: expected …".
                 parameter = f"{parameter.partition('=')[0]}:" if parameter else ""
             return parameter or found[0]
-        words, rest = found["words"].split(" "), found["rest"]
+        words, rest = _WORD.findall(found["words"]), found["rest"]
         try:
             return "; ".join(self._calls(words, rest.removeprefix(" -- ")))
         except LookupError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,19 +15,25 @@ from onebox.invocation import PythonCall
 from onebox.line_contexts import python_call
 
 MARKS = ("tasks.py", "tasks/__init__.py", "onebox.toml")
+_LOG = logging.getLogger("onebox")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def with_short_traceback(function: Function) -> Function:
-    """Let the function's errors begin here: a cell shows no code of onebox."""
+    """
+    Let the function's errors begin here: a cell shows no code of onebox.
+
+    The whole traceback, with the errors that caused it, goes to the logger "onebox" at
+    level DEBUG.
+    """
 
     @functools.wraps(function)
     def shortened(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True  # IPython leaves this line out
         try:
             return function(*args, **kwargs)
         except (OneboxError, KeyboardInterrupt) as error:
-            raise error.with_traceback(None)  # noqa: B904 - the cause is kept
+            _LOG.debug("%s failed", function.__name__, exc_info=True)
+            raise error.with_traceback(None) from None
 
     return cast(Function, shortened)
 
@@ -44,6 +51,8 @@ def call(
     """Yield the Invoke context for one call; raise an error of *output* at its end."""
     given = {path: value for path, value in flags.items() if value is not None}
     root = _nearest_project() if project is None else Path(project).absolute()
+    if output is not None and not callable(output):
+        raise TypeError(f"output: expected a function, got {output!r}")
     if not root.is_dir():
         raise InputError(f"project={str(project)!r} is not a folder")
     taker = None if output is None else _Taker(output)

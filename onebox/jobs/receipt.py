@@ -91,7 +91,20 @@ class Receipt:
     What one job took and cost; times in seconds, costs in USD.
 
     Attributes:
+        job, command: The id and the command of the job.
+
         exit: The job's exit code; *cause* and *signal* are those of its exit record.
+
+        started, ended: When the job started and ended (epoch seconds).
+
+        seconds: How long the job ran.
+
+        box: The box that it ran on.
+
+        peak: The most that it used.
+
+        log_bytes: The size of the log; *log_gone* is how many bytes of output were
+            dropped.
 
         attempts: The totals of all attempts of the run. None if no client waited for
             the job.
