@@ -127,7 +127,8 @@ class TestValues:
             "state = ours.parent / 'c' / 'state.json'\n"
             "state.write_text(state.read_text().replace('\"local\"', '\"azure\"'))\n"
             "for one in api.status():\n"
-            "    show(one.name, one.id == box, one.provider, one.state, bool(one.error))\n"
+            "    where = one.provider, one.state\n"
+            "    show(one.name, one.id == box, *where, bool(one.error))\n"
             "api.teardown(name='b')\n",
         )
 
