@@ -6,17 +6,21 @@ Run jobs from a notebook or a script, with return values and exceptions.
     receipt = onebox.api.run("python train.py", vm="large")
     print(receipt.exit_code, receipt.seconds, receipt.cost)
 
-Each function does what the `inv` task of its name does, in one call: `run` creates the
-box, pushes, runs the job, fetches its outputs and removes the box. It raises the errors
-of `onebox.errors`, and never ends the process:
+The functions are below the classes; `help(onebox.api.run)` shows one of them:
+
+* `run`: Create the box, push, run the job, fetch its outputs, remove the box.
+* `provision`, `push`, `fetch`, `teardown`: One of these steps.
+* `logs`, `cancel`: Follow the job of a box, or stop it.
+* `plan`, `offers`, `status`, `history`: Return frozen dataclasses, the values that
+  `inv plan --json` and so on print, with the same names and units. They print nothing.
+
+Each does what the `inv` task of its name does. It raises the errors of `onebox.errors`,
+and never ends the process:
 
 * `JobFailed`: the job's exit code is not 0. The error has `code`, `receipt`, and
   `text`, the end of the job's output.
 * another `OneboxError`: its text has what happened, what still runs, and what to do.
 * `KeyboardInterrupt`: the job continues on its box; `logs` follows it.
-
-`plan`, `offers`, `status` and `history` return frozen dataclasses: the values that
-`inv plan --json` and so on print, with the same names and units. They print nothing.
 
 The job's output goes to `sys.stdout`, messages go to `sys.stderr`. Calls in several
 threads work at the same time if they use different names; otherwise the later call

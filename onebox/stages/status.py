@@ -258,7 +258,7 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
             status.record.started,
             status.record.seconds,
             status.record.code,
-            memory_advice(context, box, status.record),
+            context.screen.hints.spell(memory_advice(context, box, status.record)),
         )
     if status.state == "lost":
         text = f"no information ({status.why})"
