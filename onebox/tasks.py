@@ -176,7 +176,7 @@ def plan(c: Context, command: str = "", graph: bool = False, json: bool = False)
     """Print what `inv run` would do, cost and refuse, and why; change nothing."""
     if graph:
         return stage_module("graph").show(context_of(c), stage_graph())
-    line = command or shlex.join(remainder_of(c))
+    line = shlex.join(remainder_of(c)) or command
     return stage_module("plan").show_run(context_of(c), line)
 
 
