@@ -14,11 +14,11 @@ from onebox import providers, subprocess_env
 from onebox.boxes import other_providers
 from onebox.boxes.finder import BoxFinder
 from onebox.chain_state import ChainState
-from onebox.command_hints import Hints
 from onebox.errors import Busy, ConnectionLost
 from onebox.invocation import Invocation
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
+from onebox.python_hints import hints_for
 from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
 from onebox.settings import USER_FILE, Places, Settings, json_schema
@@ -137,7 +137,7 @@ class BoxContext:
         # Commands in our hints need --name only if the box name comes from a flag or
         # variable. Otherwise onebox.toml or the default gives these commands the name.
         named = settings.overrides_file("name")
-        hints = Hints(tasks or {}, settings.name if named else "")
+        hints = hints_for(invocation, tasks or {}, settings.name if named else "")
         screen = Screen(environ, hints, output)
         return cls(Path(root), environ, settings, invocation, screen)
 

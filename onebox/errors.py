@@ -64,7 +64,8 @@ class OneboxError(Exception):
 
     def in_full(self) -> OneboxError:
         """Add what still runs and what to do next to the text; return the error."""
-        more = [self.running, self.next and f"next: {self.next}"]
+        next = self.next.replace("\n", "\n        ")
+        more = [self.running, next and f"next: {next}"]
         self.args = ("\n  ".join([self.message, *filter(None, more)]),)
         return self
 

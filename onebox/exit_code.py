@@ -22,6 +22,7 @@ from onebox.context import BoxContext
 from onebox.errors import JobFailed, OneboxError
 from onebox.jobs import log, receipt
 from onebox.providers.values import Box
+from onebox.python_hints import PythonHints
 from onebox.signals import Interrupted, within_chain
 from onebox.ui.screen import Screen
 
@@ -63,12 +64,16 @@ def exit_code(
 
 
 @contextmanager
-def python_errors(context: BoxContext | None) -> Iterator[None]:
+def python_errors(context: BoxContext | None, project: str | None) -> Iterator[None]:
     """
     Let errors of the body reach the Python code that has called onebox.
 
+    Commands and flags in their texts become calls and parameters of `onebox.api`.
+
     Args:
         context: The box's context; None while it is being opened.
+
+        project: The parameter `project` of the call, None if it was not given.
 
     Raises:
         OneboxError: Its text also names what still runs, and what to do next.
@@ -81,8 +86,13 @@ def python_errors(context: BoxContext | None) -> Iterator[None]:
     try:
         yield
     except OneboxError as error:
+        hints: Hints = PythonHints(project=project)
         if context is not None:
             _complete(error, context)
+            hints = context.screen.hints
+        error.message = hints.spell(error.message)
+        error.running = hints.spell(error.running)
+        error.next = hints.spell(error.next)
         error.in_full()
         raise
     except Interrupted as stop:
@@ -109,8 +119,6 @@ def _complete(error: OneboxError, context: BoxContext) -> None:
         error.receipt = receipt.read(folder / receipt.FILE)
         with suppress(OneboxError, OSError):
             error.text = log.tail(folder / "log")
-    error.running = context.screen.hints.spell(error.running)
-    error.next = context.screen.hints.spell(error.next)
 
 
 def _after_interrupt(context: BoxContext) -> str:
@@ -119,11 +127,11 @@ def _after_interrupt(context: BoxContext) -> str:
         with suppress(OneboxError, OSError):
             record = context.store.record
             if record.box:
-                return (
+                return context.screen.hints.spell(
                     f"detached; job {record.job} continues on {record.box}: "
-                    "onebox.api.logs() follows it, onebox.api.cancel() stops it"
+                    "inv logs follows it, inv cancel stops it"
                 )
-    return left_by_record(context)
+    return context.screen.hints.spell(left_by_record(context))
 
 
 def system_error(error: OSError) -> OneboxError:

@@ -18,11 +18,14 @@ class PythonCall:
         flags: The values of settings by their full names, None for those not given.
 
         output: Called with each part of the job's output; None means stdout.
+
+        project: The parameter `project` of the call, None if it was not given.
     """
 
     text: str
     flags: Mapping[str, object]
     output: Callable[[bytes], None] | None = None
+    project: str | None = None
 
 
 @dataclass
@@ -67,6 +70,8 @@ class Invocation:
 
         from_python: Whether Python code has called `onebox.api`. Its process must not
             end with the call.
+
+        project: The parameter `project` of that code, None if it was not given.
     """
 
     command: str
@@ -84,6 +89,7 @@ class Invocation:
     box_used: bool = False
     detached: bool = False
     from_python: bool = False
+    project: str | None = None
     # How many bodies of `as_need` are nested at the moment. It is 0 while a stage runs
     # that the user has called.
     _need_depth: int = field(default=0, repr=False)

@@ -124,7 +124,10 @@ class LineContexts:
             call = self._call
             command = call.text if call else shlex.join([program_name(), *sys.argv[1:]])
             invocation = load_module("invocation").Invocation(
-                command, self._stages.get(file, ()), from_python=call is not None
+                command,
+                self._stages.get(file, ()),
+                from_python=call is not None,
+                project=call.project if call else None,
             )
             with self._exit_code(None, file):
                 for name in ignored_variables(c, os.environ):
@@ -153,7 +156,8 @@ class LineContexts:
         """Print onebox's errors, and make `inv` exit with their exit codes."""
         manager: AbstractContextManager[None]
         if self._call is not None:
-            manager = load_module("exit_code").python_errors(context)
+            project = self._call.project
+            manager = load_module("exit_code").python_errors(context, project)
             return manager
         manager = load_module("exit_code").exit_code(
             context, os.environ, self._task_names.get(file, {}), json=self.json
@@ -193,7 +197,8 @@ def python_call(
             yield Context(config, remainder=Remainder(words))
         except Exit as error:
             message = str(error.message).partition("]: ")[2]
-            raise UsageError(message).in_full() from None
+            hints = load_module("python_hints").PythonHints(project=call.project)
+            raise UsageError(hints.spell(message)).in_full() from None
         finally:
             contexts.print_kept_boxes()
 

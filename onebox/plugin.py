@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
@@ -223,7 +223,7 @@ class Stage(Task):  # type: ignore[type-arg]
             )
             now = declared.now(context, arguments)
             reason = "--force" if force else declared.reason(context, now)
-        files = describe_files(self.inputs, self.outputs)
+        files = stage_module("graph").describe_files(self.inputs, self.outputs)
         if c.config.run.dry:
             freshness.plan(context, self.name, files, reason, [n.name for n in earlier])
             return None
@@ -349,7 +349,7 @@ def stage_graph() -> list[Any]:
     def node(stage: Stage) -> Any:
         needs = tuple(node(need) for need in stage.needs)
         name = typed.get(stage, stage.name)
-        return node_class(name, needs, describe_files(stage.inputs, stage.outputs))
+        return node_class(name, needs, stage.inputs, stage.outputs)
 
     needed = {need.body for stage in stages for need in stage.needs}
     return [
@@ -357,13 +357,3 @@ def stage_graph() -> list[Any]:
         for stage in stages
         if stage.body not in needed and (stage.needs or stage.declares_files)
     ]
-
-
-def describe_files(inputs: Sequence[str], outputs: Sequence[str]) -> str:
-    """
-    Return the declared files of a stage as text.
-
-    >>> describe_files(["a.csv", "b/"], ["model"])
-    'a.csv, b/ → model'
-    """
-    return " → ".join(", ".join(names) for names in (inputs, outputs) if names)

@@ -168,15 +168,17 @@ def teardown(
     each_time=True,
     takes_command=True,
     help={
+        "command": "Shell command to plan instead of [run] command.",
         "graph": "Print which stage needs which, your own stages included.",
         "json": JSON_HELP,
     },
 )
-def plan(c: Context, graph: bool = False, json: bool = False) -> Any:
+def plan(c: Context, command: str = "", graph: bool = False, json: bool = False) -> Any:
     """Print what `inv run` would do, cost and refuse, and why; change nothing."""
     if graph:
         return stage_module("graph").show(context_of(c), stage_graph())
-    return stage_module("plan").show_run(context_of(c), shlex.join(remainder_of(c)))
+    line = shlex.join(remainder_of(c)) or command
+    return stage_module("plan").show_run(context_of(c), line)
 
 
 @_stage(
@@ -213,7 +215,8 @@ def logs(
 
 
 @_stage(
-    each_time=True, help={"limit": "Print at most so many jobs.", "json": JSON_HELP}
+    each_time=True,
+    help={"limit": "Print at most so many jobs; 0 prints all.", "json": JSON_HELP},
 )
 def history(c: Context, limit: str = "20", json: bool = False) -> Any:
     """Print the jobs of this project, newest first, with their ends and costs."""

@@ -189,7 +189,10 @@ BANDS = [
     {"runner"},
     {"stages"},
     {"exit_code", "completion"},
-    {"images", "jobs", "boxes", "context", "chain_state", "project_files"},
+    {
+        *("images", "jobs", "boxes"),
+        *("context", "chain_state", "project_files", "python_hints"),
+    },
     {"transfer"},
     {"remote"},
     {"providers", "settings"},

@@ -166,7 +166,7 @@ def _document(
     record = context.store.record
     command = record.job_command if record.job == job else ""
     known = {"job": job, "command": command, "exit": code, "cause": "unknown"}
-    return json.dumps({"format": receipt.FORMAT, **known}).encode()
+    return json.dumps({**receipt.HEAD, **known}).encode()
 
 
 def _variables(

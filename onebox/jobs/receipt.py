@@ -29,8 +29,10 @@ from onebox.store.atomic_files import (
     write_in,
 )
 from onebox.transfer.select import RECEIPT
+from onebox.ui.json_document import SCHEMA_VERSION
 
-FORMAT = 1
+# What the JSON document of a receipt begins with.
+HEAD = {"schema_version": SCHEMA_VERSION, "kind": "receipt"}
 # The file name of the receipt in its job's folder. The copy beside the outputs has the
 # name RECEIPT.
 FILE = "receipt.json"
@@ -89,7 +91,20 @@ class Receipt:
     What one job took and cost; times in seconds, costs in USD.
 
     Attributes:
+        job, command: The id and the command of the job.
+
         exit: The job's exit code; *cause* and *signal* are those of its exit record.
+
+        started, ended: When the job started and ended (epoch seconds).
+
+        seconds: How long the job ran.
+
+        box: The box that it ran on.
+
+        peak: The most that it used.
+
+        log_bytes: The size of the log; *log_gone* is how many bytes of output were
+            dropped.
 
         attempts: The totals of all attempts of the run. None if no client waited for
             the job.
@@ -149,7 +164,7 @@ class Receipt:
         Fields that are not set are left out, except *signal*.
         """
         values = {name: v for name, v in asdict(self).items() if v not in (None, {})}
-        return {"format": FORMAT, "signal": None, **values}
+        return {**HEAD, "signal": None, **values}
 
     def encode(self) -> bytes:
         """Return the receipt as JSON; see `to_dict`."""

@@ -265,6 +265,22 @@ def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
         return ""
 
 
+@dataclass(frozen=True)
+class ListedFreeObject:
+    """
+    A `FreeObject` as `--json` prints it.
+
+    *used* is whether it must stay, *why* the reason of that.
+    """
+
+    provider: str
+    kind: str
+    id: str
+    place: str | None
+    used: bool
+    why: str
+
+
 def _fields(
     verdicts: list[_Verdict],
     free_resources: list[tuple[Provider, FreeObject]],
@@ -278,7 +294,7 @@ def _fields(
             "name": verdict.box.tags.name,
             "id": verdict.box.id,
             "type": verdict.box.offer.type,
-            "place": verdict.box.place,
+            "place": verdict.box.place or None,
             "state": verdict.box.state,
             "created": verdict.box.created,
             "deadline": verdict.box.deadline,
@@ -290,14 +306,14 @@ def _fields(
         for verdict in verdicts
     ]
     free = [
-        {
-            "provider": provider.name,
-            "kind": resource.kind,
-            "id": resource.id,
-            "place": resource.place,
-            "used": bool(resource.why),
-            "why": resource.why,
-        }
+        ListedFreeObject(
+            provider=provider.name,
+            kind=resource.kind,
+            id=resource.id,
+            place=resource.place or None,
+            used=bool(resource.why),
+            why=resource.why,
+        )
         for provider, resource in free_resources
     ]
     return {"boxes": boxes, "free": free, "unreachable": unreachable}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from onebox.jobs import finished_jobs, follow, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
 from onebox.stages import queue
+from onebox.store.record import Record
 from onebox.ui.table import Cell
 
 if TYPE_CHECKING:
@@ -38,65 +38,96 @@ PIPE_HEAD = (
 @dataclass(frozen=True)
 class BoxJob:
     """
-    The latest job of a box; None means unknown.
+    The latest job of a box; None means unknown, or that no job has run.
 
     Attributes:
-        job: Its id, "" if no job has run or if it is unknown.
+        id: Its id.
 
         state: "none", "running", "succeeded", "failed", "cancelled", "ended" (with
             code 0, but not by itself), or "unknown".
 
         text: The state in words, with the reason.
 
+        command: Its command, None if another machine or user has started it.
+
+        started: When it started (epoch seconds).
+
         seconds: How long it has run.
+
+        exit: Its exit code, None while it runs.
 
         advice: What to change if it had too little memory, else "".
     """
 
-    job: str
+    id: str | None
     state: str
     text: str
+    command: str | None = None
+    started: float | None = None
     seconds: float | None = None
     exit: int | None = None
     advice: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BoxStatus:
     """
-    A box of this project with its cost, deadline and job.
+    A box of this project with its cost, deadline and job; None means unknown.
 
     Attributes:
-        name: The `--name` of the box; *title* also has the project.
+        name: The name of the box: that of `--name`, or "main".
+
+        id: Its id.
+
+        provider: Where it is.
 
         is_builder: Whether the box only builds an image.
 
-        hourly: The hourly cost in USD, None if it is unknown.
+        state: "starting", "running", "stopping", "stopped", or "unknown" if the
+            provider does not answer.
 
-        created, deadline: Times in seconds since the epoch. The deadline is None if
-            the box is off.
+        size, type: The size that was asked for, and the machine type.
 
-        outputs: "fetched", "not fetched", "running" before the job has ended, or "" if
-            there was no job or nothing is recorded.
+        hourly_usd: The price of all parts in USD an hour.
+
+        created: When it was created (epoch seconds).
+
+        deadline: When it powers itself off (epoch seconds), None if it is off.
+
+        job: Its latest job.
+
+        outputs: "fetched" or "not fetched" for those of the latest job, None if there
+            are none yet, or if nothing is recorded.
+
+        error: Why the provider does not answer, else "".
     """
 
     name: str
-    title: str
-    box: str
+    id: str
+    provider: str
     is_builder: bool
     state: str
-    size: str
-    type: str
-    hourly: float | None
-    created: float
+    size: str | None
+    type: str | None
+    hourly_usd: float | None
+    created: float | None
     deadline: float | None
     job: BoxJob
-    outputs: str
+    outputs: str | None
+    error: str = ""
+
+    def __repr__(self) -> str:
+        what = f"{self.state}, {self.size} on {self.provider}"
+        job = " ".join(filter(None, [self.job.id, self.job.text]))
+        return f"<BoxStatus {self.name}: {what}, job {job}>"
 
 
-def perform(context: BoxContext) -> None:
+def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
     """
     Print each box of this project with its cost, deadline and job.
+
+    All boxes are returned, those at other providers too. If Python code has called
+    onebox, they are not printed.
 
     Several boxes are printed as a table. A box at another provider is printed with the
     command that removes it. If there is no box, the outcome of the last job is printed.
@@ -108,9 +139,18 @@ def perform(context: BoxContext) -> None:
         for box in other_providers.find(context)
         if not one_name or box.name == context.settings.name
     ]
+    all_boxes = (*found, *(_of_other(other) for other in elsewhere))
+    if context.invocation.from_python:
+        return all_boxes
     if context.screen.json:
-        context.screen.print_json("status", _fields(context, found, elsewhere))
-        return
+        fields = {
+            "project": context.settings.project,
+            "provider": context.provider.name,
+            "boxes": all_boxes,
+            "waiting": queue.of_project(context),
+        }
+        context.screen.print_json("status", fields)
+        return all_boxes
     if not found and not elsewhere:
         _print_last_job(context, one_name=one_name)
     elif len(found) == 1:
@@ -120,28 +160,7 @@ def perform(context: BoxContext) -> None:
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
     queue.print_waiting(context, one_name=one_name)
-
-
-def _fields(
-    context: BoxContext,
-    found: list[BoxStatus],
-    elsewhere: Sequence[other_providers.BoxAtOtherProvider],
-) -> dict[str, object]:
-    """Return what `--json` prints; times are in epoch seconds."""
-    return {
-        "project": context.settings.project,
-        "provider": context.provider.name,
-        "boxes": found,
-        "at_other_providers": [
-            {
-                "name": other.name,
-                "provider": other.record.provider,
-                "error": other.error,
-            }
-            for other in elsewhere
-        ],
-        "waiting": queue.of_project(context),
-    }
+    return all_boxes
 
 
 def is_for_one_name(context: BoxContext) -> bool:
@@ -172,37 +191,62 @@ def read(context: BoxContext, box: Box) -> BoxStatus:
     job = _read_job(context, box)
     return BoxStatus(
         name=name,
-        title=context.title_of(name),
-        box=box.id,
+        id=box.id,
+        provider=context.provider.name,
         is_builder=is_builder,
         state=box.state,
         size=box.offer.name,
         type=box.offer.type,
-        hourly=box.offer.hourly,
+        hourly_usd=box.offer.hourly,
         created=box.created,
         deadline=box.deadline if box.state == "running" else None,
         job=job,
-        outputs="" if is_builder else _outputs(context, box, job),
+        outputs=None if is_builder else _outputs(context, box, job),
+    )
+
+
+def _of_other(other: other_providers.BoxAtOtherProvider) -> BoxStatus:
+    """Return the status of a box at another provider; its job is not asked for."""
+    record, box = other.record, other.box
+    unknown = "no information (the box is at another provider)"
+    job = BoxJob(record.job or None, "unknown", unknown, record.job_command or None)
+    return BoxStatus(
+        name=other.name,
+        id=record.box,
+        provider=record.provider,
+        is_builder=False,
+        state="unknown" if box is None else box.state,
+        size=record.size or None,
+        type=None if box is None else box.offer.type,
+        hourly_usd=record.hourly if box is None else box.offer.hourly,
+        created=record.created or None,
+        deadline=box.deadline if box is not None and box.state == "running" else None,
+        job=job,
+        outputs=None,
+        error=other.error,
     )
 
 
 def _read_job(context: BoxContext, box: Box) -> BoxJob:
     """Return the state of a box's latest job."""
     if box.tags.kind != "box":
-        return BoxJob("", "none", "-")
+        return BoxJob(None, "none", "-")
+    record = context.store.record
     if box.state != "running":
-        record = context.store.record
-        job = record.job if record.box == box.id else ""
-        return BoxJob(job, "unknown", "no information (box is off)")
+        job = record.job if record.box == box.id and record.job else None
+        return BoxJob(
+            job, "unknown", "no information (box is off)", _command(record, job)
+        )
     try:
         status = remote_job.status(context.ssh(box).channel())
     except OneboxError as error:
         reason = f"no information (the box does not answer: {error.message})"
-        return BoxJob("", "unknown", reason)
+        return BoxJob(None, "unknown", reason)
     finally:
         context.close()
     if status.state == "none":
-        return BoxJob("", "none", "none yet")
+        return BoxJob(None, "none", "none yet")
+    command = _command(record, status.job)
     if status.record is not None:
         notify.learned(context, box, status.job, status.record)
         words = follow.outcome(status.record)
@@ -210,28 +254,36 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
             status.job,
             words.split(",")[0].split(";")[0],
             words,
+            command,
+            status.record.started,
             status.record.seconds,
             status.record.code,
-            memory_advice(context, box, status.record),
+            context.screen.hints.spell(memory_advice(context, box, status.record)),
         )
     if status.state == "lost":
-        return BoxJob(status.job, "unknown", f"no information ({status.why})")
+        text = f"no information ({status.why})"
+        return BoxJob(status.job, "unknown", text, command, status.started)
     seconds = None
     text = "running"
     if status.started:
         now = time.time() + context.ssh(box).clock_ahead
         seconds = max(now - status.started, 0)
         text += f" {formatting.seconds(seconds)}"
-    return BoxJob(status.job, "running", text, seconds)
+    return BoxJob(status.job, "running", text, command, status.started, seconds)
 
 
-def _outputs(context: BoxContext, box: Box, job: BoxJob) -> str:
-    """Return whether the outputs of the latest job were fetched."""
-    if job.state == "running":
-        return "running"
+def _command(record: Record, job: str | None) -> str | None:
+    """Return the command of a job that is recorded here, None if it is unknown."""
+    return (record.job_command or None) if job and record.job == job else None
+
+
+def _outputs(context: BoxContext, box: Box, job: BoxJob) -> str | None:
+    """Return whether the outputs of the latest job were fetched, None if unknown."""
     record = context.store.record
-    if record.box != box.id or not record.job or job.job not in ("", record.job):
-        return ""
+    if job.state == "running" or record.box != box.id or not record.job:
+        return None
+    if job.id not in (None, record.job):
+        return None
     return "fetched" if record.fetched else "not fetched"
 
 
@@ -254,8 +306,8 @@ def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
         [
             _name(status),
             Cell(status.state, "done" if status.deadline else "kept"),
-            status.type,
-            formatting.rate(status.hourly),
+            status.type or "",
+            formatting.rate(status.hourly_usd),
             Cell(status.job.text, _mark(status.job)),
             _deadline(status, now),
             _outputs_cell(status),
@@ -271,16 +323,16 @@ def _pipe_row(status: BoxStatus) -> list[str]:
         deadline = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.deadline))
     return [
         _name(status),
-        status.box,
+        status.id,
         status.state,
-        status.size,
-        status.type,
-        "" if status.hourly is None else f"{status.hourly:.4f}",
-        job.job,
+        status.size or "",
+        status.type or "",
+        "" if status.hourly_usd is None else f"{status.hourly_usd:.4f}",
+        job.id or "",
         job.text,
         "" if job.seconds is None else f"{job.seconds:.1f}",
         deadline,
-        status.outputs,
+        "running" if job.state == "running" else status.outputs or "",
     ]
 
 
@@ -293,7 +345,7 @@ def _mark(job: BoxJob) -> str:
 
 
 def _outputs_cell(status: BoxStatus) -> Cell:
-    text = "-" if status.outputs in ("", "running") else status.outputs
+    text = status.outputs or "-"
     return Cell(text, {"fetched": "done", "not fetched": "warn"}.get(text, ""))
 
 
@@ -305,20 +357,18 @@ def _deadline(status: BoxStatus, now: float) -> str:
 
 def _print_details(context: BoxContext, status: BoxStatus) -> None:
     now, screen = time.time(), context.screen
-    age = formatting.seconds(max(now - status.created, 0))
-    title = status.title + " (builder)" * status.is_builder
-    details = [f"{status.size}: {status.type}", formatting.rate(status.hourly)]
+    age = formatting.seconds(max(now - (status.created or now), 0))
+    title = context.title_of(status.name) + " (builder)" * status.is_builder
+    details = [f"{status.size}: {status.type}", formatting.rate(status.hourly_usd)]
     if status.deadline is not None:
         off = formatting.when(status.deadline, now)
         details += [f"up {age}", f"powers itself off {off}"]
     else:
         details += [f"created {age} ago", "its disk is kept"]
-    screen.print("   ".join([title, status.box, status.state]))
+    screen.print("   ".join([title, status.id, status.state]))
     screen.print(f"    {'   '.join(details)}")
-    job = " ".join(filter(None, [status.job.job, status.job.text]))
-    outputs = ""
-    if status.outputs in ("fetched", "not fetched"):
-        outputs = f"   outputs {status.outputs}"
+    job = " ".join(filter(None, [status.job.id, status.job.text]))
+    outputs = f"   outputs {status.outputs}" if status.outputs else ""
     screen.print(f"    job {job}{outputs}")
     if status.job.advice:
         screen.print(f"    {status.job.advice}")

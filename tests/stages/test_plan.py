@@ -230,6 +230,15 @@ def test_plan_is_a_value(project: Project) -> None:
     assert "sh job.sh" == document["command"]
     assert ["results/"] == document["outputs"]
     assert 3 == document["push"]["files"]
-    assert 0 == document["machine"]["ceiling"]
+    assert 0 == document["box"]["at_most_usd"]
     assert 0 == found.exit_code
     assert TOML == project.read("onebox.toml")
+
+
+def test_plan_of_a_shell_line_is_that_of_run(project: Project) -> None:
+    """`--command` is planned as `run` takes it; words after `--` come first."""
+    line = project.inv("plan", "--command=cd / && ls", "--json")
+    words = project.inv("plan", "--command=ls", "--json", "--", "echo", "a b")
+
+    assert "cd / && ls" == json.loads(line.out)["command"]
+    assert "echo 'a b'" == json.loads(words.out)["command"]
