@@ -17,7 +17,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import receipt, run_record
+from onebox.jobs import bill, run_record
 from onebox.signals import signals_delayed
 from onebox.stages import preemption_recovery, queue, teardown
 
@@ -106,7 +106,7 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
 
 def _show_receipt(context: BoxContext, created: float) -> None:
     if context.chain.receipt is not None:
-        receipt.show(context, context.chain.receipt, created)
+        bill.show(context, context.chain.receipt, created)
 
 
 def _billed_from(context: BoxContext) -> float:
