@@ -86,7 +86,7 @@ class OneboxProgram(Program):
         completes = bool(self.args.complete.value)
         # A mistake in tasks.py must not stop the completion of onebox's own tasks.
         mistakes = (Exception,) if completes else ()
-        # A key that completes a line must not run the program of another user.
+        # The Tab key must not run the program of another user.
         has_tasks = has_tasks and not (completes and _is_of_another_user(self.root))
         self.namespace = ns
         if has_tasks:
@@ -188,7 +188,7 @@ class OneboxProgram(Program):
         self.print_columns(shared)
 
     def execute(self) -> None:
-        """Run the tasks; say so if the folder is not that of a project."""
+        """Run the tasks; print a note if the folder is not a project."""
         if not self.is_project and any(task.name in _OF_A_BOX for task in self.tasks):
             note(
                 f"onebox: there is no onebox.toml in {self.root} or above\n"
@@ -247,8 +247,8 @@ def _find_project(folder: Path) -> tuple[Path | None, bool]:
     """
     Return the project's folder, None without one; whether its tasks.py may have stages.
 
-    Files above *folder* that another user owns are no project: in a folder such as
-    /tmp, anyone could put a tasks.py, which this program would run.
+    Files above *folder* that another user owns are ignored: anyone could put a tasks.py
+    in a folder such as /tmp, and this program would run it.
 
     Args:
         folder: Where the search begins; it goes upwards.

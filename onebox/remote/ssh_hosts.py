@@ -1,8 +1,8 @@
 """
 Let the user's own ssh reach boxes by a name such as onebox-census.
 
-Each box has a file HOST in the folder of its state, which holds for as long as the box
-lives. One Include line in the user's configuration makes ssh read these files.
+Each box has a file HOST in the folder of its state, which exists as long as the box.
+One Include line in the user's configuration makes ssh read these files.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def install(folder: Path, state: Path) -> bool:
         Whether the file has been changed.
 
     Raises:
-        UsageError: The configuration is a link, and onebox writes through no link.
+        UsageError: The configuration is a link, through which onebox does not write.
     """
     line = include_line(state)
     path = folder / "config"

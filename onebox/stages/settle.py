@@ -110,9 +110,9 @@ def _show_receipt(context: BoxContext, created: float) -> None:
 
 
 def _billed_from(context: BoxContext) -> float:
-    """Return from when on this command pays for the box (epoch seconds)."""
+    """Return the time from which this run's cost is counted (epoch seconds)."""
     created = context.store.record.created or context.now()
-    # The time before was that of the run that had the box.
+    # The time before belongs to the run that used the box.
     return max(created, context.chain.turn_came)
 
 
