@@ -99,5 +99,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
 
+    def finish(self) -> None:
+        """Close both directions, also if the client has gone."""
+        with contextlib.suppress(OSError):
+            super().finish()
+        self.rfile.close()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""
