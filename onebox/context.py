@@ -72,7 +72,7 @@ class BoxContext:
 
         outputs_folder: The folder that outputs are fetched into.
 
-        alias: The box's name for the user's own ssh (see `ssh_hosts`).
+        alias: The box's name for the user's own ssh.
     """
 
     def __init__(
@@ -101,8 +101,9 @@ class BoxContext:
         self._provider: Provider | None = None
         self._boxes: BoxFinder | None = None
         self._ssh: connection.SSHConnection | None = None
-        self._reachable_by_alias: Box | None = None
-        self.alias = self._aliases()[0]
+        name = "" if settings.name == "main" else f"-{settings.name}"
+        names = f"onebox-{settings.project}{name}", f"onebox-{self.project}{name}"
+        self.alias = ssh_hosts.Alias(self._ssh_folder, names, state_dir(environ))
 
     @classmethod
     def open(
@@ -221,26 +222,13 @@ class BoxContext:
             if self._ssh is not None:
                 self._ssh.close()
             self._ssh = connection.SSHConnection(box, self._ssh_folder, key)
-        if record.box == box.id and self._reachable_by_alias != box:
-            self._reachable_by_alias = box
-            self.alias = ssh_hosts.write(
-                self._ssh_folder, box, self._aliases(), key, state_dir(self.environ)
-            )
+        if record.box == box.id:
+            self.alias.lead_to(box, key)
         return self._ssh
-
-    def forget_alias(self, box_id: str = "") -> None:
-        """Remove the files of a box for the user's own ssh; "" means any box."""
-        ssh_hosts.remove(self._ssh_folder, box_id)
-        self._reachable_by_alias = None
 
     @property
     def _ssh_folder(self) -> Path:
         return self.store.directory / "ssh"
-
-    def _aliases(self) -> tuple[str, str]:
-        """Return the box's name for the user's own ssh, and one that is unique."""
-        name = "" if self.settings.name == "main" else f"-{self.settings.name}"
-        return f"onebox-{self.settings.project}{name}", f"onebox-{self.project}{name}"
 
     def call_resuming(
         self, step: Callable[[AgentChannel], Any], box: Box | None = None

@@ -2,9 +2,9 @@
 Explain mistakes in command lines; this module wraps Invoke's parser.
 
 `inv` runs Invoke's own program, which prints the text of a `ParseError` and exits with
-1. Its messages name neither the right line nor, for a flag, anything but a Python
-class. No part of Invoke lets a task change that, so `Parser.parse_argv` is wrapped when
-onebox is imported. Lines that concern no stage are parsed and reported as before.
+1. Its messages do not suggest a correct line, and name a Python class in place of an
+unknown flag. Invoke has no hook for them, so `Parser.parse_argv` is wrapped when onebox
+is imported. Lines without a stage are parsed and reported as Invoke does.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def _use_present_name(reader: Reader, words: list[str], index: int) -> None:
 def _explained(
     parser: Parser, reader: Reader, words: list[str], before: list[str]
 ) -> WrongLine | None:
-    """Return the exception for a mistake in a line; None if Invoke's own is right."""
+    """Return the exception for a mistake in a line; None to keep Invoke's own."""
     reading = reader.read(words)
     mistake = reader.explain(words, reading, is_program)
     if mistake is None or not (mistake.about_stage or program_name() == "onebox"):

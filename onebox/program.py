@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from invoke.program import Program
 
 import onebox
 from onebox.agent.file_names import printable
-from onebox.command_line import nearest
 from onebox.flags import SharedArgument
 from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
 from onebox.plugin import Stage
@@ -86,7 +85,7 @@ class OneboxProgram(Program):
         completes = bool(self.args.complete.value)
         # A mistake in tasks.py must not stop the completion of onebox's own tasks.
         mistakes = (Exception,) if completes else ()
-        # A key that completes a line must not run the program of another user.
+        # The Tab key must not run the program of another user.
         has_tasks = has_tasks and not (completes and _is_of_another_user(self.root))
         self.namespace = ns
         if has_tasks:
@@ -148,6 +147,9 @@ class OneboxProgram(Program):
         """Print help and lists, as Invoke does."""
         name = self.args.help.value
         if isinstance(name, str) and name not in self.parser.contexts:
+            with with_bytecode():
+                from onebox.command_line import nearest
+
             near = nearest(name, list(self.parser.contexts))
             hint = "next: onebox --list"
             if near:
@@ -188,7 +190,7 @@ class OneboxProgram(Program):
         self.print_columns(shared)
 
     def execute(self) -> None:
-        """Run the tasks; say so if the folder is not that of a project."""
+        """Run the tasks; print a note if the folder is not a project."""
         if not self.is_project and any(task.name in _OF_A_BOX for task in self.tasks):
             note(
                 f"onebox: there is no onebox.toml in {self.root} or above\n"
@@ -247,8 +249,8 @@ def _find_project(folder: Path) -> tuple[Path | None, bool]:
     """
     Return the project's folder, None without one; whether its tasks.py may have stages.
 
-    Files above *folder* that another user owns are no project: in a folder such as
-    /tmp, anyone could put a tasks.py, which this program would run.
+    Files above *folder* that another user owns are ignored: anyone could put a tasks.py
+    in a folder such as /tmp, and this program would run it.
 
     Args:
         folder: Where the search begins; it goes upwards.
@@ -279,15 +281,18 @@ def _is_of_another_user(folder: Path) -> bool:
 
 def _names_onebox(folder: Path) -> bool:
     """Return whether tasks.py, or a module in the package tasks/, names onebox."""
-    sources = [folder / "tasks.py"]
-    # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
-    if sources[0].exists() or (folder / "tasks" / "__init__.py").exists():
-        sources += (folder / "tasks").glob("*.py")
-    for source in sources:
+    for source in _task_files(folder):
         with contextlib.suppress(OSError):
             if b"onebox" in source.read_bytes():
                 return True
     return False
+
+
+def _task_files(folder: Path) -> Iterator[Path]:
+    yield folder / "tasks.py"
+    # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
+    if (folder / "tasks.py").exists() or (folder / "tasks" / "__init__.py").exists():
+        yield from (folder / "tasks").glob("*.py")
 
 
 def main() -> None:

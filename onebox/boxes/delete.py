@@ -43,7 +43,7 @@ def delete(context: BoxContext, box: Box) -> None:
         context.forget_connection()
         context.provider.delete(box)
         context.store.forget_box(box.id)
-        context.forget_alias(box.id)
+        context.alias.remove(box.id)
         wait_until_gone(context.provider, box.id, box.place)
 
 

@@ -172,7 +172,7 @@ def _document(
 def _variables(
     context: BoxContext, job: str, of_job: Receipt | None, code: int
 ) -> dict[str, str]:
-    """Return the variables that [notify] command gets in addition to ours."""
+    """Return the variables that [notify] command gets beside those of this process."""
     variables = {
         "ONEBOX_JOB": job,
         "ONEBOX_EXIT": str(code),

@@ -11,7 +11,7 @@ from onebox.jobs import notify, receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
 from onebox.stages import held_outputs, notebook_files
-from onebox.transfer import fetch_outputs
+from onebox.transfer import fetch_outputs, verify_outputs
 from onebox.transfer.fetch_outputs import Fetched
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
         )
     is_default = context.outputs_folder == context.default_outputs_folder
     folder = context.chain.fetched_folder if is_default else context.outputs_folder
-    missing = fetch_outputs.changed_here(folder, context.fetch_memory)
+    missing = verify_outputs.changed_here(folder, context.fetch_memory)
     if missing:
         raise UsageError(
             f"{context.title} is gone, and these are not in {folder}: {missing}",

@@ -29,7 +29,7 @@ from onebox.remote import ssh_hosts
 from onebox.remote.answers import Changes
 from onebox.stages import notebook_files
 from onebox.store.paths import ssh_folder, state_dir
-from onebox.transfer import fetch_outputs
+from onebox.transfer import fetch_outputs, verify_outputs
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def compare(context: BoxContext, folder: Path) -> fetch_outputs.Verified:
+def compare(context: BoxContext, folder: Path) -> verify_outputs.Verified:
     """Return how the outputs on the box differ from the files in *folder*."""
     known = notebook_files.fetched_before(context)
-    compared: fetch_outputs.Verified = context.call_resuming(
-        lambda channel: fetch_outputs.verify(
+    compared: verify_outputs.Verified = context.call_resuming(
+        lambda channel: verify_outputs.verify(
             channel,
             output_roots(context),
             folder,
@@ -255,7 +255,7 @@ def _check_fetched_folder(context: BoxContext) -> None:
     if not record.fetched:
         return
     folder = context.root / (record.fetched_folder or context.outputs_folder)
-    missing = fetch_outputs.changed_here(folder, context.fetch_memory)
+    missing = verify_outputs.changed_here(folder, context.fetch_memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but have changed since in "

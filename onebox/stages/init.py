@@ -35,7 +35,7 @@ _COLUMN = 31
 
 def perform(context: BoxContext, *, force: bool = False) -> None:
     """
-    Write onebox.toml as the project needs it, and what else is missing.
+    Write an onebox.toml that fits the project, and the other missing files.
 
     A tasks.py that exists is not changed. Outputs are added to .gitignore unless git
     tracks files in them.
@@ -59,7 +59,7 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         )
     local_dir, gitignore = context.local_dir, root / ".gitignore"
     if gitignore.is_symlink():
-        # A copy of another file, which may be secret, would be written in its place.
+        # The link would be replaced by a copy of its target, which may be secret.
         raise not_ours_error(gitignore, "file")
     found = project_survey.survey(root)
     text = template(context.settings.provider, found)
@@ -180,7 +180,7 @@ def _summary(found: Survey) -> str:
 
 
 def _write_tasks(context: BoxContext) -> None:
-    """Write tasks.py, or say which line is missing in it."""
+    """Write tasks.py, or print which line it lacks."""
     root, screen = context.root, context.screen
     for path in (root / "tasks.py", root / "tasks" / "__init__.py"):
         if path.exists():
@@ -193,7 +193,7 @@ def _write_tasks(context: BoxContext) -> None:
 
 
 def _write_gitignore(context: BoxContext, found: Survey) -> None:
-    """Add what belongs to no repository to .gitignore."""
+    """Add onebox's folder, the outputs and the checkpoints to .gitignore."""
     root = context.root
     path = root / ".gitignore"
     before = path.read_bytes() if path.exists() else b""

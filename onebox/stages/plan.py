@@ -120,7 +120,7 @@ def find(context: BoxContext, stages: Sequence[str], command: str = "") -> Plan:
 
 
 def _first_error(context: BoxContext, plan: Plan) -> OneboxError:
-    """Return the error of the first refusal, in short if the reader has seen it."""
+    """Return the error of the first refusal, in short if the plan is on the screen."""
     first, screen = plan.refusals[0], context.screen
     error = OneboxError(first.message, next=first.next)
     if screen.on_terminal and screen.live and not screen.json:
@@ -250,7 +250,7 @@ class _Planner:
                 self._refuse(step, error)
 
     def _check_project(self) -> None:
-        """Refuse what this machine alone can tell."""
+        """Add the refusals that need neither the provider nor the box."""
         self._check_files()
         if "run" in self.stages:
             if not self.context.invocation.own_command:
@@ -273,7 +273,7 @@ class _Planner:
         context = self.context
         with self._catching("provision"):
             if not self.answered:
-                # An error about another provider is found even so.
+                # An error about another provider needs no answer.
                 other_providers.refuse(context)
                 return
             reason = provision.reason(context)

@@ -193,7 +193,7 @@ class _Turn:
         except (Unclear, Throttled):
             if not self._waited:
                 raise
-            # A network that is down for a while does not cost a run its place.
+            # A run keeps its place while the network is down.
             context.store.unlock()
             self.pause = LONGEST_PAUSE
             return "the provider does not answer"

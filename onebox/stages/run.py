@@ -28,7 +28,7 @@ from onebox.stages import (
     queue,
     run_attempts,
 )
-from onebox.transfer import fetch_outputs
+from onebox.transfer import verify_outputs
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -64,7 +64,7 @@ def reason(context: BoxContext) -> str | None:
     changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:
         return f"{formatting.first_names(changed)} changed"
-    missing = fetch_outputs.changed_here(context.outputs_folder, context.fetch_memory)
+    missing = verify_outputs.changed_here(context.outputs_folder, context.fetch_memory)
     return f"outputs have changed since the fetch: {missing}" if missing else None
 
 

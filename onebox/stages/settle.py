@@ -17,7 +17,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import receipt, run_record
+from onebox.jobs import bill, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import held_outputs, preemption_recovery, queue, teardown
@@ -140,13 +140,13 @@ def _is_kept_for_command(context: BoxContext, box: Box) -> bool:
 
 def _show_receipt(context: BoxContext, created: float) -> None:
     if context.chain.receipt is not None:
-        receipt.show(context, context.chain.receipt, created)
+        bill.show(context, context.chain.receipt, created)
 
 
 def _billed_from(context: BoxContext) -> float:
-    """Return from when on this command pays for the box (epoch seconds)."""
+    """Return the time from which this run's cost is counted (epoch seconds)."""
     created = context.store.record.created or context.now()
-    # The time before was that of the run that had the box.
+    # The time before belongs to the run that used the box.
     return max(created, context.chain.turn_came)
 
 

@@ -135,9 +135,9 @@ def install(context: BoxContext) -> None:
     box = context.find_box()
     if box is not None and bring_up.has_booted(context, box):
         context.ssh(box)
-        how = f"ssh {context.alias}"
+        how = f"ssh {context.alias.name}"
     else:
-        how = f"ssh {context.alias}, once there is a box"
+        how = f"ssh {context.alias.name}, once there is a box"
     path = formatting.path(str(folder / "config"))
     context.screen.print_stage(
         "ssh",

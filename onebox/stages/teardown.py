@@ -142,7 +142,7 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.store.forget()
     context.choose_provider()
     context.forget_connection()
-    context.forget_alias()
+    context.alias.remove()
     context.screen.print_stage("teardown", "done", "up to date", "no box is left")
     # The notes about the project's other boxes are only a hint. They are left out if
     # the provider does not answer.

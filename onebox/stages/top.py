@@ -25,9 +25,9 @@ HEAD = ("", "cpu", "memory", "disk")
 
 def perform(context: BoxContext, *, once: bool) -> None:
     """
-    Print the load of the box and of its job, on a terminal again and again.
+    Print the load of the box and of its job, repeatedly on a terminal.
 
-    Ctrl-C is the usual end, after which this returns.
+    Ctrl-C ends it.
 
     Args:
         once: Print the load once. In a pipe it is always printed once.

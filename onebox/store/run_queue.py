@@ -1,8 +1,8 @@
 """
 Keep the queue of the runs that wait for one box.
 
-Each run that waits is a process, which holds the lock of its own ticket file. So the
-end of a process, also by a crash, frees its place.
+Each run that waits is a process, which holds the lock of its own ticket file. When the
+process ends, even in a crash, its place is free.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from onebox.signals import signals_delayed
 from onebox.store.atomic_files import disk_errors, open_file, private_dir
 
-# A ticket is a small file. More than this is not one of ours.
+# Only this many bytes of a ticket are read; a ticket is much smaller.
 LONGEST = 1 << 16
 
 
@@ -140,7 +140,7 @@ class RunQueue:
 
 
 def _read(fd: int, number: int) -> WaitingRun:
-    """Return the run of an open ticket; what another version left out is unknown."""
+    """Return the run of an open ticket; a field that another version lacks is empty."""
     try:
         values: Any = json.loads(os.read(fd, LONGEST))
         return WaitingRun(

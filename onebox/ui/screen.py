@@ -12,34 +12,25 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from onebox import formatting
 from onebox.command_hints import Hints
 from onebox.errors import OneboxError
+from onebox.ui import layout
 from onebox.ui.byte_stream import ByteStream, shown_together
 from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, is_tty
 from onebox.ui.json_document import document
+from onebox.ui.layout import CHECK_WIDTH, NAME_WIDTH
 from onebox.ui.progress import LiveLine, StageLine
-from onebox.ui.table import STYLES, Cell, table_of
-
-NAME_WIDTH = 10
-RESULT_WIDTH = 18
-CHECK_WIDTH = 16
-# What a line of a message begins with; its further lines are indented as far.
-PREFIX = re.compile(r"onebox(?:\[\d+\]|)[: ] |  next: | {2,}")
-MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
-PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
+from onebox.ui.table import STYLES, Cell, refreshed, table_of
 
 
 class Screen:
@@ -71,7 +62,7 @@ class Screen:
             # Printing a file name that the encoding cannot represent must not raise.
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
                 stream.reconfigure(errors="backslashreplace")
-        self.marks = MARKS if _supports_unicode(self.err) else PLAIN_MARKS
+        self.marks = layout.marks_for(self.err)
         self.footer_shown = False
         self.json = self.document_printed = False
         self.line_open = False
@@ -176,7 +167,7 @@ class Screen:
         style = STYLES.get(mark, "")
         detail_style = "" if mark == "done" else style
         row = (Text(name, "bold"), Text(sign, style), Text(text, detail_style))
-        self._print(self.out, _columns((CHECK_WIDTH, 1), row))
+        self._print(self.out, layout.columns((CHECK_WIDTH, 1), row))
 
     def _line(
         self, console: PipeSafeConsole, name: str, mark: str, result: str, detail: str
@@ -186,13 +177,9 @@ class Screen:
             text = f"{name:<{NAME_WIDTH}} {sign} {result}  {detail}".rstrip()
             self._print(console, Text(text))
             return
-        grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_column(width=NAME_WIDTH)
-        grid.add_column(min_width=1, no_wrap=True, style=STYLES[mark])
-        grid.add_column(min_width=RESULT_WIDTH)
-        grid.add_column(overflow="fold")
-        grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, "dim"))
-        self._print(console, grid)
+        self._print(
+            console, layout.stage_row(name, Text(sign, STYLES[mark]), result, detail)
+        )
 
     def note(self, text: str) -> None:
         """Print a note."""
@@ -278,13 +265,8 @@ class Screen:
         if not self.out.is_terminal:
             yield lambda title, head, rows: self.table(head, rows)
             return
-        with Live(console=self.out, auto_refresh=False) as live:
-            yield lambda title, head, rows: live.update(
-                Group(
-                    Text(title, no_wrap=True, overflow="ellipsis"), table_of(head, rows)
-                ),
-                refresh=True,
-            )
+        with refreshed(self.out) as show:
+            yield show
 
     @property
     def on_terminal(self) -> bool:
@@ -358,8 +340,8 @@ class Screen:
         """Show *text* below the job's output, but only on a terminal."""
         if not self.live or (self.line_open and self.out.is_terminal):
             return
-        columns = max(self.err.width - 1, 20)
-        self._raw(f"\r\x1b[2K{_dim(text[:columns], self.err)}")
+        width = max(self.err.width - 1, 20)
+        self._raw(f"\r\x1b[2K{layout.dim(text[:width], self.err)}")
         self.footer_shown = True
 
     def clear_footer(self) -> None:
@@ -389,20 +371,14 @@ class Screen:
         if not self.live:
             self._say(Text.assemble(" " * (NAME_WIDTH + 1), text))
             return
-        self._print(self.err, _columns((NAME_WIDTH,), ("", text)))
+        self._print(self.err, layout.columns((NAME_WIDTH,), ("", text)))
 
     def _say(self, text: Text) -> None:
         self._print_hanging(self.err, text)
 
     def _print_hanging(self, console: PipeSafeConsole, text: Text) -> None:
         """Print a line; on a terminal, the rest of a long one is indented."""
-        prefix = PREFIX.match(text.plain) if console.is_terminal else None
-        if prefix is None:
-            self._print(console, text)
-            return
-        first, rest = text[: prefix.end()], text[prefix.end() :]
-        first.rstrip()
-        self._print(console, _columns((prefix.end() - 1,), (first, rest)))
+        self._print(console, layout.hanging(text) if console.is_terminal else text)
 
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:
@@ -417,25 +393,3 @@ class Screen:
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
-
-
-def _columns(widths: Sequence[int], row: Sequence[Text | str]) -> Table:
-    """Return a row whose last column has the rest of the width, and wraps there."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    for width in widths:
-        grid.add_column(width=width, no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(*row)
-    return grid
-
-
-def _dim(text: str, console: Console) -> str:
-    return text if console.no_color else f"\x1b[2m{text}\x1b[0m"
-
-
-def _supports_unicode(console: Console) -> bool:
-    try:
-        "".join(MARKS.values()).encode(console.encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

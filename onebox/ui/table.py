@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -45,3 +48,15 @@ def table_of(
             texts.append(text)
         table.add_row(*texts)
     return table
+
+
+@contextlib.contextmanager
+def refreshed(
+    console: Console,
+) -> Iterator[Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]]:
+    """Yield a function that shows a title and a table in place of the previous ones."""
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda title, head, rows: live.update(
+            Group(Text(title, no_wrap=True, overflow="ellipsis"), table_of(head, rows)),
+            refresh=True,
+        )
