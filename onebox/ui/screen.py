@@ -287,6 +287,11 @@ class Screen:
             )
 
     @property
+    def problem(self) -> str:
+        """Return why stdout cannot be written; "" if it can, or its reader is gone."""
+        return self.out.problem or self._stdout.problem
+
+    @property
     def on_terminal(self) -> bool:
         """Return whether requested output goes to a terminal."""
         return self.out.is_terminal
