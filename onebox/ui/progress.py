@@ -17,6 +17,7 @@ from rich.text import Text
 from onebox import formatting
 from onebox.signals import signals_delayed
 from onebox.ui.console import broken_pipes_ignored
+from onebox.ui.heartbeat import Heartbeat
 
 
 @dataclass
@@ -74,22 +75,27 @@ class LiveLine:
     """
     A line on a console that changes while a stage runs.
 
-    Without a console, nothing is shown.
+    Args:
+        console: None if there is no terminal. A long stage then prints a line from time
+            to time, by *heartbeat*.
     """
 
-    def __init__(self, console: Console | None) -> None:
-        self._console = console
+    def __init__(
+        self, console: Console | None, heartbeat: Heartbeat | None = None
+    ) -> None:
+        self._console, self._heartbeat = console, heartbeat
         self._bar: Progress | None = None
 
     @contextlib.contextmanager
     def line(self, name: str, began: float) -> Iterator[StageLine]:
         """Yield the line that a stage updates; it is removed at the end."""
         if self._console is None:
-            yield StageLine(_nothing, _nothing, _nothing)
+            with self._beating(name, began) as line:
+                yield line
             return
         bar = _Bar(
             TextColumn(f"[bold]{name}", markup=True),
-            SpinnerColumn("line", style="cyan"),
+            SpinnerColumn("line", style="bold"),
             TextColumn("{task.fields[spent]}"),
             _TotalBar(bar_width=16),
             TextColumn("{task.description}", markup=False),
@@ -131,6 +137,33 @@ class LiveLine:
             yield StageLine(doing, progress, saved)
         finally:
             self.stop()
+
+    @contextlib.contextmanager
+    def _beating(self, name: str, began: float) -> Iterator[StageLine]:
+        """Yield a line whose text is printed from time to time."""
+        shown, estimate = [""], _Estimate()
+
+        def doing(text: str) -> None:
+            shown[0] = text
+
+        def progress(files: int, of_files: int, done: int, total: int) -> None:
+            spent = max(time.monotonic() - began, 0.001)
+            shown[0] = _transfer(files, of_files, done, total, spent)
+
+        def saved(fraction: float, total: int) -> None:
+            if not math.isnan(fraction):
+                left = estimate.left(fraction, time.monotonic())
+                shown[0] = _saved(fraction, total, left)
+
+        def text() -> str:
+            return f"{name} - {_spent(began).strip()}  {shown[0]}".rstrip()
+
+        line = StageLine(doing, progress, saved)
+        if self._heartbeat is None:
+            yield line
+            return
+        with self._heartbeat.beating(text):
+            yield line
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[bool]:
@@ -203,10 +236,6 @@ def _transfer(files: int, of_files: int, done: int, total: int, spent: float) ->
         if rate > 0 and total > done:
             parts.append(f"{formatting.seconds((total - done) / rate)} left")
     return "  ".join(parts)
-
-
-def _nothing(*shown: object) -> None:
-    """Show nothing, because there is no terminal."""
 
 
 def _saved(fraction: float, total: int, left: float | None) -> str:

@@ -29,6 +29,7 @@ from onebox.command_hints import Hints
 from onebox.errors import OneboxError
 from onebox.ui.byte_stream import ByteStream, shown_together
 from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, is_tty
+from onebox.ui.heartbeat import Heartbeat
 from onebox.ui.json_document import document
 from onebox.ui.progress import LiveLine, StageLine
 from onebox.ui.table import STYLES, Cell, table_of
@@ -36,6 +37,8 @@ from onebox.ui.table import STYLES, Cell, table_of
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
 CHECK_WIDTH = 16
+# On a terminal with fewer columns than this, result and detail share one column.
+NARROW = 60
 # What a line of a message begins with; its further lines are indented as far.
 PREFIX = re.compile(r"onebox(?:\[\d+\]|)[: ] |  next: | {2,}")
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
@@ -80,7 +83,10 @@ class Screen:
         # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
         # may belong to any other file.
         self.closed = output is None and sys.stdout is None
-        self._live = LiveLine(self.err if self.live else None)
+        self._heartbeat = Heartbeat(self.say)
+        self._live = LiveLine(
+            self.err if self.live else None, self._heartbeat if not self.live else None
+        )
 
     def headline(
         self,
@@ -167,15 +173,20 @@ class Screen:
         """
         Print the result of one check of `inv doctor`, to stdout.
 
-        With *name* and *mark* "", the text continues the check before it.
+        Each line of *detail* is one on the screen. With *name* and *mark* "", the text
+        continues the check before it.
         """
+        detail, *more = detail.split("\n")
         sign, text = self.marks.get(mark, " "), self.hints.spell(detail)
+        self._check(name, sign, STYLES.get(mark, ""), text)
+        for line in more:
+            self._check("", " ", "", line)
+
+    def _check(self, name: str, sign: str, style: str, text: str) -> None:
         if not self.out.is_terminal:
             self._print(self.out, Text(f"{name:<{CHECK_WIDTH}} {sign} {text}"))
             return
-        style = STYLES.get(mark, "")
-        detail_style = "" if mark == "done" else style
-        row = (Text(name, "bold"), Text(sign, style), Text(text, detail_style))
+        row = (Text(name, "bold"), Text(sign, style), Text(text))
         self._print(self.out, _columns((CHECK_WIDTH, 1), row))
 
     def _line(
@@ -185,6 +196,11 @@ class Screen:
         if not console.is_terminal:
             text = f"{name:<{NAME_WIDTH}} {sign} {result}  {detail}".rstrip()
             self._print(console, Text(text))
+            return
+        if console.width < NARROW:
+            sentence = Text.assemble(result, "  " if detail else "", (detail, "dim"))
+            row = (Text(name, "bold"), Text(sign, STYLES[mark]), sentence)
+            self._print(console, _columns((NAME_WIDTH, len(sign)), row))
             return
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_column(width=NAME_WIDTH)
@@ -202,8 +218,9 @@ class Screen:
     def warn(self, text: str) -> None:
         """Print a warning."""
         self.clear_footer()
-        text = f"{self.marks['warn']} {self.hints.spell(text)}"
-        self._indented(Text(text, STYLES["warn"]))
+        # Only the mark is yellow: a whole text in yellow is hard to read on white.
+        mark = (self.marks["warn"], STYLES["warn"])
+        self._indented(Text.assemble(mark, f" {self.hints.spell(text)}"))
 
     def error(self, error: OneboxError) -> None:
         """
@@ -235,7 +252,7 @@ class Screen:
 
     def print(self, text: str = "") -> None:
         """Print a line of requested output, to stdout."""
-        self._print(self.out, Text(text))
+        self._print_hanging(self.out, Text(text))
 
     def print_json(self, kind: str, fields: Mapping[str, object]) -> None:
         """Print the one document of a command with `--json`, to stdout."""
@@ -263,7 +280,7 @@ class Screen:
                 cells = (cell if isinstance(cell, str) else cell.text for cell in row)
                 self._print(self.out, Text("\t".join(cells)))
             return
-        self._print(self.out, table_of(head, rows, shorten))
+        self._print(self.out, table_of(head, rows, self.out.width, shorten))
 
     @contextlib.contextmanager
     def refreshed_table(
@@ -281,7 +298,8 @@ class Screen:
         with Live(console=self.out, auto_refresh=False) as live:
             yield lambda title, head, rows: live.update(
                 Group(
-                    Text(title, no_wrap=True, overflow="ellipsis"), table_of(head, rows)
+                    Text(title, no_wrap=True, overflow="ellipsis"),
+                    table_of(head, rows, self.out.width),
                 ),
                 refresh=True,
             )
@@ -339,6 +357,8 @@ class Screen:
             # A user's task may have printed text that is still buffered. It must come
             # before the job's bytes.
             sys.stdout.flush()
+        if shown_together(self._stdout, self._stderr):
+            self._heartbeat.reset()
         with self._live.paused() as drawn:
             if not self._stdout.write(data):
                 self.closed, self.line_open = True, False
@@ -356,11 +376,18 @@ class Screen:
         """
         self.clear_footer()
         # If stderr is closed, descriptor 2 may belong to any other file.
+        self._heartbeat.reset()
         if sys.stderr is not None and not self.err.quiet:
             self.err.quiet = not self._stderr.write(data)
 
     def footer(self, text: str) -> None:
-        """Show *text* below the job's output, but only on a terminal."""
+        """
+        Show *text* below the job's output.
+
+        Without a terminal it is printed if there was no other line for some time.
+        """
+        if not self.live:
+            self._heartbeat.beat(text)
         if not self.live or (self.line_open and self.out.is_terminal):
             return
         columns = max(self.err.width - 1, 20)
@@ -412,6 +439,7 @@ class Screen:
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:
             self.close_line()
+            self._heartbeat.reset()
         with broken_pipes_ignored():
             if isinstance(content, Text) and not console.is_terminal:
                 console.plain(content.plain)
