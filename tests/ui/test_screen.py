@@ -287,6 +287,30 @@ class TestTerminal:
         assert expected == visible_lines(run_on_terminal(code))
         assert expected == run_in_pipes(code)[1].split("\n")
 
+    @pytest.mark.parametrize("columns", [40, 80, 140])
+    def test_running_stage_always_shows_name_time_and_what_is_left(
+        self, columns: int
+    ) -> None:
+        """On a narrow terminal the bar, the files and the rate are left out first."""
+        shown = without_codes(
+            run_on_terminal(
+                "with screen.stage('push') as line:\n"
+                f"    line.doing('{LONG}'); time.sleep(0.7)\n"
+                "    line.progress(1204, 13050, 2**28, 2**30); time.sleep(0.5)\n",
+                columns=columns,
+            )
+        )
+
+        drawn = [line.rstrip() for line in re.split(r"[\r\n]+", shown)]
+        live = [line for line in drawn if "word" in line or "256 MB/1 GB" in line]
+        assert all(re.match(r"push       [-\\|/] [0-9.]+ s ", line) for line in live)
+        assert any("word" in line for line in live)
+        assert any("256 MB/1 GB" in line for line in live)
+        assert (columns >= 80) == any(line.endswith(" s left") for line in live)
+        whole = "1,204/13,050 files  256 MB/1 GB"
+        assert (columns == 140) == any(f"━ {whole}" in line for line in live)
+        assert (columns >= 80) == any("━ " in line for line in live)
+
     def test_long_message_is_indented_under_its_first_line(self) -> None:
         """The lines of an error do not begin in the first column."""
         shown = run_on_terminal(
