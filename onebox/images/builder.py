@@ -125,6 +125,11 @@ class Builder:
                 self.log.add,
                 lambda _: self.log.footer(name, began),
             )
+        except BaseException:
+            self.log.close_line()
+            duration = formatting.seconds(time.monotonic() - began)
+            context.screen.print_stage(f"  {name}", "failed", duration, "stopped")
+            raise
         finally:
             self.log.close_line()
             own_log.unlink(missing_ok=True)
@@ -181,6 +186,7 @@ class Log:
 
     def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
+        self.name = formatting.path(str(path.relative_to(context.root)))
         self._screen = context.screen
         # A line is open if the last output did not end with a newline.
         self._open = False
@@ -234,7 +240,7 @@ class Log:
     def failure_error(self, text: str) -> BoxFailed:
         """Return the error for a failed step: *text* and the path of the log file."""
         return BoxFailed(
-            f"{text} (full output: {formatting.path(str(self.path))})",
+            f"{text} (full output: {self.name})",
             next="fix it, then run the same command again; with --keep the builder "
             "stays for inspection",
             cause=text,

@@ -197,8 +197,10 @@ class Screen:
             text = f"{name:<{NAME_WIDTH}} {sign} {result}  {detail}".rstrip()
             self._print(console, Text(text))
             return
+        # What has gone wrong must be easy to read.
+        tone = "" if mark in ("failed", "warn") else "dim"
         if console.width < NARROW:
-            sentence = Text.assemble(result, "  " if detail else "", (detail, "dim"))
+            sentence = Text.assemble(result, "  " if detail else "", (detail, tone))
             row = (Text(name, "bold"), Text(sign, STYLES[mark]), sentence)
             self._print(console, _columns((NAME_WIDTH, len(sign)), row))
             return
@@ -207,7 +209,7 @@ class Screen:
         grid.add_column(min_width=1, no_wrap=True, style=STYLES[mark])
         grid.add_column(min_width=RESULT_WIDTH)
         grid.add_column(overflow="fold")
-        grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, "dim"))
+        grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, tone))
         self._print(console, grid)
 
     def note(self, text: str) -> None:

@@ -131,3 +131,16 @@ def test_a_build_shows_how_long_it_takes_and_took_before(project: Project) -> No
     with start_in_terminal(project, "image", "--rebuild") as child:
         child.expect(r"  setup +[0-9.]+ s   last build: [23]\.[0-9] s")
         assert 0 == exit_code(child)
+
+
+def test_ctrl_c_during_a_build_names_the_step(project: Project) -> None:
+    """The step that was stopped has a line of its own, and no box is left."""
+    project.write("onebox.toml", f"{project.read('onebox.toml')}{SET_UP}")
+    project.write("setup.sh", "echo working; sleep 60\n")
+    with start_in_terminal(project, "run") as child:
+        child.expect(r"  setup +[0-9.]+ s")
+        child.sendintr()
+        child.expect("  setup.*✗.*stopped")
+        child.expect_exact("stopped; no box is left")
+        assert 130 == exit_code(child)
+    assert [] == project.boxes()

@@ -280,6 +280,16 @@ class TestTerminal:
         assert ["!", "!"] == yellow
         assert "look out" in without_codes(shown)
 
+    def test_the_cause_of_a_failure_is_not_dim(self) -> None:
+        """Dim text is for details of what went well."""
+        for columns in (40, 80):
+            shown = run_on_terminal(
+                "screen.print_stage('run', 'failed', '2 s', 'exit 3')\n"
+                "screen.print_stage('push', 'done', '2 s', '1 file')\n",
+                columns=columns,
+            )
+            assert ["1 file"] == re.findall(r"\x1b\[2m([^\x1b]*)", shown)
+
     def test_the_lines_of_a_check_are_aligned(self) -> None:
         """One fact a line, on a terminal and in a pipe."""
         code = "screen.check('walls', 'done', 'of jobs\\nin reach: this')"
