@@ -7,6 +7,7 @@ A failed job's exit code becomes that of `inv`; each other error has the code th
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -133,9 +134,12 @@ def system_error(error: OSError) -> OneboxError:
     where = (
         f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""
     )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # Python names the file if it cannot be opened, but not if it cannot be written.
     return OneboxError(
-        f"{error.strerror or error}{where}",
-        next="fix it, then run the same command again",
+        f"{error.strerror or error}{where or ' (on this machine)' * full}",
+        next=f"{'free some space' if full else 'fix it'}, then run the same command "
+        "again",
     )
 
 
