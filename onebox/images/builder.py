@@ -182,11 +182,16 @@ class Builder:
 
 
 class Log:
-    """The output of a build: shown on the screen and kept in a file."""
+    """
+    The output of a build: shown on the screen and kept in a file.
+
+    Attributes:
+        name: The file's path relative to the project, for messages.
+    """
 
     def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
-        self.name = formatting.path(str(path.relative_to(context.root)))
+        self.name = formatting.path(os.path.relpath(path, context.root))
         self._screen = context.screen
         # A line is open if the last output did not end with a newline.
         self._open = False
