@@ -108,6 +108,8 @@ class ChainState:
 
         fetched_folder: The folder of the latest fetch.
 
+        fetched_to: The local names of its outputs, for messages.
+
         fetched_earlier_job: The id of a job that an earlier command started, if this
             command has fetched its outputs; else "".
 
@@ -118,6 +120,7 @@ class ChainState:
 
     fetched_folder: Path
     results: dict[Any, Any] = field(default_factory=dict)
+    fetched_to: str = ""
     stage: str = ""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     announced: Announced = field(default_factory=Announced)

@@ -276,8 +276,8 @@ class BoxContext:
         Return the `.onebox` folder of the project: logs and receipts of jobs.
 
         Raises:
-            StateError: It, or a folder of onebox in it, is a link. A project that was
-                cloned may bring such links, which lead to any place.
+            StateError: It, or a folder of onebox in it, is a link, or it is a file. A
+                project that was cloned may bring such links, which lead to any place.
         """
         folder = self.root / ".onebox"
         refuse_links(folder, depth=3)

@@ -15,6 +15,7 @@ to valid credentials has 77.
   x Busy                     75  another onebox command or a job uses the box
   x Preempted                75  the cloud took the spot box back
   x OutputsHeld              73  some outputs were not fetched, so the box is kept
+  x NotWritten               74  stdout cannot be written, such as on a full disk
   x Lost                     74  the outcome of the job or the box is unknown
     + ConnectionLost         74  the connection broke; the job keeps running
     + ProtocolError          76  the box sent a message that is not valid
@@ -124,6 +125,12 @@ class OutputsHeld(OneboxError):
     """Some outputs were not fetched and verified, so the box is kept."""
 
     code = 73
+
+
+class NotWritten(OneboxError):
+    """Stdout, such as a file that `>` names, could not be written to its end."""
+
+    code = 74
 
 
 class Lost(OneboxError):

@@ -7,16 +7,19 @@ A failed job's exit code becomes that of `inv`; each other error has the code th
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from invoke.exceptions import Exit
 
 from onebox import formatting
+from onebox.agent.file_names import printable
 from onebox.command_hints import Hints
 from onebox.context import BoxContext
 from onebox.errors import JobFailed, OneboxError
@@ -139,9 +142,23 @@ def system_error(error: OSError) -> OneboxError:
     where = (
         f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""
     )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # Python names the file if it cannot be opened, but not if it cannot be written.
     return OneboxError(
-        f"{error.strerror or error}{where}",
-        next="fix it, then run the same command again",
+        f"{error.strerror or error}{where or ' (on this machine)' * full}",
+        next=f"{'free some space' if full else 'fix it'}, then run the same command "
+        "again",
+    )
+
+
+def unexpected_error(error: Exception) -> OneboxError:
+    """Return the OneboxError for an error that no code of onebox expects."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119
+    text = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+    return OneboxError(
+        f"internal error: {text} ({place})",
+        next="please report it with the output of the same command under inv --debug",
     )
 
 
@@ -225,11 +242,11 @@ def _still_running(context: BoxContext) -> str:
     # The cause of the error, such as a full disk, may make these reads fail too. A
     # provider that has just failed to answer is not asked again, which would double the
     # time until the error is printed.
-    with suppress(OneboxError, OSError):
+    with suppress(Exception):
         if not context.boxes.unanswered:
             box = context.boxes.refresh()
             return "" if box is None else _left(context, box)
-    with suppress(OneboxError, OSError):
+    with suppress(Exception):
         record = context.store.record
         return f"{record.box} may still be up" if record.box else ""
     return _unreadable(context)

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
+from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from onebox.command_hints import Hints
+from onebox.errors import OneboxError
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
 from onebox.invoke_internals import all_tasks, collection_in_use, names_in
 from onebox.line_contexts import LineContexts, freeze, load_module
@@ -287,7 +289,7 @@ class Stage(Task):  # type: ignore[type-arg]
     @contextmanager
     def _system_errors(self, *, own: bool = False) -> Iterator[None]:
         """
-        Turn an OSError of onebox's own code into a OneboxError.
+        Turn an unexpected error of onebox's own code into a OneboxError.
 
         Args:
             own: Whether the body is onebox's own code although the stage is a user's.
@@ -298,6 +300,12 @@ class Stage(Task):  # type: ignore[type-arg]
             if not (self.builtin or own):
                 raise
             raise load_module("exit_code").system_error(error) from error
+        except (Exit, OneboxError):
+            raise
+        except Exception as error:
+            if not (self.builtin or own):
+                raise
+            raise load_module("exit_code").unexpected_error(error) from error
 
 
 @overload

@@ -9,7 +9,9 @@ tasks.py, and onebox's own under the names that tasks.py leaves free.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,12 +25,13 @@ from invoke.program import Program
 
 import onebox
 from onebox.agent.file_names import printable
+from onebox.errors import OneboxError
 from onebox.flags import SharedArgument
 from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
 from onebox.plugin import Stage
 from onebox.providers import with_bytecode
 from onebox.tasks import ns
-from onebox.ui.plain import note, print_lines
+from onebox.ui.plain import discard_stdout, note, print_lines
 
 if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
@@ -58,6 +61,26 @@ class OneboxProgram(Program):
             binary_names=["onebox"],
         )
         self.root, self.is_project = Path(), True
+        self.executes = False
+
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
+        """
+        Run a command line.
+
+        An error before the first task, such as a damaged configuration of Invoke, is
+        printed as one line. An error in a user's own task keeps its traceback.
+        """
+        try:
+            try:
+                super().run(argv, exit)
+            finally:
+                if not self.executes and sys.stdout is not None:
+                    sys.stdout.flush()
+        except Exception as error:
+            if self.executes:
+                raise
+            logging.getLogger("invoke").debug("onebox failed", exc_info=True)
+            raise SystemExit(_explain(error)) from error
 
     def parse_core_args(self) -> None:
         """Read the flags before the first task; print a completion script."""
@@ -78,8 +101,16 @@ class OneboxProgram(Program):
 
     def parse_collection(self) -> None:
         """Find the project, and load its tasks."""
-        found, has_tasks = _find_project(Path.cwd())
-        self.root, self.is_project = found or Path.cwd(), found is not None
+        try:
+            here = Path.cwd()
+        except OSError as error:
+            raise Exit(
+                "onebox[66]: the working directory no longer exists\n"
+                "  next: cd to the project",
+                code=66,
+            ) from error
+        found, has_tasks = _find_project(here)
+        self.root, self.is_project = found or here, found is not None
         self.config.set_project_location(str(self.root))
         self.config.load_project()
         completes = bool(self.args.complete.value)
@@ -104,10 +135,19 @@ class OneboxProgram(Program):
             module, _ = FilesystemLoader(config=self.config, start=str(self.root)).load(
                 "tasks"
             )
-        except ImportError as error:
+        except (Exit, OneboxError):
+            raise
+        except Exception as error:
+            logging.getLogger("invoke").debug("tasks.py failed", exc_info=True)
+            if isinstance(error, ImportError):
+                problem = str(error)
+                next = f"install what is missing for {sys.executable}"
+            else:
+                problem = f"{type(error).__name__}: {error}"
+                next = "onebox --debug --list shows the traceback"
             raise Exit(
-                f"onebox[78]: tasks.py of {self.root} cannot be imported: {error}\n"
-                f"  next: install what is missing for {sys.executable}",
+                f"onebox[78]: tasks.py of {printable(str(self.root))} cannot be "
+                f"imported: {problem}\n  next: {next}",
                 code=78,
             ) from error
         return self._merged(module)
@@ -196,6 +236,7 @@ class OneboxProgram(Program):
                 f"onebox: there is no onebox.toml in {self.root} or above\n"
                 "  next: onebox init, or cd to the project"
             )
+        self.executes = True
         super().execute()
 
     def _reader(self) -> Reader:
@@ -235,6 +276,27 @@ class OneboxProgram(Program):
         return texts
 
 
+def _explain(error: Exception) -> int:
+    """Print an error of the time before the first task; return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        discard_stdout()
+        return 128 + signal.SIGPIPE
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        if error.filename is None:
+            discard_stdout()
+            note(f"onebox[74]: stdout cannot be written: {error.strerror}")
+            return 74
+        text = f"{error.filename} cannot be read: {error.strerror}"
+    elif isinstance(error, ValueError):
+        note(f"onebox[64]: the value of a flag is wrong: {text}\n  next: onebox --help")
+        return 64
+    else:
+        text = f"Invoke's configuration cannot be read: {text}"
+    note(f"onebox[78]: {text}\n  next: onebox --debug --list shows the traceback")
+    return 78
+
+
 def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
     """Return the help of a stage's own flags, and that of the shared ones."""
     own: list[Any] = []
@@ -263,7 +325,7 @@ def _find_project(folder: Path) -> tuple[Path | None, bool]:
             )
             continue
         names_onebox = _names_onebox(place)
-        if names_onebox or (place / "onebox.toml").is_file():
+        if names_onebox or _has_settings(place):
             return place, names_onebox
     return None, False
 
@@ -279,6 +341,12 @@ def _is_of_another_user(folder: Path) -> bool:
     return False
 
 
+def _has_settings(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (folder / "onebox.toml").is_file()
+    return False
+
+
 def _names_onebox(folder: Path) -> bool:
     """Return whether tasks.py, or a module in the package tasks/, names onebox."""
     for source in _task_files(folder):
@@ -289,10 +357,12 @@ def _names_onebox(folder: Path) -> bool:
 
 
 def _task_files(folder: Path) -> Iterator[Path]:
-    yield folder / "tasks.py"
+    module, package = folder / "tasks.py", folder / "tasks"
+    yield module
     # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
-    if (folder / "tasks.py").exists() or (folder / "tasks" / "__init__.py").exists():
-        yield from (folder / "tasks").glob("*.py")
+    with contextlib.suppress(OSError):
+        if module.exists() or (package / "__init__.py").exists():
+            yield from package.glob("*.py")
 
 
 def main() -> None:

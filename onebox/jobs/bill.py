@@ -32,9 +32,18 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
         peak = formatting.bytes_of(receipt.peak.memory, receipt.box.memory)
         usage.append(f"peak memory {peak}")
     context.screen.say()
+    if receipt.exit == 0 and receipt.cause == "exit":
+        context.screen.say(_verdict(context, receipt))
     context.screen.say(cost_line(receipt, lifetime))
     if usage:
         context.screen.say(f"the job used {', '.join(usage)}")
+
+
+def _verdict(context: BoxContext, receipt: Receipt) -> str:
+    """Return one line of text: how long the job took, where outputs and log are."""
+    log = (context.job_dir(receipt.job) / "log").relative_to(context.root)
+    places = [*filter(None, [context.chain.fetched_to]), f"log: {log}"]
+    return f"succeeded in {formatting.seconds(receipt.seconds)} → {', '.join(places)}"
 
 
 def cost_line(receipt: Receipt, lifetime: float) -> str:

@@ -348,6 +348,7 @@ def _end_line(
     count = formatting.count(fetched.files, "file")
     amount = f"{count}, {formatting.byte_count(fetched.bytes)}"
     state = "as they are now" if partial else "verified"
+    context.chain.fetched_to = where
     without = f" (no {formatting.first_names(missing)})" if missing else ""
     stage_line.end("", f"{amount}, {state} → {where}{without}")
 

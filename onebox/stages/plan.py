@@ -258,6 +258,8 @@ class _Planner:
                     run.configured_command(self.context)
             with self._catching("run"):
                 job_environment.secret_values(self.context)
+            with self._catching("run"):
+                run.check_local_dir(self.context)
 
     def _find_box(self) -> None:
         step = "provision" if "provision" in self.stages else self.stages[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import ConfigError, InputError, UsageError
+from onebox.errors import ConfigError, InputError, StateError, UsageError
 from onebox.jobs import job_environment, notify, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
@@ -73,6 +74,19 @@ def check(context: BoxContext) -> None:
     if not context.invocation.own_command:
         configured_command(context)
     job_environment.secret_values(context)
+    check_local_dir(context)
+
+
+def check_local_dir(context: BoxContext) -> None:
+    """Raise StateError if the log and the receipt of a job cannot be written here."""
+    folder = context.local_dir
+    place = folder if folder.exists() else context.root
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StateError(
+            f"{formatting.path(str(place))} cannot be written: the job's log and "
+            "receipt are kept there",
+            next="make it writable, or copy the project to a folder of yours",
+        )
 
 
 def refuse_shell_line(context: BoxContext, words: Sequence[str]) -> None:

@@ -14,7 +14,14 @@ from rich.console import Console
 
 
 class PipeSafeConsole(Console):
-    """A console that stops printing when its reader closes the pipe."""
+    """
+    A console that stops printing when a write fails.
+
+    Attributes:
+        problem: Why the write failed; "" if the reader has closed the pipe.
+    """
+
+    problem = ""
 
     def on_broken_pipe(self) -> None:
         """Stop printing; discard what is still buffered."""
@@ -35,7 +42,8 @@ class PipeSafeConsole(Console):
         try:
             self.file.write(f"{text}\n")
             self.file.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            self.problem = describe(error)
             self.on_broken_pipe()
 
 
@@ -51,17 +59,19 @@ def read_together() -> bool:
     return piped or os.path.samestat(out, err)
 
 
-def write_fully(fd: int, data: bytes) -> bool:
-    """Write all bytes, waiting as needed; return False if a write fails."""
+def describe(error: OSError) -> str:
+    """Return why a write failed, "" if the reader has closed the pipe."""
+    return "" if isinstance(error, BrokenPipeError) else error.strerror or str(error)
+
+
+def write_fully(fd: int, data: bytes) -> None:
+    """Write all bytes, waiting as needed. Raises OSError."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
             time.sleep(0.01)
-        except OSError:
-            return False
-    return True
 
 
 def is_tty(stream: TextIO | None) -> bool:

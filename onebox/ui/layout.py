@@ -12,6 +12,8 @@ from rich.text import Text
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
 CHECK_WIDTH = 16
+# On a terminal with fewer columns than this, result and detail share one column.
+NARROW = 60
 # What a line of a message begins with; its further lines are indented as far.
 PREFIX = re.compile(r"onebox(?:\[\d+\]|)[: ] |  next: | {2,}")
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
@@ -37,14 +39,25 @@ def columns(widths: Sequence[int], row: Sequence[Text | str]) -> Table:
     return grid
 
 
-def stage_row(name: str, sign: Text, result: str, detail: str) -> Table:
-    """Return the row of a stage or of a line of a plan."""
+def stage_row(
+    name: str, mark: str, sign: Text, result: str, detail: str, width: int
+) -> Table:
+    """
+    Return the row of a stage or of a line of a plan.
+
+    *sign* shows the *mark*. *width* is the number of columns of the terminal.
+    """
+    # What has gone wrong must be easy to read.
+    tone = "" if mark in ("failed", "warn") else "dim"
+    if width < NARROW:
+        sentence = Text.assemble(result, "  " if detail else "", (detail, tone))
+        return columns((NAME_WIDTH, len(sign)), (Text(name, "bold"), sign, sentence))
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=NAME_WIDTH)
     grid.add_column(min_width=1, no_wrap=True)
     grid.add_column(min_width=RESULT_WIDTH)
     grid.add_column(overflow="fold")
-    grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, "dim"))
+    grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, tone))
     return grid
 
 

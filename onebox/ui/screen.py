@@ -27,6 +27,7 @@ from onebox.errors import OneboxError
 from onebox.ui import layout
 from onebox.ui.byte_stream import ByteStream, shown_together
 from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, is_tty
+from onebox.ui.heartbeat import Heartbeat
 from onebox.ui.json_document import document
 from onebox.ui.layout import CHECK_WIDTH, NAME_WIDTH
 from onebox.ui.progress import LiveLine, StageLine
@@ -71,7 +72,10 @@ class Screen:
         # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
         # may belong to any other file.
         self.closed = output is None and sys.stdout is None
-        self._live = LiveLine(self.err if self.live else None)
+        self._heartbeat = Heartbeat(self.say)
+        self._live = LiveLine(
+            self.err if self.live else None, self._heartbeat if not self.live else None
+        )
 
     def headline(
         self,
@@ -158,16 +162,17 @@ class Screen:
         """
         Print the result of one check of `inv doctor`, to stdout.
 
-        With *name* and *mark* "", the text continues the check before it.
+        Each line of *detail* is one on the screen. With *name* and *mark* "", the text
+        continues the check before it.
         """
-        sign, text = self.marks.get(mark, " "), self.hints.spell(detail)
-        if not self.out.is_terminal:
-            self._print(self.out, Text(f"{name:<{CHECK_WIDTH}} {sign} {text}"))
-            return
-        style = STYLES.get(mark, "")
-        detail_style = "" if mark == "done" else style
-        row = (Text(name, "bold"), Text(sign, style), Text(text, detail_style))
-        self._print(self.out, layout.columns((CHECK_WIDTH, 1), row))
+        for line in self.hints.spell(detail).split("\n"):
+            sign = Text(self.marks.get(mark, " "), STYLES.get(mark, ""))
+            if self.out.is_terminal:
+                row = (Text(name, "bold"), sign, Text(line))
+                self._print(self.out, layout.columns((CHECK_WIDTH, 1), row))
+            else:
+                self._print(self.out, Text(f"{name:<{CHECK_WIDTH}} {sign} {line}"))
+            name = mark = ""
 
     def _line(
         self, console: PipeSafeConsole, name: str, mark: str, result: str, detail: str
@@ -177,9 +182,10 @@ class Screen:
             text = f"{name:<{NAME_WIDTH}} {sign} {result}  {detail}".rstrip()
             self._print(console, Text(text))
             return
-        self._print(
-            console, layout.stage_row(name, Text(sign, STYLES[mark]), result, detail)
+        row = layout.stage_row(
+            name, mark, Text(sign, STYLES[mark]), result, detail, console.width
         )
+        self._print(console, row)
 
     def note(self, text: str) -> None:
         """Print a note."""
@@ -189,8 +195,9 @@ class Screen:
     def warn(self, text: str) -> None:
         """Print a warning."""
         self.clear_footer()
-        text = f"{self.marks['warn']} {self.hints.spell(text)}"
-        self._indented(Text(text, STYLES["warn"]))
+        # Only the mark is yellow: a whole text in yellow is hard to read on white.
+        mark = (self.marks["warn"], STYLES["warn"])
+        self._indented(Text.assemble(mark, f" {self.hints.spell(text)}"))
 
     def error(self, error: OneboxError) -> None:
         """
@@ -222,7 +229,7 @@ class Screen:
 
     def print(self, text: str = "") -> None:
         """Print a line of requested output, to stdout."""
-        self._print(self.out, Text(text))
+        self._print_hanging(self.out, Text(text))
 
     def print_json(self, kind: str, fields: Mapping[str, object]) -> None:
         """Print the one document of a command with `--json`, to stdout."""
@@ -250,7 +257,7 @@ class Screen:
                 cells = (cell if isinstance(cell, str) else cell.text for cell in row)
                 self._print(self.out, Text("\t".join(cells)))
             return
-        self._print(self.out, table_of(head, rows, shorten))
+        self._print(self.out, table_of(head, rows, self.out.width, shorten))
 
     @contextlib.contextmanager
     def refreshed_table(
@@ -267,6 +274,11 @@ class Screen:
             return
         with refreshed(self.out) as show:
             yield show
+
+    @property
+    def problem(self) -> str:
+        """Return why stdout cannot be written; "" if it can, or its reader is gone."""
+        return self.out.problem or self._stdout.problem
 
     @property
     def on_terminal(self) -> bool:
@@ -316,6 +328,8 @@ class Screen:
             # A user's task may have printed text that is still buffered. It must come
             # before the job's bytes.
             sys.stdout.flush()
+        if shown_together(self._stdout, self._stderr):
+            self._heartbeat.reset()
         with self._live.paused() as drawn:
             if not self._stdout.write(data):
                 self.closed, self.line_open = True, False
@@ -333,11 +347,18 @@ class Screen:
         """
         self.clear_footer()
         # If stderr is closed, descriptor 2 may belong to any other file.
+        self._heartbeat.reset()
         if sys.stderr is not None and not self.err.quiet:
             self.err.quiet = not self._stderr.write(data)
 
     def footer(self, text: str) -> None:
-        """Show *text* below the job's output, but only on a terminal."""
+        """
+        Show *text* below the job's output.
+
+        Without a terminal it is printed if there was no other line for some time.
+        """
+        if not self.live:
+            self._heartbeat.beat(text)
         if not self.live or (self.line_open and self.out.is_terminal):
             return
         width = max(self.err.width - 1, 20)
@@ -383,6 +404,7 @@ class Screen:
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:
             self.close_line()
+            self._heartbeat.reset()
         with broken_pipes_ignored():
             if isinstance(content, Text) and not console.is_terminal:
                 console.plain(content.plain)
