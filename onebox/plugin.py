@@ -228,6 +228,8 @@ class Stage(Task):  # type: ignore[type-arg]
             freshness.plan(context, self.name, files, reason, [n.name for n in earlier])
             return None
         if not freshness.announce(context, self.name, files, reason):
+            # The stage would have used the box, so its line names a box that is up.
+            context.invocation.box_used |= bool(self.needs)
             return None
         result = self._run(c, context, only, bound)
         with self._system_errors(own=True):

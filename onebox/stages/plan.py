@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers
+from onebox.boxes import no_box, other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
 from onebox.jobs import job_environment, remote_job
@@ -171,7 +171,7 @@ class _Planner:
             for name, module in (("fetch", fetch), ("teardown", teardown)):
                 if name in self.stages and self.answered:
                     with self._catching(name):
-                        done = "no box is left" if name == "teardown" else ""
+                        done = no_box.message(context) if name == "teardown" else ""
                         self._reasoned(name, module.reason(context), done)
         order = ("image", "provision", "push", "packages", "run", "fetch", "teardown")
         for name in self.stages:

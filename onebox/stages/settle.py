@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.agent.file_names import printable
 from onebox.boxes import delete
 from onebox.errors import (
     Busy,
@@ -73,16 +74,23 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
 def print_kept_box(context: BoxContext) -> None:
     """Print the box that a finished command line leaves up, if it leaves one."""
     box = context.find_box() if context.invocation.leaves_box else None
-    if box is not None:
-        idle = context.settings.limits.idle_minutes
-        off = formatting.when(box.deadline, time.time())
-        context.screen.print_stage(
-            "box",
-            "kept",
-            "kept",
-            f"{box.id}, {formatting.rate(box.offer.hourly)}, powers itself off {off}, "
-            f"or after {idle:g} min without job and client: inv teardown",
-        )
+    if box is None:
+        return
+    off = formatting.when(box.deadline, time.time())
+    detail = f"{box.id}, {formatting.rate(box.offer.hourly)}, powers itself off {off}"
+    holder = None if context.store.locked else context.store.holder()
+    if holder is not None:
+        # That command decides whether the box stays.
+        user = f'pid {holder.pid} "{printable(holder.command)}" uses it'
+        context.screen.print_stage("box", "kept", "in use", f"{detail}; {user}")
+        return
+    idle = context.settings.limits.idle_minutes
+    context.screen.print_stage(
+        "box",
+        "kept",
+        "kept",
+        f"{detail}, or after {idle:g} min without job and client: inv teardown",
+    )
 
 
 def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:

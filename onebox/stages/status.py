@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers
+from onebox.agent.file_names import printable
+from onebox.boxes import other_providers, under_way
 from onebox.errors import OneboxError
 from onebox.jobs import finished_jobs, follow, remote_job
 from onebox.jobs.memory_advice import memory_advice
@@ -19,7 +20,11 @@ from onebox.ui.table import Cell
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs")
+HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs", "command")
+# The columns that a narrow terminal lacks, the first one first, so that this many
+# characters of the command fit. `inv status --name=…` prints all.
+LEFT_OUT = ("type", "state")
+COMMAND_WIDTH = 20
 PIPE_HEAD = (
     "name",
     "box",
@@ -32,6 +37,7 @@ PIPE_HEAD = (
     "job seconds",
     "deadline",
     "outputs",
+    "command",
 )
 
 
@@ -51,6 +57,8 @@ class BoxJob:
         seconds: How long it has run.
 
         advice: What to change if it had too little memory, else "".
+
+        command: Its command, "" if that is unknown.
     """
 
     job: str
@@ -59,6 +67,7 @@ class BoxJob:
     seconds: float | None = None
     exit: int | None = None
     advice: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,10 +117,17 @@ def perform(context: BoxContext) -> None:
         for box in other_providers.find(context)
         if not one_name or box.name == context.settings.name
     ]
+    names = [one.name for one in found] + [one.name for one in elsewhere]
+    others = [
+        one
+        for one in under_way.of_project(context, names)
+        if not one_name or one.name == context.settings.name
+    ]
     if context.screen.json:
-        context.screen.print_json("status", _fields(context, found, elsewhere))
+        fields = _fields(context, found, elsewhere)
+        context.screen.print_json("status", {**fields, "under_way": others})
         return
-    if not found and not elsewhere:
+    if not found and not elsewhere and not others:
         _print_last_job(context, one_name=one_name)
     elif len(found) == 1:
         _print_details(context, found[0])
@@ -119,6 +135,8 @@ def perform(context: BoxContext) -> None:
         _print_table(context, found)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
+    for one in others:
+        context.screen.print(one.describe(context.title_of(one.name)))
     queue.print_waiting(context, one_name=one_name)
 
 
@@ -171,6 +189,10 @@ def read(context: BoxContext, box: Box) -> BoxStatus:
     if name != context.settings.name and not is_builder:
         context = context.with_name(name)
     job = _read_job(context, box)
+    record = context.store.record
+    is_latest = bool(record.job) and job.job in ("", record.job)
+    if record.box == box.id and is_latest and job.state != "none":
+        job = replace(job, command=record.job_command)
     return BoxStatus(
         name=name,
         title=context.title_of(name),
@@ -259,10 +281,31 @@ def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
             Cell(status.job.text, _mark(status.job)),
             _deadline(status, now),
             _outputs_cell(status),
+            printable(status.job.command),
         ]
         for status in found
     ]
-    context.screen.table(HEAD, rows)
+    kept = _columns(rows, context.screen.columns)
+    context.screen.table(
+        [HEAD[n] for n in kept],
+        [[row[n] for n in kept] for row in rows],
+        shorten="command",
+    )
+
+
+def _columns(rows: Sequence[Sequence[str | Cell]], width: int) -> list[int]:
+    """Return the indices of the columns for a terminal of this width."""
+    kept = list(range(len(HEAD)))
+    texts = [
+        list(HEAD),
+        *([c.text if isinstance(c, Cell) else c for c in row] for row in rows),
+    ]
+    widths = [max(len(row[n]) + 2 for row in texts) for n in kept]
+    command = min(widths.pop(), COMMAND_WIDTH)
+    for title in LEFT_OUT:
+        if sum(widths[n] for n in kept[:-1]) + command > width:
+            kept.remove(HEAD.index(title))
+    return kept
 
 
 def _pipe_row(status: BoxStatus) -> list[str]:
@@ -281,6 +324,7 @@ def _pipe_row(status: BoxStatus) -> list[str]:
         "" if job.seconds is None else f"{job.seconds:.1f}",
         deadline,
         status.outputs,
+        printable(job.command),
     ]
 
 
@@ -320,5 +364,7 @@ def _print_details(context: BoxContext, status: BoxStatus) -> None:
     if status.outputs in ("fetched", "not fetched"):
         outputs = f"   outputs {status.outputs}"
     screen.print(f"    job {job}{outputs}")
+    if status.job.command:
+        screen.print(f"    command: {printable(status.job.command)}")
     if status.job.advice:
         screen.print(f"    {status.job.advice}")

@@ -235,7 +235,7 @@ class Screen:
 
     def print(self, text: str = "") -> None:
         """Print a line of requested output, to stdout."""
-        self._print(self.out, Text(text))
+        self._print_hanging(self.out, Text(text))
 
     def print_json(self, kind: str, fields: Mapping[str, object]) -> None:
         """Print the one document of a command with `--json`, to stdout."""

@@ -156,7 +156,7 @@ class TestRemoval:
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
-        assert "no box is left" in done.err
+        assert "there is no box census/main" in done.err
         assert "looking for it" not in done.err
         assert {} == cloud.account.firewalls
         assert [] == store(project).open_intents()
