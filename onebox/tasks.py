@@ -165,6 +165,7 @@ def teardown(
 
 @_stage(
     each_time=True,
+    read_only=True,
     takes_command=True,
     help={
         "graph": "Print which stage needs which, your own stages included.",
@@ -180,6 +181,7 @@ def plan(c: Context, graph: bool = False, json: bool = False) -> Any:
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={"limit": "Print at most this many offers; 0 prints all.", "json": JSON_HELP},
 )
 def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
@@ -187,7 +189,7 @@ def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
     return stage_module("offers").perform(context_of(c), limit)
 
 
-@_stage(each_time=True, help={"json": JSON_HELP})
+@_stage(each_time=True, read_only=True, help={"json": JSON_HELP})
 def status(c: Context, json: bool = False) -> Any:
     """Print the boxes and jobs of this project."""
     return stage_module("status").perform(context_of(c))
@@ -195,6 +197,7 @@ def status(c: Context, json: bool = False) -> Any:
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "tail": "Print only so many of the last lines, and what follows.",
         "since": "Print only the output of the last time, such as 10m or 2h.",
@@ -212,7 +215,9 @@ def logs(
 
 
 @_stage(
-    each_time=True, help={"limit": "Print at most so many jobs.", "json": JSON_HELP}
+    each_time=True,
+    read_only=True,
+    help={"limit": "Print at most so many jobs.", "json": JSON_HELP},
 )
 def history(c: Context, limit: str = "20", json: bool = False) -> Any:
     """Print the jobs of this project, newest first, with their ends and costs."""
@@ -220,7 +225,9 @@ def history(c: Context, limit: str = "20", json: bool = False) -> Any:
 
 
 @_stage(
-    each_time=True, help={"once": "Print once, as in a pipe, instead of every 2 s."}
+    each_time=True,
+    read_only=True,
+    help={"once": "Print once, as in a pipe, instead of every 2 s."},
 )
 def top(c: Context, once: bool = False) -> Any:
     """Show what box and job use now: CPU, memory, disk, GPUs; Ctrl-C ends it."""
@@ -283,6 +290,7 @@ def exec_(c: Context, command: str = "") -> Any:
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "yes": "Remove what has expired.",
         "json": JSON_HELP,
@@ -301,6 +309,7 @@ def cleanup(
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "policy": "Print the least permissions onebox needs at the provider.",
         "settings": "Print the settings in force, and where each one comes from.",

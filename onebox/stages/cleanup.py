@@ -76,8 +76,8 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.note("sweep is an earlier name of: inv cleanup")
     verdicts, unreachable = _judge_boxes(context)
     free_resources = _find_free(context, unreachable)
-    boxes = [verdict.box.tags for verdict in verdicts]
-    others = under_way.everywhere(context, [(one.project, one.name) for one in boxes])
+    tags = [verdict.box.tags for verdict in verdicts]
+    others = under_way.everywhere(context, [(one.project, one.name) for one in tags])
     if not context.screen.json:
         _print(context, verdicts)
         _print_free(context, free_resources)

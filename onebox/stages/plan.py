@@ -142,6 +142,7 @@ class _Planner:
         self.steps: dict[str, Step] = {}
         self.refusals: list[Refusal] = []
         self.questions: list[str] = []
+        self.notes: list[str] = []
         self.box: Box | None = None
         # Whether the provider has answered which box exists.
         self.answered = False
@@ -191,6 +192,7 @@ class _Planner:
             outputs=tuple(output_roots(context)),
             checkpoints=settings.fetch.checkpoints,
             questions=tuple(self.questions),
+            notes=tuple(self.notes),
             refusals=tuple(self.refusals),
         )
 
@@ -335,6 +337,7 @@ class _Planner:
         if self.box is None and not context.invocation.only:
             with self._catching("run"):
                 run.check_script(context)
+            self.notes += filter(None, [run.describe_missing_script(context)])
         if self._refused("run"):
             return
         with self._catching("run"):
@@ -343,7 +346,7 @@ class _Planner:
             remote_job.refuse_running(context, last_job)
             resumed = preemption_recovery.describe_resume(context, self.command)
             missing = job_script.missing_scripts(self.command, context.root)
-            if missing:
+            if missing and not self.notes:
                 names = formatting.path(formatting.first_names(missing))
                 reason = f"{reason}; {names} does not exist here"
             self._step("run", "run", resumed or reason)

@@ -130,6 +130,8 @@ class Plan:
 
         questions: What is asked at a terminal before something happens.
 
+        notes: What may go wrong without being refused.
+
         refusals: Why it would not start, the first reason first.
     """
 
@@ -143,6 +145,7 @@ class Plan:
     outputs: tuple[str, ...]
     checkpoints: tuple[str, ...]
     questions: tuple[str, ...]
+    notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
 
     @property

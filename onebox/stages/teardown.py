@@ -109,8 +109,8 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.note)
     # The first error ends the command line, which prints it.
-    for error in errors[1:]:
-        context.screen.error(error)
+    for further in errors[1:]:
+        context.screen.error(further)
     if errors:
         raise errors[0]
     if not names and not elsewhere:
