@@ -99,7 +99,7 @@ class TestHistory:
 
 class TestStatus:
     def test_several_boxes_are_a_table(self, project: Project) -> None:
-        """Each has state, price, job, deadline, command, and the state of its outputs."""
+        """Each has state, price, job, deadline, command, and if outputs are here."""
         project.write("job.sh", "mkdir -p results; echo 1 > results/x; exit 7")
         assert 7 == project.inv("run", "--keep").code
         project.inv("provision", "--name=b")
