@@ -199,6 +199,11 @@ class BoxContext:
             self._boxes = BoxFinder(self)
         return self._boxes
 
+    @property
+    def looked_for_box(self) -> bool:
+        """Return whether a stage has asked the provider for the box."""
+        return self._boxes is not None
+
     def find_box(self) -> Box | None:
         """Return the current box, None if there is none; the first call lists boxes."""
         return self.boxes.find_current()

@@ -88,9 +88,17 @@ class InputError(OneboxError):
 
 
 class ConfigError(OneboxError):
-    """onebox.toml or an ONEBOX_* variable has an invalid value."""
+    """
+    onebox.toml, an ONEBOX_* variable or a flag has an invalid value.
+
+    Attributes:
+        source: The variable or flag, or the line of a file such as "onebox.toml:3".
+
+        meant: The value that was probably meant, "" if that is not known.
+    """
 
     code = 78
+    source = meant = ""
 
 
 class SetupError(OneboxError):

@@ -20,9 +20,10 @@ from invoke.exceptions import Exit
 
 from onebox import formatting
 from onebox.agent.file_names import printable
+from onebox.boxes import no_box
 from onebox.command_hints import Hints
 from onebox.context import BoxContext
-from onebox.errors import JobFailed, OneboxError
+from onebox.errors import JobFailed, OneboxError, UsageError
 from onebox.jobs import log, receipt
 from onebox.providers.values import Box
 from onebox.python_hints import PythonHints
@@ -116,7 +117,7 @@ def _complete(error: OneboxError, context: BoxContext) -> None:
     """Set what still runs, or the receipt and the output of the job that failed."""
     context.screen.close_line()
     if not isinstance(error, JobFailed):
-        error.running = error.running or _still_running(context)
+        error.running = error.running or _still_running(context, error)
     elif error.job:
         folder = context.job_dir(error.job)
         error.receipt = receipt.read(folder / receipt.FILE)
@@ -167,8 +168,7 @@ def _report(error: OneboxError, context: BoxContext) -> None:
     if isinstance(error, JobFailed):
         # `run` has printed the failure of the job in its own line.
         return
-    if not error.running:
-        error.running = _still_running(context)
+    error.running = error.running or _still_running(context, error)
     context.screen.close_line()
     context.screen.error(error)
 
@@ -236,8 +236,14 @@ def _report_detached(context: BoxContext, box: Box) -> None:
     screen.say(f"        {off} at the latest; its disk is kept")
 
 
-def _still_running(context: BoxContext) -> str:
-    """Return a sentence about the box that is left, "" if no box is left."""
+def _still_running(context: BoxContext, error: OneboxError) -> str:
+    """
+    Return a sentence about the box that is left, "" if no box is left.
+
+    It is "" too for a mistake in the command line that was found before anything began.
+    """
+    if isinstance(error, UsageError) and not context.looked_for_box:
+        return ""
     context.chain.superseded.clear()
     # The cause of the error, such as a full disk, may make these reads fail too. A
     # provider that has just failed to answer is not asked again, which would double the
@@ -253,13 +259,7 @@ def _still_running(context: BoxContext) -> str:
 
 
 def _left(context: BoxContext, box: Box) -> str:
-    if box.state == "stopped":
-        return f"{context.title} ({box.id}) is stopped; its disk is kept"
-    off = formatting.when(box.deadline, time.time())
-    return (
-        f"{context.title} ({box.id}) is still up: {formatting.rate(box.offer.hourly)}, "
-        f"powers itself off {off}"
-    )
+    return no_box.describe(f"{context.title} ({box.id})", box, still=True)
 
 
 def left_by_record(context: BoxContext) -> str:

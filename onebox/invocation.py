@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+# The stages after which the command line names a box that is up.
+USE_BOX = ("provision", "push", "run", "fetch", "cancel")
+
 
 @dataclass(frozen=True)
 class PythonCall:
@@ -52,6 +55,9 @@ class Invocation:
         own_command: The command that the stage that began last was given, after `--` or
             by `--command`, as a line of shell; "" if it was given none.
 
+        task: The stage of onebox that the user has called last, "" for a stage of the
+            user's own.
+
         box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
 
@@ -81,6 +87,7 @@ class Invocation:
     only: bool = False
     queue: bool = False
     own_command: str = ""
+    task: str = ""
     box_requested: bool = False
     job_requested: bool = False
     created_box: bool = False
@@ -107,9 +114,10 @@ class Invocation:
         self.queue = queue
         self.own_command = own_command
         self.keep = self.keep or keep
-        self.box_used = self.box_used or stage in ("provision", "push", "run", "fetch")
+        self.box_used = self.box_used or stage in USE_BOX
         if self._need_depth:
             return
+        self.task = stage
         self.only = only
         if stage in ("provision", "notebook"):
             self.box_requested = True

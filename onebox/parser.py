@@ -20,7 +20,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.parser import Parser
 
 from onebox.command_hints import program_name
-from onebox.flags import EXAMPLES, FlagStore, SharedArgument
+from onebox.flags import EXAMPLES, SHARED_FLAGS, FlagStore, SharedArgument
 from onebox.providers import with_bytecode
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def _known(context: ParserContext) -> Known:
         positionals=len(context.missing_positional_args),
         is_stage=stage is not None,
         takes_command=getattr(stage, "takes_command", False),
+        read_only=getattr(stage, "read_only", False),
+        is_plan=stage is not None and stage.builtin and stage.name == "plan",
     )
 
 
@@ -198,12 +200,48 @@ def _parse(self: Parser, argv: list[str]) -> ParseResult:
         if explained is not None:
             raise explained
     try:
-        return _parse_argv(self, words)
+        parsed = _parse_argv(self, words)
     except ParseError as error:
         explained = _explained(self, reader, words, before)
         if explained is None:
             raise
         raise explained from error
+    _refuse_change_after_plan(self, reader, words, before)
+    return parsed
+
+
+def _refuse_change_after_plan(
+    parser: Parser, reader: Reader, words: list[str], before: list[str]
+) -> None:
+    """
+    Refuse a line with `plan` and a stage that changes something.
+
+    Raises:
+        WrongLine: The text has a line for each of the two.
+    """
+    if {"--dry", "-R"}.intersection(before):
+        return
+    shared = {f"--{name}" for name in (*SHARED_FLAGS, "no-spot")}
+    changing, lines = reader.explain_plan(words, _typed_after(words), shared)
+    if changing:
+        FlagStore.clear()
+        program = program_name()
+        typed = "\n        ".join(shlex.join([program, *before, *one]) for one in lines)
+        raise WrongLine(
+            f"onebox[64]: plan changes nothing, so {' and '.join(changing)} cannot be "
+            f"on the same line\n  next: {typed}",
+            parser.contexts.get(reader.read(words).task.name),
+        )
+
+
+def _typed_after(words: Sequence[str]) -> list[str]:
+    """Return the command that was typed after *words*, without its dashes."""
+    typed = sys.argv[1:]
+    for start in range(len(typed) - len(words) + 1):
+        end = start + len(words)
+        if typed[start:end] == list(words):
+            return typed[end + 1 :] if typed[end : end + 1] == ["--"] else typed[end:]
+    return []
 
 
 def _has_stage(parser: Parser) -> bool:

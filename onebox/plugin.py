@@ -63,6 +63,9 @@ class Stage(Task):  # type: ignore[type-arg]
 
         takes_command: Whether the words after `--` are a command for the stage. With
             the program `onebox`, the command needs no `--`.
+
+        read_only: Whether the stage changes nothing unless it has the flag `--yes`. A
+            line with `plan` has only such stages.
     """
 
     config_file: str
@@ -79,6 +82,7 @@ class Stage(Task):  # type: ignore[type-arg]
         inputs: Iterable[str] = (),
         outputs: Iterable[str] = (),
         takes_command: bool = False,
+        read_only: bool = False,
         **kwargs: Any,
     ) -> None:
         if isinstance(inputs, str) or isinstance(outputs, str):
@@ -91,6 +95,7 @@ class Stage(Task):  # type: ignore[type-arg]
         self.each_time = each_time
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.takes_command = takes_command
+        self.read_only = read_only
         # The file of settings that the stage uses instead of onebox.toml. A user's own
         # stage uses the file of the stages it needs. With "", the stage uses the file
         # of the stage that calls it.
@@ -230,6 +235,8 @@ class Stage(Task):  # type: ignore[type-arg]
             freshness.plan(context, self.name, files, reason, [n.name for n in earlier])
             return None
         if not freshness.announce(context, self.name, files, reason):
+            # The stage would have used the box, so its line names a box that is up.
+            context.invocation.box_used |= bool(self.needs)
             return None
         result = self._run(c, context, only, bound)
         with self._system_errors(own=True):

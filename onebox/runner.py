@@ -140,6 +140,10 @@ def _check_box(context: BoxContext, stage: str) -> Box | None:
     other_providers.refuse(context)
     if stage == "run":
         run.check_script(context)
+        warning = run.describe_missing_script(context)
+        if warning and warning not in context.chain.warned:
+            context.chain.warned.add(warning)
+            context.screen.warn(warning)
     return None
 
 

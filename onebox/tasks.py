@@ -166,6 +166,7 @@ def teardown(
 
 @_stage(
     each_time=True,
+    read_only=True,
     takes_command=True,
     help={
         "command": "Shell command to plan instead of [run] command.",
@@ -183,6 +184,7 @@ def plan(c: Context, command: str = "", graph: bool = False, json: bool = False)
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={"limit": "Print at most this many offers; 0 prints all.", "json": JSON_HELP},
 )
 def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
@@ -190,7 +192,7 @@ def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
     return stage_module("offers").perform(context_of(c), limit)
 
 
-@_stage(each_time=True, help={"json": JSON_HELP})
+@_stage(each_time=True, read_only=True, help={"json": JSON_HELP})
 def status(c: Context, json: bool = False) -> Any:
     """Print the boxes and jobs of this project."""
     return stage_module("status").perform(context_of(c))
@@ -198,6 +200,7 @@ def status(c: Context, json: bool = False) -> Any:
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "tail": "Print only so many of the last lines, and what follows.",
         "since": "Print only the output of the last time, such as 10m or 2h.",
@@ -216,6 +219,7 @@ def logs(
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={"limit": "Print at most so many jobs; 0 prints all.", "json": JSON_HELP},
 )
 def history(c: Context, limit: str = "20", json: bool = False) -> Any:
@@ -224,7 +228,9 @@ def history(c: Context, limit: str = "20", json: bool = False) -> Any:
 
 
 @_stage(
-    each_time=True, help={"once": "Print once, as in a pipe, instead of every 2 s."}
+    each_time=True,
+    read_only=True,
+    help={"once": "Print once, as in a pipe, instead of every 2 s."},
 )
 def top(c: Context, once: bool = False) -> Any:
     """Show what box and job use now: CPU, memory, disk, GPUs; Ctrl-C ends it."""
@@ -287,6 +293,7 @@ def exec_(c: Context, command: str = "") -> Any:
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "yes": "Remove what has expired.",
         "json": JSON_HELP,
@@ -305,6 +312,7 @@ def cleanup(
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "policy": "Print the least permissions onebox needs at the provider.",
         "settings": "Print the settings in force, and where each one comes from.",

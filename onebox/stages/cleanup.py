@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting, providers
-from onebox.boxes import delete
+from onebox.boxes import delete, under_way
 from onebox.errors import OneboxError
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, FreeObject
@@ -76,10 +76,14 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.note("sweep is an earlier name of: inv cleanup")
     verdicts, unreachable = _judge_boxes(context)
     free_resources = _find_free(context, unreachable)
+    tags = [verdict.box.tags for verdict in verdicts]
+    others = under_way.everywhere(context, [(one.project, one.name) for one in tags])
     if not context.screen.json:
         _print(context, verdicts)
         _print_free(context, free_resources)
-        if not (verdicts or free_resources or unreachable):
+        for one in others:
+            context.screen.print(one.describe(f"{one.project}/{one.name}"))
+        if not (verdicts or free_resources or unreachable or others):
             context.screen.print("you have no boxes and no other resources")
     expired = [verdict for verdict in verdicts if verdict.expired]
     if verdicts and not expired:
@@ -98,7 +102,7 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.say("  next: inv cleanup --yes removes them too")
     if context.screen.json:
         fields = _fields(verdicts, free_resources, unreachable)
-        fields.update({"removed": removed, "not_removed": failed})
+        fields.update({"removed": removed, "not_removed": failed, "under_way": others})
         context.screen.print_json("cleanup", fields)
     if failed:
         raise OneboxError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import bring_up, power
+from onebox.boxes import bring_up, no_box, power
 from onebox.errors import OutputsHeld, UsageError
 from onebox.jobs import notify, receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
@@ -313,11 +313,7 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
     """
     fetched = context.chain.fetched
     if fetched is None:
-        raise UsageError(
-            f"there is no box {context.title} to fetch from",
-            running=context.boxes.siblings(),
-            next="inv status",
-        )
+        raise no_box.error(context, "to fetch from")
     is_default = context.outputs_folder == context.default_outputs_folder
     folder = context.chain.fetched_folder if is_default else context.outputs_folder
     missing = verify_outputs.changed_here(folder, context.fetch_memory)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers
+from onebox.boxes import no_box, other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
 from onebox.jobs import job_environment, remote_job
@@ -146,6 +146,7 @@ class _Planner:
         self.steps: dict[str, PlannedStep] = {}
         self.refusals: list[Refusal] = []
         self.questions: list[str] = []
+        self.notes: list[str] = []
         self.box: Box | None = None
         # Whether the provider has answered which box exists.
         self.answered = False
@@ -175,7 +176,7 @@ class _Planner:
             for name, module in (("fetch", fetch), ("teardown", teardown)):
                 if name in self.stages and self.answered:
                     with self._catching(name):
-                        done = "no box is left" if name == "teardown" else ""
+                        done = no_box.message(context) if name == "teardown" else ""
                         self._reasoned(name, module.reason(context), done)
         order = ("image", "provision", "push", "packages", "run", "fetch", "teardown")
         for name in self.stages:
@@ -195,6 +196,7 @@ class _Planner:
             outputs=tuple(output_roots(context)),
             checkpoints=settings.fetch.checkpoints,
             questions=tuple(self.questions),
+            notes=tuple(self.notes),
             refusals=tuple(self.refusals),
         )
 
@@ -341,6 +343,7 @@ class _Planner:
         if self.box is None and not context.invocation.only:
             with self._catching("run"):
                 run.check_script(context)
+            self.notes += filter(None, [run.describe_missing_script(context)])
         if self._refused("run"):
             return
         with self._catching("run"):
@@ -349,7 +352,7 @@ class _Planner:
             remote_job.refuse_running(context, last_job)
             resumed = preemption_recovery.describe_resume(context, self.command)
             missing = job_script.missing_scripts(self.command, context.root)
-            if missing:
+            if missing and not self.notes:
                 names = formatting.path(formatting.first_names(missing))
                 reason = f"{reason}; {names} does not exist here"
             self._step("run", "run", resumed or reason)

@@ -57,6 +57,8 @@ def show(context: BoxContext, plan: Plan) -> None:
             size = plan_push.describe_size(plan.push)
             if size:
                 screen.plan_detail(size)
+    for note in plan.notes:
+        screen.plan_line("note", "warn", "may fail", note)
     for question in plan.questions:
         screen.plan_line("question", "warn", "at a terminal", question)
 

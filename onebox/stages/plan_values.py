@@ -144,6 +144,8 @@ class Plan:
 
         questions: What is asked at a terminal before something happens.
 
+        notes: What may go wrong without being refused.
+
         refusals: Why it would not start, the first reason first.
     """
 
@@ -157,6 +159,7 @@ class Plan:
     outputs: tuple[str, ...]
     checkpoints: tuple[str, ...]
     questions: tuple[str, ...]
+    notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
 
     def __repr__(self) -> str:

@@ -214,18 +214,10 @@ def check_script(context: BoxContext) -> None:
     Raises:
         InputError: The command starts a Python script that does not exist.
     """
-    image_table, own_command = context.settings.image, context.invocation.own_command
-    command = own_command or context.settings.run.command or ""
-    script = job_script.python_script(command)
-    if (
-        script is None
-        or image_table.setup
-        or image_table.packer
-        or image_table.use
-        or (context.root / script).exists()
-    ):
+    script = _missing_script(context)
+    if script is None or _image_source(context):
         return
-    if own_command:
+    if context.invocation.own_command:
         raise InputError(
             f"{formatting.path(script)} does not exist, so a new box would lack it",
             next="correct the command",
@@ -235,6 +227,32 @@ def check_script(context: BoxContext) -> None:
         f"{source}: [run] command: {formatting.path(script)} does not exist",
         next="correct [run] command",
     )
+
+
+def describe_missing_script(context: BoxContext) -> str:
+    """Return a warning that the image has to contain the script, "" if it has not."""
+    script, source = _missing_script(context), _image_source(context)
+    if script is None or not source:
+        return ""
+    return (
+        f"{formatting.path(script)} is not in the project; if {source}, the job fails"
+    )
+
+
+def _missing_script(context: BoxContext) -> str | None:
+    """Return the script of a `python SCRIPT` command if the project lacks it."""
+    command = context.invocation.own_command or context.settings.run.command or ""
+    script = job_script.python_script(command)
+    return None if script is None or (context.root / script).exists() else script
+
+
+def _image_source(context: BoxContext) -> str:
+    """Return, as the end of an if clause, what may not have created a script."""
+    image_table = context.settings.image
+    if image_table.use:
+        return f"the image {formatting.path(image_table.use)} does not contain it"
+    creator = image_table.setup or image_table.packer
+    return f"{formatting.path(creator)} does not create it" if creator else ""
 
 
 def is_rerun(context: BoxContext, last_job: JobStatus | None, command: str) -> bool:

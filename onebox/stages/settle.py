@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.agent.file_names import printable
 from onebox.boxes import delete
 from onebox.errors import (
     Busy,
@@ -74,14 +75,19 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
 def print_kept_box(context: BoxContext) -> None:
     """Print the box that a finished command line leaves up, if it leaves one."""
     box = context.find_box() if context.invocation.leaves_box else None
-    if box is not None:
-        context.screen.print_stage(
-            "box",
-            "kept",
-            "kept",
-            f"{box.id}, {formatting.rate(box.offer.hourly)}, "
-            f"{_powers_off(context, box)}",
-        )
+    if box is None:
+        return
+    detail = f"{box.id}, {formatting.rate(box.offer.hourly)}"
+    holder = None if context.store.locked else context.store.holder()
+    if holder is not None:
+        # That command decides whether the box stays.
+        off = formatting.when(box.deadline, time.time())
+        user = f'pid {holder.pid} "{printable(holder.command)}" uses it'
+        detail += f", powers itself off {off}; {user}"
+        context.screen.print_stage("box", "kept", "in use", detail)
+        return
+    detail += f", {_powers_off(context, box)}"
+    context.screen.print_stage("box", "kept", "kept", detail)
 
 
 def _powers_off(context: BoxContext, box: Box) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers
+from onebox.agent.file_names import printable
+from onebox.boxes import other_providers, under_way
 from onebox.errors import OneboxError
 from onebox.jobs import finished_jobs, follow, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
@@ -19,7 +21,11 @@ from onebox.ui.table import Cell
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs")
+HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs", "command")
+# The columns that a narrow terminal lacks, the first one first, so that this many
+# characters of the command fit. `inv status --name=…` prints all.
+LEFT_OUT = ("type", "state")
+COMMAND_WIDTH = 20
 PIPE_HEAD = (
     "name",
     "box",
@@ -32,6 +38,7 @@ PIPE_HEAD = (
     "job seconds",
     "deadline",
     "outputs",
+    "command",
 )
 
 
@@ -142,16 +149,22 @@ def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
     all_boxes = (*found, *(_of_other(other) for other in elsewhere))
     if context.invocation.from_python:
         return all_boxes
+    others = [
+        one
+        for one in under_way.of_project(context, [box.name for box in all_boxes])
+        if not one_name or one.name == context.settings.name
+    ]
     if context.screen.json:
         fields = {
             "project": context.settings.project,
             "provider": context.provider.name,
             "boxes": all_boxes,
+            "under_way": others,
             "waiting": queue.of_project(context),
         }
         context.screen.print_json("status", fields)
         return all_boxes
-    if not found and not elsewhere:
+    if not found and not elsewhere and not others:
         _print_last_job(context, one_name=one_name)
     elif len(found) == 1:
         _print_details(context, found[0])
@@ -159,6 +172,8 @@ def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
         _print_table(context, found)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
+    for one in others:
+        context.screen.print(one.describe(context.title_of(one.name)))
     queue.print_waiting(context, one_name=one_name)
     return all_boxes
 
@@ -311,10 +326,31 @@ def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
             Cell(status.job.text, _mark(status.job)),
             _deadline(status, now),
             _outputs_cell(status),
+            printable(status.job.command or ""),
         ]
         for status in found
     ]
-    context.screen.table(HEAD, rows)
+    kept = _columns(rows, context.screen.columns)
+    context.screen.table(
+        [HEAD[n] for n in kept],
+        [[row[n] for n in kept] for row in rows],
+        shorten="command",
+    )
+
+
+def _columns(rows: Sequence[Sequence[str | Cell]], width: int) -> list[int]:
+    """Return the indices of the columns for a terminal of this width."""
+    kept = list(range(len(HEAD)))
+    texts = [
+        list(HEAD),
+        *([c.text if isinstance(c, Cell) else c for c in row] for row in rows),
+    ]
+    widths = [max(len(row[n]) + 2 for row in texts) for n in kept]
+    command = min(widths.pop(), COMMAND_WIDTH)
+    for title in LEFT_OUT:
+        if sum(widths[n] for n in kept[:-1]) + command > width:
+            kept.remove(HEAD.index(title))
+    return kept
 
 
 def _pipe_row(status: BoxStatus) -> list[str]:
@@ -333,6 +369,7 @@ def _pipe_row(status: BoxStatus) -> list[str]:
         "" if job.seconds is None else f"{job.seconds:.1f}",
         deadline,
         "running" if job.state == "running" else status.outputs or "",
+        printable(job.command or ""),
     ]
 
 
@@ -370,5 +407,7 @@ def _print_details(context: BoxContext, status: BoxStatus) -> None:
     job = " ".join(filter(None, [status.job.id, status.job.text]))
     outputs = f"   outputs {status.outputs}" if status.outputs else ""
     screen.print(f"    job {job}{outputs}")
+    if status.job.command:
+        screen.print(f"    command: {printable(status.job.command)}")
     if status.job.advice:
         screen.print(f"    {status.job.advice}")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import delete, other_providers, power, replay_journal
+from onebox.boxes import delete, no_box, other_providers, power, replay_journal
 from onebox.errors import (
     OneboxError,
     OutputsHeld,
@@ -122,16 +122,19 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
             with context.screen.about(name):
                 perform(context.with_name(name), discard=discard, yes=yes)
         except OneboxError as error:
-            context.screen.note(f"{context.title_of(name)}: {error.message}")
             errors.append(error)
     elsewhere = other_providers.find(context)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.note)
+    # The first error ends the command line, which prints it.
+    for further in errors[1:]:
+        context.screen.error(further)
     if errors:
         raise errors[0]
     if not names and not elsewhere:
         delete.remove_unused(context)
-        context.screen.print_stage("teardown", "done", "up to date", "no box is left")
+        none = f"there is no box of project {context.settings.project}"
+        context.screen.print_stage("teardown", "done", "up to date", none)
 
 
 def _clean_up_without_box(context: BoxContext) -> None:
@@ -143,16 +146,12 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.choose_provider()
     context.forget_connection()
     context.alias.remove()
-    context.screen.print_stage("teardown", "done", "up to date", "no box is left")
-    # The notes about the project's other boxes are only a hint. They are left out if
-    # the provider does not answer.
-    with suppress(OneboxError):
-        for box in context.provider.find(context.owner):
-            if box.tags.project == context.project:
-                context.screen.note(
-                    f"{context.title_of(box.tags.name)} ({box.id}) is "
-                    f"{box.state}: inv teardown --name={box.tags.name}"
-                )
+    context.screen.print_stage(
+        "teardown", "done", "up to date", no_box.message(context)
+    )
+    for box in no_box.other_boxes(context):
+        context.screen.note(no_box.describe(context.title_of(box.tags.name), box))
+        context.screen.note(f"to remove it: inv teardown --name={box.tags.name}")
 
 
 def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:

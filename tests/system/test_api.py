@@ -188,7 +188,8 @@ class TestErrors:
         assert 0 == done.code
         assert "" == done.err
         assert [
-            "'there is no box census/main to fetch from\\n  next: onebox.api.status()'",
+            "'there is no box census/main to fetch from\\n"
+            "  next: inv run runs the job and fetches its outputs'",
             *["'the command is empty\\n  next: onebox.api.run(\"python job.py\")'"] * 2,
         ] == shown(done.out)
 

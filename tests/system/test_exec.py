@@ -159,7 +159,7 @@ def test_a_command_needs_a_box_that_is_up(project: Project) -> None:
     done = project.inv("exec", "--", "ls")
 
     assert 64 == done.code
-    assert "there is no box census/main\n  next: inv provision, or inv run" in done.err
+    assert "there is no box census/main\n  next: inv provision creates" in done.err
     assert "inv exec -- COMMAND" in project.inv("exec").err
     assert [] == project.boxes()
 
