@@ -51,7 +51,7 @@ from onebox.stages.plan_values import (
     PlannedStep,
     Refusal,
 )
-from onebox.stages.status import BoxJob, BoxStatus
+from onebox.stages.status_values import BoxJob, BoxStatus
 
 __all__ = [
     "BoxJob",

@@ -10,7 +10,7 @@ from onebox.api.calls import call, command_line, with_short_traceback
 from onebox.boxes.priced_offer import PricedOffer
 from onebox.jobs.history import History
 from onebox.stages.plan_values import Plan
-from onebox.stages.status import BoxStatus
+from onebox.stages.status_values import BoxStatus
 
 
 @with_short_traceback

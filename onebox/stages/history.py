@@ -64,10 +64,10 @@ def _print(context: BoxContext, found: History) -> None:
     if not found.entries:
         screen.print(f"{context.settings.project}: no job has run yet")
         return
-    if not screen.on_terminal:
+    if not screen.out.is_terminal:
         screen.table(PIPE_HEAD, [_pipe_row(entry) for entry in found.entries])
         return
-    is_wide = screen.columns >= WIDE
+    is_wide = screen.out.width >= WIDE
     now = time.time()
     rows = [_row(entry, now, is_wide=is_wide) for entry in found.entries]
     screen.table(WIDE_HEAD if is_wide else HEAD, rows, shorten="command")

@@ -123,7 +123,7 @@ def _first_error(context: BoxContext, plan: Plan) -> OneboxError:
     """Return the error of the first refusal, in short if the plan is on the screen."""
     first, screen = plan.refusals[0], context.screen
     error = OneboxError(first.message, next=first.next)
-    if screen.on_terminal and screen.live and not screen.json:
+    if screen.out.is_terminal and screen.live and not screen.json:
         mark = screen.marks["failed"]
         error = OneboxError(f"it would not start; the lines with {mark} say why")
     error.code = first.exit

@@ -1,132 +1,22 @@
-"""Print the boxes and jobs of this project."""
+"""Find the boxes of this project and their latest jobs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.agent.file_names import printable
 from onebox.boxes import other_providers, under_way
 from onebox.errors import OneboxError
-from onebox.jobs import finished_jobs, follow, notify, remote_job
+from onebox.jobs import follow, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
-from onebox.stages import queue
+from onebox.stages import queue, status_print
+from onebox.stages.status_values import BoxJob, BoxStatus
 from onebox.store.record import Record
-from onebox.ui.table import Cell
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-
-HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs", "command")
-# The columns that a narrow terminal lacks, the first one first, so that this many
-# characters of the command fit. `inv status --name=…` prints all.
-LEFT_OUT = ("type", "state")
-COMMAND_WIDTH = 20
-PIPE_HEAD = (
-    "name",
-    "box",
-    "state",
-    "size",
-    "type",
-    "price an hour",
-    "job",
-    "job state",
-    "job seconds",
-    "deadline",
-    "outputs",
-    "command",
-)
-
-
-@dataclass(frozen=True)
-class BoxJob:
-    """
-    The latest job of a box; None means unknown, or that no job has run.
-
-    Attributes:
-        id: Its id.
-
-        state: "none", "running", "succeeded", "failed", "cancelled", "ended" (with
-            code 0, but not by itself), or "unknown".
-
-        text: The state in words, with the reason.
-
-        command: Its command, None if another machine or user has started it.
-
-        started: When it started (epoch seconds).
-
-        seconds: How long it has run.
-
-        exit: Its exit code, None while it runs.
-
-        advice: What to change if it had too little memory, else "".
-    """
-
-    id: str | None
-    state: str
-    text: str
-    command: str | None = None
-    started: float | None = None
-    seconds: float | None = None
-    exit: int | None = None
-    advice: str = ""
-
-
-@dataclass(frozen=True, repr=False)
-class BoxStatus:
-    """
-    A box of this project with its cost, deadline and job; None means unknown.
-
-    Attributes:
-        name: The name of the box: that of `--name`, or "main".
-
-        id: Its id.
-
-        provider: Where it is.
-
-        is_builder: Whether the box only builds an image.
-
-        state: "starting", "running", "stopping", "stopped", or "unknown" if the
-            provider does not answer.
-
-        size, type: The size that was asked for, and the machine type.
-
-        hourly_usd: The price of all parts in USD an hour.
-
-        created: When it was created (epoch seconds).
-
-        deadline: When it powers itself off (epoch seconds), None if it is off.
-
-        job: Its latest job.
-
-        outputs: "fetched" or "not fetched" for those of the latest job, None if there
-            are none yet, or if nothing is recorded.
-
-        error: Why the provider does not answer, else "".
-    """
-
-    name: str
-    id: str
-    provider: str
-    is_builder: bool
-    state: str
-    size: str | None
-    type: str | None
-    hourly_usd: float | None
-    created: float | None
-    deadline: float | None
-    job: BoxJob
-    outputs: str | None
-    error: str = ""
-
-    def __repr__(self) -> str:
-        what = f"{self.state}, {self.size} on {self.provider}"
-        job = " ".join(filter(None, [self.job.id, self.job.text]))
-        return f"<BoxStatus {self.name}: {what}, job {job}>"
 
 
 def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
@@ -165,11 +55,11 @@ def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
         context.screen.print_json("status", fields)
         return all_boxes
     if not found and not elsewhere and not others:
-        _print_last_job(context, one_name=one_name)
+        status_print.print_last_job(context, one_name=one_name)
     elif len(found) == 1:
-        _print_details(context, found[0])
+        status_print.print_details(context, found[0])
     elif found:
-        _print_table(context, found)
+        status_print.print_table(context, found)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
     for one in others:
@@ -300,114 +190,3 @@ def _outputs(context: BoxContext, box: Box, job: BoxJob) -> str | None:
     if job.id not in (None, record.job):
         return None
     return "fetched" if record.fetched else "not fetched"
-
-
-def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
-    title = context.title if one_name else context.settings.project
-    context.screen.print(f"{title}: no box is up")
-    finished = finished_jobs.latest(context, whatever_name=not one_name)
-    if finished is not None:
-        context.screen.print(f"    last job {finished.job}: {finished.ending}")
-        if finished.receipt is not None and finished.receipt.advice:
-            context.screen.print(f"    {finished.receipt.advice}")
-
-
-def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
-    now = time.time()
-    if not context.screen.on_terminal:
-        context.screen.table(PIPE_HEAD, [_pipe_row(status) for status in found])
-        return
-    rows: list[list[str | Cell]] = [
-        [
-            _name(status),
-            Cell(status.state, "done" if status.deadline else "kept"),
-            status.type or "",
-            formatting.rate(status.hourly_usd),
-            Cell(status.job.text, _mark(status.job)),
-            _deadline(status, now),
-            _outputs_cell(status),
-            printable(status.job.command or ""),
-        ]
-        for status in found
-    ]
-    kept = _columns(rows, context.screen.columns)
-    context.screen.table(
-        [HEAD[n] for n in kept],
-        [[row[n] for n in kept] for row in rows],
-        shorten="command",
-    )
-
-
-def _columns(rows: Sequence[Sequence[str | Cell]], width: int) -> list[int]:
-    """Return the indices of the columns for a terminal of this width."""
-    kept = list(range(len(HEAD)))
-    texts = [
-        list(HEAD),
-        *([c.text if isinstance(c, Cell) else c for c in row] for row in rows),
-    ]
-    widths = [max(len(row[n]) + 2 for row in texts) for n in kept]
-    command = min(widths.pop(), COMMAND_WIDTH)
-    for title in LEFT_OUT:
-        if sum(widths[n] for n in kept[:-1]) + command > width:
-            kept.remove(HEAD.index(title))
-    return kept
-
-
-def _pipe_row(status: BoxStatus) -> list[str]:
-    job, deadline = status.job, ""
-    if status.deadline is not None:
-        deadline = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.deadline))
-    return [
-        _name(status),
-        status.id,
-        status.state,
-        status.size or "",
-        status.type or "",
-        "" if status.hourly_usd is None else f"{status.hourly_usd:.4f}",
-        job.id or "",
-        job.text,
-        "" if job.seconds is None else f"{job.seconds:.1f}",
-        deadline,
-        "running" if job.state == "running" else status.outputs or "",
-        printable(job.command or ""),
-    ]
-
-
-def _name(status: BoxStatus) -> str:
-    return f"{status.name} (builder)" if status.is_builder else status.name
-
-
-def _mark(job: BoxJob) -> str:
-    return {"succeeded": "done", "failed": "failed"}.get(job.state, "kept")
-
-
-def _outputs_cell(status: BoxStatus) -> Cell:
-    text = status.outputs or "-"
-    return Cell(text, {"fetched": "done", "not fetched": "warn"}.get(text, ""))
-
-
-def _deadline(status: BoxStatus, now: float) -> str:
-    if status.deadline is None:
-        return "is off"
-    return formatting.when(status.deadline, now)
-
-
-def _print_details(context: BoxContext, status: BoxStatus) -> None:
-    now, screen = time.time(), context.screen
-    age = formatting.seconds(max(now - (status.created or now), 0))
-    title = context.title_of(status.name) + " (builder)" * status.is_builder
-    details = [f"{status.size}: {status.type}", formatting.rate(status.hourly_usd)]
-    if status.deadline is not None:
-        off = formatting.when(status.deadline, now)
-        details += [f"up {age}", f"powers itself off {off}"]
-    else:
-        details += [f"created {age} ago", "its disk is kept"]
-    screen.print("   ".join([title, status.id, status.state]))
-    screen.print(f"    {'   '.join(details)}")
-    job = " ".join(filter(None, [status.job.id, status.job.text]))
-    outputs = f"   outputs {status.outputs}" if status.outputs else ""
-    screen.print(f"    job {job}{outputs}")
-    if status.job.command:
-        screen.print(f"    command: {printable(status.job.command)}")
-    if status.job.advice:
-        screen.print(f"    {status.job.advice}")

@@ -38,7 +38,7 @@ def perform(context: BoxContext, *, once: bool) -> None:
             while True:
                 load = measure(context, box)
                 show(_title(context, box, load), HEAD, _rows(load))
-                if once or not context.screen.on_terminal:
+                if once or not context.screen.out.is_terminal:
                     return
                 time.sleep(REFRESH - agent_load.SPAN)
         except Interrupted as stop:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from rich.console import Console
@@ -45,6 +46,22 @@ class PipeSafeConsole(Console):
         except OSError as error:
             self.problem = describe(error)
             self.on_broken_pipe()
+
+
+def consoles(environ: Mapping[str, str]) -> tuple[PipeSafeConsole, PipeSafeConsole]:
+    """Return the consoles of stdout and stderr of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        # Printing a file name that the encoding cannot represent must not raise.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+    capable = environ.get("TERM") not in ("dumb", "unknown")
+    out, err = capable and is_tty(sys.stdout), capable and is_tty(sys.stderr)
+    # force_terminal is set, because otherwise the variable FORCE_COLOR would make rich
+    # write control codes into a pipe.
+    return (
+        PipeSafeConsole(highlight=False, force_terminal=out),
+        PipeSafeConsole(stderr=True, highlight=False, force_terminal=err),
+    )
 
 
 def read_together() -> bool:

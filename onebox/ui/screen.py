@@ -10,7 +10,6 @@ without control codes.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import threading
@@ -26,7 +25,7 @@ from onebox.command_hints import Hints
 from onebox.errors import OneboxError
 from onebox.ui import layout
 from onebox.ui.byte_stream import ByteStream, shown_together
-from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, is_tty
+from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, consoles
 from onebox.ui.heartbeat import Heartbeat
 from onebox.ui.json_document import document
 from onebox.ui.layout import CHECK_WIDTH, NAME_WIDTH
@@ -51,18 +50,11 @@ class Screen:
         output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.hints = hints or Hints()
-        capable = environ.get("TERM") not in ("dumb", "unknown")
-        # force_terminal is set, because otherwise the variable FORCE_COLOR would make
-        # rich write control codes into a pipe.
-        err, out = capable and is_tty(sys.stderr), capable and is_tty(sys.stdout)
-        self.err = PipeSafeConsole(stderr=True, highlight=False, force_terminal=err)
-        self.out = PipeSafeConsole(highlight=False, force_terminal=out)
+        self.out, self.err = consoles(environ)
         # Two threads cannot share the live line of a terminal.
-        self.live = err and threading.current_thread() is threading.main_thread()
-        for stream in (sys.stdout, sys.stderr):
-            # Printing a file name that the encoding cannot represent must not raise.
-            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-                stream.reconfigure(errors="backslashreplace")
+        self.live = self.err.is_terminal and (
+            threading.current_thread() is threading.main_thread()
+        )
         self.marks = layout.marks_for(self.err)
         self.footer_shown = False
         self.json = self.document_printed = False
@@ -152,11 +144,11 @@ class Screen:
         self._print_hanging(self.out, Text.assemble(("onebox  ", "bold"), first))
         for line in more:
             self.plan_detail(line)
-        self._print(self.out, Text(""))
+        self.print()
 
     def plan_detail(self, text: str) -> None:
         """Print a line below one of the plan, to stdout."""
-        self._print_hanging(self.out, Text(f"        {self.hints.spell(text)}"))
+        self.print(f"        {self.hints.spell(text)}")
 
     def check(self, name: str, mark: str, detail: str) -> None:
         """
@@ -269,26 +261,16 @@ class Screen:
         It takes the title, the heads of the columns and the rows. On a terminal, each
         call replaces what the previous one has printed.
         """
-        if not self.out.is_terminal:
+        if self.out.is_terminal:
+            with refreshed(self.out) as show:
+                yield show
+        else:
             yield lambda title, head, rows: self.table(head, rows)
-            return
-        with refreshed(self.out) as show:
-            yield show
 
     @property
     def problem(self) -> str:
         """Return why stdout cannot be written; "" if it can, or its reader is gone."""
         return self.out.problem or self._stdout.problem
-
-    @property
-    def on_terminal(self) -> bool:
-        """Return whether requested output goes to a terminal."""
-        return self.out.is_terminal
-
-    @property
-    def columns(self) -> int:
-        """Return the width of the terminal for requested output."""
-        return self.out.width
 
     @property
     def can_ask(self) -> bool:

@@ -189,7 +189,7 @@ class TestErrors:
         assert "" == done.err
         assert [
             "'there is no box census/main to fetch from\\n"
-            "  next: inv run runs the job and fetches its outputs'",
+            "  next: onebox.api.run() runs the job and fetches its outputs'",
             *["'the command is empty\\n  next: onebox.api.run(\"python job.py\")'"] * 2,
         ] == shown(done.out)
 

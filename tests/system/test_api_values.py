@@ -46,7 +46,7 @@ ERRORS = [
         "api.logs(name='b')",
         "UsageError",
         "there is no box census/b",
-        'onebox.api.provision(name="b"), or onebox.api.run(name="b")',
+        'onebox.api.run(name="b") starts a job',
     ),
     (
         "api.history(limit=-1)",
@@ -200,7 +200,8 @@ class TestErrors:
 
         assert [
             "0 ()",
-            f'onebox.api.status(project="{project.root}")',
+            f'onebox.api.run(project="{project.root}") runs the job and fetches its '
+            "outputs",
         ] == shown(done.out), done.err
         assert "42\n" == project.read("results/answer.txt")
 
