@@ -15,7 +15,7 @@ from onebox.boxes import other_providers
 from onebox.boxes.finder import BoxFinder
 from onebox.chain_state import ChainState
 from onebox.command_hints import Hints
-from onebox.errors import Busy, ConnectionLost
+from onebox.errors import Busy, ConfigError, ConnectionLost
 from onebox.invocation import Invocation
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
@@ -23,9 +23,9 @@ from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
 from onebox.settings import USER_FILE, Places, Settings
 from onebox.settings import load as load_settings
-from onebox.store.atomic_files import refuse_links
+from onebox.store.atomic_files import refuse_foreign, refuse_links
 from onebox.store.box_store import BoxStore
-from onebox.store.identity import owner, project_id
+from onebox.store.identity import follow_move, other_holder, owner, project_id
 from onebox.store.paths import config_dir, local_root, state_dir
 from onebox.ui.screen import Screen
 
@@ -288,9 +288,11 @@ class BoxContext:
 
         Raises:
             StateError: It, or a folder of onebox in it, is a link. A project that was
-                cloned may bring such links, which lead to any place.
+                cloned may bring such links, which lead to any place. Or it belongs to
+                another user.
         """
         folder = self.root / ".onebox"
+        refuse_foreign(folder)
         refuse_links(folder, depth=3)
         return folder
 
@@ -400,7 +402,21 @@ class BoxContext:
 
 
 def _project(root: Path, settings: Settings, state: Path) -> str:
-    """Return the project id from the settings, or else that of the project folder."""
-    if settings.source("project") != "default":
-        return settings.project
-    return project_id(root, settings.project, state)
+    """
+    Return the project id from the settings, or else that of the project folder.
+
+    Raises:
+        ConfigError: The settings give the id of another folder.
+    """
+    source = settings.source("project")
+    if source == "default":
+        project = project_id(root, settings.project, state)
+        follow_move(root, project, state)
+        return project
+    holder = other_holder(settings.project, root, state)
+    if holder is not None:
+        raise ConfigError(
+            f"{source}: project: {settings.project} is the project in {holder}",
+            next="choose another name, or work in that folder",
+        )
+    return settings.project

@@ -24,6 +24,7 @@ from invoke.program import Program
 import onebox
 from onebox.agent.file_names import printable
 from onebox.command_line import nearest
+from onebox.file_owners import is_foreign, is_open_to_all
 from onebox.flags import SharedArgument
 from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
 from onebox.plugin import Stage
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 # Without a project, these tasks find no box. Others can do without a project, or have
 # an error of their own.
 _OF_A_BOX = ("cancel", "fetch", "logs", "ssh", "status", "teardown")
+
+# The files of a project that Invoke reads as configuration; it runs the last one.
+_CONFIGURATION = ("invoke.yaml", "invoke.yml", "invoke.json", "invoke.py")
 
 COMMAND_HELP = (
     "The command begins at the first word that is neither a flag, nor the value of a",
@@ -79,20 +83,58 @@ class OneboxProgram(Program):
 
     def parse_collection(self) -> None:
         """Find the project, and load its tasks."""
-        found, has_tasks = _find_project(Path.cwd())
+        completes = bool(self.args.complete.value)
+        found, has_tasks = _find_project(Path.cwd(), completes=completes)
         self.root, self.is_project = found or Path.cwd(), found is not None
         self.config.set_project_location(str(self.root))
-        self.config.load_project()
-        completes = bool(self.args.complete.value)
-        # A mistake in tasks.py must not stop the completion of onebox's own tasks.
-        mistakes = (Exception,) if completes else ()
-        # A key that completes a line must not run the program of another user.
-        has_tasks = has_tasks and not (completes and _is_of_another_user(self.root))
         self.namespace = ns
-        if has_tasks:
-            with contextlib.suppress(*mistakes):
+        if completes:
+            self._complete_with_tasks(has_tasks)
+        else:
+            self._load_configuration()
+            if has_tasks:
+                self._note_use()
                 self.namespace = self._project_tasks()
         super().parse_collection()
+
+    def _complete_with_tasks(self, has_tasks: bool) -> None:
+        """
+        Complete with the tasks of tasks.py, if `onebox` has run them before.
+
+        A key that completes a line must not run a program that was just cloned, or that
+        another user has written. A mistake in tasks.py must not stop the completion of
+        onebox's own tasks.
+        """
+        with with_bytecode():
+            from onebox.store.used_folders import was_used
+
+        if _is_of_another_user(self.root) or not was_used(self.root, os.environ):
+            return
+        if not (self.root / _CONFIGURATION[-1]).exists():
+            self._load_configuration()
+        if has_tasks:
+            with contextlib.suppress(Exception):
+                self.namespace = self._project_tasks()
+
+    def _load_configuration(self) -> None:
+        """Load the project's configuration of Invoke, but not that of another user."""
+        for name in _CONFIGURATION:
+            file = self.root / name
+            if is_foreign(file):
+                if not self.args.complete.value:
+                    note(
+                        f"onebox: {printable(str(file))} belongs to another user, so "
+                        "it is not read\n  next: copy the project to a folder of your "
+                        "own, if you trust it"
+                    )
+                return
+        self.config.load_project()
+
+    def _note_use(self) -> None:
+        with with_bytecode():
+            from onebox.store.used_folders import note_use
+
+        note_use(self.root, os.environ)
 
     def _project_tasks(self) -> Collection:
         """
@@ -243,7 +285,7 @@ def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
     return own, shared
 
 
-def _find_project(folder: Path) -> tuple[Path | None, bool]:
+def _find_project(folder: Path, *, completes: bool) -> tuple[Path | None, bool]:
     """
     Return the project's folder, None without one; whether its tasks.py may have stages.
 
@@ -252,29 +294,38 @@ def _find_project(folder: Path) -> tuple[Path | None, bool]:
 
     Args:
         folder: Where the search begins; it goes upwards.
+
+        completes: Print no message.
+
+    Raises:
+        Exit: The project is that of another user in a folder such as /tmp itself.
     """
     for place in (folder, *folder.parents):
-        if place != folder and _is_of_another_user(place):
-            note(
-                f"onebox: the project in {printable(str(place))} belongs to another "
-                "user, so it is not used\n  next: cd there, if you trust it"
-            )
-            continue
         names_onebox = _names_onebox(place)
-        if names_onebox or (place / "onebox.toml").is_file():
-            return place, names_onebox
+        if not names_onebox and not (place / "onebox.toml").is_file():
+            continue
+        if place != folder and (_is_of_another_user(place) or is_foreign(place)):
+            if not completes:
+                note(
+                    f"onebox: the project in {printable(str(place))} belongs to "
+                    "another user, so it is not used\n  next: cd there, if you trust it"
+                )
+            continue
+        if not completes and _is_of_another_user(place) and is_open_to_all(place):
+            raise Exit(
+                f"onebox[78]: every user can write to {printable(str(place))}, and the "
+                "project in it belongs to another user\n  next: copy it to a folder of "
+                "your own, if you trust it",
+                code=78,
+            )
+        return place, names_onebox
     return None, False
 
 
 def _is_of_another_user(folder: Path) -> bool:
     """Return whether another user, but not root, owns the files of a project."""
     places = (folder / "onebox.toml", folder / "tasks.py", folder / "tasks")
-    for path in (*places, *(folder / "tasks").glob("*.py")):
-        with contextlib.suppress(OSError):
-            owners = {path.lstat().st_uid, path.stat().st_uid}
-            if not owners <= {0, os.geteuid()}:
-                return True
-    return False
+    return any(map(is_foreign, (*places, *(folder / "tasks").glob("*.py"))))
 
 
 def _names_onebox(folder: Path) -> bool:
@@ -283,6 +334,9 @@ def _names_onebox(folder: Path) -> bool:
     # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
     if sources[0].exists() or (folder / "tasks" / "__init__.py").exists():
         sources += (folder / "tasks").glob("*.py")
+    # A pipe would stop the search, and a device would not end.
+    if any(source.exists() and not source.is_file() for source in sources):
+        return False
     for source in sources:
         with contextlib.suppress(OSError):
             if b"onebox" in source.read_bytes():

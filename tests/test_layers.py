@@ -200,6 +200,7 @@ BANDS = [
         "command_hints",
         "command_line",
         "errors",
+        "file_owners",
         "formatting",
         "invocation",
         "repositories",

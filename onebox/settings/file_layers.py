@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onebox.errors import ConfigError
+from onebox.file_owners import is_foreign, is_open_to_all
 from onebox.settings.checks import InvalidValue, is_name
 from onebox.settings.kinds import STRING_TABLE
 from onebox.settings.layers import Value, merge, read_value
@@ -89,9 +90,19 @@ def project_file(root: Path, name: str, required_by: str) -> Document:
         name: The path of the file, relative to *root*; "" means onebox.toml.
 
         required_by: See `toml_file.read`.
+
+    Raises:
+        ConfigError: The file is invalid, or is another user's in a folder such as /tmp.
     """
-    shown = show(name)[1:-1] if name else FILE
-    entries = read(root / (name or FILE), shown, required_by=required_by)
+    shown, path = show(name)[1:-1] if name else FILE, root / (name or FILE)
+    if is_foreign(path) and is_open_to_all(path.parent):
+        raise error(
+            shown,
+            "",
+            "another user put it here, where every user can write; it is not used",
+            "copy the project to a folder of your own, if you trust it",
+        )
+    entries = read(path, shown, required_by=required_by)
     return Document(shown, entries)
 
 

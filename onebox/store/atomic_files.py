@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onebox.errors import StateError
+from onebox.file_owners import is_foreign
 from onebox.signals import signals_delayed
 
 # Only drafts older than this many seconds are removed, because a younger draft may
@@ -123,6 +124,16 @@ def refuse_links(folder: Path, depth: int) -> None:
             if entry.is_symlink():
                 raise not_ours_error(Path(entry.path), "folder")
             refuse_links(Path(entry.path), depth - 1)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise StateError if another user owns a folder of onebox."""
+    if is_foreign(folder):
+        raise StateError(
+            f"{folder} belongs to another user, who could change what onebox keeps in "
+            "it",
+            next="copy the project, without .onebox, to a folder of your own",
+        )
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
