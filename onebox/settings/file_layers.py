@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from onebox.errors import ConfigError
 from onebox.file_owners import is_foreign, is_open_to_all
-from onebox.settings.checks import InvalidValue, is_name
+from onebox.settings.checks import InvalidValue, is_endpoint, is_name
 from onebox.settings.kinds import STRING_TABLE
 from onebox.settings.layers import Value, merge, read_value
 from onebox.settings.quoting import dotted, show, show_path, suggest
@@ -236,6 +236,16 @@ def _key_and_value(
     if key is None:
         raise document.error(entry, _unknown_key(path))
     value = read_value(key, entry.value, source, label, file=True)
+    if key.of_user and value != key.default and not document.user_wide:
+        raise error(
+            source,
+            label,
+            "a project cannot set it, because your credentials are sent there"
+            if is_endpoint in key.checks
+            else "a project cannot set it, because it names a credential of yours",
+            f"set it in ~/.config/onebox/{USER_FILE}, or with the variable "
+            f"{key.variable}",
+        )
     return Value(full, value, source, label, profile)
 
 
