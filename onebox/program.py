@@ -120,13 +120,18 @@ class OneboxProgram(Program):
         """Load the project's configuration of Invoke, but not that of another user."""
         for name in _CONFIGURATION:
             file = self.root / name
+            problem, advice = "", ""
             if is_foreign(file):
-                if not self.args.complete.value:
-                    note(
-                        f"onebox: {printable(str(file))} belongs to another user, so "
-                        "it is not read\n  next: copy the project to a folder of your "
-                        "own, if you trust it"
-                    )
+                problem = "belongs to another user"
+                advice = "copy the project to a folder of your own, if you trust it"
+            elif file.exists() and not file.is_file():
+                problem, advice = "is no file", "remove it"
+            if problem and not self.args.complete.value:
+                note(
+                    f"onebox: {printable(str(file))} {problem}, so it is not read\n"
+                    f"  next: {advice}"
+                )
+            if problem:
                 return
         self.config.load_project()
 

@@ -110,6 +110,9 @@ def refuse_links(folder: Path, depth: int) -> None:
     """
     Raise StateError if a folder is a link, or holds a link to a folder.
 
+    Pipes, devices and links to them are refused too, because a read of them may not
+    end.
+
     Args:
         depth: How many levels below the folder are looked at.
     """
@@ -120,10 +123,16 @@ def refuse_links(folder: Path, depth: int) -> None:
     except OSError:
         return
     for entry in inside:
+        path = Path(entry.path)
         if entry.is_dir():
             if entry.is_symlink():
-                raise not_ours_error(Path(entry.path), "folder")
-            refuse_links(Path(entry.path), depth - 1)
+                raise not_ours_error(path, "folder")
+            refuse_links(path, depth - 1)
+        elif not entry.is_file() and path.exists():
+            raise StateError(
+                f"{path} is neither a file nor a folder",
+                next="remove it, then run the same command again",
+            )
 
 
 def refuse_foreign(folder: Path) -> None:

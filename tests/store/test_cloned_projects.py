@@ -72,16 +72,82 @@ def test_pipes_and_devices_in_a_clone_do_not_block(project: Project) -> None:
     os.mkfifo(project.root / "tasks.py")
     (project.root / "tasks").mkdir()
     (project.root / "tasks/__init__.py").symlink_to("/dev/zero")
-    for words in (COMPLETION, ("status",)):
-        done = subprocess.run(
-            [sys.executable, "-m", "onebox", *words],
-            cwd=project.root,
-            env=project.environ,
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-        assert (0, b"") == (done.returncode, done.stderr)
+    completed = bounded(project, *COMPLETION[:2], f"'{COMPLETION[2]}'")
+    assert (0, "") == (completed.returncode, completed.stderr)
+    done = bounded(project, "status")
+    assert 78 == done.returncode
+    assert f"{project.root / MARK} is neither a file nor a folder" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["invoke.json", "onebox.toml", ".gitignore"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_files_of_a_clone_that_do_not_end_are_not_read(
+    project: Project, name: str, kind: str
+) -> None:
+    """A clone may bring a link to a device, and an archive may bring a pipe."""
+    path = project.root / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for task in ("status", "plan", "init"):
+        done = bounded(project, task)
+        assert done.returncode in (0, 64, 78), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_files_of_onebox_that_do_not_end_are_refused(
+    project: Project, kind: str
+) -> None:
+    """Nothing in `.onebox` is read if a part of it is no file and no folder."""
+    path = project.write(".onebox/fetched/main/folders.jsonl", "")
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for task in ("plan", "history"):
+        done = bounded(project, task)
+        assert 78 == done.returncode, done.stderr
+        assert f"{path} is neither a file nor a folder" in done.stderr
+
+
+def test_folders_that_a_clone_records_are_paths_of_outputs(project: Project) -> None:
+    """Any other line of the file is ignored, and the project is pushed as usual."""
+    lines = [
+        "7",
+        "null",
+        '["x"]',
+        '"../.."',
+        '"."',
+        '"/"',
+        '""',
+        "[" * 10_000,
+        '"\\ud800"',
+    ]
+    project.write(".onebox/fetched/main/folders.jsonl", "\n".join(lines))
+    done = project.onebox("plan", "run")
+
+    assert 0 == done.code, done.err
+    assert "Traceback" not in done.err
+    assert "outputs not pushed" not in done.out + done.err
+
+
+def bounded(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run an `onebox` line that may take 30 seconds and little memory."""
+    limited = f"ulimit -v 3000000; exec {sys.executable} -m onebox {' '.join(words)}"
+    return subprocess.run(
+        ["sh", "-c", limited],
+        cwd=project.root,
+        env=project.environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def test_clone_with_the_id_of_another_project_has_no_box(
