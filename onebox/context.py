@@ -23,9 +23,10 @@ from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
 from onebox.settings import USER_FILE, Places, Settings, json_schema
 from onebox.settings import load as load_settings
-from onebox.store.atomic_files import refuse_links
+from onebox.settings.project import project_of
+from onebox.store.atomic_files import refuse_foreign, refuse_links
 from onebox.store.box_store import BoxStore
-from onebox.store.identity import owner, project_id
+from onebox.store.identity import owner
 from onebox.store.paths import config_dir, local_root, state_dir
 from onebox.ui.screen import Screen
 
@@ -90,7 +91,7 @@ class BoxContext:
         self.screen = screen
         self.owner = owner(config_dir(environ))
         subprocess_env.hide([*settings.run.secrets, "ONEBOX_NOTIFY_URL"])
-        self.project = _project(root, settings, state_dir(environ))
+        self.project = project_of(root, settings, state_dir(environ))
         self.store = BoxStore(
             state_dir(environ) / "projects" / self.project / settings.name, screen.warn
         )
@@ -281,10 +282,12 @@ class BoxContext:
         Return the `.onebox` folder of the project: logs and receipts of jobs.
 
         Raises:
-            StateError: It, or a folder of onebox in it, is a link, or it is a file. A
-                project that was cloned may bring such links, which lead to any place.
+            StateError: It, or a folder of onebox in it, is a link, or it is a file, or
+                it belongs to another user. A project that was cloned may bring such
+                links, which lead to any place.
         """
         folder = self.root / ".onebox"
+        refuse_foreign(folder)
         refuse_links(folder, depth=3)
         return folder
 
@@ -391,10 +394,3 @@ class BoxContext:
         settings = replace(self.settings, name=name)
         invocation = Invocation(self.invocation.command)
         return BoxContext(self.root, self.environ, settings, invocation, self.screen)
-
-
-def _project(root: Path, settings: Settings, state: Path) -> str:
-    """Return the project id from the settings, or else that of the project folder."""
-    if settings.source("project") != "default":
-        return settings.project
-    return project_id(root, settings.project, state)

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,12 @@ from invoke.program import Program
 
 import onebox
 from onebox.agent.file_names import printable
-from onebox.errors import OneboxError
+from onebox.errors import ConfigError, OneboxError
+from onebox.file_owners import is_foreign
 from onebox.flags import SharedArgument
 from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
 from onebox.plugin import Stage
+from onebox.project_search import find_project, is_of_another_user
 from onebox.providers import with_bytecode
 from onebox.tasks import ns
 from onebox.ui.plain import discard_stdout, note, print_lines
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 # Without a project, these tasks find no box. Others can do without a project, or have
 # an error of their own.
 _OF_A_BOX = ("cancel", "fetch", "logs", "ssh", "status", "teardown")
+
+# The files of a project that Invoke reads as configuration; it runs the last one.
+_CONFIGURATION = ("invoke.yaml", "invoke.yml", "invoke.json", "invoke.py")
 
 COMMAND_HELP = (
     "The command begins at the first word that is neither a flag, nor the value of a",
@@ -109,20 +114,67 @@ class OneboxProgram(Program):
                 "  next: cd to the project",
                 code=66,
             ) from error
-        found, has_tasks = _find_project(here)
+        completes = bool(self.args.complete.value)
+        try:
+            found, has_tasks = find_project(here, completes=completes)
+        except ConfigError as error:
+            text = f"onebox[{error.code}]: {error.message}\n  next: {error.next}"
+            raise Exit(text, code=error.code) from error
         self.root, self.is_project = found or here, found is not None
         self.config.set_project_location(str(self.root))
-        self.config.load_project()
-        completes = bool(self.args.complete.value)
-        # A mistake in tasks.py must not stop the completion of onebox's own tasks.
-        mistakes = (Exception,) if completes else ()
-        # The Tab key must not run the program of another user.
-        has_tasks = has_tasks and not (completes and _is_of_another_user(self.root))
         self.namespace = ns
-        if has_tasks:
-            with contextlib.suppress(*mistakes):
+        if completes:
+            self._complete_with_tasks(has_tasks)
+        else:
+            self._load_configuration()
+            if has_tasks:
+                self._note_use()
                 self.namespace = self._project_tasks()
         super().parse_collection()
+
+    def _complete_with_tasks(self, has_tasks: bool) -> None:
+        """
+        Complete with the tasks of tasks.py, if `onebox` has run them before.
+
+        A key that completes a line must not run a program that was just cloned, or that
+        another user has written. A mistake in tasks.py must not stop the completion of
+        onebox's own tasks.
+        """
+        with with_bytecode():
+            from onebox.store.used_folders import was_used
+
+        if is_of_another_user(self.root) or not was_used(self.root, os.environ):
+            return
+        if not (self.root / _CONFIGURATION[-1]).exists():
+            self._load_configuration()
+        if has_tasks:
+            with contextlib.suppress(Exception):
+                self.namespace = self._project_tasks()
+
+    def _load_configuration(self) -> None:
+        """Load the project's configuration of Invoke, but not that of another user."""
+        for name in _CONFIGURATION:
+            file = self.root / name
+            problem, advice = "", ""
+            if is_foreign(file):
+                problem = "belongs to another user"
+                advice = "copy the project to a folder of your own, if you trust it"
+            elif file.exists() and not file.is_file():
+                problem, advice = "is no file", "remove it"
+            if problem and not self.args.complete.value:
+                note(
+                    f"onebox: {printable(str(file))} {problem}, so it is not read\n"
+                    f"  next: {advice}"
+                )
+            if problem:
+                return
+        self.config.load_project()
+
+    def _note_use(self) -> None:
+        with with_bytecode():
+            from onebox.store.used_folders import note_use
+
+        note_use(self.root, os.environ)
 
     def _project_tasks(self) -> Collection:
         """
@@ -305,64 +357,6 @@ def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
         part = shared if isinstance(argument, SharedArgument) else own
         part.append(context.help_for(flag))
     return own, shared
-
-
-def _find_project(folder: Path) -> tuple[Path | None, bool]:
-    """
-    Return the project's folder, None without one; whether its tasks.py may have stages.
-
-    Files above *folder* that another user owns are ignored: anyone could put a tasks.py
-    in a folder such as /tmp, and this program would run it.
-
-    Args:
-        folder: Where the search begins; it goes upwards.
-    """
-    for place in (folder, *folder.parents):
-        if place != folder and _is_of_another_user(place):
-            note(
-                f"onebox: the project in {printable(str(place))} belongs to another "
-                "user, so it is not used\n  next: cd there, if you trust it"
-            )
-            continue
-        names_onebox = _names_onebox(place)
-        if names_onebox or _has_settings(place):
-            return place, names_onebox
-    return None, False
-
-
-def _is_of_another_user(folder: Path) -> bool:
-    """Return whether another user, but not root, owns the files of a project."""
-    places = (folder / "onebox.toml", folder / "tasks.py", folder / "tasks")
-    for path in (*places, *(folder / "tasks").glob("*.py")):
-        with contextlib.suppress(OSError):
-            owners = {path.lstat().st_uid, path.stat().st_uid}
-            if not owners <= {0, os.geteuid()}:
-                return True
-    return False
-
-
-def _has_settings(folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return (folder / "onebox.toml").is_file()
-    return False
-
-
-def _names_onebox(folder: Path) -> bool:
-    """Return whether tasks.py, or a module in the package tasks/, names onebox."""
-    for source in _task_files(folder):
-        with contextlib.suppress(OSError):
-            if b"onebox" in source.read_bytes():
-                return True
-    return False
-
-
-def _task_files(folder: Path) -> Iterator[Path]:
-    module, package = folder / "tasks.py", folder / "tasks"
-    yield module
-    # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
-    with contextlib.suppress(OSError):
-        if module.exists() or (package / "__init__.py").exists():
-            yield from package.glob("*.py")
 
 
 def main() -> None:

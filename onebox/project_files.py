@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import UsageError
+from onebox.settings.checks import job_output
 from onebox.store import paths
 from onebox.store.atomic_files import append_line
 from onebox.transfer.select import Selection, select
@@ -123,8 +124,10 @@ def noted_folders(context: BoxContext) -> list[str]:
     for file in sorted(context.fetch_memory.parent.glob(f"*/{FOLDERS}")):
         with suppress(OSError):
             for line in file.read_text("utf-8", "replace").splitlines():
-                # A line that a crash has cut short is ignored. Its folder is treated as
-                # code.
-                with suppress(ValueError):
-                    folders.append(json.loads(line))
+                # A line that a crash has cut short, or that a cloned project has
+                # brought, is ignored. Its folder is treated as code.
+                with suppress(ValueError, RecursionError):
+                    folder = json.loads(line)
+                    job_output(folder if isinstance(folder, str) else "")
+                    folders.append(folder)
     return folders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from onebox import formatting
 from onebox.errors import OneboxError
 from onebox.providers import PROVIDERS
 from onebox.settings import USER_FILE, Places, Settings, Size, load
+from onebox.settings.checks import is_name
 from onebox.settings.load import project_name
 from onebox.settings.schema import SIZES
 from onebox.store import image_names
@@ -22,7 +24,7 @@ def values_of(
     """
     Return the values of a flag with descriptions; the list is empty if none is known.
 
-    No provider is asked, and no error is raised.
+    No provider is asked, nothing is written, and no error is raised.
 
     Args:
         root: The project's folder.
@@ -75,4 +77,9 @@ def _box_names(root: Path, environ: Mapping[str, str]) -> list[str]:
         name, is_id = project_name(root), False
     project = name if is_id else project_id(root, name, state)
     folder = state / "projects" / project
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(p.name for p in folder.iterdir() if _is_name(p.name) and p.is_dir())
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text of a file may stand in a line that the user then runs."""
+    return re.fullmatch(is_name.pattern, text) is not None

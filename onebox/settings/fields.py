@@ -69,6 +69,10 @@ class Key:
 
         secret: Whether the value may be a secret. Then its variable may hold one, but
             onebox.toml may not, and no message contains the value.
+
+        of_user: Whether the project cannot give the value, but only the user, in the
+            user-wide file or a variable: credentials of the user are sent to the place
+            that it names, or it names a credential. A cloned project may hold any text.
     """
 
     table: str
@@ -80,6 +84,7 @@ class Key:
     checks: tuple[Check, ...]
     blank: bool = False
     secret: bool = False
+    of_user: bool = False
 
     @property
     def path(self) -> str:
@@ -102,9 +107,10 @@ def setting(
     *checks: Check,
     blank: bool = False,
     secret: bool = False,
+    of_user: bool = False,
 ) -> Any:
     """Return a dataclass field that declares a setting; see `Key`."""
-    key = Key("", "", kind, default, example, help, checks, blank, secret)
+    key = Key("", "", kind, default, example, help, checks, blank, secret, of_user)
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata={_KEY: key})
     return dataclasses.field(default=default, metadata={_KEY: key}, repr=not secret)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onebox.errors import ConfigError
-from onebox.settings.checks import InvalidValue, is_name
+from onebox.file_owners import is_foreign, is_open_to_all
+from onebox.settings.checks import InvalidValue, is_endpoint, is_name
 from onebox.settings.kinds import STRING_TABLE
 from onebox.settings.layers import Value, merge, read_value
 from onebox.settings.quoting import dotted, nearest, show, show_path, suggest
@@ -89,9 +90,19 @@ def project_file(root: Path, name: str, required_by: str) -> Document:
         name: The path of the file, relative to *root*; "" means onebox.toml.
 
         required_by: See `toml_file.read`.
+
+    Raises:
+        ConfigError: The file is invalid, or is another user's in a folder such as /tmp.
     """
-    shown = show(name)[1:-1] if name else FILE
-    entries = read(root / (name or FILE), shown, required_by=required_by)
+    shown, path = show(name)[1:-1] if name else FILE, root / (name or FILE)
+    if is_foreign(path) and is_open_to_all(path.parent):
+        raise error(
+            shown,
+            "",
+            "another user put it here, where every user can write; it is not used",
+            "copy the project to a folder of your own, if you trust it",
+        )
+    entries = read(path, shown, required_by=required_by)
     return Document(shown, entries)
 
 
@@ -230,6 +241,16 @@ def _key_and_value(
     if key is None:
         raise document.error(entry, _unknown_key(path))
     value = read_value(key, entry.value, source, label, file=True)
+    if key.of_user and value != key.default and not document.user_wide:
+        raise error(
+            source,
+            label,
+            "a project cannot set it, because your credentials are sent there"
+            if is_endpoint in key.checks
+            else "a project cannot set it, because it names a credential of yours",
+            f"set it in ~/.config/onebox/{USER_FILE}, or with the variable "
+            f"{key.variable}",
+        )
     return Value(full, value, source, label, profile)
 
 

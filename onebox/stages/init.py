@@ -184,7 +184,9 @@ def _write_tasks(context: BoxContext) -> None:
     root, screen = context.root, context.screen
     for path in (root / "tasks.py", root / "tasks" / "__init__.py"):
         if path.exists():
-            if not re.search(r"\bonebox\b", path.read_text("utf-8", "replace")):
+            if path.is_file() and not re.search(
+                r"\bonebox\b", path.read_text("utf-8", "replace")
+            ):
                 name = path.relative_to(root)
                 screen.note(f"add this line to {name}: {TASKS.strip()}")
             return
@@ -196,6 +198,8 @@ def _write_gitignore(context: BoxContext, found: Survey) -> None:
     """Add onebox's folder, the outputs and the checkpoints to .gitignore."""
     root = context.root
     path = root / ".gitignore"
+    if path.exists() and not path.is_file():
+        raise not_ours_error(path, "file")
     before = path.read_bytes() if path.exists() else b""
     present = {line.strip().strip(b"/") for line in before.splitlines()}
     outputs = [*(found.outputs or ("results/",)), *found.checkpoints]

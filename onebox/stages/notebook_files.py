@@ -54,8 +54,13 @@ def bring_back(context: BoxContext, *, during: bool = False) -> None:
     )
     outputs = [raw(root.rstrip("/")) for root in output_roots(context)]
     rest = [path for path in changes.paths if not _is_below(path, outputs)]
-    notebooks = [path for path in rest if path.endswith(NOTEBOOK)]
-    others = [path for path in rest if not path.endswith(NOTEBOOK)]
+    notebooks = [
+        path
+        for path in rest
+        if path.endswith(NOTEBOOK) and _has_place(context.root, path)
+    ]
+    at_place = set(notebooks)
+    others = [path for path in rest if path not in at_place]
     memory = private_dir(_memory(context))
     fetched: list[Fetched] = []
     with context.screen.stage("fetch") as stage_line:
@@ -123,6 +128,22 @@ def _unchanged(folder: Path, memory: Path) -> list[Entry]:
     paths = ledger.paths()
     scanned = manifest.scan(os.fsencode(folder), paths, index, hashing=True)
     return [entry for entry in scanned.entries if ledger.is_ours(entry)]
+
+
+def _has_place(root: Path, path: bytes) -> bool:
+    """
+    Return whether no file or link of the project must give way to a notebook's folder.
+
+    A box could otherwise rename any file of the project, such as tasks.py, by a
+    notebook in a folder of that name.
+    """
+    *folders, _ = Path(os.fsdecode(path)).parts
+    here = root
+    for name in folders:
+        here /= name
+        if here.is_symlink() or (here.exists() and not here.is_dir()):
+            return False
+    return True
 
 
 def _fetch(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onebox.errors import StateError
+from onebox.file_owners import is_foreign
 from onebox.signals import signals_delayed
 
 # Only drafts older than this many seconds are removed, because a younger draft may
@@ -109,6 +110,9 @@ def refuse_links(folder: Path, depth: int) -> None:
     """
     Raise StateError if a folder is a link or a file, or holds a link to a folder.
 
+    Pipes, devices and links to them are refused too, because a read of them may not
+    end.
+
     Args:
         depth: How many levels below the folder are looked at.
     """
@@ -119,10 +123,26 @@ def refuse_links(folder: Path, depth: int) -> None:
     except OSError:
         return
     for entry in inside:
+        path = Path(entry.path)
         if entry.is_dir():
             if entry.is_symlink():
-                raise not_ours_error(Path(entry.path), "folder")
-            refuse_links(Path(entry.path), depth - 1)
+                raise not_ours_error(path, "folder")
+            refuse_links(path, depth - 1)
+        elif not entry.is_file() and path.exists():
+            raise StateError(
+                f"{path} is neither a file nor a folder",
+                next="remove it, then run the same command again",
+            )
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise StateError if another user owns a folder of onebox."""
+    if is_foreign(folder):
+        raise StateError(
+            f"{folder} belongs to another user, who could change what onebox keeps in "
+            "it",
+            next="copy the project, without .onebox, to a folder of your own",
+        )
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -6,10 +6,11 @@ the folder is renamed, but a copy of the folder gets another id. For this purpos
 files record the id when the first box is created:
 
 - The file in the project folder holds the id and the path. It moves with the folder.
-  If it is lost, the id is derived from the path again.
+  If it is lost, the id is derived from the path again. The file of a cloned project may
+  hold any text, so it counts only if the state directory agrees.
 - The file in the state directory holds the path for this id. It shows that a new
-  project in the old place needs another id. If it is lost, the new project may get the
-  same id.
+  project in the old place needs another id, and that a folder with the id was moved
+  here. If it is lost, the id is derived from the path again.
 """
 
 from __future__ import annotations
@@ -24,18 +25,26 @@ import tempfile
 from pathlib import Path
 
 from onebox.errors import StateError
+from onebox.file_owners import read_own
 from onebox.store.atomic_files import (
     clear_drafts,
     disk_errors,
+    open_folder,
     private_dir,
+    refuse_foreign,
     sync_dir,
     write_atomically,
+    write_in,
 )
 
 # The characters of lower-case base32, which every cloud allows in names.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 OWNER_LENGTH = 12
 PROJECT_FILE = ".onebox/project.json"
+# The form of the ids that `_derived_id` returns.
+_ID = re.compile(r"[a-z][a-z0-9-]{0,23}-[0-9a-f]{6}")
+# The longest path has 4096 bytes, of which JSON writes each as 6 at most.
+_MOST_BYTES = 1 << 15
 
 
 def owner(directory: Path) -> str:
@@ -72,42 +81,60 @@ def project_id(root: Path, name: str, state: Path) -> str:
         name: The project's name, which is the readable part of the id.
 
         state: The state directory.
+
+    This function writes nothing; `follow_move` records that a folder was moved.
     """
     folder = root.resolve()
-    recorded_id, recorded_folder = _read_mark(folder)
-    moved = recorded_folder != folder
-    # The recorded id is used unless this folder is a copy. If it is, the folder at the
-    # recorded path, which is the original, still holds the same id.
-    if recorded_id and not (moved and _read_mark(recorded_folder)[0] == recorded_id):
-        if moved:
-            note_project(folder, recorded_id, state)
-        return recorded_id
+    recorded = _recorded_id(folder)
+    holder = _recorded_folder(recorded, state) if recorded else None
+    # If the folder of the state directory still holds the id, this folder is a copy.
+    if holder == folder or (holder and _recorded_id(holder) != recorded):
+        return recorded
     salt = 0
     while True:
         candidate = _derived_id(folder, name, salt)
         holder = _recorded_folder(candidate, state)
-        if holder in (None, folder) or _read_mark(holder)[0] != candidate:
+        if holder in (None, folder) or _recorded_id(holder) != candidate:
             return candidate
         # This id belongs to a project that was moved from here to another folder.
         salt += 1
 
 
+def follow_move(root: Path, project: str, state: Path) -> None:
+    """Record the new place of a project whose folder was moved with its id."""
+    if _recorded_id(root.resolve()) == project:
+        note_project(root, project, state)
+
+
 def note_project(root: Path, project: str, state: Path) -> None:
-    """Record a project's id in its folder, and the folder in the state directory."""
+    """
+    Record a project's id in its folder, and the folder in the state directory.
+
+    Raises:
+        StateError: The folder `.onebox` is a link, which may lead to any place, or it
+            belongs to another user.
+    """
     folder = root.resolve()
-    if (
-        _read_mark(folder) == (project, folder)
-        and _recorded_folder(project, state) == folder
-    ):
+    if _recorded_id(folder) == project and _recorded_folder(project, state) == folder:
         return
     mark = json.dumps({"project": project, "path": str(folder)}).encode()
+    file = folder / PROJECT_FILE
+    refuse_foreign(file.parent)
     # An error is ignored, because without these files the id is lost only when the
     # folder is renamed.
     with contextlib.suppress(OSError):
-        private_dir((folder / PROJECT_FILE).parent)
-        write_atomically(folder / PROJECT_FILE, mark)
+        with open_folder(file.parent) as inside:
+            write_in(inside, file.name, mark)
         private_dir(state / "roots")
         write_atomically(state / "roots" / project, os.fsencode(folder))
+
+
+def other_holder(project: str, root: Path, state: Path) -> Path | None:
+    """Return the folder that has *project* as its derived id, unless it is *root*."""
+    holder = _recorded_folder(project, state) if _ID.fullmatch(project) else None
+    if holder in (None, root.resolve()) or _recorded_id(holder) != project:
+        return None
+    return holder
 
 
 def note_provider(directory: Path, name: str) -> None:
@@ -145,20 +172,16 @@ def _derived_id(folder: Path, name: str, salt: int) -> str:
     return f"{name[:24]}-{digest[:6]}"
 
 
-def _read_mark(folder: Path) -> tuple[str, Path]:
-    """
-    Return the project id and the path that the file in a project folder records.
-
-    If there is no valid file, the result is "" and the folder itself.
-    """
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        mark = json.loads((folder / PROJECT_FILE).read_bytes())
-        return str(mark["project"]), Path(mark["path"])
-    return "", folder
+def _recorded_id(folder: Path) -> str:
+    """Return the project id that the file in a project folder records, or ""."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        found = json.loads(read_own(folder / PROJECT_FILE, _MOST_BYTES) or b"")
+        if _ID.fullmatch(found["project"]):
+            return str(found["project"])
+    return ""
 
 
 def _recorded_folder(project: str, state: Path) -> Path | None:
     """Return the folder that the state directory records for a project id, or None."""
-    with contextlib.suppress(OSError, ValueError):
-        return Path(os.fsdecode((state / "roots" / project).read_bytes()))
-    return None
+    path = read_own(state / "roots" / project, _MOST_BYTES)
+    return Path(os.fsdecode(path)) if path else None

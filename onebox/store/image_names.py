@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from onebox.store.atomic_files import private_dir, write_atomically
 
 _FOLDER = "image-names"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def note(state: Path, provider: str, names: Iterable[str]) -> None:
@@ -29,5 +31,7 @@ def known(state: Path) -> list[str]:
     for path in (state / _FOLDER).glob("[a-z]*.json"):
         with contextlib.suppress(OSError, ValueError):
             names = json.loads(path.read_bytes())
-            found.update(name for name in names if str(name).isprintable())
+            # A cloud's image may have any name. A name that a shell completes must hold
+            # no character that the shell interprets.
+            found.update(n for n in names if isinstance(n, str) and _PLAIN.fullmatch(n))
     return sorted(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -77,9 +78,11 @@ def tracked_without_git(base: bytes, tops: Iterable[bytes]) -> set[bytes]:
 def read_rules(folder: bytes) -> list[IgnoreRule]:
     """Return the rules of a folder's `.gitignore` file, the last one first."""
     try:
-        fd = os.open(os.path.join(folder, b".gitignore"), os.O_RDONLY | os.O_NOFOLLOW)
+        # A pipe without a writer would block the call.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(os.path.join(folder, b".gitignore"), flags)
         with open(fd, "rb") as file:
-            data = file.read()
+            data = file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     except OSError:
         return []
     if data.startswith(b"\xef\xbb\xbf"):

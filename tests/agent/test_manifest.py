@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from onebox.agent.files import folder_writer, manifest, manifest_exchange
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.previous_version import changing_name
+from onebox.agent.protocol import CHUNK
 from onebox.remote.channel import AgentError
 from tests.agent.streams import OLD, frames_of, names
 from tests.fakes.agent_box import AgentBox
@@ -48,6 +50,35 @@ def test_random_rows_are_decoded_or_refused_as_hostile(payloads: list[bytes]) ->
     with contextlib.suppress(Hostile):
         for row in manifest_exchange.receive_rows(receive):
             manifest_exchange.unpack_entry(row)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_bytes_after_the_end_of_a_list_are_refused(joined: bool) -> None:
+    """A list is one compressed stream: what follows it would fill the memory."""
+    whole = zlib.compress(b"[]\n")
+    tail = b"a" * CHUNK
+    payloads = [whole + tail] if joined else [whole, *[tail] * 1000]
+    receive = frames_of(payloads)
+    taken = 0
+
+    def counted() -> tuple[bytes, bytes]:
+        nonlocal taken
+        taken += 1
+        return receive()
+
+    with pytest.raises(Hostile, match="bytes after the end of a list"):
+        list(manifest_exchange.receive_rows(counted))
+    assert taken <= 2
+
+
+def test_received_bytes_of_a_list_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty blocks decompress to nothing, but are received all the same."""
+    monkeypatch.setattr(manifest_exchange, "MOST_BYTES", 4 * CHUNK)
+    begin = zlib.compressobj().compress(b"")
+    empty_blocks = b"\0\0\0\xff\xff" * (CHUNK // 5)
+    receive = frames_of([begin, *[empty_blocks] * 1000])
+    with pytest.raises(Hostile, match="a list of more than"):
+        list(manifest_exchange.receive_rows(receive))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -92,3 +93,26 @@ def test_tab_completes_tasks_flags_and_values(
         shell.expect_exact(words[-1][len(typed.rpartition(" ")[2]) :])
         shell.send("\r")
         shell.expect_exact("typed:" + "".join(f"<{word}>" for word in words) + ":end")
+
+
+def test_hostile_values_do_not_reach_the_line(
+    shell: pexpect.spawn, project: Project
+) -> None:
+    """A name with a substitution is not offered; the one that is left is completed."""
+    project.write("onebox.toml", TOML)
+    harm = project.root / "harm"
+    names = ("$(touch harm)", "`touch harm`", ";touch harm;", "\x1b]0;x\x07", "second")
+    for name in names:
+        (project.home / "state/projects/census" / name).mkdir(parents=True)
+    images = project.home / "state/image-names/local.json"
+    images.parent.mkdir()
+    images.write_text(json.dumps(["geo-2", *names[:-1]]))
+    for typed, word in (
+        ("logs --name=", "--name=second"),
+        ("image --prune --as=", "--as=geo-2"),
+    ):
+        shell.send(f"onebox {typed}\t")
+        shell.expect_exact(word.partition("=")[2])
+        shell.send("\r")
+        shell.expect_exact(f"<{word}>:end")
+    assert not harm.exists()

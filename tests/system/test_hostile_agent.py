@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ RECORD = {
 }
 STATUS = {"job": "j-1", "state": "exited", "record": RECORD, "log_bytes": 2}
 ENDLESS = 300_000
+EMPTY_LIST = zlib.compress(b"[]\n").decode("utf-8", "surrogateescape")
 
 Frames = Sequence[tuple[str, str, int]]
 Case = tuple[str, Mapping[str, Frames]]
@@ -114,6 +116,8 @@ def cases(victim: Path) -> Iterator[Case]:
         [("S", "{}", ENDLESS)],
         [("D", deep, 1)],
         [("Z", "", 1), ("D", ESCAPES, 1)],
+        [("D", EMPTY_LIST, 1), ("D", "a" * 60_000, ENDLESS)],
+        [("D", EMPTY_LIST + "a" * 60_000, 1), ("Z", "", 1)],
     ):
         yield "fetch", {**status_answer(), "scan": scan}
     for push in (

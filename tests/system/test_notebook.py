@@ -142,6 +142,31 @@ def test_files_of_a_session_are_not_those_of_a_later_job(lab: Project) -> None:
     assert 0 == lab.inv("teardown").code
 
 
+def test_notebook_moves_no_file_or_link_out_of_its_way(
+    lab: Project, tmp_path: Path
+) -> None:
+    """A box could otherwise rename tasks.py, by a notebook in a folder of that name."""
+    line = lab.start("notebook")
+    url_of(lab)
+    work = in_box(lab, "work")
+    for name in ("job.sh", "linked"):
+        (work / name).unlink(missing_ok=True)
+        (work / name).mkdir()
+        (work / name / "new.ipynb").write_text("{}")
+    (lab.root / "linked").symlink_to(tmp_path)
+    job = lab.read("job.sh")
+    line.send_signal(signal.SIGINT)
+
+    assert 0 == line.wait(60), lab.err
+
+    assert job == lab.read("job.sh")
+    assert tmp_path == (lab.root / "linked").readlink()
+    assert [] == list(lab.root.glob("*~"))
+    for name in ("job.sh", "linked"):
+        assert "{}" == lab.read(f".onebox/notebook/main/files/{name}/new.ipynb")
+    assert 0 == lab.inv("teardown").code
+
+
 def test_killed_command_ends_jupyter_and_loses_no_notebook(lab: Project) -> None:
     """The next command that could remove or overwrite the notebooks fetches them."""
     line = lab.start("notebook")

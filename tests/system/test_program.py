@@ -247,25 +247,3 @@ def test_the_program_works_in_a_terminal(project: Project) -> None:
     assert 130 == exit_code(child)
     assert 0 == project.onebox("cancel").code
     assert 0 == project.onebox("teardown", "--discard-outputs", "--yes").code
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_no_program_of_another_user_is_run(project: Project) -> None:
-    """A tasks.py above the folder, as in /tmp, or at a completion, may be anybody's."""
-    below = project.root / "below"
-    below.mkdir()
-    harm = project.root / "harm"
-    project.write("tasks.py", f"from onebox import *\nopen({str(harm)!r}, 'w')\n")
-    os.chown(project.root / "tasks.py", 65534, 65534)
-
-    done = project.onebox("status", cwd=below)
-    assert f"the project in {project.root} belongs to another user" in done.err
-    assert "init" in project.onebox("--complete", "--", "onebox in").out
-    # A folder that is no package does not lead Invoke to the tasks.py above.
-    (below / "tasks").mkdir()
-    (below / "tasks" / "mine.py").write_text("import onebox\n")
-    project.onebox("status", cwd=below)
-
-    assert not harm.exists()
-    project.onebox("status")
-    assert harm.exists()

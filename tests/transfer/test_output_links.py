@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from onebox.agent.files.manifest import Entry
 from onebox.transfer import fetch_outputs, verify_outputs
+from onebox.transfer.output_links import find_links_leading_out
 from tests.fakes.agent_box import AgentBox
 from tests.remote.steps import quiet
 from tests.transfer.synced_project import SyncedProject, make_old
@@ -153,7 +155,7 @@ def test_fetch_keeps_a_link_whose_target_is_an_output(project: SyncedProject) ->
     project.job("out/3/model.pt", RESULT)
     links = {
         "out/newest": "3",
-        "out/odd": ".././out/3/../newest/model.pt",
+        "out/odd": ".././out/newest/model.pt",
         "out/nowhere": "4/model.pt",
         "out/itself": "itself",
         "out/up": "..",
@@ -165,6 +167,44 @@ def test_fetch_keeps_a_link_whose_target_is_an_output(project: SyncedProject) ->
     for name, target in links.items():
         assert target == os.readlink(project.root / name)  # noqa: PTH115 -- as text
     assert project.verify() is None
+
+
+def test_link_that_climbs_after_a_name_gets_a_plain_target(
+    project: SyncedProject,
+) -> None:
+    """The link works as before, but not through a name that may become a link."""
+    project.job("out/3/model.pt", RESULT)
+    project.job("out/a/b/x", b"x")
+    link(project, "out/odd", "3/../a/b/../../3/model.pt")
+    link(project, "out/a/up", "b/../../3")
+    link(project, "out/nowhere", "3/../missing")
+    done = project.fetch()
+
+    assert Path("3/model.pt") == (project.root / "out/odd").readlink()
+    assert Path("../3") == (project.root / "out/a/up").readlink()
+    assert RESULT == (project.root / "out/a/up/model.pt").read_bytes()
+    assert [b"out/nowhere"] == done.dangling
+    assert {} == done.refused
+    assert project.verify() is None
+
+
+def test_links_of_two_fetches_do_not_lead_out_together(
+    project: SyncedProject, tmp_path: Path
+) -> None:
+    """A hostile box brings a link to climb over, and then one that climbs over it."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    out = str(secret).lstrip("/")
+    up = "../" * len(tmp_path.parts)
+    first = [Entry(b"out", "d", 0o755), Entry(b"out/x", "l", 0o777, target=b".")]
+    for target in (f"x/x/x/{up}{out}", f"./x/../{up}{out}", "x/.."):
+        climbing = Entry(b"out/z", "l", 0o777, target=target.encode())
+        assert {b"out/z": climbing.target} == find_links_leading_out([climbing])
+        # The order of the fetches, and one fetch with both, make no difference.
+        assert b"out/z" in find_links_leading_out([*first, climbing])
+    assert {} == find_links_leading_out(first)
+    through = Entry(b"out/y", "l", 0o777, target=b"z/../w")
+    assert b"out/y" in find_links_leading_out([*first, through])
 
 
 def test_fetch_brings_a_link_target_once(project: SyncedProject) -> None:

@@ -10,6 +10,7 @@ to it, and further links to it become links to the first.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
@@ -158,9 +159,9 @@ class OutputCollector:
         if place != reached.path or reached.links[:1] != [link]:
             return False
         text = os.readlink(os.path.join(self._work, link))
-        return not text.startswith(b"/") and all(
-            self._place(other) == other for other in reached.links[1:]
-        )
+        if text.startswith(b"/") or climbs_after_name(text):
+            return False
+        return all(self._place(other) == other for other in reached.links[1:])
 
     def _walk(self, path: bytes, *, follow: bool = False) -> List[bytes]:
         try:
@@ -222,6 +223,17 @@ def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
         ahead.extend(text.split(b"/")[::-1])
         kind = "d"
     return Resolved(b"/".join(here), kind, links)
+
+
+def climbs_after_name(target: bytes) -> bool:
+    """
+    Return whether a link's target has `..` after a name, as in a/../b.
+
+    Where such a target leads depends on what that name is: if it becomes a link, `..`
+    is the folder above the place that the link leads to.
+    """
+    names = [part for part in target.split(b"/") if part not in (b"", b".")]
+    return b".." in itertools.dropwhile(lambda part: part == b"..", names)
 
 
 def retargeted(entries: List[Entry], targets: Dict[bytes, bytes]) -> List[Entry]:

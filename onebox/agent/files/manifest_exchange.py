@@ -129,7 +129,7 @@ def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
     """
     unpacker = zlib.decompressobj()
     rest = b""
-    rows = size = 0
+    rows = size = received = 0
     try:
         while True:
             kind, payload = receive()
@@ -137,11 +137,18 @@ def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
                 break
             if kind != b"D":
                 raise Hostile("unexpected frame %r in a list" % kind)
+            received += len(payload)
+            if unpacker.eof and payload:
+                raise Hostile("bytes after the end of a list")
+            if received > MOST_BYTES:
+                raise Hostile("a list of more than %d bytes" % MOST_BYTES)
             while payload:
                 piece = unpacker.decompress(payload, BLOCK)
                 size += len(piece)
                 rest += piece
                 payload = unpacker.unconsumed_tail
+                if unpacker.unused_data:
+                    raise Hostile("bytes after the end of a list")
                 *lines, rest = rest.split(b"\n")
                 for line in lines:
                     batch = json.loads(line)

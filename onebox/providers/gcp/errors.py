@@ -23,7 +23,14 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.kernel.errors import Exists, Refusal, Rule, Unanswered, explain
+from onebox.providers.kernel.errors import (
+    Exists,
+    Refusal,
+    Rule,
+    Unanswered,
+    explain,
+    header_seconds,
+)
 
 LOGIN = "gcloud auth application-default login"
 
@@ -197,7 +204,7 @@ def retry_after(error: Exception) -> float | None:
     """Return the seconds in the response's Retry-After header, None if it has none."""
     response = getattr(error, "response", None)
     text = response.headers.get("Retry-After", "") if response is not None else ""
-    return float(text) if str(text).isdigit() else None
+    return header_seconds(str(text))
 
 
 def no_credentials(detail: str) -> NoCredentials:

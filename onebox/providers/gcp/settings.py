@@ -59,17 +59,19 @@ class GCPSettings(cloud_settings.CloudSettings):
         STRING,
         "",
         '"https://compute.example.com"',
-        "The address of the API, for private endpoints.",
+        "The address of the API; not from a project's file.",
         is_endpoint,
         blank=True,
+        of_user=True,
     )
     billing_endpoint: str = setting(
         STRING,
         "",
         '"https://billing.example.com"',
-        "The address of the price list if endpoint is set.",
+        "The address of the price list; not from a project's file.",
         is_endpoint,
         blank=True,
+        of_user=True,
     )
 
     @property

@@ -25,7 +25,8 @@ class BilledOffSettings(CloudSettings):
     The settings of a cloud that bills powered-off machines.
 
     *destroy_token* names an environment variable, which holds the token by which a box
-    deletes itself.
+    deletes itself. A project cannot name it: the value is sent to the box, so a cloned
+    project could take any variable of the user.
     """
 
     accept_no_watchdog: bool = setting(
@@ -38,9 +39,10 @@ class BilledOffSettings(CloudSettings):
         STRING,
         "",
         '"BOX_TOKEN"',
-        "Variable with a token that deletes boxes; no sudo for jobs.",
+        "Variable with a token that deletes boxes; not from a project's file.",
         is_variable,
         blank=True,
+        of_user=True,
     )
 
 
@@ -88,9 +90,9 @@ class BilledOff:
             raise ConfigError(
                 f"{self.cloud} bills {self.machine} that is powered off in full, so a "
                 "box costs money after its deadline, until it is torn down",
-                next=f"[{self.table}] destroy_token = the name of a variable with a "
-                "token for boxes to delete themselves, or accept_no_watchdog = true "
-                "and inv cleanup --print-cron",
+                next=f"[{self.table}] destroy_token, in ~/.config/onebox/config.toml = "
+                "the name of a variable with a token for boxes to delete themselves, "
+                "or accept_no_watchdog = true and inv cleanup --print-cron",
             )
         token = environ.get(name, "").strip()
         if not token:

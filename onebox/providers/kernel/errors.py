@@ -37,6 +37,12 @@ class Failed(Unclear):
     """
 
 
+def header_seconds(text: str) -> float | None:
+    """Return the whole number of seconds in a header's text, None if it is none."""
+    # str.isdigit() is true for ², which is no number, and a number can be endless.
+    return float(text) if re.fullmatch(r"[0-9]{1,12}", text.strip()) else None
+
+
 class RetryAfter(Exception):
     """
     An error, and the pause (seconds) that the server demands before the next attempt.

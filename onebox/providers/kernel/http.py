@@ -22,7 +22,13 @@ from onebox.errors import (
     Unclear,
 )
 from onebox.providers.kernel.clock import ServerClock
-from onebox.providers.kernel.errors import Failed, Refusal, RetryAfter, Unanswered
+from onebox.providers.kernel.errors import (
+    Failed,
+    Refusal,
+    RetryAfter,
+    Unanswered,
+    header_seconds,
+)
 from onebox.providers.kernel.timeouts import Timeouts
 
 
@@ -247,13 +253,11 @@ def throttled(
 
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return how many seconds the API asks to wait, None if it names no time."""
-    after = headers.get("Retry-After", "").strip()
-    if after.isdigit():
-        return float(after)
-    reset = headers.get("ratelimit-reset", "").strip()
-    if reset.isdigit():
-        return max(float(reset) - now, 0.0)
-    return None
+    after = header_seconds(headers.get("Retry-After", ""))
+    if after is not None:
+        return after
+    reset = header_seconds(headers.get("ratelimit-reset", ""))
+    return None if reset is None else max(reset - now, 0.0)
 
 
 def is_safe(address: str) -> bool:

@@ -21,6 +21,19 @@ from onebox.settings.quoting import show
 from onebox.settings.units import format_bytes
 from onebox.store.paths import own_folder_near
 
+# The folders of a home in which common programs keep keys and tokens.
+_OF_CREDENTIALS = (
+    ".aws",
+    ".azure",
+    ".config",
+    ".docker",
+    ".gnupg",
+    ".kube",
+    ".mozilla",
+    ".password-store",
+    ".ssh",
+)
+
 
 def _seconds(default: float | None, example: str, help: str, least: float = 0) -> Any:
     return setting(NUMBER, default, example, help, seconds_between(least, 86400))
@@ -111,7 +124,7 @@ class LocalSettings(ProviderTable):
         return tuple(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Conflict if *read* would let jobs read onebox's own key or state."""
+        """Raise Conflict if *read* would let jobs read keys, or the state of onebox."""
         for folder in self.read:
             try:
                 near = own_folder_near(Path(folder).expanduser(), environ)
@@ -125,3 +138,17 @@ class LocalSettings(ProviderTable):
                     f"{show(folder)} would expose {near[0]}, in {near[1]}, to jobs; "
                     "name only the folders that they need",
                 )
+            if _holds_credentials(Path(folder).expanduser(), environ):
+                raise Conflict(
+                    "read",
+                    f"{show(folder)} is where programs keep credentials; name only the "
+                    "folders that jobs need",
+                )
+
+
+def _holds_credentials(path: Path, environ: Mapping[str, str]) -> bool:
+    """Return whether *path* holds the home folder, or is where programs keep keys."""
+    home, real = Path(environ.get("HOME") or "~").expanduser().resolve(), path.resolve()
+    if real in (home, *home.parents):
+        return True
+    return home in real.parents and real.relative_to(home).parts[0] in _OF_CREDENTIALS

@@ -73,11 +73,11 @@ class TestInv:
         self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """The token comes over ssh, and jobs cannot become root."""
-        toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "DO_END"')
-        project.write("onebox.toml", toml)
+        project.write("onebox.toml", TOML.replace("accept_no_watchdog = true", ""))
         steal = f"sudo -n true || echo no root\ncat {WHERE}/access\n"
         project.write("job.sh", f"exec 2>/dev/null\n{steal}")
-        done = project.inv("run", env={"DO_END": ENDING}, timeout=300)
+        env = {"DO_END": ENDING, "ONEBOX_DIGITALOCEAN_DESTROY_TOKEN": "DO_END"}
+        done = project.inv("run", env=env, timeout=300)
         assert (1, "no root\n") == (done.code, done.out), done.err
         assert "but is billed until it is removed" not in done.err
         assert ENDING not in done.out + done.err

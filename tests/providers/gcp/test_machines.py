@@ -36,7 +36,6 @@ outputs = ["results/"]
 
 [gcp]
 ssh_cidr = "127.0.0.1/32"
-endpoint = "{endpoint}"
 """
 JOB = """\
 echo working
@@ -161,7 +160,8 @@ def project(server: Server, real_machines: RealMachines, project: Project) -> Pr
     ):
         project.environ[name] = os.environ[name]
     project.environ.update(short_pauses(project.home / "pauses"))
-    project.write("onebox.toml", TOML.format(endpoint=server.address))
+    project.environ["ONEBOX_GCP_ENDPOINT"] = server.address
+    project.write("onebox.toml", TOML)
     project.write("job.sh", JOB)
     return project
 
@@ -187,8 +187,7 @@ class TestInv:
     ) -> None:
         """The set-up runs once, and is saved."""
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
-        toml = TOML.format(endpoint=server.address)
-        project.write("onebox.toml", toml + '\n[image]\nsetup = "setup.sh"\n')
+        project.write("onebox.toml", TOML + '\n[image]\nsetup = "setup.sh"\n')
         project.write("job.sh", "ls /opt/made-by-setup\n")
         done = project.inv("run", timeout=400)
         assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err

@@ -89,10 +89,10 @@ class TestInv:
         self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """The token comes over ssh, never through user data."""
-        toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "END"')
-        project.write("onebox.toml", toml)
+        project.write("onebox.toml", TOML.replace("accept_no_watchdog = true", ""))
         project.write("job.sh", "exec 2>/dev/null\nsudo -n true || echo no root\n")
-        done = project.inv("run", env={"END": ENDING}, timeout=300)
+        env = {"END": ENDING, "ONEBOX_HETZNER_DESTROY_TOKEN": "END"}
+        done = project.inv("run", env=env, timeout=300)
         assert (done.code, done.out) == (0, "no root\n"), done.err
         assert ENDING not in done.out + done.err
         assert ENDING not in server.project.all_servers[0].body["user_data"]

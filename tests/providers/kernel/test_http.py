@@ -47,7 +47,13 @@ def test_the_pause_is_the_one_that_the_api_demands() -> None:
         found = http.throttled("Cirrus", headers, 100.0)
         assert isinstance(found, RetryAfter)
         assert found.seconds == pytest.approx(7.1)
-    for headers in ({}, {"Retry-After": "soon"}):
+    for headers in (
+        {},
+        {"Retry-After": "soon"},
+        {"Retry-After": "²"},
+        {"Retry-After": "9" * 400},
+        {"ratelimit-reset": "٣" * 400},
+    ):
         assert isinstance(http.throttled("Cirrus", headers, 100.0), Throttled)
 
 
