@@ -1,0 +1,82 @@
+"""Hash what a task of the user does: its source, and the values that it contains."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from pathlib import PurePath
+from types import CodeType, FunctionType
+from typing import Any
+
+_PLAIN = (bool, int, float, complex, str, bytes, PurePath, Enum, type(None))
+
+
+def code_hash(body: Callable[..., Any], *values: object) -> str:
+    """
+    Return the hash of a function and of *values*.
+
+    The hash covers the source, or the code without a source, the defaults, and the
+    values of variables of an enclosing function. Two functions that a factory has made
+    differ only in these. Of an object that is no plain data, only the type counts.
+    """
+    text = _text([body, *values], ())
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _text(value: object, outer: tuple[int, ...]) -> str:
+    """
+    Return a text that is the same in each process.
+
+    Args:
+        outer: The ids of the objects that *value* is in; an object may contain itself.
+    """
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, _PLAIN):
+        return f"{name} {value!r}"
+    if id(value) in outer:
+        return "…"
+    outer = (*outer, id(value))
+    parts: list[str]
+    if isinstance(value, FunctionType):
+        parts = [_source(value), *(_text(one, outer) for one in _held(value))]
+    elif isinstance(value, functools.partial):
+        held = (value.func, value.args, value.keywords)
+        parts = [_text(one, outer) for one in held]
+    elif isinstance(value, CodeType):
+        parts = [value.co_code.hex(), _text(value.co_names, outer)]
+        parts += [_text(one, outer) for one in value.co_consts]
+    elif isinstance(value, Mapping):
+        parts = [
+            f"{_text(key, outer)}: {_text(one, outer)}" for key, one in value.items()
+        ]
+        parts.sort()
+    elif isinstance(value, AbstractSet):
+        parts = sorted(_text(one, outer) for one in value)
+    elif isinstance(value, (list, tuple)):
+        parts = [_text(one, outer) for one in value]
+    else:
+        parts = []
+    return f"{name} [{', '.join(f'{len(part)} {part}' for part in parts)}]"
+
+
+def _source(function: FunctionType) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return _text(function.__code__, ())
+
+
+def _held(function: FunctionType) -> list[object]:
+    """Return the values that belong to a function besides its source."""
+    held: list[object] = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:
+            # The enclosing function has not set the variable.
+            held.append("unset")
+    return held
