@@ -41,6 +41,18 @@ def read_executor() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...
     return names_in(executor.collection), calls
 
 
+def tasks_with_json() -> list[str]:
+    """Return the tasks of the command line that print a JSON document, as typed."""
+    found = _executing()
+    if found is None:
+        return []
+    return [
+        call.called_as or call.task.name
+        for call in found[1]["calls"]
+        if getattr(call.task, "builtin", False) and call.kwargs.get("json")
+    ]
+
+
 def all_tasks() -> dict[Any, str]:
     """Return all tasks of the project with what the user must type for each."""
     found = _executing()
