@@ -54,12 +54,19 @@ def tasks_with_json() -> list[str]:
 
 
 def all_tasks() -> dict[Any, str]:
-    """Return all tasks of the project with what the user must type for each."""
+    """
+    Return all tasks of the project with what the user must type for each.
+
+    Of several names of a task, the result has that of the outermost collection.
+    """
     found = _executing()
     if found is None:
         return {}
     collection = found[0].collection
-    return {collection[name]: name for name in collection.task_names}
+    names: dict[Any, str] = {}
+    for name in collection.task_names:
+        names.setdefault(collection[name], name)
+    return names
 
 
 def _executing() -> tuple[Executor, Mapping[str, Any]] | None:

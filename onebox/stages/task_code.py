@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import date, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-_PLAIN = (bool, int, float, complex, str, bytes, PurePath, Enum, type(None))
+# The text of such a value is the same in each process.
+_NUMBERS = (bool, int, float, complex, Decimal, range, date, time, timedelta)
+_PLAIN = (*_NUMBERS, str, bytes, PurePath, Enum, type, type(None))
 
 
 def code_hash(body: Callable[..., Any], *values: object) -> str:
@@ -46,6 +51,8 @@ def _text(value: object, outer: tuple[int, ...]) -> str:
     elif isinstance(value, functools.partial):
         held = (value.func, value.args, value.keywords)
         parts = [_text(one, outer) for one in held]
+    elif isinstance(value, MethodType):
+        parts = [_text(one, outer) for one in (value.__func__, value.__self__)]
     elif isinstance(value, CodeType):
         parts = [value.co_code.hex(), _text(value.co_names, outer)]
         parts += [_text(one, outer) for one in value.co_consts]
@@ -54,6 +61,9 @@ def _text(value: object, outer: tuple[int, ...]) -> str:
             f"{_text(key, outer)}: {_text(one, outer)}" for key, one in value.items()
         ]
         parts.sort()
+    elif dataclasses.is_dataclass(value):
+        fields = [field.name for field in dataclasses.fields(value)]
+        parts = [_text(getattr(value, name, None), outer) for name in fields]
     elif isinstance(value, AbstractSet):
         parts = sorted(_text(one, outer) for one in value)
     elif isinstance(value, (list, tuple)):
@@ -64,8 +74,9 @@ def _text(value: object, outer: tuple[int, ...]) -> str:
 
 
 def _source(function: FunctionType) -> str:
+    # For the function itself, inspect may return the source of a function it wraps.
     try:
-        return inspect.getsource(function)
+        return inspect.getsource(function.__code__)
     except (OSError, TypeError):
         return _text(function.__code__, ())
 

@@ -11,12 +11,21 @@ from tests.conftest import Project
 # Each stage writes its own name to the file "ran".
 HEAD = """\
 import pathlib, onebox
+from dataclasses import dataclass
+from functools import partial, wraps
 from invoke import Collection
 from onebox import *
 
 def ran(name):
     with open("ran", "a") as file:
         file.write(name + " ")
+
+@dataclass
+class Rows:
+    count: int
+
+    def more(self):
+        return self.count + 1
 """
 SIMPLE = """
 @onebox.stage(inputs={inputs}, outputs={outputs})
@@ -213,6 +222,8 @@ class TestRecordOfEachTask:
                 "    tag = {{'x': (1, {{2}})}}\n{}",
             ),
             ("    tag = lambda: 1\n{}", "    tag = lambda: 2\n{}"),
+            ("    tag = Rows(1).more\n{}", "    tag = Rows(2).more\n{}"),
+            ("    tag = partial(ran, 'a')\n{}", "    tag = partial(ran, 'b')\n{}"),
         ],
     )
     def test_a_value_of_the_enclosing_function_is_part_of_the_task(
@@ -234,6 +245,24 @@ class TestRecordOfEachTask:
         done = project.inv("prepare")
 
         assert "prepare runs: the task prepare changed" in done.err
+
+    def test_the_source_of_a_decorator_is_part_of_the_task(
+        self, project: Project
+    ) -> None:
+        """The function that the decorator wraps is part of it, too."""
+        text = (
+            "\ndef twice(body):\n    @wraps(body)\n    def both(c):\n"
+            "        body(c)\n        body(c)\n    return both\n"
+            '\n@onebox.stage(inputs=["job.sh"])\n@twice\n'
+            'def prepare(c):\n    ran("prepare")\n'
+        )
+        for old, new in (("", ""), ("body(c)\n    return", "pass\n    return")):
+            project.write("tasks.py", HEAD + text.replace(old or "\0", new))
+            assert not skipped(project)
+            assert skipped(project)
+        assert "prepare prepare prepare " == project.read("ran")
+        project.write("tasks.py", HEAD + text.replace('"prepare"', '"new"'))
+        assert not skipped(project)
 
     def test_an_object_without_plain_data_is_no_reason(self, project: Project) -> None:
         """Its text has an address, which differs in each process."""
