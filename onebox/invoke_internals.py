@@ -41,13 +41,32 @@ def read_executor() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...
     return names_in(executor.collection), calls
 
 
+def tasks_with_json() -> list[str]:
+    """Return the tasks of the command line that print a JSON document, as typed."""
+    found = _executing()
+    if found is None:
+        return []
+    return [
+        call.called_as or call.task.name
+        for call in found[1]["calls"]
+        if getattr(call.task, "builtin", False) and call.kwargs.get("json")
+    ]
+
+
 def all_tasks() -> dict[Any, str]:
-    """Return all tasks of the project with what the user must type for each."""
+    """
+    Return all tasks of the project with what the user must type for each.
+
+    Of several names of a task, the result has that of the outermost collection.
+    """
     found = _executing()
     if found is None:
         return {}
     collection = found[0].collection
-    return {collection[name]: name for name in collection.task_names}
+    names: dict[Any, str] = {}
+    for name in collection.task_names:
+        names.setdefault(collection[name], name)
+    return names
 
 
 def _executing() -> tuple[Executor, Mapping[str, Any]] | None:

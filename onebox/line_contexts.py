@@ -23,6 +23,7 @@ from onebox.invoke_internals import (
     ignored_variables,
     project_folder,
     read_executor,
+    tasks_with_json,
 )
 from onebox.parser import Remainder
 from onebox.providers import with_bytecode
@@ -48,6 +49,7 @@ class LineContexts:
         if call is None:
             flags = FlagStore.take()
             self._task_names, self._stages = read_executor()
+            _refuse_two_documents(tasks_with_json())
         else:
             flags, self._task_names, self._stages = dict(call.flags), {}, {}
         self._command_line_flags = flags
@@ -171,6 +173,16 @@ class LineContexts:
         """Print the boxes that the command line leaves up."""
         if self._contexts:
             load_module("runner").print_kept_boxes(self._contexts.values())
+
+
+def _refuse_two_documents(tasks: Sequence[str]) -> None:
+    """Raise Exit if several tasks of the command line have `--json`."""
+    if len(tasks) > 1:
+        lines = [f"{program_name()} {task} --json" for task in dict.fromkeys(tasks)]
+        raise usage_exit(
+            "stdout has one JSON document, so a command line has --json once\n"
+            f"  next: {', then '.join(lines)}"
+        )
 
 
 @contextmanager

@@ -107,10 +107,18 @@ class Stage(Task):  # type: ignore[type-arg]
         super().__init__(body, *args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
-        # Invoke runs equal tasks of a command line only once, and tasks with the same
-        # name and body are equal.
-        file = getattr(other, "config_file", "")
-        return super().__eq__(other) and self.config_file == file
+        # Invoke runs equal tasks of a command line only once. For Invoke, tasks with
+        # the same name and code are equal, although two functions that a factory has
+        # made have the same code and different values.
+        if not (isinstance(other, Stage) and super().__eq__(other)):
+            return False
+        same_values = self.body is other.body or not (
+            getattr(self.body, "__closure__", None)
+            or _defaults(self.body) != _defaults(other.body)
+        )
+        same_files = (self.inputs, self.outputs) == (other.inputs, other.outputs)
+        same_settings = self.config_file == other.config_file
+        return same_values and same_files and same_settings
 
     __hash__ = Task.__hash__
 
@@ -196,7 +204,8 @@ class Stage(Task):  # type: ignore[type-arg]
                 context.chain.ended_boxes if self.on_box else 0,
                 context.chain.started_jobs if self.before_job else 0,
             )
-            key = (self.body, arguments, only, generation)
+            files = (self.inputs, self.outputs)
+            key = (self.body, files, arguments, only, generation)
             if self.each_time or key not in context.chain.results:
                 result = self._run_if_changed(c, context, only, force, bound)
                 context.chain.results[key] = result
@@ -225,16 +234,19 @@ class Stage(Task):  # type: ignore[type-arg]
         freshness = stage_module("freshness")
         with self._system_errors(own=True):
             arguments = dict(list(bound.arguments.items())[1:])
+            names = all_tasks()
+            name = names.get(self, self.name)
             declared = freshness.Declared(
-                self.name, self.body, self.inputs, self.outputs, bool(self.needs)
+                name, self.body, self.inputs, self.outputs, bool(self.needs)
             )
             now = declared.now(context, arguments)
             reason = "--force" if force else declared.reason(context, now)
         files = stage_module("graph").describe_files(self.inputs, self.outputs)
         if c.config.run.dry:
-            freshness.plan(context, self.name, files, reason, [n.name for n in earlier])
+            before = [names.get(need, need.name) for need in earlier]
+            freshness.plan(context, name, files, reason, before)
             return None
-        if not freshness.announce(context, self.name, files, reason):
+        if not freshness.announce(context, name, files, reason):
             # The stage would have used the box, so its line names a box that is up.
             context.invocation.box_used |= bool(self.needs)
             return None
@@ -313,6 +325,10 @@ class Stage(Task):  # type: ignore[type-arg]
             if not (self.builtin or own):
                 raise
             raise load_module("exit_code").unexpected_error(error) from error
+
+
+def _defaults(body: Callable[..., Any]) -> tuple[Any, Any]:
+    return getattr(body, "__defaults__", None), getattr(body, "__kwdefaults__", None)
 
 
 @overload

@@ -68,11 +68,16 @@ def inputs(context: BoxContext) -> dict[str, str]:
     ):
         if value:
             hashes[name] = _digest(json.dumps(value, sort_keys=True).encode())
-    for file in files(context):
-        mark = _mark(context.root / os.fsdecode(file))
-        if mark:
-            hashes[formatting.path(file)] = mark
-    return hashes
+    return {**hashes, **file_inputs(context)}
+
+
+def file_inputs(context: BoxContext) -> dict[str, str]:
+    """Return the hash of each file of the recipe; it does not ask the provider."""
+    marks = {
+        formatting.path(file): _mark(context.root / os.fsdecode(file))
+        for file in files(context)
+    }
+    return {name: mark for name, mark in marks.items() if mark}
 
 
 def package_inputs(context: BoxContext) -> dict[str, str]:

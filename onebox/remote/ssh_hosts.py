@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from onebox.errors import OneboxError, UsageError
@@ -93,21 +93,28 @@ def install(folder: Path, state: Path) -> bool:
         Whether the file has been changed.
 
     Raises:
-        UsageError: The configuration is a link, through which onebox does not write.
+        UsageError: The configuration is a link, through which onebox does not write, or
+            it has several names, of which only one would change.
     """
     line = include_line(state)
     path = folder / "config"
-    before = _read_config(path, f"add this line at its top: {line}")
-    after = f"{line}\n".encode() + _without(before or b"", line)
-    return _replace(path, before, after)
+    by_hand = f"add this line at its top: {line}"
+    before = _read_config(path, by_hand)
+    lines = (before or b"").splitlines(keepends=True)
+    first = lines[0] if lines and _is_ours(lines[0], line) else f"{line}\n".encode()
+    return _replace(path, before, first + _without(lines, line), by_hand)
 
 
 def uninstall(folder: Path, state: Path) -> bool:
     """Take the Include line away; return whether it was there. Raises UsageError."""
     line = include_line(state)
     path = folder / "config"
-    before = _read_config(path, f"remove this line: {line}")
-    return before is not None and _replace(path, before, _without(before, line))
+    by_hand = f"remove this line: {line}"
+    before = _read_config(path, by_hand)
+    if before is None:
+        return False
+    after = _without(before.splitlines(keepends=True), line)
+    return _replace(path, before, after, by_hand)
 
 
 def is_installed(folder: Path, state: Path) -> bool:
@@ -115,7 +122,7 @@ def is_installed(folder: Path, state: Path) -> bool:
     with contextlib.suppress(OneboxError):
         line = include_line(state).encode()
         config = _read(folder / "config") or b""
-        return any(one.strip() == line for one in config.splitlines())
+        return any(_is_ours(one, line) for one in config.splitlines())
     return False
 
 
@@ -156,15 +163,31 @@ def _read_config(path: Path, by_hand: str) -> bytes | None:
         return None
 
 
-def _replace(path: Path, before: bytes | None, after: bytes) -> bool:
+def _replace(path: Path, before: bytes | None, after: bytes, by_hand: str) -> bool:
+    """Write the user's configuration, with the owner and the mode that it had."""
     if before == after:
         return False
     private_dir(path.parent)
-    mode = 0o600 if before is None else path.stat().st_mode & 0o777
-    write_atomically(path, after, mode)
+    if before is None:
+        write_atomically(path, after)
+        return True
+    st = path.stat()
+    if st.st_nlink > 1:
+        raise UsageError(
+            f"{path} has another name (a hard link), which would keep the old text",
+            next=by_hand,
+        )
+    mode, owner = st.st_mode & 0o777, (st.st_uid, st.st_gid)
+    write_atomically(path, after, mode, owner)
     return True
 
 
-def _without(config: bytes, line: str) -> bytes:
-    lines = config.splitlines(keepends=True)
-    return b"".join(one for one in lines if one.strip() != line.encode())
+def _without(lines: Iterable[bytes], line: str) -> bytes:
+    return b"".join(one for one in lines if not _is_ours(one, line))
+
+
+def _is_ours(found: bytes, line: str) -> bool:
+    """Return whether *found* is the Include line, also with a comment after it."""
+    ours, text = line.encode(), found.strip()
+    rest = text[len(ours) :].lstrip()
+    return text.startswith(ours) and (not rest or rest.startswith(b"#"))

@@ -48,6 +48,8 @@ def perform(
     """
     Fetch the outputs. If there is no box, report that `run` has fetched them already.
 
+    If there is no box, no job to fetch, and `teardown` follows, nothing is done.
+
     Args:
         caller: The stage that needs the outputs: "fetch", "run" after the job has
             ended, or "teardown" before the box is removed.
@@ -69,6 +71,9 @@ def perform(
     context.lock()
     box = context.find_box()
     if box is None:
+        if _only_teardown_matters(context):
+            context.screen.print_stage("fetch", "done", "nothing to do", "no box is up")
+            return Fetched(0, 0, [], {}, [], "")
         return _fetched_by_run(context)
     was_stopped = box.state == "stopped"
     with (
@@ -301,6 +306,19 @@ def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
             f"kept: {formatting.first_names(renames)} ([fetch] outputs_to keeps them "
             "apart)"
         )
+
+
+def _only_teardown_matters(context: BoxContext) -> bool:
+    """
+    Return whether a fetch without a box may pass, because `teardown` follows.
+
+    A killed command may have left a builder, or a box that is not recorded yet.
+    `teardown` removes them, so it must run. An unfetched job is still an error.
+    """
+    stages, record = context.invocation.stages, context.store.record
+    follows = "fetch" in stages and "teardown" in stages[stages.index("fetch") :]
+    unfetched = bool(record.job) and not record.fetched
+    return follows and context.chain.fetched is None and not unfetched
 
 
 def _fetched_by_run(context: BoxContext) -> Fetched:

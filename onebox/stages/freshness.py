@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from onebox import formatting
 from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.errors import InputError
-from onebox.settings.checks import InvalidValue, in_project
+from onebox.images import recipe
+from onebox.stages import declared_files
+from onebox.stages.declared_files import Files
+from onebox.stages.task_code import code_hash
 from onebox.store.atomic_files import open_folder, write_in
-from onebox.transfer.select import RECEIPT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from onebox.context import BoxContext
 
-_PATTERN = frozenset("*?[")
-# Folders that are no input: caches, environments, and records of git and onebox.
-_IGNORED = frozenset((b".git", b".onebox", b".venv", b"__pycache__", b"node_modules"))
+# The value of a folder among the outputs.
+_FOLDER = "folder"
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,14 @@ class Freshness:
     The state, at one moment, of everything that a user's stage depends on.
 
     Attributes:
-        task: The hash of the task's source.
+        task: The hash of the task's source, its values, and what it declares.
 
         arguments: The task's arguments, by name, as text.
 
         inputs: The hash of each file among the inputs, by its path in the project.
 
-        outputs: The same for the outputs; empty before the task has run.
+        outputs: The same for the outputs and the folders among them; empty before the
+            task has run.
     """
 
     task: str
@@ -53,9 +54,14 @@ class Freshness:
 @dataclass(frozen=True)
 class Declared:
     """
-    The inputs and outputs that `@onebox.stage` declares for the task *name*.
+    The inputs and outputs that `@onebox.stage` declares for a task.
 
-    If it *uses_box*, the settings of the job and of its environment are inputs, too.
+    Attributes:
+        name: What the user types, such as "prepare" or "models.train". Each name has
+            its own record, because several tasks may have the same function's name.
+
+        uses_box: Whether the settings of the job and of its environment, and the files
+            of the image's recipe, are inputs, too.
     """
 
     name: str
@@ -72,22 +78,17 @@ class Declared:
             InputError: An input does not exist, or a path leaves the project.
         """
         for name in self.inputs:
-            if not _matches(context.root, name):
+            if not declared_files.matches(context.root, name):
                 raise InputError(
                     f'tasks.py: stage {self.name}: input "{name}" does not exist'
                 )
-        # An input such as "." holds the outputs, too.
-        produced = _paths(context.root, self.outputs)
-        found = _paths(context.root, self.inputs)
-        links = _followed(context.root, found, self.outputs)
-        for link in links:
-            found += _below(os.fsencode(context.root), link, follow=True)
+        found = declared_files.find_inputs(context.root, self.inputs, self.outputs)
         return Freshness(
-            _source_hash(self.body),
+            code_hash(self.body, self.inputs, self.outputs),
             {name: str(value) for name, value in arguments.items()},
             {
-                **(_job_settings(context) if self.uses_box else {}),
-                **self._hashes(context, sorted({*found}.difference(produced)), links),
+                **(_job_inputs(context) if self.uses_box else {}),
+                **self._hashes(context, found),
             },
             {},
         )
@@ -106,9 +107,9 @@ class Declared:
         changed = _changed(last.inputs, now.inputs)
         if changed:
             return f"{formatting.first_names(changed)} changed"
-        outputs = self._hashes(context, _paths(context.root, self.outputs))
-        missing = sorted(
-            formatting.path(name) for name in last.outputs if name not in outputs
+        outputs = self._output_hashes(context)
+        missing = self._without_match(context) or _tops(
+            name for name in last.outputs if name not in outputs
         )
         if missing:
             verb = "is" if len(missing) == 1 else "are"
@@ -125,14 +126,13 @@ class Declared:
         """
         if context.invocation.detached:
             return
-        for name in self.outputs:
-            if not _matches(context.root, name):
-                context.screen.warn(
-                    f"{self.name} left no {name}: the next {self.name} runs again"
-                )
-                self._file(context).unlink(missing_ok=True)
-                return
-        outputs = self._hashes(context, _paths(context.root, self.outputs))
+        for name in self._without_match(context):
+            context.screen.warn(
+                f"{self.name} left no {name}: the next {self.name} runs again"
+            )
+            self._file(context).unlink(missing_ok=True)
+            return
+        outputs = self._output_hashes(context)
         state = Freshness(before.task, before.arguments, before.inputs, outputs)
         text = json.dumps({"version": 1, **asdict(state)}, indent=1)
         file = self._file(context)
@@ -151,36 +151,56 @@ class Declared:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def _file(self, context: BoxContext) -> Path:
-        return context.local_dir / "stages" / f"{self.name}.json"
+    def _file(self, context: BoxContext, suffix: str = "json") -> Path:
+        return context.local_dir / "stages" / f"{quote(self.name, safe='')}.{suffix}"
+
+    def _without_match(self, context: BoxContext) -> list[str]:
+        """Return the declared outputs that do not exist."""
+        return [
+            name
+            for name in self.outputs
+            if not declared_files.matches(context.root, name)
+        ]
+
+    def _output_hashes(self, context: BoxContext) -> dict[str, str]:
+        """Return the hashes of the outputs, with the folders among them."""
+        found = declared_files.find_outputs(context.root, self.outputs)
+        return self._hashes(context, found, folders=True)
 
     def _hashes(
-        self,
-        context: BoxContext,
-        paths: list[bytes],
-        through: AbstractSet[bytes] = frozenset(),
+        self, context: BoxContext, files: Files, *, folders: bool = False
     ) -> dict[str, str]:
         """
         Return the hash of each file and the target of each link, by path.
 
-        The links in *through* are replaced by what they lead to.
+        Args:
+            folders: Add the folders, too, which have no hash.
         """
-        file = context.local_dir / "stages" / f"{self.name}.index"
-        index = Index(os.fsencode(file))
-        base = os.fsencode(context.root)
-        found = manifest.scan(base, paths, index, hashing=True, through=through)
+        index = Index(os.fsencode(self._file(context, "index")))
+        found = manifest.scan(
+            os.fsencode(context.root),
+            files.paths,
+            index,
+            hashing=True,
+            through=files.through,
+        )
         index.save()
         bad = [*found.unreadable, *found.unstable]
         if bad:
             names = formatting.first_names([formatting.path(path) for path in bad])
             raise InputError(f"tasks.py: stage {self.name}: cannot read {names}")
-        return {
+        hashes = {
             os.fsdecode(entry.path): (
                 entry.sha.hex() if entry.sha else os.fsdecode(entry.target)
             )
             for entry in found.entries
             if entry.kind != "d"
         }
+        if folders:
+            for entry in found.entries:
+                if entry.kind == "d":
+                    hashes[os.fsdecode(entry.path)] = _FOLDER
+        return hashes
 
 
 def announce(context: BoxContext, name: str, files: str, reason: str | None) -> bool:
@@ -216,102 +236,43 @@ def plan(
     context.screen.plan_line(name, "kept", "would run", reason)
 
 
-def _source_hash(body: Callable[..., Any]) -> str:
-    """Return the hash of a function's source, or of its code if it has no source."""
-    try:
-        text = inspect.getsource(body).encode()
-    except (OSError, TypeError):
-        text = body.__code__.co_code
-    return hashlib.sha256(text).hexdigest()
+def _job_inputs(context: BoxContext) -> dict[str, str]:
+    """
+    Return the hashes of what decides what a job does, by name.
 
-
-def _job_settings(context: BoxContext) -> dict[str, str]:
-    """Return the hashes of the settings that decide what a job does, by name."""
+    These are settings, and the files of the image's recipe. The provider is not asked.
+    """
     image, run = context.settings.image, context.settings.run
     values = {
         "[run] command": run.command,
         "[run] env": dict(run.env),
         "[image]": asdict(image),
     }
-    return {
+    hashes = {
         name: hashlib.sha256(
             json.dumps(value, sort_keys=True, default=dict).encode()
         ).hexdigest()
         for name, value in values.items()
     }
-
-
-def _matches(root: Path, name: str) -> list[bytes]:
-    """
-    Return the paths that a declared name or pattern stands for, relative to *root*.
-
-    Raises:
-        InputError: The name leaves the project.
-    """
-    try:
-        in_project(name)
-    except InvalidValue as problem:
-        raise InputError(f"tasks.py: @stage: {problem}") from None
-    if _PATTERN.intersection(name):
-        found = sorted(root.glob(name))
-    else:
-        found = [path for path in [root / name] if path.exists() or path.is_symlink()]
-    return [os.fsencode(path.relative_to(root)) for path in found]
-
-
-def _paths(root: Path, names: Iterable[str]) -> list[bytes]:
-    """Return the paths at and below the declared names, without caches and receipts."""
-    base = os.fsencode(root)
-    paths: set[bytes] = set()
-    for name in names:
-        for top in _matches(root, name):
-            paths.update(_below(base, b"" if top == b"." else top))
-    return sorted(paths)
-
-
-def _below(base: bytes, top: bytes, *, follow: bool = False) -> list[bytes]:
-    """Return the paths at and below *top*, without caches and receipts."""
-    return [
-        path
-        for path in manifest.walk(base, top, follow=follow).paths
-        if _IGNORED.isdisjoint(path.split(b"/"))
-        and path.rpartition(b"/")[2] != RECEIPT.encode()
-    ]
-
-
-def _followed(
-    root: Path, paths: Iterable[bytes], outputs: Iterable[str]
-) -> frozenset[bytes]:
-    """
-    Return the links among the inputs whose targets are inputs, too.
-
-    A link to an output, to a cache, or to a folder that contains the link is left out.
-    A link below another link is not followed.
-    """
-    base = root.resolve()
-    produced = [
-        (base / os.fsdecode(top)).resolve()
-        for name in outputs
-        for top in _matches(root, name)
-    ]
-    return frozenset(
-        path for path in paths if _is_followed(base / os.fsdecode(path), base, produced)
-    )
-
-
-def _is_followed(link: Path, base: Path, produced: Iterable[Path]) -> bool:
-    if not link.is_symlink() or not link.exists():
-        return False
-    target = link.resolve()
-    if link.is_relative_to(target) or any(
-        target.is_relative_to(one) or one.is_relative_to(target) for one in produced
-    ):
-        return False
-    inside = target.is_relative_to(base)
-    parts = target.relative_to(base).parts if inside else ()
-    return _IGNORED.isdisjoint(map(os.fsencode, parts))
+    return {**hashes, **recipe.file_inputs(context)}
 
 
 def _changed(last: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     names = sorted({**last, **now})
     return [formatting.path(name) for name in names if last.get(name) != now.get(name)]
+
+
+def _tops(names: Iterable[str]) -> list[str]:
+    """
+    Return the paths without those below another of them, as messages show them.
+
+    >>> _tops(["a/b", "a", "a/b/c", "ab"])
+    ['a', 'ab']
+    """
+    found: set[str] = set()
+    for name in sorted(names, key=lambda name: name.count("/")):
+        above = name.split("/")[:-1]
+        folders = {"/".join(above[: n + 1]) for n in range(len(above))}
+        if found.isdisjoint(folders):
+            found.add(name)
+    return [formatting.path(name) for name in sorted(found)]

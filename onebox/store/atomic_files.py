@@ -145,11 +145,21 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file; after a crash it is either the complete old or new one."""
+def write_atomically(
+    path: Path,
+    data: bytes,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+) -> None:
+    """
+    Replace a file; after a crash it is either the complete old or new one.
+
+    Args:
+        owner: The ids of the file's user and group, if they are not this process's.
+    """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        write_in(folder, path.name, data, mode)
+        write_in(folder, path.name, data, mode, owner)
     except OSError as error:
         # The error names the draft, which the user does not know.
         error.filename, error.filename2 = str(path), None
@@ -158,7 +168,13 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.close(folder)
 
 
-def write_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
+def write_in(
+    folder: int,
+    name: str,
+    data: bytes,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Replace a file in an open folder; see `write_atomically`."""
     with signals_delayed():
         draft = f".{name}-{secrets.token_hex(8)}"
@@ -166,6 +182,9 @@ def write_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
         fd = os.open(draft, flags, 0o600, dir_fd=folder)
         try:
             try:
+                st = os.fstat(fd)
+                if owner is not None and owner != (st.st_uid, st.st_gid):
+                    os.fchown(fd, *owner)
                 os.fchmod(fd, mode)
                 write_all(fd, data)
                 os.fsync(fd)

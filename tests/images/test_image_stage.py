@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -168,6 +169,27 @@ class TestRecipe:
 
         assert 130 == process.wait(60)
         assert ([], []) == (project.boxes(), image_files(project))
+
+    def test_fetch_without_a_box_lets_teardown_remove_a_builder(
+        self, project: Project
+    ) -> None:
+        """A killed build leaves its builder; `fetch` alone has nothing to fetch."""
+        project.write("onebox.toml", RECIPE)
+        project.write("setup.sh", "echo here; sleep 60\n")
+        process = project.start("run")
+        project.until("here\n")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+        assert 1 == len(project.boxes())
+        alone = project.inv("fetch")
+        assert 64 == alone.code
+        assert "there is no box" in alone.err
+
+        done = project.inv("fetch", "teardown")
+
+        assert 0 == done.code, done.err
+        assert "nothing to do  no box is up" in done.err
+        assert [] == project.boxes()
 
     def test_image_has_no_shell_history_and_no_caches(self, project: Project) -> None:
         """Files that look like secrets are named."""

@@ -150,3 +150,19 @@ class TestErrors:
         done = project.inv("cleanup", "--json", "cleanup")
 
         assert done.out.rstrip().endswith("you have no boxes and no other resources")
+
+    @pytest.mark.fast
+    @pytest.mark.parametrize("program", ["inv", "onebox"])
+    @pytest.mark.parametrize("first", ["status", "plan"])
+    def test_two_documents_are_refused(
+        self, project: Project, program: str, first: str
+    ) -> None:
+        """Nothing that reads stdout as one document could read them."""
+        done = getattr(project, program)(first, "--json", "history", "--json")
+
+        assert 64 == done.code
+        assert f"next: {program} {first} --json, then {program} history --json" in (
+            done.err
+        )
+        assert '"boxes"' not in done.out
+        assert '"steps"' not in done.out

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
+
+import pytest
 
 from tests.conftest import Project
 
@@ -115,6 +118,59 @@ def test_nothing_is_written_through_a_link(project: Project) -> None:
     assert 'add this line at its top: Include "' in done.err
     assert "Host *\n" == target.read_text()
     assert 64 == project.inv("ssh", "--uninstall").code
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root can change an owner")
+def test_owner_and_mode_stay(project: Project) -> None:
+    """Root edits the configuration of the user whose home folder this is."""
+    config = project.home / ".ssh" / "config"
+    config.parent.mkdir()
+    config.write_text("Host *\n")
+    config.chmod(0o640)
+    os.chown(config, 1000, 1001)
+
+    for flag in ("--install", "--uninstall"):
+        assert 0 == project.inv("ssh", flag).code
+        st = config.stat()
+        assert (1000, 1001, 0o640) == (st.st_uid, st.st_gid, st.st_mode & 0o7777)
+    assert "Host *\n" == config.read_text()
+
+
+def test_a_file_with_two_names_is_left_to_the_user(project: Project) -> None:
+    """Its replacement would leave the other name, such as a backup's, behind."""
+    config = project.home / ".ssh" / "config"
+    config.parent.mkdir()
+    other = project.write("dotfiles/config", "Host *\n")
+    other.rename(project.home / "dotfile")
+    os.link(project.home / "dotfile", config)
+
+    done = project.inv("ssh", "--install")
+
+    assert 64 == done.code
+    line = done.err.partition("add this line at its top: ")[2].splitlines()[0]
+    assert (2, "Host *\n") == (config.stat().st_nlink, config.read_text())
+    config.write_text(f"{line}\nHost *\n")
+    assert "up to date" in project.inv("ssh", "--install").err
+    assert 64 == project.inv("ssh", "--uninstall").code
+
+
+@pytest.mark.parametrize("comment", [" # onebox", "#mine", "  ", "\t# a"])
+def test_own_line_is_known_with_a_comment(project: Project, comment: str) -> None:
+    """No second line is added, and none is left behind."""
+    project.inv("ssh", "--install")
+    config = project.home / ".ssh" / "config"
+    commented = f"{config.read_text().strip()}{comment}\nHost *\n"
+    config.write_text(commented)
+
+    assert "up to date" in project.inv("ssh", "--install").err
+    assert commented == config.read_text()
+    config.write_text(f"Host a\n{commented}")
+    assert 0 == project.inv("ssh", "--install").code
+    assert 1 == config.read_text().count("Include")
+    assert config.read_text().endswith("Host a\nHost *\n")
+    config.write_text(commented)
+    assert 0 == project.inv("ssh", "--uninstall").code
+    assert "Host *\n" == config.read_text()
 
 
 def test_two_projects_of_one_name_have_two_names(project: Project) -> None:
