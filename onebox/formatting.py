@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 # Each unit is 1024 times the one before it, because clouds list memory and disks in
 # units of 2**30 bytes and call them GB.
@@ -170,3 +171,22 @@ def first_names(names: list[str], limit: int = 3) -> str:
     shown = ", ".join(names[:limit])
     rest = len(names) - limit
     return f"{shown} and {rest:,} more" if rest > 0 else shown
+
+
+def place_of(error: BaseException, folder: Path) -> str:
+    """
+    Return the line of a file in *folder* where an error arose, such as "tasks.py:3".
+
+    The result is "" if the error arose elsewhere.
+    """
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(frame.filename, frame.lineno) for frame in frames]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    for name, line in reversed(places):
+        file = Path(name)
+        if folder in file.parents and "site-packages" not in file.parts:
+            return path(f"{file.relative_to(folder)}:{line}")
+    return ""

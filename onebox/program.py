@@ -28,6 +28,7 @@ from onebox.agent.file_names import printable
 from onebox.errors import ConfigError, OneboxError
 from onebox.file_owners import is_foreign
 from onebox.flags import SharedArgument
+from onebox.formatting import place_of
 from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
 from onebox.plugin import Stage
 from onebox.project_search import find_project, is_of_another_user
@@ -195,8 +196,12 @@ class OneboxProgram(Program):
                 problem = str(error)
                 next = f"install what is missing for {sys.executable}"
             else:
-                problem = f"{type(error).__name__}: {error}"
+                text = error.msg if isinstance(error, SyntaxError) else error
+                problem = f"{type(error).__name__}: {text}"
                 next = "onebox --debug --list shows the traceback"
+            place = place_of(error, self.root)
+            if place:
+                problem = f"{place}: {printable(' '.join(problem.split()))}"
             raise Exit(
                 f"onebox[78]: tasks.py of {printable(str(self.root))} cannot be "
                 f"imported: {problem}\n  next: {next}",

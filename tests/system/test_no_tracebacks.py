@@ -78,16 +78,23 @@ def test_a_home_that_is_a_file_is_named(project: Project) -> None:
     ("name", "text", "problem"),
     [
         ("invoke.yaml", "a: [", "while parsing a flow node"),
-        ("tasks.py", "import onebox; def (", "SyntaxError: invalid syntax"),
-        ("tasks.py", "import onebox\nprint(q)", "NameError: name 'q' is not defined"),
+        ("tasks.py", "import onebox; def (", "tasks.py:1: SyntaxError: invalid"),
+        ("tasks.py", "import onebox\nprint(q)", "tasks.py:2: NameError: name 'q' is"),
+        ("tasks.py", "import onebox\n\nint('a\\nb')", "tasks.py:3: ValueError: inv"),
+        ("tasks.py", "import onebox\nimport nothing_here", "tasks.py:2: No module"),
+        ("more.py", "import json\njson.loads('[')", "more.py:2: JSONDecodeError: "),
+        ("more.py", "\nif", "more.py:2: SyntaxError: invalid syntax"),
     ],
 )
 def test_a_damaged_python_or_yaml_file_is_named(
     project: Project, name: str, text: str, problem: str
 ) -> None:
-    """`onebox --debug` prints the traceback."""
+    """The line names file and line; `onebox --debug` prints the traceback."""
+    project.write("tasks.py", "import onebox, more\n")
     project.write(name, text)
-    check(project.onebox("plan"), 78, problem)
+    done = project.onebox("plan")
+    check(done, 78, problem)
+    assert 2 == done.err.count("\n") or name == "invoke.yaml"
 
 
 def test_a_configuration_of_an_unknown_type_is_named(project: Project) -> None:
