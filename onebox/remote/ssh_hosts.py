@@ -120,7 +120,7 @@ def uninstall(folder: Path, state: Path) -> bool:
 def is_installed(folder: Path, state: Path) -> bool:
     """Return whether the user's own ssh may reach boxes by their names."""
     with contextlib.suppress(OneboxError):
-        line = include_line(state).encode()
+        line = include_line(state)
         config = _read(folder / "config") or b""
         return any(_is_ours(one, line) for one in config.splitlines())
     return False
