@@ -193,33 +193,34 @@ def configured_command(context: BoxContext) -> str:
 
 def check_script(context: BoxContext) -> None:
     """
-    Refuse a new box for a script that cannot be on it.
+    Refuse a new box for a command that cannot start on it.
 
-    Nothing is refused if the image could contain the script.
+    Nothing is refused if the image could contain what is missing.
 
     Raises:
-        InputError: The command starts a Python script that does not exist.
+        InputError: The command starts a script that does not exist, or a file of the
+            project that is no program.
     """
     image_table, own_command = context.settings.image, context.invocation.own_command
     command = own_command or context.settings.run.command or ""
-    script = job_script.python_script(command)
-    if (
-        script is None
-        or image_table.setup
-        or image_table.packer
-        or image_table.use
-        or (context.root / script).exists()
-    ):
+    if image_table.setup or image_table.packer or image_table.use:
+        return
+    found = job_script.find_problem(command, context.root)
+    if found is None:
         return
     if own_command:
-        raise InputError(
-            f"{formatting.path(script)} does not exist, so a new box would lack it",
-            next="correct the command",
-        )
-    source = context.settings.source("run.command")
+        meant = found.meant and f"inv run -- {found.meant}"
+        problem = found.problem
+        if problem.endswith("does not exist"):
+            problem += ", so a new box would lack it"
+        correction = "correct the command"
+    else:
+        meant = found.meant and f"[run] command = {show(found.meant)}"
+        source = context.settings.source("run.command")
+        problem = f"{source}: [run] command: {found.problem}"
+        correction = "correct [run] command"
     raise InputError(
-        f"{source}: [run] command: {formatting.path(script)} does not exist",
-        next="correct [run] command",
+        problem, next=", or ".join(filter(None, [meant, found.other])) or correction
     )
 
 
