@@ -151,6 +151,34 @@ class Reader:
             return reading.index
         return None
 
+    def late_flags(
+        self, words: Sequence[str], start: int
+    ) -> tuple[list[str], list[str]]:
+        """
+        Return the words of a command that are flags of its task, and the other words.
+
+        The flags are those that would have another effect before the command.
+
+        Args:
+            start: The index of the command's first word; see `command_start`.
+        """
+        flags = self.read(words[:start]).task.flags
+        late: list[str] = []
+        others = [words[start]]
+        rest = list(words[start + 1 :])
+        while rest:
+            word = rest.pop(0)
+            name, equals, value = word.partition("=")
+            if not name.startswith("--") or name not in flags:
+                others.append(word)
+            elif value if flags[name] else not equals:
+                late.append(word)
+            elif flags[name] and not equals and rest and not rest[0].startswith("-"):
+                late.append(f"{word}={rest.pop(0)}")
+            else:
+                others.append(word)
+        return late, others
+
     def explain(
         self, words: Sequence[str], reading: Reading, is_program: Callable[[str], bool]
     ) -> Mistake | None:

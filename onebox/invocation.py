@@ -49,6 +49,8 @@ class Invocation:
         own_command: The command that the stage that began last was given, after `--` or
             by `--command`, as a line of shell; "" if it was given none.
 
+        warnings: What may be wrong with the words of the command.
+
         box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
 
@@ -76,6 +78,7 @@ class Invocation:
     only: bool = False
     queue: bool = False
     own_command: str = ""
+    warnings: tuple[str, ...] = ()
     box_requested: bool = False
     job_requested: bool = False
     created_box: bool = False

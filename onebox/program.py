@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,13 @@ import onebox
 from onebox.agent.file_names import printable
 from onebox.command_line import nearest
 from onebox.flags import SharedArgument
-from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
+from onebox.parser import (
+    EARLIER_NAMES,
+    Remainder,
+    WrongLine,
+    error_documents,
+    reader_of,
+)
 from onebox.plugin import Stage
 from onebox.providers import with_bytecode
 from onebox.tasks import ns
@@ -77,6 +84,7 @@ class OneboxProgram(Program):
             print_lines(SCRIPTS[shell].splitlines())
             raise Exit
 
+    @error_documents()
     def parse_collection(self) -> None:
         """Find the project, and load its tasks."""
         found, has_tasks = _find_project(Path.cwd())
@@ -134,13 +142,19 @@ class OneboxProgram(Program):
         typed = self.argv[1:]
         words = self.core.unparsed
         remainder = typed[typed.index("--") :] if "--" in typed else []
-        start = self._reader().command_start(words) if words else None
+        reader = self._reader()
+        start = reader.command_start(words) if words else None
         if start is not None and words[start].rpartition(".")[2] in EARLIER_NAMES:
             start = None
         if start is None:
             self.core.remainder = Remainder(remainder[1:])
         else:
-            self.core.remainder = Remainder([*words[start:], *remainder])
+            late, command = reader.late_flags(words, start)
+            before = typed[: max(len(typed) - len(remainder) - len(words), 0)]
+            line = [*before, *words[:start], *late, *command, *remainder]
+            self.core.remainder = Remainder(
+                [*words[start:], *remainder], _about_late_flags(late, line)
+            )
             del words[start:]
         super().parse_tasks()
 
@@ -241,6 +255,23 @@ def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
         part = shared if isinstance(argument, SharedArgument) else own
         part.append(context.help_for(flag))
     return own, shared
+
+
+def _about_late_flags(flags: Sequence[str], line: Sequence[str]) -> str:
+    """
+    Return the warning that flags of a task are words of the command; "" without any.
+
+    Args:
+        line: The command line on which these flags belong to the task.
+    """
+    if not flags:
+        return ""
+    come = "comes" if len(flags) == 1 else "come"
+    it_goes = "it goes" if len(flags) == 1 else "they go"
+    return (
+        f"{shlex.join(flags)} {come} after the command, so {it_goes} to the job; "
+        f"for the box: {shlex.join(['onebox', *line])}"
+    )
 
 
 def _find_project(folder: Path) -> tuple[Path | None, bool]:

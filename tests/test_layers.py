@@ -199,6 +199,7 @@ BANDS = [
     {
         "command_hints",
         "command_line",
+        "early_interrupt",
         "errors",
         "formatting",
         "invocation",

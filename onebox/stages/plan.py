@@ -175,10 +175,11 @@ class _Planner:
                         self._reasoned(name, module.reason(context), done)
         order = ("image", "provision", "push", "packages", "run", "fetch", "teardown")
         for name in self.stages:
-            if name not in self.steps:
-                refused = any(refusal.step == name for refusal in self.refusals)
-                why = "" if refused else "the provider has not answered"
-                self._step(name, "unknown", why)
+            refusals = [one.message for one in self.refusals if one.step == name]
+            if refusals:
+                self._step(name, "refuse", refusals[0])
+            elif name not in self.steps:
+                self._step(name, "unknown", "the provider has not answered")
         settings = context.settings
         return Plan(
             title=context.title,
@@ -192,6 +193,7 @@ class _Planner:
             checkpoints=settings.fetch.checkpoints,
             questions=tuple(self.questions),
             refusals=tuple(self.refusals),
+            warnings=context.invocation.warnings,
         )
 
     @contextmanager

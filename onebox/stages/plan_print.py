@@ -20,6 +20,7 @@ _MARKS = {
     "up to date": "done",
     "no": "done",
     "later": "kept",
+    "refuse": "failed",
     "unknown": "warn",
 }
 _RESULTS = {
@@ -27,6 +28,7 @@ _RESULTS = {
     "up to date": "up to date",
     "no": "would not run",
     "later": "out of date",
+    "refuse": "would refuse",
     "unknown": "unknown",
 }
 
@@ -59,6 +61,8 @@ def show(context: BoxContext, plan: Plan) -> None:
             size = plan_push.describe_size(plan.push)
             if size:
                 screen.plan_detail(size)
+    for warning in plan.warnings:
+        screen.plan_line("warning", "warn", warning, "")
     for question in plan.questions:
         screen.plan_line("question", "warn", "at a terminal", question)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from onebox.providers.values import Offer
 
-Action = Literal["run", "up to date", "no", "later", "unknown"]
+Action = Literal["run", "up to date", "no", "later", "refuse", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Step:
     """
     What would happen to a stage, and why.
 
-    An image that is out of date is built "later" if the live box can be updated.
+    An image that is out of date is built "later" if the live box can be updated. A
+    stage with a `Refusal` has the action "refuse".
     """
 
     name: str
@@ -131,6 +132,8 @@ class Plan:
         questions: What is asked at a terminal before something happens.
 
         refusals: Why it would not start, the first reason first.
+
+        warnings: What may be wrong with the words of the command.
     """
 
     title: str
@@ -144,6 +147,7 @@ class Plan:
     checkpoints: tuple[str, ...]
     questions: tuple[str, ...]
     refusals: tuple[Refusal, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -75,12 +75,15 @@ def check(context: BoxContext) -> None:
     job_environment.secret_values(context)
 
 
-def refuse_shell_line(context: BoxContext, words: Sequence[str]) -> None:
+def refuse_shell_line(context: BoxContext, words: Sequence[str], task: str) -> None:
     """
     Raise UsageError if the first word of a command is a line for a shell.
 
     A command of words is run without a shell. So one word such as "cd a && b" would be
     taken as the name of a program, unless there is a file of this name.
+
+    Args:
+        task: The task that would run the command: "run" or "exec".
     """
     if not words or not _SHELL_SYNTAX.search(words[0]):
         return
@@ -89,7 +92,11 @@ def refuse_shell_line(context: BoxContext, words: Sequence[str]) -> None:
         return
     if not all(flag.startswith("--") for flag in flags):
         return
-    meant = ["inv", "run", f"--command={shlex.quote(line)}", *map(shlex.quote, flags)]
+    quoted, typed = shlex.quote(line), [shlex.quote(flag) for flag in flags]
+    if task == "exec":
+        meant = ["inv exec", *typed, f"-- bash -c {quoted}"]
+    else:
+        meant = [f"inv {task} --command={quoted}", *typed]
     raise UsageError(
         f"{show(line)} is one word, but not the name of a program",
         next=" ".join(meant),
