@@ -25,6 +25,7 @@ from onebox.settings.file_layers import (
     user_file,
 )
 from onebox.settings.layers import Value, from_flags, from_variables, merge, read_value
+from onebox.settings.mistakes import Mistakes
 from onebox.settings.quoting import show
 from onebox.settings.schema import Settings, keys
 from onebox.settings.sizes import all_sizes, choose
@@ -76,8 +77,8 @@ def load(
             "limits.max_hours"), and "profile". None means that the flag was not given.
 
     Raises:
-        ConfigError: A setting is wrong. The message describes the first mistake in one
-            line.
+        ConfigError: Settings are wrong. The message has a line for each mistake that
+            can be found without mending another one.
     """
     named = places.file or environ.get("ONEBOX_CONFIG", "")
     by = "onebox.collection" if places.file else "ONEBOX_CONFIG"
@@ -145,11 +146,13 @@ def _check_tables(
         "limits": settings.limits,
         **settings.providers,
     }
+    mistakes = Mistakes()
     for name, table in tables.items():
         try:
             table.check(environ)
         except Conflict as conflict:
-            raise values[f"{name}.{conflict.key}"].error(conflict.problem) from None
+            mistakes.add(values[f"{name}.{conflict.key}"].error(conflict.problem))
+    mistakes.raise_if_any()
     try:
         settings.providers[settings.provider].check_tags()
     except Conflict as conflict:
