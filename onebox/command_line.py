@@ -67,6 +67,8 @@ class Mistake:
 
         line: The words that were probably meant, None if that is not known.
 
+        other_lines: Other lines that may have been meant.
+
         next: What to type to find out more, without the program's name.
 
         about_stage: Whether the mistake or the line that was meant concerns a stage.
@@ -76,6 +78,7 @@ class Mistake:
     line: Sequence[str] | None
     next: str = ""
     about_stage: bool = True
+    other_lines: Sequence[Sequence[str]] = ()
 
 
 class Reader:
@@ -151,34 +154,6 @@ class Reader:
             return reading.index
         return None
 
-    def late_flags(
-        self, words: Sequence[str], start: int
-    ) -> tuple[list[str], list[str]]:
-        """
-        Return the words of a command that are flags of its task, and the other words.
-
-        The flags are those that would have another effect before the command.
-
-        Args:
-            start: The index of the command's first word; see `command_start`.
-        """
-        flags = self.read(words[:start]).task.flags
-        late: list[str] = []
-        others = [words[start]]
-        rest = list(words[start + 1 :])
-        while rest:
-            word = rest.pop(0)
-            name, equals, value = word.partition("=")
-            if not name.startswith("--") or name not in flags:
-                others.append(word)
-            elif value if flags[name] else not equals:
-                late.append(word)
-            elif flags[name] and not equals and rest and not rest[0].startswith("-"):
-                late.append(f"{word}={rest.pop(0)}")
-            else:
-                others.append(word)
-        return late, others
-
     def explain(
         self, words: Sequence[str], reading: Reading, is_program: Callable[[str], bool]
     ) -> Mistake | None:
@@ -226,6 +201,12 @@ class Reader:
     ) -> Mistake:
         index, task = reading.index, reading.task
         word = words[index]
+        same = [name for name in self.tasks if name.endswith(f".{word}")]
+        if len(same) > 1:
+            lines = [_replaced(words, index, name) for name in same]
+            return Mistake(
+                f'there is no task "{word}"', lines[0], other_lines=lines[1:]
+            )
         near = nearest(word, self.tasks)
         if task.takes_command and near[:1] != word[:1]:
             # A command such as htop is likelier than a mistyped first letter.

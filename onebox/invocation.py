@@ -38,6 +38,9 @@ class Invocation:
 
         stages: The onebox stages on the command line, in order.
 
+        has_other_files: Whether stages with another file of settings are on the command
+            line.
+
         keep: Whether to keep the box at the end (`--keep`).
 
         keep_builder: Whether to keep a builder whose set-up fails (`image --keep`).
@@ -73,6 +76,7 @@ class Invocation:
 
     command: str
     stages: tuple[str, ...] = ()
+    has_other_files: bool = False
     keep: bool = False
     keep_builder: bool = False
     only: bool = False

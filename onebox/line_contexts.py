@@ -134,7 +134,10 @@ class LineContexts:
             call = self._call
             command = call.text if call else shlex.join([program_name(), *sys.argv[1:]])
             invocation = load_module("invocation").Invocation(
-                command, self._stages.get(file, ()), from_python=call is not None
+                command,
+                self._stages.get(file, ()),
+                has_other_files=len(self._stages) > 1,
+                from_python=call is not None,
             )
             with self._exit_code(None, file):
                 for name in ignored_variables(c, os.environ):

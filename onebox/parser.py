@@ -186,8 +186,11 @@ def wrong_line(mistake: Mistake, before: Sequence[str] = ()) -> str:
     program = program_name()
     text = f"onebox[64]: {mistake.problem}"
     if mistake.line is not None:
-        line = shlex.join([program, *before, *mistake.line, *_after_dashes()])
-        return f"{text}\n  did you mean: {line}"
+        lines = " or ".join(
+            shlex.join([program, *before, *line, *_after_dashes()])
+            for line in (mistake.line, *mistake.other_lines)
+        )
+        return f"{text}\n  did you mean: {lines}"
     return f"{text}\n  next: {program} {mistake.next}" if mistake.next else text
 
 

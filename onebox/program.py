@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from invoke.loader import FilesystemLoader
 from invoke.program import Program
 
 import onebox
+from onebox import late_flags
 from onebox.agent.file_names import printable
 from onebox.command_line import nearest
 from onebox.flags import SharedArgument
@@ -149,11 +149,12 @@ class OneboxProgram(Program):
         if start is None:
             self.core.remainder = Remainder(remainder[1:])
         else:
-            late, command = reader.late_flags(words, start)
             before = typed[: max(len(typed) - len(remainder) - len(words), 0)]
-            line = [*before, *words[:start], *late, *command, *remainder]
+            command = [*words[start:], *remainder]
+            flags = reader.read(words[:start]).task.flags
+            line = ["onebox", *before, *words[:start]]
             self.core.remainder = Remainder(
-                [*words[start:], *remainder], _about_late_flags(late, line)
+                command, late_flags.warning(line, command, flags)
             )
             del words[start:]
         super().parse_tasks()
@@ -255,23 +256,6 @@ def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
         part = shared if isinstance(argument, SharedArgument) else own
         part.append(context.help_for(flag))
     return own, shared
-
-
-def _about_late_flags(flags: Sequence[str], line: Sequence[str]) -> str:
-    """
-    Return the warning that flags of a task are words of the command; "" without any.
-
-    Args:
-        line: The command line on which these flags belong to the task.
-    """
-    if not flags:
-        return ""
-    come = "comes" if len(flags) == 1 else "come"
-    it_goes = "it goes" if len(flags) == 1 else "they go"
-    return (
-        f"{shlex.join(flags)} {come} after the command, so {it_goes} to the job; "
-        f"for the box: {shlex.join(['onebox', *line])}"
-    )
 
 
 def _find_project(folder: Path) -> tuple[Path | None, bool]:

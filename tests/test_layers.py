@@ -203,6 +203,7 @@ BANDS = [
         "errors",
         "formatting",
         "invocation",
+        "late_flags",
         "repositories",
         "signals",
         "subprocess_env",

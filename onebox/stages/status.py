@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs")
-PIPE_HEAD = (
-    "name",
-    "box",
-    "state",
-    "size",
-    "type",
-    "price an hour",
-    "job",
-    "job state",
-    "job seconds",
-    "deadline",
-    "outputs",
-)
 
 
 @dataclass(frozen=True)
@@ -98,8 +85,9 @@ def perform(context: BoxContext) -> None:
     """
     Print each box of this project with its cost, deadline and job.
 
-    Several boxes are printed as a table. A box at another provider is printed with the
-    command that removes it. If there is no box, the outcome of the last job is printed.
+    Several boxes are a table on a terminal. A box at another provider is printed with
+    the command that removes it. If there is no box, the outcome of the last job is
+    printed.
     """
     one_name = is_for_one_name(context)
     found = boxes(context)
@@ -113,10 +101,11 @@ def perform(context: BoxContext) -> None:
         return
     if not found and not elsewhere:
         _print_last_job(context, one_name=one_name)
-    elif len(found) == 1:
-        _print_details(context, found[0])
-    elif found:
+    elif len(found) > 1 and context.screen.on_terminal:
         _print_table(context, found)
+    else:
+        for status in found:
+            _print_details(context, status)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
     queue.print_waiting(context, one_name=one_name)
@@ -146,15 +135,21 @@ def _fields(
 
 
 def is_for_one_name(context: BoxContext) -> bool:
-    """Return whether `--name` asks for the box of one name only."""
-    return context.settings.source("name") == "--name"
+    """
+    Return whether only the box of one name is asked for.
+
+    `--name` asks for it, and so does a line with the stages of two files of settings,
+    on which each file stands for its own box.
+    """
+    named = context.settings.source("name") == "--name"
+    return named or context.invocation.has_other_files
 
 
 def boxes(context: BoxContext) -> list[BoxStatus]:
     """
     Return the status of each box of this project at its provider, by name.
 
-    With `--name`, only the box of that name is returned.
+    See `is_for_one_name` for when it is only one box.
     """
     found = [
         box
@@ -236,20 +231,20 @@ def _outputs(context: BoxContext, box: Box, job: BoxJob) -> str:
 
 
 def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
+    own_name = context.settings.name
     title = context.title if one_name else context.settings.project
     context.screen.print(f"{title}: no box is up")
     finished = finished_jobs.latest(context, whatever_name=not one_name)
     if finished is not None:
-        context.screen.print(f"    last job {finished.job}: {finished.ending}")
+        name = finished.receipt.box.name if finished.receipt else ""
+        on = f" on {context.title_of(name)}" if name not in ("", own_name) else ""
+        context.screen.print(f"    last job {finished.job}{on}: {finished.ending}")
         if finished.receipt is not None and finished.receipt.advice:
             context.screen.print(f"    {finished.receipt.advice}")
 
 
 def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
     now = time.time()
-    if not context.screen.on_terminal:
-        context.screen.table(PIPE_HEAD, [_pipe_row(status) for status in found])
-        return
     rows: list[list[str | Cell]] = [
         [
             _name(status),
@@ -263,25 +258,6 @@ def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
         for status in found
     ]
     context.screen.table(HEAD, rows)
-
-
-def _pipe_row(status: BoxStatus) -> list[str]:
-    job, deadline = status.job, ""
-    if status.deadline is not None:
-        deadline = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.deadline))
-    return [
-        _name(status),
-        status.box,
-        status.state,
-        status.size,
-        status.type,
-        "" if status.hourly is None else f"{status.hourly:.4f}",
-        job.job,
-        job.text,
-        "" if job.seconds is None else f"{job.seconds:.1f}",
-        deadline,
-        status.outputs,
-    ]
 
 
 def _name(status: BoxStatus) -> str:
