@@ -22,6 +22,7 @@ from onebox.settings.file_layers import (
     invoke_level,
     merge_documents,
     project_file,
+    read_layer,
     user_file,
 )
 from onebox.settings.layers import Value, from_flags, from_variables, merge, read_value
@@ -133,6 +134,30 @@ def load(
     )
     _check_tables(settings, values, environ)
     return settings
+
+
+def profiles(
+    root: Path, environ: Mapping[str, str], user: Path
+) -> dict[str, tuple[str, ...]]:
+    """
+    Return the names of the settings in each profile of onebox.toml and the user's file.
+
+    Settings that are wrong are left out.
+
+    Args:
+        user: The user's file.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for document in (
+        project_file(root, environ.get("ONEBOX_CONFIG", ""), ""),
+        user_file(user, environ.get("HOME", "")),
+    ):
+        for name, values in read_layer(document, Mistakes()).profiles.items():
+            found[name] = tuple(dict.fromkeys((*found.get(name, ()), *values)))
+    return found
 
 
 def _check_tables(
