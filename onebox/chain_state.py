@@ -51,12 +51,15 @@ class Notice:
 
         job: The id of the job that has ended last, "" before the first one has.
 
-        claimed: Whether this command notifies; if not, the box does.
+        claimed: Whether this command posts to [notify] url; if not, the box does.
+
+        ended: Whether the job is known to have ended.
     """
 
     began: float
     job: str = ""
     claimed: bool = False
+    ended: bool = False
 
 
 @dataclass
@@ -105,6 +108,8 @@ class ChainState:
 
         fetched_folder: The folder of the latest fetch.
 
+        fetched_to: The local names of its outputs, for messages.
+
         fetched_earlier_job: The id of a job that an earlier command started, if this
             command has fetched its outputs; else "".
 
@@ -115,6 +120,7 @@ class ChainState:
 
     fetched_folder: Path
     results: dict[Any, Any] = field(default_factory=dict)
+    fetched_to: str = ""
     stage: str = ""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     announced: Announced = field(default_factory=Announced)

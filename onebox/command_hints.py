@@ -32,11 +32,11 @@ OWN = (
 # These commands concern all boxes or no box, so they need no --name.
 OF_NO_BOX = {"cleanup", "doctor", "history", "init", "offers"}
 
-_TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
+TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 # A flag's value may be quoted for a shell, as in --command='cd a && b'.
-_FLAG = r"""--[a-z][a-z-]*(?:=(?:'[^'\n]*'|"[^"\n]*"|[^\s,;:)`'"])*)?"""
+FLAG = r"""--[a-z][a-z-]*(?:=(?:'[^'\n]*'|"[^"\n]*"|[^\s,;:)`'"])*)?"""
 # Text in double quotes is user input or a value, so no command in it is changed.
-_COMMAND = re.compile(rf'"[^"\n]*"|(?<![\w./-])inv {_TASK}(?: (?:{_TASK}|{_FLAG}))*')
+_COMMAND = re.compile(rf'"[^"\n]*"|(?<![\w./-])inv {TASK}(?: (?:{TASK}|{FLAG}))*')
 
 
 def program_name() -> str:

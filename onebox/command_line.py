@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,6 +21,10 @@ class Known(NamedTuple):
         is_stage: Whether the task is a stage of onebox or a user's own stage.
 
         takes_command: Whether the task runs a command of the user.
+
+        read_only: Whether the task changes nothing, unless it has the flag `--yes`.
+
+        is_plan: Whether this is the stage `plan`.
     """
 
     name: str
@@ -28,6 +32,8 @@ class Known(NamedTuple):
     positionals: int = 0
     is_stage: bool = False
     takes_command: bool = False
+    read_only: bool = False
+    is_plan: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,50 @@ class Reader:
             line, problems = list(further.line), problems + 1
         return replace(mistake, line=line)
 
+    def explain_plan(
+        self, words: Sequence[str], command: Sequence[str], shared: Collection[str]
+    ) -> tuple[list[str], list[list[str]]]:
+        """
+        Return the tasks that may not be on a line with `plan`, and the lines to type.
+
+        They are the stages that change something, because the word `plan` promises that
+        nothing changes. Both lists are empty if there is nothing to separate.
+
+        Args:
+            command: The user's command, without `--`.
+
+            shared: The flags that apply to the whole line.
+        """
+        parts = self._tasks_in(words)
+        if {"--dry", "-R"}.intersection(words):
+            return [], []
+        plans = [part for part in parts if part[0].is_plan]
+        rest = [part for part in parts if not part[0].is_plan]
+        changing = [task.name for task, part in rest if _changes(task, part)]
+        if not plans or not changing:
+            return [], []
+        lines = []
+        for own, other in ((plans, rest), (rest, plans)):
+            line = [word for _, part in own for word in part]
+            flags = [f for task, part in other for f in _flags(task, part, shared)]
+            line += [flag for flag in dict.fromkeys(flags) if flag not in line]
+            if command and any(task.takes_command for task, _ in own):
+                line += ["--", *command]
+            lines.append(line)
+        return changing, lines
+
+    def _tasks_in(self, words: Sequence[str]) -> list[tuple[Known, Sequence[str]]]:
+        """Return each task of a line that can be read, with its own words."""
+        starts = [
+            n
+            for n, word in enumerate(words)
+            if word in self.tasks
+            and not self.read(words[:n]).awaits
+            and self.read(words[: n + 1]).task is self.tasks[word]
+        ]
+        ends = [*starts[1:], len(words)]
+        return [(self.tasks[words[n]], words[n:end]) for n, end in zip(starts, ends)]
+
     def _first_mistake(
         self, words: Sequence[str], reading: Reading, is_program: Callable[[str], bool]
     ) -> Mistake | None:
@@ -296,11 +346,46 @@ class Reader:
         return self._takes_value(task, word[:2]) is not _UNKNOWN
 
 
+def with_value(words: Sequence[str], flag: str, value: str) -> list[str]:
+    """
+    Return a line in which a long flag has another value.
+
+    >>> with_value(["run", "--vm", "larg", "--", "--vm"], "--vm", "large")
+    ['run', '--vm=large', '--', '--vm']
+    """
+    end = words.index("--") if "--" in words else len(words)
+    fixed, rest = [], list(words[:end])
+    while rest:
+        word = rest.pop(0)
+        if word == flag and rest:
+            del rest[0]
+        elif not word.startswith(f"{flag}="):
+            fixed.append(word)
+            continue
+        fixed.append(f"{flag}={value}")
+    return [*fixed, *words[end:]]
+
+
 class _Unknown:
     """The type of the value that stands for a flag which does not exist."""
 
 
 _UNKNOWN = _Unknown()
+
+
+def _changes(task: Known, words: Sequence[str]) -> bool:
+    """Return whether a task with these words is a stage that changes something."""
+    return task.is_stage and not (task.read_only and "--yes" not in words)
+
+
+def _flags(task: Known, words: Sequence[str], names: Collection[str]) -> Iterator[str]:
+    """Yield the flags with these *names* among the words of a task."""
+    rest = iter(words[1:])
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if name not in names:
+            continue
+        yield word if equals or not task.flags.get(name) else f"{word}={next(rest, '')}"
 
 
 def nearest(word: str, names: Sequence[str] | Mapping[str, Known]) -> str:

@@ -14,14 +14,14 @@ from onebox import providers, subprocess_env
 from onebox.boxes import other_providers
 from onebox.boxes.finder import BoxFinder
 from onebox.chain_state import ChainState
-from onebox.command_hints import Hints
 from onebox.errors import Busy, ConnectionLost
 from onebox.invocation import Invocation
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
+from onebox.python_hints import hints_for
 from onebox.remote import connection, keys, ssh_hosts
 from onebox.remote.channel import AgentChannel
-from onebox.settings import USER_FILE, Places, Settings
+from onebox.settings import USER_FILE, Places, Settings, json_schema
 from onebox.settings import load as load_settings
 from onebox.store.atomic_files import refuse_links
 from onebox.store.box_store import BoxStore
@@ -72,7 +72,7 @@ class BoxContext:
 
         outputs_folder: The folder that outputs are fetched into.
 
-        alias: The box's name for the user's own ssh (see `ssh_hosts`).
+        alias: The box's name for the user's own ssh.
     """
 
     def __init__(
@@ -101,8 +101,9 @@ class BoxContext:
         self._provider: Provider | None = None
         self._boxes: BoxFinder | None = None
         self._ssh: connection.SSHConnection | None = None
-        self._reachable_by_alias: Box | None = None
-        self.alias = self._aliases()[0]
+        name = "" if settings.name == "main" else f"-{settings.name}"
+        names = f"onebox-{settings.project}{name}", f"onebox-{self.project}{name}"
+        self.alias = ssh_hosts.Alias(self._ssh_folder, names, state_dir(environ))
 
     @classmethod
     def open(
@@ -133,10 +134,11 @@ class BoxContext:
         user_file = config_dir(environ) / USER_FILE
         places = replace(places or Places(), user_file=user_file)
         settings = load_settings(Path(root), environ, flags, places)
+        json_schema.refresh(Path(root))
         # Commands in our hints need --name only if the box name comes from a flag or
         # variable. Otherwise onebox.toml or the default gives these commands the name.
         named = settings.overrides_file("name")
-        hints = Hints(tasks or {}, settings.name if named else "")
+        hints = hints_for(invocation, tasks or {}, settings.name if named else "")
         screen = Screen(environ, hints, output)
         return cls(Path(root), environ, settings, invocation, screen)
 
@@ -197,6 +199,11 @@ class BoxContext:
             self._boxes = BoxFinder(self)
         return self._boxes
 
+    @property
+    def looked_for_box(self) -> bool:
+        """Return whether a stage has asked the provider for the box."""
+        return self._boxes is not None
+
     def find_box(self) -> Box | None:
         """Return the current box, None if there is none; the first call lists boxes."""
         return self.boxes.find_current()
@@ -220,26 +227,13 @@ class BoxContext:
             if self._ssh is not None:
                 self._ssh.close()
             self._ssh = connection.SSHConnection(box, self._ssh_folder, key)
-        if record.box == box.id and self._reachable_by_alias != box:
-            self._reachable_by_alias = box
-            self.alias = ssh_hosts.write(
-                self._ssh_folder, box, self._aliases(), key, state_dir(self.environ)
-            )
+        if record.box == box.id:
+            self.alias.lead_to(box, key)
         return self._ssh
-
-    def forget_alias(self, box_id: str = "") -> None:
-        """Remove the files of a box for the user's own ssh; "" means any box."""
-        ssh_hosts.remove(self._ssh_folder, box_id)
-        self._reachable_by_alias = None
 
     @property
     def _ssh_folder(self) -> Path:
         return self.store.directory / "ssh"
-
-    def _aliases(self) -> tuple[str, str]:
-        """Return the box's name for the user's own ssh, and one that is unique."""
-        name = "" if self.settings.name == "main" else f"-{self.settings.name}"
-        return f"onebox-{self.settings.project}{name}", f"onebox-{self.project}{name}"
 
     def call_resuming(
         self, step: Callable[[AgentChannel], Any], box: Box | None = None
@@ -287,8 +281,8 @@ class BoxContext:
         Return the `.onebox` folder of the project: logs and receipts of jobs.
 
         Raises:
-            StateError: It, or a folder of onebox in it, is a link. A project that was
-                cloned may bring such links, which lead to any place.
+            StateError: It, or a folder of onebox in it, is a link, or it is a file. A
+                project that was cloned may bring such links, which lead to any place.
         """
         folder = self.root / ".onebox"
         refuse_links(folder, depth=3)

@@ -15,6 +15,7 @@ to valid credentials has 77.
   x Busy                     75  another onebox command or a job uses the box
   x Preempted                75  the cloud took the spot box back
   x OutputsHeld              73  some outputs were not fetched, so the box is kept
+  x NotWritten               74  stdout cannot be written, such as on a full disk
   x Lost                     74  the outcome of the job or the box is unknown
     + ConnectionLost         74  the connection broke; the job keeps running
     + ProtocolError          76  the box sent a message that is not valid
@@ -64,7 +65,8 @@ class OneboxError(Exception):
 
     def in_full(self) -> OneboxError:
         """Add what still runs and what to do next to the text; return the error."""
-        more = [self.running, self.next and f"next: {self.next}"]
+        next = self.next.replace("\n", "\n        ")
+        more = [self.running, next and f"next: {next}"]
         self.args = ("\n  ".join([self.message, *filter(None, more)]),)
         return self
 
@@ -86,9 +88,17 @@ class InputError(OneboxError):
 
 
 class ConfigError(OneboxError):
-    """onebox.toml or an ONEBOX_* variable has an invalid value."""
+    """
+    onebox.toml, an ONEBOX_* variable or a flag has an invalid value.
+
+    Attributes:
+        source: The variable or flag, or the line of a file such as "onebox.toml:3".
+
+        meant: The value that was probably meant, "" if that is not known.
+    """
 
     code = 78
+    source = meant = ""
 
 
 class SetupError(OneboxError):
@@ -123,6 +133,12 @@ class OutputsHeld(OneboxError):
     """Some outputs were not fetched and verified, so the box is kept."""
 
     code = 73
+
+
+class NotWritten(OneboxError):
+    """Stdout, such as a file that `>` names, could not be written to its end."""
+
+    code = 74
 
 
 class Lost(OneboxError):

@@ -7,21 +7,26 @@ A failed job's exit code becomes that of `inv`; each other error has the code th
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from invoke.exceptions import Exit
 
 from onebox import formatting
+from onebox.agent.file_names import printable
+from onebox.boxes import no_box
 from onebox.command_hints import Hints
 from onebox.context import BoxContext
-from onebox.errors import JobFailed, OneboxError
+from onebox.errors import JobFailed, OneboxError, UsageError
 from onebox.jobs import log, receipt
 from onebox.providers.values import Box
+from onebox.python_hints import PythonHints
 from onebox.signals import Interrupted, within_chain
 from onebox.ui.screen import Screen
 
@@ -63,12 +68,16 @@ def exit_code(
 
 
 @contextmanager
-def python_errors(context: BoxContext | None) -> Iterator[None]:
+def python_errors(context: BoxContext | None, project: str | None) -> Iterator[None]:
     """
     Let errors of the body reach the Python code that has called onebox.
 
+    Commands and flags in their texts become calls and parameters of `onebox.api`.
+
     Args:
         context: The box's context; None while it is being opened.
+
+        project: The parameter `project` of the call, None if it was not given.
 
     Raises:
         OneboxError: Its text also names what still runs, and what to do next.
@@ -81,8 +90,13 @@ def python_errors(context: BoxContext | None) -> Iterator[None]:
     try:
         yield
     except OneboxError as error:
+        hints: Hints = PythonHints(project=project)
         if context is not None:
             _complete(error, context)
+            hints = context.screen.hints
+        error.message = hints.spell(error.message)
+        error.running = hints.spell(error.running)
+        error.next = hints.spell(error.next)
         error.in_full()
         raise
     except Interrupted as stop:
@@ -103,14 +117,12 @@ def _complete(error: OneboxError, context: BoxContext) -> None:
     """Set what still runs, or the receipt and the output of the job that failed."""
     context.screen.close_line()
     if not isinstance(error, JobFailed):
-        error.running = error.running or _still_running(context)
+        error.running = error.running or _still_running(context, error)
     elif error.job:
         folder = context.job_dir(error.job)
         error.receipt = receipt.read(folder / receipt.FILE)
         with suppress(OneboxError, OSError):
             error.text = log.tail(folder / "log")
-    error.running = context.screen.hints.spell(error.running)
-    error.next = context.screen.hints.spell(error.next)
 
 
 def _after_interrupt(context: BoxContext) -> str:
@@ -119,11 +131,11 @@ def _after_interrupt(context: BoxContext) -> str:
         with suppress(OneboxError, OSError):
             record = context.store.record
             if record.box:
-                return (
+                return context.screen.hints.spell(
                     f"detached; job {record.job} continues on {record.box}: "
-                    "onebox.api.logs() follows it, onebox.api.cancel() stops it"
+                    "inv logs follows it, inv cancel stops it"
                 )
-    return left_by_record(context)
+    return context.screen.hints.spell(left_by_record(context))
 
 
 def system_error(error: OSError) -> OneboxError:
@@ -131,9 +143,23 @@ def system_error(error: OSError) -> OneboxError:
     where = (
         f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""
     )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # Python names the file if it cannot be opened, but not if it cannot be written.
     return OneboxError(
-        f"{error.strerror or error}{where}",
-        next="fix it, then run the same command again",
+        f"{error.strerror or error}{where or ' (on this machine)' * full}",
+        next=f"{'free some space' if full else 'fix it'}, then run the same command "
+        "again",
+    )
+
+
+def unexpected_error(error: Exception) -> OneboxError:
+    """Return the OneboxError for an error that no code of onebox expects."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119
+    text = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+    return OneboxError(
+        f"internal error: {text} ({place})",
+        next="please report it with the output of the same command under inv --debug",
     )
 
 
@@ -142,8 +168,7 @@ def _report(error: OneboxError, context: BoxContext) -> None:
     if isinstance(error, JobFailed):
         # `run` has printed the failure of the job in its own line.
         return
-    if not error.running:
-        error.running = _still_running(context)
+    error.running = error.running or _still_running(context, error)
     context.screen.close_line()
     context.screen.error(error)
 
@@ -211,30 +236,30 @@ def _report_detached(context: BoxContext, box: Box) -> None:
     screen.say(f"        {off} at the latest; its disk is kept")
 
 
-def _still_running(context: BoxContext) -> str:
-    """Return a sentence about the box that is left, "" if no box is left."""
+def _still_running(context: BoxContext, error: OneboxError) -> str:
+    """
+    Return a sentence about the box that is left, "" if no box is left.
+
+    It is "" too for a mistake in the command line that was found before anything began.
+    """
+    if isinstance(error, UsageError) and not context.looked_for_box:
+        return ""
     context.chain.superseded.clear()
     # The cause of the error, such as a full disk, may make these reads fail too. A
     # provider that has just failed to answer is not asked again, which would double the
     # time until the error is printed.
-    with suppress(OneboxError, OSError):
+    with suppress(Exception):
         if not context.boxes.unanswered:
             box = context.boxes.refresh()
             return "" if box is None else _left(context, box)
-    with suppress(OneboxError, OSError):
+    with suppress(Exception):
         record = context.store.record
         return f"{record.box} may still be up" if record.box else ""
     return _unreadable(context)
 
 
 def _left(context: BoxContext, box: Box) -> str:
-    if box.state == "stopped":
-        return f"{context.title} ({box.id}) is stopped; its disk is kept"
-    off = formatting.when(box.deadline, time.time())
-    return (
-        f"{context.title} ({box.id}) is still up: {formatting.rate(box.offer.hourly)}, "
-        f"powers itself off {off}"
-    )
+    return no_box.describe(f"{context.title} ({box.id})", box, still=True)
 
 
 def left_by_record(context: BoxContext) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+# The stages after which the command line names a box that is up.
+USE_BOX = ("provision", "push", "run", "fetch", "cancel")
+
 
 @dataclass(frozen=True)
 class PythonCall:
@@ -18,11 +21,14 @@ class PythonCall:
         flags: The values of settings by their full names, None for those not given.
 
         output: Called with each part of the job's output; None means stdout.
+
+        project: The parameter `project` of the call, None if it was not given.
     """
 
     text: str
     flags: Mapping[str, object]
     output: Callable[[bytes], None] | None = None
+    project: str | None = None
 
 
 @dataclass
@@ -54,6 +60,9 @@ class Invocation:
 
         warnings: What may be wrong with the words of the command.
 
+        task: The stage of onebox that the user has called last, "" for a stage of the
+            user's own.
+
         box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
 
@@ -72,6 +81,8 @@ class Invocation:
 
         from_python: Whether Python code has called `onebox.api`. Its process must not
             end with the call.
+
+        project: The parameter `project` of that code, None if it was not given.
     """
 
     command: str
@@ -83,6 +94,7 @@ class Invocation:
     queue: bool = False
     own_command: str = ""
     warnings: tuple[str, ...] = ()
+    task: str = ""
     box_requested: bool = False
     job_requested: bool = False
     created_box: bool = False
@@ -91,6 +103,7 @@ class Invocation:
     box_used: bool = False
     detached: bool = False
     from_python: bool = False
+    project: str | None = None
     # How many bodies of `as_need` are nested at the moment. It is 0 while a stage runs
     # that the user has called.
     _need_depth: int = field(default=0, repr=False)
@@ -108,9 +121,10 @@ class Invocation:
         self.queue = queue
         self.own_command = own_command
         self.keep = self.keep or keep
-        self.box_used = self.box_used or stage in ("provision", "push", "run", "fetch")
+        self.box_used = self.box_used or stage in USE_BOX
         if self._need_depth:
             return
+        self.task = stage
         self.only = only
         if stage in ("provision", "notebook"):
             self.box_requested = True

@@ -1,5 +1,5 @@
 """
-Read what Invoke passes to no task: the command line, the config levels, the project.
+Read what Invoke does not pass to tasks: command line, config levels, project.
 
 Only `plugin`, `flags`, `parser`, `line_contexts` and this module depend on Invoke's
 internals.

@@ -138,6 +138,7 @@ class LineContexts:
                 self._stages.get(file, ()),
                 has_other_files=len(self._stages) > 1,
                 from_python=call is not None,
+                project=call.project if call else None,
             )
             with self._exit_code(None, file):
                 for name in ignored_variables(c, os.environ):
@@ -146,18 +147,21 @@ class LineContexts:
                         "does not have the key",
                         next=f"{name}, which needs no key",
                     )
-                self._contexts[key] = load_module("context").BoxContext.open(
-                    root=str(project_folder(c)),
-                    environ=os.environ,
-                    flags=flags,
-                    invocation=invocation,
-                    tasks=self._task_names.get(file),
-                    places=settings.Places(
-                        file=file,
-                        invoke=tuple(settings.InvokeLevel(*level) for level in invoke),
-                    ),
-                    output=call.output if call else None,
-                )
+                with _corrected_line(call is not None):
+                    self._contexts[key] = load_module("context").BoxContext.open(
+                        root=str(project_folder(c)),
+                        environ=os.environ,
+                        flags=flags,
+                        invocation=invocation,
+                        tasks=self._task_names.get(file),
+                        places=settings.Places(
+                            file=file,
+                            invoke=tuple(
+                                settings.InvokeLevel(*level) for level in invoke
+                            ),
+                        ),
+                        output=call.output if call else None,
+                    )
         return self._contexts[key]
 
     def _exit_code(
@@ -166,7 +170,8 @@ class LineContexts:
         """Print onebox's errors, and make `inv` exit with their exit codes."""
         manager: AbstractContextManager[None]
         if self._call is not None:
-            manager = load_module("exit_code").python_errors(context)
+            project = self._call.project
+            manager = load_module("exit_code").python_errors(context, project)
             return manager
         manager = load_module("exit_code").exit_code(
             context, os.environ, self._task_names.get(file, {}), json=self.json
@@ -206,9 +211,34 @@ def python_call(
             yield Context(config, remainder=Remainder(words))
         except Exit as error:
             message = str(error.message).partition("]: ")[2]
-            raise UsageError(message).in_full() from None
+            hints = load_module("python_hints").PythonHints(project=call.project)
+            raise UsageError(hints.spell(message)).in_full() from None
         finally:
             contexts.print_kept_boxes()
+
+
+@contextmanager
+def _corrected_line(from_python: bool) -> Iterator[None]:
+    """Add the command line with the right value to an error about a wrong value."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.meant and not error.next and not from_python:
+            error.next = _with_meant_value(error)
+        raise
+
+
+def _with_meant_value(error: ConfigError) -> str:
+    """Return the typed command line with the value that was meant; "" for a file."""
+    words, variable = sys.argv[1:], ""
+    if error.source.startswith("--"):
+        command_line = load_module("command_line")
+        words = command_line.with_value(words, error.source, error.meant)
+    elif error.source.startswith("ONEBOX_"):
+        variable = f"{error.source}={shlex.quote(error.meant)} "
+    else:
+        return ""
+    return f"{variable}{shlex.join([program_name(), *words])}"
 
 
 def load_module(module: str) -> Any:

@@ -2,9 +2,9 @@
 Explain mistakes in command lines; this module wraps Invoke's parser.
 
 `inv` runs Invoke's own program, which prints the text of a `ParseError` and exits with
-1. Its messages name neither the right line nor, for a flag, anything but a Python
-class. No part of Invoke lets a task change that, so `Parser.parse_argv` is wrapped when
-onebox is imported. Lines that concern no stage are parsed and reported as before.
+1. Its messages do not suggest a correct line, and name a Python class in place of an
+unknown flag. Invoke has no hook for them, so `Parser.parse_argv` is wrapped when onebox
+is imported. Lines without a stage are parsed and reported as Invoke does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from invoke.parser.parser import Parser
 from onebox import early_interrupt
 from onebox.command_hints import program_name
 from onebox.errors import ConfigError
-from onebox.flags import EXAMPLES, FlagStore, SharedArgument
+from onebox.flags import EXAMPLES, SHARED_FLAGS, FlagStore, SharedArgument
 from onebox.providers import with_bytecode
 from onebox.ui.plain import print_lines
 
@@ -173,6 +173,8 @@ def _known(context: ParserContext) -> Known:
         positionals=len(context.missing_positional_args),
         is_stage=stage is not None,
         takes_command=getattr(stage, "takes_command", False),
+        read_only=getattr(stage, "read_only", False),
+        is_plan=stage is not None and stage.builtin and stage.name == "plan",
     )
 
 
@@ -271,12 +273,48 @@ def _parse_tasks(self: Parser, argv: list[str]) -> ParseResult:
         if explained is not None:
             raise explained
     try:
-        return _parse_argv(self, words)
+        parsed = _parse_argv(self, words)
     except ParseError as error:
         explained = _explained(self, reader, words, before)
         if explained is None:
             raise
         raise explained from error
+    _refuse_change_after_plan(self, reader, words, before)
+    return parsed
+
+
+def _refuse_change_after_plan(
+    parser: Parser, reader: Reader, words: list[str], before: list[str]
+) -> None:
+    """
+    Refuse a line with `plan` and a stage that changes something.
+
+    Raises:
+        WrongLine: The text has a line for each of the two.
+    """
+    if {"--dry", "-R"}.intersection(before):
+        return
+    shared = {f"--{name}" for name in (*SHARED_FLAGS, "no-spot")}
+    changing, lines = reader.explain_plan(words, _typed_after(words), shared)
+    if changing:
+        FlagStore.clear()
+        program = program_name()
+        typed = "\n        ".join(shlex.join([program, *before, *one]) for one in lines)
+        raise WrongLine(
+            f"onebox[64]: plan changes nothing, so {' and '.join(changing)} cannot be "
+            f"on the same line\n  next: {typed}",
+            parser.contexts.get(reader.read(words).task.name),
+        )
+
+
+def _typed_after(words: Sequence[str]) -> list[str]:
+    """Return the command that was typed after *words*, without its dashes."""
+    typed = sys.argv[1:]
+    for start in range(len(typed) - len(words) + 1):
+        end = start + len(words)
+        if typed[start:end] == list(words):
+            return typed[end + 1 :] if typed[end : end + 1] == ["--"] else typed[end:]
+    return []
 
 
 def _has_stage(parser: Parser) -> bool:
@@ -298,7 +336,7 @@ def _use_present_name(reader: Reader, words: list[str], index: int) -> None:
 def _explained(
     parser: Parser, reader: Reader, words: list[str], before: list[str]
 ) -> WrongLine | None:
-    """Return the exception for a mistake in a line; None if Invoke's own is right."""
+    """Return the exception for a mistake in a line; None to keep Invoke's own."""
     reading = reader.read(words)
     mistake = reader.explain(words, reading, is_program)
     if mistake is None or not (mistake.about_stage or program_name() == "onebox"):

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
+from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from onebox.command_hints import Hints
+from onebox.errors import OneboxError
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
 from onebox.invoke_internals import all_tasks, collection_in_use, names_in
 from onebox.line_contexts import LineContexts, freeze, load_module
@@ -61,6 +63,9 @@ class Stage(Task):  # type: ignore[type-arg]
 
         takes_command: Whether the words after `--` are a command for the stage. With
             the program `onebox`, the command needs no `--`.
+
+        read_only: Whether the stage changes nothing unless it has the flag `--yes`. A
+            line with `plan` has only such stages.
     """
 
     config_file: str
@@ -77,6 +82,7 @@ class Stage(Task):  # type: ignore[type-arg]
         inputs: Iterable[str] = (),
         outputs: Iterable[str] = (),
         takes_command: bool = False,
+        read_only: bool = False,
         **kwargs: Any,
     ) -> None:
         if isinstance(inputs, str) or isinstance(outputs, str):
@@ -89,6 +95,7 @@ class Stage(Task):  # type: ignore[type-arg]
         self.each_time = each_time
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.takes_command = takes_command
+        self.read_only = read_only
         # The file of settings that the stage uses instead of onebox.toml. A user's own
         # stage uses the file of the stages it needs. With "", the stage uses the file
         # of the stage that calls it.
@@ -224,11 +231,13 @@ class Stage(Task):  # type: ignore[type-arg]
             )
             now = declared.now(context, arguments)
             reason = "--force" if force else declared.reason(context, now)
-        files = describe_files(self.inputs, self.outputs)
+        files = stage_module("graph").describe_files(self.inputs, self.outputs)
         if c.config.run.dry:
             freshness.plan(context, self.name, files, reason, [n.name for n in earlier])
             return None
         if not freshness.announce(context, self.name, files, reason):
+            # The stage would have used the box, so its line names a box that is up.
+            context.invocation.box_used |= bool(self.needs)
             return None
         result = self._run(c, context, only, bound)
         with self._system_errors(own=True):
@@ -294,7 +303,7 @@ class Stage(Task):  # type: ignore[type-arg]
     @contextmanager
     def _system_errors(self, *, own: bool = False) -> Iterator[None]:
         """
-        Turn an OSError of onebox's own code into a OneboxError.
+        Turn an unexpected error of onebox's own code into a OneboxError.
 
         Args:
             own: Whether the body is onebox's own code although the stage is a user's.
@@ -305,6 +314,12 @@ class Stage(Task):  # type: ignore[type-arg]
             if not (self.builtin or own):
                 raise
             raise load_module("exit_code").system_error(error) from error
+        except (Exit, OneboxError):
+            raise
+        except Exception as error:
+            if not (self.builtin or own):
+                raise
+            raise load_module("exit_code").unexpected_error(error) from error
 
 
 @overload
@@ -356,7 +371,7 @@ def stage_graph() -> list[Any]:
     def node(stage: Stage) -> Any:
         needs = tuple(node(need) for need in stage.needs)
         name = typed.get(stage, stage.name)
-        return node_class(name, needs, describe_files(stage.inputs, stage.outputs))
+        return node_class(name, needs, stage.inputs, stage.outputs)
 
     needed = {need.body for stage in stages for need in stage.needs}
     return [
@@ -364,13 +379,3 @@ def stage_graph() -> list[Any]:
         for stage in stages
         if stage.body not in needed and (stage.needs or stage.declares_files)
     ]
-
-
-def describe_files(inputs: Sequence[str], outputs: Sequence[str]) -> str:
-    """
-    Return the declared files of a stage as text.
-
-    >>> describe_files(["a.csv", "b/"], ["model"])
-    'a.csv, b/ → model'
-    """
-    return " → ".join(", ".join(names) for names in (inputs, outputs) if names)

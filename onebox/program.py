@@ -9,9 +9,11 @@ tasks.py, and onebox's own under the names that tasks.py leaves free.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from invoke.program import Program
 import onebox
 from onebox import late_flags
 from onebox.agent.file_names import printable
-from onebox.command_line import nearest
+from onebox.errors import OneboxError
 from onebox.flags import SharedArgument
 from onebox.parser import (
     EARLIER_NAMES,
@@ -36,7 +38,7 @@ from onebox.parser import (
 from onebox.plugin import Stage
 from onebox.providers import with_bytecode
 from onebox.tasks import ns
-from onebox.ui.plain import note, print_lines
+from onebox.ui.plain import discard_stdout, note, print_lines
 
 if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
@@ -66,6 +68,26 @@ class OneboxProgram(Program):
             binary_names=["onebox"],
         )
         self.root, self.is_project = Path(), True
+        self.executes = False
+
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
+        """
+        Run a command line.
+
+        An error before the first task, such as a damaged configuration of Invoke, is
+        printed as one line. An error in a user's own task keeps its traceback.
+        """
+        try:
+            try:
+                super().run(argv, exit)
+            finally:
+                if not self.executes and sys.stdout is not None:
+                    sys.stdout.flush()
+        except Exception as error:
+            if self.executes:
+                raise
+            logging.getLogger("invoke").debug("onebox failed", exc_info=True)
+            raise SystemExit(_explain(error)) from error
 
     def parse_core_args(self) -> None:
         """Read the flags before the first task; print a completion script."""
@@ -87,14 +109,22 @@ class OneboxProgram(Program):
     @error_documents()
     def parse_collection(self) -> None:
         """Find the project, and load its tasks."""
-        found, has_tasks = _find_project(Path.cwd())
-        self.root, self.is_project = found or Path.cwd(), found is not None
+        try:
+            here = Path.cwd()
+        except OSError as error:
+            raise Exit(
+                "onebox[66]: the working directory no longer exists\n"
+                "  next: cd to the project",
+                code=66,
+            ) from error
+        found, has_tasks = _find_project(here)
+        self.root, self.is_project = found or here, found is not None
         self.config.set_project_location(str(self.root))
         self.config.load_project()
         completes = bool(self.args.complete.value)
         # A mistake in tasks.py must not stop the completion of onebox's own tasks.
         mistakes = (Exception,) if completes else ()
-        # A key that completes a line must not run the program of another user.
+        # The Tab key must not run the program of another user.
         has_tasks = has_tasks and not (completes and _is_of_another_user(self.root))
         self.namespace = ns
         if has_tasks:
@@ -113,10 +143,19 @@ class OneboxProgram(Program):
             module, _ = FilesystemLoader(config=self.config, start=str(self.root)).load(
                 "tasks"
             )
-        except ImportError as error:
+        except (Exit, OneboxError):
+            raise
+        except Exception as error:
+            logging.getLogger("invoke").debug("tasks.py failed", exc_info=True)
+            if isinstance(error, ImportError):
+                problem = str(error)
+                next = f"install what is missing for {sys.executable}"
+            else:
+                problem = f"{type(error).__name__}: {error}"
+                next = "onebox --debug --list shows the traceback"
             raise Exit(
-                f"onebox[78]: tasks.py of {self.root} cannot be imported: {error}\n"
-                f"  next: install what is missing for {sys.executable}",
+                f"onebox[78]: tasks.py of {printable(str(self.root))} cannot be "
+                f"imported: {problem}\n  next: {next}",
                 code=78,
             ) from error
         return self._merged(module)
@@ -163,6 +202,9 @@ class OneboxProgram(Program):
         """Print help and lists, as Invoke does."""
         name = self.args.help.value
         if isinstance(name, str) and name not in self.parser.contexts:
+            with with_bytecode():
+                from onebox.command_line import nearest
+
             near = nearest(name, list(self.parser.contexts))
             hint = "next: onebox --list"
             if near:
@@ -203,12 +245,13 @@ class OneboxProgram(Program):
         self.print_columns(shared)
 
     def execute(self) -> None:
-        """Run the tasks; say so if the folder is not that of a project."""
+        """Run the tasks; print a note if the folder is not a project."""
         if not self.is_project and any(task.name in _OF_A_BOX for task in self.tasks):
             note(
                 f"onebox: there is no onebox.toml in {self.root} or above\n"
                 "  next: onebox init, or cd to the project"
             )
+        self.executes = True
         super().execute()
 
     def _reader(self) -> Reader:
@@ -248,6 +291,27 @@ class OneboxProgram(Program):
         return texts
 
 
+def _explain(error: Exception) -> int:
+    """Print an error of the time before the first task; return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        discard_stdout()
+        return 128 + signal.SIGPIPE
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        if error.filename is None:
+            discard_stdout()
+            note(f"onebox[74]: stdout cannot be written: {error.strerror}")
+            return 74
+        text = f"{error.filename} cannot be read: {error.strerror}"
+    elif isinstance(error, ValueError):
+        note(f"onebox[64]: the value of a flag is wrong: {text}\n  next: onebox --help")
+        return 64
+    else:
+        text = f"Invoke's configuration cannot be read: {text}"
+    note(f"onebox[78]: {text}\n  next: onebox --debug --list shows the traceback")
+    return 78
+
+
 def _help_of_flags(context: ParserContext) -> tuple[list[Any], list[Any]]:
     """Return the help of a stage's own flags, and that of the shared ones."""
     own: list[Any] = []
@@ -262,8 +326,8 @@ def _find_project(folder: Path) -> tuple[Path | None, bool]:
     """
     Return the project's folder, None without one; whether its tasks.py may have stages.
 
-    Files above *folder* that another user owns are no project: in a folder such as
-    /tmp, anyone could put a tasks.py, which this program would run.
+    Files above *folder* that another user owns are ignored: anyone could put a tasks.py
+    in a folder such as /tmp, and this program would run it.
 
     Args:
         folder: Where the search begins; it goes upwards.
@@ -276,7 +340,7 @@ def _find_project(folder: Path) -> tuple[Path | None, bool]:
             )
             continue
         names_onebox = _names_onebox(place)
-        if names_onebox or (place / "onebox.toml").is_file():
+        if names_onebox or _has_settings(place):
             return place, names_onebox
     return None, False
 
@@ -292,17 +356,28 @@ def _is_of_another_user(folder: Path) -> bool:
     return False
 
 
+def _has_settings(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (folder / "onebox.toml").is_file()
+    return False
+
+
 def _names_onebox(folder: Path) -> bool:
     """Return whether tasks.py, or a module in the package tasks/, names onebox."""
-    sources = [folder / "tasks.py"]
-    # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
-    if sources[0].exists() or (folder / "tasks" / "__init__.py").exists():
-        sources += (folder / "tasks").glob("*.py")
-    for source in sources:
+    for source in _task_files(folder):
         with contextlib.suppress(OSError):
             if b"onebox" in source.read_bytes():
                 return True
     return False
+
+
+def _task_files(folder: Path) -> Iterator[Path]:
+    module, package = folder / "tasks.py", folder / "tasks"
+    yield module
+    # Invoke passes over a folder tasks/ that is no package, and looks further upwards.
+    with contextlib.suppress(OSError):
+        if module.exists() or (package / "__init__.py").exists():
+            yield from package.glob("*.py")
 
 
 def main() -> None:

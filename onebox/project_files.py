@@ -83,9 +83,17 @@ def configured_outputs(context: BoxContext) -> list[str]:
 
 
 def output_roots(context: BoxContext) -> list[str]:
-    """Return the output paths that onebox.toml names, and those of the latest job."""
-    of_job = context.store.record.job_outputs.split("\n")
-    return list(dict.fromkeys([*configured_outputs(context), *filter(None, of_job)]))
+    """
+    Return the output paths that onebox.toml names, and those of the box.
+
+    Those of the box are the paths that were configured for its latest job and for the
+    commands and shells that have run there since the last fetch.
+    """
+    record = context.store.record
+    of_job = filter(None, record.job_outputs.split("\n"))
+    of_sessions = context.store.sessions.outputs(record.box)
+    configured = configured_outputs(context)
+    return list(dict.fromkeys([*configured, *of_job, *of_sessions]))
 
 
 def roots_of_attempt(context: BoxContext) -> list[str]:

@@ -8,8 +8,13 @@ from contextlib import contextmanager, suppress
 
 from onebox.boxes import announcement, other_providers, replay_journal
 from onebox.context import BoxContext
-from onebox.errors import OneboxError
-from onebox.exit_code import left_by_record, report_interrupt, system_error
+from onebox.errors import NotWritten, OneboxError
+from onebox.exit_code import (
+    left_by_record,
+    report_interrupt,
+    system_error,
+    unexpected_error,
+)
 from onebox.project_files import select_project
 from onebox.providers.values import Box
 from onebox.settings import check_files
@@ -38,6 +43,11 @@ def outermost_stage(context: BoxContext) -> Iterator[None]:
             except Interrupted:
                 report_interrupt(context)
                 raise
+            if context.screen.problem:
+                raise NotWritten(
+                    f"stdout cannot be written: {context.screen.problem}",
+                    next="free some space; inv logs prints a job's output again",
+                )
             if context.screen.closed:
                 # The reader of our output is gone, so the exit code must be that of a
                 # program that SIGPIPE has ended.
@@ -70,8 +80,12 @@ def _settled(context: BoxContext) -> Iterator[None]:
 def _settle(context: BoxContext, error: OneboxError | None) -> None:
     try:
         settle.settle(context, error)
+    except OneboxError:
+        raise
     except OSError as os_error:
         raise system_error(os_error) from os_error
+    except Exception as unexpected:
+        raise unexpected_error(unexpected) from unexpected
 
 
 def prepare_chain(context: BoxContext, stage: str) -> bool:
@@ -126,6 +140,10 @@ def _check_box(context: BoxContext, stage: str) -> Box | None:
     other_providers.refuse(context)
     if stage == "run":
         run.check_script(context)
+        warning = run.describe_missing_script(context)
+        if warning and warning not in context.chain.warned:
+            context.chain.warned.add(warning)
+            context.screen.warn(warning)
     return None
 
 

@@ -90,7 +90,8 @@ def push(c: Context) -> Any:
     help={
         "keep": "Keep the box up after the job.",
         "detach": "Start the job and return; `inv logs` follows it.",
-        "queue": "If the box is busy, wait, then run: in order, one at a time.",
+        "queue": "If the box is busy, wait in this terminal for your turn, then run. "
+        "A closed terminal loses its turn.",
         "command": "Shell command to run instead of [run] command.",
         "into": "Folder for the outputs, instead of the usual one.",
         "yes": "Answer yes to all questions.",
@@ -165,21 +166,25 @@ def teardown(
 
 @_stage(
     each_time=True,
+    read_only=True,
     takes_command=True,
     help={
+        "command": "Shell command to plan instead of [run] command.",
         "graph": "Print which stage needs which, your own stages included.",
         "json": JSON_HELP,
     },
 )
-def plan(c: Context, graph: bool = False, json: bool = False) -> Any:
+def plan(c: Context, command: str = "", graph: bool = False, json: bool = False) -> Any:
     """Print what `inv run` would do, cost and refuse, and why; change nothing."""
     if graph:
         return stage_module("graph").show(context_of(c), stage_graph())
-    return stage_module("plan").show_run(context_of(c), shlex.join(remainder_of(c)))
+    line = shlex.join(remainder_of(c)) or command
+    return stage_module("plan").show_run(context_of(c), line)
 
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={"limit": "Print at most this many offers; 0 prints all.", "json": JSON_HELP},
 )
 def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
@@ -187,7 +192,7 @@ def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
     return stage_module("offers").perform(context_of(c), limit)
 
 
-@_stage(each_time=True, help={"json": JSON_HELP})
+@_stage(each_time=True, read_only=True, help={"json": JSON_HELP})
 def status(c: Context, json: bool = False) -> Any:
     """Print the boxes and jobs of this project."""
     return stage_module("status").perform(context_of(c))
@@ -195,6 +200,7 @@ def status(c: Context, json: bool = False) -> Any:
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "tail": "Print only so many of the last lines, and what follows.",
         "since": "Print only the output of the last time, such as 10m or 2h.",
@@ -212,7 +218,9 @@ def logs(
 
 
 @_stage(
-    each_time=True, help={"limit": "Print at most so many jobs.", "json": JSON_HELP}
+    each_time=True,
+    read_only=True,
+    help={"limit": "Print at most so many jobs; 0 prints all.", "json": JSON_HELP},
 )
 def history(c: Context, limit: str = "20", json: bool = False) -> Any:
     """Print the jobs of this project, newest first, with their ends and costs."""
@@ -220,7 +228,9 @@ def history(c: Context, limit: str = "20", json: bool = False) -> Any:
 
 
 @_stage(
-    each_time=True, help={"once": "Print once, as in a pipe, instead of every 2 s."}
+    each_time=True,
+    read_only=True,
+    help={"once": "Print once, as in a pipe, instead of every 2 s."},
 )
 def top(c: Context, once: bool = False) -> Any:
     """Show what box and job use now: CPU, memory, disk, GPUs; Ctrl-C ends it."""
@@ -283,6 +293,7 @@ def exec_(c: Context, command: str = "") -> Any:
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "yes": "Remove what has expired.",
         "json": JSON_HELP,
@@ -301,6 +312,7 @@ def cleanup(
 
 @_stage(
     each_time=True,
+    read_only=True,
     help={
         "policy": "Print the least permissions onebox needs at the provider.",
         "settings": "Print the settings in force, and where each one comes from.",
@@ -320,7 +332,7 @@ def doctor(
 @_stage(
     each_time=True,
     help={
-        "force": "Replace an existing onebox.toml.",
+        "force": "Replace an existing onebox.toml, which is kept as onebox.toml~.",
         "example": "Print every setting with its default; write nothing.",
     },
 )

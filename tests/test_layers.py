@@ -104,6 +104,7 @@ class TestOneImporterEach:
         """No other module knows rich."""
         assert {
             "ui/console.py",
+            "ui/layout.py",
             "ui/progress.py",
             "ui/screen.py",
             "ui/table.py",
@@ -189,7 +190,10 @@ BANDS = [
     {"runner"},
     {"stages"},
     {"exit_code", "completion"},
-    {"images", "jobs", "boxes", "context", "chain_state", "project_files"},
+    {
+        *("images", "jobs", "boxes"),
+        *("context", "chain_state", "project_files", "python_hints"),
+    },
     {"transfer"},
     {"remote"},
     {"providers", "settings"},
@@ -281,6 +285,16 @@ class TestBands:
             found = importers(f"onebox.providers.{provider}")
             own = f"providers/{provider}/"
             assert all(path.startswith(own) for path in found), found
+
+
+class TestLength:
+    def test_no_module_has_more_than_400_lines(self) -> None:
+        """A longer module is split at a seam."""
+        lengths = {
+            module_path(path): len(path.read_bytes().splitlines()) for path in FILES
+        }
+
+        assert {} == {path: lines for path, lines in lengths.items() if lines > 400}
 
 
 class TestSideEffects:

@@ -141,6 +141,7 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
                     context.invocation.created_box = True
                     context.boxes.set_current(box)
                     adopt(context, box, temporary=temporary, booted=False)
+                    context.store.sessions.note_new_box(box.id)
                 return box
             except Interrupted:
                 # The first Ctrl-C removes the box; a second one exits at once.

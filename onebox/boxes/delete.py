@@ -29,7 +29,6 @@ def delete(context: BoxContext, box: Box) -> None:
     Raises:
         OneboxError: Parts of the box are left; the message has their prices.
     """
-    context.forget_connection()
     with context.store.intent(
         "delete",
         box=box.id,
@@ -40,9 +39,11 @@ def delete(context: BoxContext, box: Box) -> None:
         seen=context.boxes.was_seen(box.id),
         tags=asdict(box.tags),
     ):
+        # This also ends the sessions of other commands, which find the intent then.
+        context.forget_connection()
         context.provider.delete(box)
         context.store.forget_box(box.id)
-        context.forget_alias(box.id)
+        context.alias.remove(box.id)
         wait_until_gone(context.provider, box.id, box.place)
 
 

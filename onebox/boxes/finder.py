@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from onebox.boxes import no_box
 from onebox.errors import Lost, OneboxError, Preempted, UsageError
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, BoxState
@@ -100,35 +100,13 @@ class BoxFinder:
         """
         box = self.find_current()
         if box is None:
-            raise UsageError(
-                f"there is no box {self._context.title}",
-                running=self.siblings(),
-                next="inv provision, or inv run",
-            )
+            raise no_box.error(self._context)
         if box.state not in ("running", "starting"):
             raise UsageError(
                 f"{self._context.title} ({box.id}) is {box.state}; its disk is kept",
                 next="inv fetch copies its outputs, inv teardown removes it",
             )
         return box
-
-    def siblings(self) -> str:
-        """Return a text with one line for each of the project's other box names."""
-        context, lines = self._context, {}
-        # The lines are only a hint. If the provider does not answer, they are left out.
-        with suppress(OneboxError):
-            for box in self._provider.find(context.owner):
-                name, is_on = box.tags.name, box.state in ("running", "starting")
-                if (
-                    (box.tags.kind, box.tags.project) == ("box", context.project)
-                    and name != context.settings.name
-                    and box.state != "gone"
-                ):
-                    title = context.title_of(name)
-                    state = "up" if is_on else box.state
-                    command = "inv logs" if is_on else "inv fetch teardown"
-                    lines[name] = f"{title} is {state}: {command} --name={name}"
-        return "\n        ".join(lines[name] for name in sorted(lines))
 
     def refresh(self) -> Box | None:
         """List the boxes again and return the current one."""

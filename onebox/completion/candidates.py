@@ -39,7 +39,7 @@ def candidates(
     """
     Return the words that can stand for the last of *words*, which is incomplete.
 
-    The result is empty where files or a user's command are to be typed.
+    The result is empty where a file or the user's command is expected.
 
     Args:
         help_texts: The help of each flag by task; the task "" has the core flags. The

@@ -1,4 +1,4 @@
-"""Hold the completion scripts for bash, zsh and fish."""
+"""The completion scripts for bash, zsh and fish."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _sizes(root: Path, environ: Mapping[str, str]) -> list[Size]:
     try:
         return list(_settings(root, environ).sizes.values())
     except OneboxError:
-        # A line of onebox.toml is wrong; the built-in sizes are known all the same.
+        # A line of onebox.toml is wrong; the built-in sizes are still known.
         return list(SIZES)
 
 

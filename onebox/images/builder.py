@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -18,7 +18,7 @@ from onebox.jobs import remote_job
 from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel
-from onebox.store.atomic_files import open_file, private_dir
+from onebox.store.atomic_files import open_file, private_dir, write_atomically
 from onebox.transfer import push_files
 from onebox.ui.progress import StageLine
 
@@ -125,12 +125,18 @@ class Builder:
                 self.log.add,
                 lambda _: self.log.footer(name, began),
             )
+        except BaseException:
+            self.log.close_line()
+            duration = formatting.seconds(time.monotonic() - began)
+            context.screen.print_stage(f"  {name}", "failed", duration, "stopped")
+            raise
         finally:
             self.log.close_line()
             own_log.unlink(missing_ok=True)
             self.seconds[name] = time.monotonic() - began
         duration = formatting.seconds(self.seconds[name])
         if not record.code:
+            self.log.note_seconds(name, self.seconds[name])
             context.screen.print_stage(f"  {name}", "done", duration, title)
             return
         context.screen.print_stage(
@@ -176,13 +182,20 @@ class Builder:
 
 
 class Log:
-    """The output of a build: shown on the screen and kept in a file."""
+    """
+    The output of a build: shown on the screen and kept in a file.
+
+    Attributes:
+        name: The file's path relative to the project, for messages.
+    """
 
     def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
+        self.name = formatting.path(os.path.relpath(path, context.root))
         self._screen = context.screen
         # A line is open if the last output did not end with a newline.
         self._open = False
+        self._earlier: dict[str, float] = {}
         self._file: IO[bytes] = os.fdopen(
             open_file(path, os.O_WRONLY | os.O_TRUNC), "wb"
         )
@@ -197,13 +210,31 @@ class Log:
 
     def footer(self, name: str, began: float) -> None:
         """
-        Show the name and the duration of a step below the output.
+        Show below the output how long a step has taken, and took in the last build.
 
         Do nothing if the last output did not end with a newline.
         """
         if not self._open:
             duration = formatting.seconds(time.monotonic() - began)
-            self._screen.footer(f"  {name:<8} {duration}")
+            if name not in self._earlier:
+                self._earlier[name] = self._took(name)
+            earlier = self._earlier[name]
+            text = f"   last build: {formatting.seconds(earlier)}" if earlier else ""
+            self._screen.footer(f"  {name:<8} {duration}{text}")
+
+    def note_seconds(self, name: str, seconds: float) -> None:
+        """Record how long a step took, for the next build."""
+        write_atomically(self._seconds_file(name), f"{seconds:.1f}\n".encode())
+
+    def _took(self, name: str) -> float:
+        """Return how many seconds a step took in the last build, 0 if unknown."""
+        with suppress(OSError, ValueError):
+            seconds = float(self._seconds_file(name).read_bytes()[:20])
+            return seconds if 1 <= seconds < 1e6 else 0
+        return 0
+
+    def _seconds_file(self, name: str) -> Path:
+        return self.path.with_name(f"{name}.seconds")
 
     def close_line(self) -> None:
         """Remove the footer, and end the line that the output left open."""
@@ -214,7 +245,7 @@ class Log:
     def failure_error(self, text: str) -> BoxFailed:
         """Return the error for a failed step: *text* and the path of the log file."""
         return BoxFailed(
-            f"{text} (full output: {formatting.path(str(self.path))})",
+            f"{text} (full output: {self.name})",
             next="fix it, then run the same command again; with --keep the builder "
             "stays for inspection",
             cause=text,

@@ -34,18 +34,18 @@ class ListedImage:
     """
     An image as `inv image --list` prints it.
 
-    *stored* is in bytes and *month_usd* in USD, None if the price is unknown; both are
-    upper bounds if *at_most* is set. *created* is in epoch seconds. *used_by* are the
-    titles of the boxes created from it.
+    *stored_bytes* and *monthly_usd*, None if the price is unknown, are upper bounds if
+    *at_most* is set. *created* is in epoch seconds. *used_by* are the titles of the
+    boxes created from it.
     """
 
     name: str
     id: str
     project: str
-    stored: int
+    stored_bytes: int
     at_most: bool
     created: float
-    month_usd: float | None
+    monthly_usd: float | None
     by_recipe: bool
     used_by: tuple[str, ...]
 
@@ -84,9 +84,9 @@ def show(context: BoxContext) -> None:
             image.name,
             image.id,
             image.project,
-            _bound(formatting.byte_count(image.stored), image.at_most),
+            _bound(formatting.byte_count(image.stored_bytes), image.at_most),
             formatting.seconds(max(now - image.created, 0)),
-            _bound(formatting.money(image.month_usd), image.at_most),
+            _bound(formatting.money(image.monthly_usd), image.at_most),
             "recipe" if image.by_recipe else "by hand",
             formatting.first_names(list(image.used_by)) or "-",
         )

@@ -220,7 +220,7 @@ def _failure_error(
     messages = packer_output.errors(lines)
     if messages:
         error.message = (
-            f"{text}: {formatting.first_names(messages)} (full output: {log.path})"
+            f"{text}: {formatting.first_names(messages)} (full output: {log.name})"
         )
     return error
 

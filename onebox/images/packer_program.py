@@ -119,7 +119,10 @@ def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
         raise
     finally:
         log.close_line()
-    return process.wait()
+    code = process.wait()
+    if not code:
+        log.note_seconds("packer", time.monotonic() - began)
+    return code
 
 
 def _start(

@@ -173,5 +173,5 @@ def _footer(
         parts.append(f"{sample.job_cpu:.1f} of {sample.cpus} cores")
     if sample.job_memory and sample.memory_total:
         parts.append(formatting.bytes_of(sample.job_memory, sample.memory_total))
-    parts += [*more, "Ctrl-C detaches"]
+    parts += [*more, "Ctrl-C detaches" if context.screen.live else ""]
     return "    ".join(part for part in parts if part)

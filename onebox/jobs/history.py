@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from onebox import formatting
 from onebox.context import BoxContext
@@ -23,7 +24,15 @@ class HistoryEntry:
     One job of the project; None means unknown.
 
     Attributes:
+        job: The id of the job.
+
+        name: The name of its box.
+
+        command: Its command.
+
         started: When the job started (epoch seconds).
+
+        provider: Where its box was.
 
         size, type: The size that was asked for, and the machine type.
 
@@ -33,50 +42,66 @@ class HistoryEntry:
 
         exit: The exit code.
 
-        cost: What the box cost for this job in USD: the time of the box since its
+        cost_usd: What the box cost for this job: the time of the box since its
             creation or since its previous job, and the egress of the outputs.
 
         cost_is_least: Whether the cost may be higher, because only the job's own time
             is known.
 
-        log: The path of the log relative to the project, "" if it is not here.
+        log, receipt: The paths of the log and of the receipt (JSON) relative to the
+            project, None if the file is not here.
     """
 
     job: str
-    name: str
-    command: str
+    name: str | None
+    command: str | None
     started: float | None
-    provider: str
-    size: str
-    type: str
+    provider: str | None
+    size: str | None
+    type: str | None
     seconds: float | None
     outcome: str
     exit: int | None
-    cost: float | None
+    cost_usd: float | None
     cost_is_least: bool
-    log: str
+    log: str | None
+    receipt: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """
     The jobs of a project, newest first.
 
-    *cost* is the sum of all known costs in USD, also of jobs that are not in *entries*;
-    *cost_is_least* means that it may be higher. *count* is the number of all jobs.
+    Attributes:
+        entries: The latest jobs, as many as were asked for.
+
+        count: The number of all jobs.
+
+        cost_usd: The sum of all known costs, also of jobs that are not in *entries*.
+
+        cost_is_least: Whether the sum may be higher.
     """
 
     entries: tuple[HistoryEntry, ...]
     count: int
-    cost: float
+    cost_usd: float
     cost_is_least: bool
 
+    def __repr__(self) -> str:
+        least = "at least " * self.cost_is_least
+        jobs = formatting.count(self.count, "job")
+        return (
+            f"<History of {jobs}, total cost {least}{formatting.money(self.cost_usd)}>"
+        )
 
-def read(context: BoxContext, limit: int) -> History:
+
+def read(context: BoxContext, limit: int | None) -> History:
     """
-    Return the latest *limit* jobs of this project, also those of other box names.
+    Return the latest jobs of this project, also those of other box names.
 
-    Only files on this machine are read. A damaged receipt counts as missing.
+    Only files on this machine are read. A damaged receipt counts as missing. *limit* is
+    the number of entries to return, None for all.
     """
     folder = context.local_dir / "jobs"
     recorded = _recorded_jobs(context)
@@ -95,11 +120,11 @@ def read(context: BoxContext, limit: int) -> History:
         _entry(context, job, receipts.get(job), recorded.get(job), costs)
         for job in sorted(jobs, reverse=True)
     ]
-    known = [entry.cost for entry in entries if entry.cost is not None]
+    known = [entry.cost_usd for entry in entries if entry.cost_usd is not None]
     return History(
         entries=tuple(entries[:limit]),
         count=len(entries),
-        cost=sum(known),
+        cost_usd=sum(known),
         cost_is_least=len(known) < len(entries)
         or any(entry.cost_is_least for entry in entries),
     )
@@ -112,32 +137,32 @@ def _entry(
     recorded: tuple[str, Record] | None,
     costs: dict[str, tuple[float | None, bool]],
 ) -> HistoryEntry:
-    log = context.job_dir(job) / "log"
-    shown_log = formatting.path(str(log.relative_to(context.root)))
-    shown_log = shown_log if log.is_file() else ""
+    folder = context.job_dir(job)
+    log = _path_here(context, folder / "log")
     if of_job is None:
         name, record = recorded or ("", Record())
         is_on_box = record.job == job and bool(record.box)
         return HistoryEntry(
             job=job,
-            name=name,
-            command=record.job_command,
+            name=name or None,
+            command=record.job_command or None,
             started=_moment(job),
-            provider=record.provider,
-            size=record.size,
-            type="",
+            provider=record.provider or None,
+            size=record.size or None,
+            type=None,
             seconds=None,
             outcome="not known yet" if is_on_box else "no information",
             exit=None,
-            cost=None,
+            cost_usd=None,
             cost_is_least=False,
-            log=shown_log,
+            log=log,
+            receipt=None,
         )
     cost, is_least = costs[job]
     return HistoryEntry(
         job=job,
         name=of_job.box.name,
-        command=of_job.command,
+        command=of_job.command or None,
         started=of_job.started or _moment(job),
         provider=of_job.box.provider,
         size=of_job.box.size,
@@ -145,10 +170,18 @@ def _entry(
         seconds=of_job.seconds,
         outcome=_outcome(of_job),
         exit=of_job.exit,
-        cost=cost,
+        cost_usd=cost,
         cost_is_least=is_least,
-        log=shown_log,
+        log=log,
+        receipt=_path_here(context, folder / receipt.FILE),
     )
+
+
+def _path_here(context: BoxContext, path: Path) -> str | None:
+    """Return a path relative to the project, None if it is not a file."""
+    if not path.is_file():
+        return None
+    return formatting.path(str(path.relative_to(context.root)))
 
 
 def _outcome(of_job: Receipt) -> str:

@@ -1,4 +1,4 @@
-"""Give the environment variables of a job, and of a command that runs beside it."""
+"""Compute the environment of a job, and of a command that runs beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say whether a job was probably killed for lack of memory, and what has more."""
+"""Detect that a job was probably killed for lack of memory; suggest a larger size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Notify the user of the end of a run: the bell, and `[notify]` command and url."""
+"""
+Notify the user of the end of a run: the bell, and `[notify]` command and url.
+
+The url is called by a client that follows the job, or by the box. The command runs on
+this machine, once for each job: in the first command here that learns of its end.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +21,21 @@ from onebox.agent.file_names import printable
 from onebox.agent.jobs import notification
 from onebox.chain_state import Notice
 from onebox.context import BoxContext
-from onebox.errors import OneboxError
+from onebox.errors import Busy, OneboxError, StateError
 from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote import answers
+from onebox.remote.answers import ExitRecord
+from onebox.store.atomic_files import NO_LINK, open_folder
 
 # The bell rings if the command was busy for at least this many seconds.
 BELL_SECONDS = 10.0
 # [notify] command may take this many seconds.
 COMMAND_SECONDS = 30.0
 LAST_LINE_BYTES = 500
+# A job of which the command was notified has a file of this name in its folder.
+NOTIFIED = "notified"
 
 
 @contextmanager
@@ -51,15 +60,15 @@ def at_end(context: BoxContext) -> Iterator[None]:
 
 def claim(context: BoxContext, box: Box, job_id: str) -> None:
     """
-    Tell the box that this command notifies of a job's end, unless the box already has.
+    Tell the box that this command posts to the url, unless the box already has.
 
-    If the box does not answer, this command notifies.
+    If the box does not answer, this command posts.
     """
     notice, settings = context.chain.notice, context.settings.notify
     if notice is None:
         return
-    notice.job, notice.claimed = job_id, True
-    if settings.url or settings.command:
+    notice.job, notice.claimed, notice.ended = job_id, True, True
+    if settings.url:
         with suppress(OneboxError):
             notice.claimed = answers.claimed(
                 context.call_resuming(
@@ -68,11 +77,32 @@ def claim(context: BoxContext, box: Box, job_id: str) -> None:
             )
 
 
+def learned(
+    context: BoxContext, box: Box, job_id: str, record: ExitRecord | None
+) -> None:
+    """
+    Run [notify] command for a job that has ended while no client followed it.
+
+    Nothing is done if the job runs, if another machine has started it, if a command
+    that notifies uses the box now, or if the command has run for the job before.
+    """
+    state, command = context.store.record, context.settings.notify.command
+    if not command or record is None or state.job != job_id or context.chain.notice:
+        return
+    if not _is_followed_here(context) and _is_first(context, job_id):
+        path = context.job_dir(job_id) / receipt.FILE
+        of_job = receipt.read(path) or receipt.make(
+            context, box, job_id, state.job_command, record
+        )
+        _start_command(context, command, job_id, of_job, record.code)
+
+
 def gave_up(context: BoxContext) -> None:
     """Notify also if the job's end is unknown, because its box is lost."""
     notice = context.chain.notice
     if notice is not None:
         notice.job, notice.claimed = context.store.record.job, True
+        notice.ended = False
 
 
 def _notify(context: BoxContext, notice: Notice, code: int) -> None:
@@ -80,20 +110,51 @@ def _notify(context: BoxContext, notice: Notice, code: int) -> None:
     was_long = time.monotonic() - notice.began >= BELL_SECONDS
     if notice.job and settings.bell and was_long:
         context.screen.bell()
-    if not notice.claimed:
+    if not notice.job:
         return
     of_job = receipt.read(context.job_dir(notice.job) / receipt.FILE)
-    document = _document(context, notice.job, of_job, code)
-    if settings.url:
+    if settings.url and notice.claimed:
+        document = _document(context, notice.job, of_job, code)
         problem = notification.post(settings.url, document)
         if problem:
             # The URL may contain a token, so it is not printed.
             context.screen.warn(f"[notify] url was not reached: {problem}")
-    if settings.command:
-        variables = _variables(context, notice.job, of_job, code)
-        problem = _run_command(context, settings.command, document, variables)
-        if problem:
-            context.screen.warn(f"[notify] command failed: {problem}")
+    # If the end is unknown now, the command runs again when it is known.
+    if settings.command and (not notice.ended or _is_first(context, notice.job)):
+        _start_command(context, settings.command, notice.job, of_job, code)
+
+
+def _is_followed_here(context: BoxContext) -> bool:
+    """Return whether another command holds the lock of the box, as `run` does."""
+    if context.store.locked:
+        return False
+    try:
+        context.lock()
+    except Busy:
+        return True
+    context.store.unlock()
+    return False
+
+
+def _is_first(context: BoxContext, job: str) -> bool:
+    """Return whether no command of this machine has notified of a job before."""
+    # The project folder may be read-only, or bring links if it was cloned.
+    with suppress(OSError, StateError), open_folder(context.job_dir(job)) as folder:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK
+        os.close(os.open(NOTIFIED, flags, 0o600, dir_fd=folder))
+        return True
+    return False
+
+
+def _start_command(
+    context: BoxContext, command: str, job: str, of_job: Receipt | None, code: int
+) -> None:
+    """Run [notify] command to its end; a failure is a warning."""
+    document = _document(context, job, of_job, code)
+    variables = _variables(context, job, of_job, code)
+    problem = _run_command(context, command, document, variables)
+    if problem:
+        context.screen.warn(f"[notify] command failed: {problem}")
 
 
 def _document(
@@ -105,13 +166,13 @@ def _document(
     record = context.store.record
     command = record.job_command if record.job == job else ""
     known = {"job": job, "command": command, "exit": code, "cause": "unknown"}
-    return json.dumps({"format": receipt.FORMAT, **known}).encode()
+    return json.dumps({**receipt.HEAD, **known}).encode()
 
 
 def _variables(
     context: BoxContext, job: str, of_job: Receipt | None, code: int
 ) -> dict[str, str]:
-    """Return the variables that [notify] command gets in addition to ours."""
+    """Return the variables that [notify] command gets beside those of this process."""
     variables = {
         "ONEBOX_JOB": job,
         "ONEBOX_EXIT": str(code),

@@ -1,4 +1,4 @@
-"""Make ports of the box reachable from this machine, and print where they are."""
+"""Forward ports of the box to this machine, and print their addresses."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The receipt of a job: what it took and cost, on the screen and as JSON."""
+"""The receipt of a job, what it took and cost, as a value and as a file."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from onebox import formatting
-from onebox.agent.files.manifest import Entry
 from onebox.context import BoxContext
-from onebox.jobs import run_record
+from onebox.jobs import receipt_copy, run_record
 from onebox.jobs.memory_advice import memory_advice
 from onebox.jobs.run_record import EarlierBox, RunTotals
 from onebox.jobs.stored_values import check_types, cleaned
@@ -28,9 +26,10 @@ from onebox.store.atomic_files import (
     write_atomically,
     write_in,
 )
-from onebox.transfer.select import RECEIPT
+from onebox.ui.json_document import SCHEMA_VERSION
 
-FORMAT = 1
+# What the JSON document of a receipt begins with.
+HEAD = {"schema_version": SCHEMA_VERSION, "kind": "receipt"}
 # The file name of the receipt in its job's folder. The copy beside the outputs has the
 # name RECEIPT.
 FILE = "receipt.json"
@@ -89,7 +88,20 @@ class Receipt:
     What one job took and cost; times in seconds, costs in USD.
 
     Attributes:
+        job, command: The id and the command of the job.
+
         exit: The job's exit code; *cause* and *signal* are those of its exit record.
+
+        started, ended: When the job started and ended (epoch seconds).
+
+        seconds: How long the job ran.
+
+        box: The box that it ran on.
+
+        peak: The most that it used.
+
+        log_bytes: The size of the log; *log_gone* is how many bytes of output were
+            dropped.
 
         attempts: The totals of all attempts of the run. None if no client waited for
             the job.
@@ -149,7 +161,7 @@ class Receipt:
         Fields that are not set are left out, except *signal*.
         """
         values = {name: v for name, v in asdict(self).items() if v not in (None, {})}
-        return {"format": FORMAT, "signal": None, **values}
+        return {**HEAD, "signal": None, **values}
 
     def encode(self) -> bytes:
         """Return the receipt as JSON; see `to_dict`."""
@@ -249,7 +261,7 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     folder = context.job_dir(receipt.job)
     with open_folder(folder) as opened:
         write_in(opened, FILE, data, mode=0o644)
-    _write_beside(context, folder, data)
+    receipt_copy.write(context, folder, data)
     # The receipt is stored in the file LAST only if the outputs were fetched. Without
     # the outputs, a later run could not be skipped.
     if receipt.key is not None and receipt.outputs is not None:
@@ -264,7 +276,7 @@ def copy_beside(context: BoxContext, job_id: str) -> None:
     """Copy a job's receipt into the output folder after a fetch of its outputs."""
     folder = context.job_dir(job_id)
     with suppress(FileNotFoundError):
-        _write_beside(context, folder, (folder / FILE).read_bytes())
+        receipt_copy.write(context, folder, (folder / FILE).read_bytes())
 
 
 def outdate(context: BoxContext, job_id: str) -> None:
@@ -311,34 +323,6 @@ def last_good(context: BoxContext) -> Receipt | None:
     return receipt if receipt is not None and receipt.key is not None else None
 
 
-def show(context: BoxContext, receipt: Receipt, created: float) -> None:
-    """
-    Print the time and cost of a run, and how much CPU and memory its job used.
-
-    *created* is the time (epoch seconds) when the run's last box was created.
-    """
-    lifetime = context.now() - created
-    limit = context.settings.limits.max_cost
-    spent = total(costs_of(receipt, lifetime).values())
-    if limit is not None and spent is not None and spent > limit:
-        context.screen.warn(
-            f"{formatting.money(spent)} is more than [limits] max_cost = "
-            f"{formatting.money(limit)}: the egress cost of outputs is known only "
-            "after the fetch"
-        )
-    usage = []
-    if receipt.peak.cpu_seconds and receipt.seconds > 0:
-        cores = receipt.peak.cpu_seconds / receipt.seconds
-        usage.append(f"{cores:.1f} of {receipt.box.cpus} cores on average")
-    if receipt.peak.memory:
-        peak = formatting.bytes_of(receipt.peak.memory, receipt.box.memory)
-        usage.append(f"peak memory {peak}")
-    context.screen.say()
-    context.screen.say(bill(receipt, lifetime))
-    if usage:
-        context.screen.say(f"the job used {', '.join(usage)}")
-
-
 def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     """
     Return the cost of each part of a run in USD.
@@ -352,7 +336,7 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     box = receipt.box
     rates = {MACHINE: box.machine_per_hour, **box.extras_per_hour}
     costs = {name: run_record.cost(rate, lifetime) for name, rate in rates.items()}
-    earlier = _earlier_boxes(receipt)
+    earlier = earlier_boxes(receipt)
     if earlier:
         costs[EARLIER] = total(
             run_record.cost(each.hourly, each.seconds) for each in earlier
@@ -363,95 +347,6 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     return costs
 
 
-def bill(receipt: Receipt, lifetime: float) -> str:
-    """
-    Return one line of text with the cost of a run; `costs_of` explains *lifetime*.
-    """
-    box, earlier = receipt.box, _earlier_boxes(receipt)
-    seconds = lifetime + sum(each.seconds for each in earlier)
-    costs = costs_of(receipt, lifetime)
-    if box.machine_per_hour == 0 and not earlier:
-        return f"no charge; the box was up for {formatting.seconds(seconds)}"
-    text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
-    hourly = total([box.machine_on_demand_per_hour, *box.extras_per_hour.values()])
-    boxes = [
-        (hourly, lifetime),
-        *((each.hourly_on_demand, each.seconds) for each in earlier),
-    ]
-    on_demand = total(run_record.cost(rate, lived) for rate, lived in boxes)
-    if box.spot and on_demand:
-        text += f" · on demand it would have been {formatting.money(on_demand)}"
-    if earlier:
-        text += f", in {len(earlier) + 1} boxes"
-    parts = [
-        f"{name} {formatting.money(cost)}" for name, cost in costs.items() if cost != 0
-    ]
-    return f"{text}  ({', '.join(parts)})" if len(parts) > 1 else text
-
-
-def _earlier_boxes(receipt: Receipt) -> tuple[EarlierBox, ...]:
+def earlier_boxes(receipt: Receipt) -> tuple[EarlierBox, ...]:
+    """Return the boxes of the earlier attempts of a run."""
     return receipt.attempts.earlier if receipt.attempts is not None else ()
-
-
-def _write_beside(context: BoxContext, folder: Path, data: bytes) -> None:
-    """Write a receipt into the output folder, if the fetch has put files there."""
-    beside = _output_folder(context)
-    if beside is None:
-        return
-    try:
-        write_atomically(beside / RECEIPT, data, mode=0o644)
-    except PermissionError:
-        # The output folder has the same mode here as on the box, so it may be
-        # read-only.
-        kept = formatting.path(str(folder.relative_to(context.root)))
-        context.screen.warn(
-            f"{formatting.path(beside.name)} is read-only: the receipt is in {kept}"
-        )
-    clear_drafts(beside, f".{RECEIPT}-*")
-
-
-def _output_folder(context: BoxContext) -> Path | None:
-    """
-    Return the first output folder with fetched files.
-
-    Return None if there is no such folder. Also return None if another file in this
-    folder has the receipt's name: an output of the job, or a file of the user.
-    """
-    fetched = context.chain.fetched
-    entries = fetched.entries if fetched is not None else []
-    for path in context.settings.fetch.outputs:
-        folder, top = context.outputs_folder / path, os.fsencode(path.rstrip("/") + "/")
-        has_files = any(entry.path.startswith(top) for entry in entries)
-        if has_files and folder.is_dir() and not folder.is_symlink():
-            return folder if _is_free(context, folder, top, entries) else None
-    return None
-
-
-def _is_free(
-    context: BoxContext, folder: Path, top: bytes, entries: list[Entry]
-) -> bool:
-    """
-    Return whether a receipt can be written into *folder*.
-
-    If another file there has the receipt's name, print a warning and return False.
-    """
-    name = top + os.fsencode(RECEIPT)
-    if any(entry.path == name for entry in entries):
-        owner = "an output of the job"
-    elif os.path.lexists(folder / RECEIPT) and not _is_receipt(folder / RECEIPT):
-        owner = "a file of yours"
-    else:
-        return True
-    context.screen.warn(
-        f"{formatting.path(name)} is {owner}: the job's receipt is only in "
-        f"{context.local_dir.name}/jobs"
-    )
-    return False
-
-
-def _is_receipt(path: Path) -> bool:
-    """Return whether onebox wrote a file, also if an earlier version did."""
-    with suppress(OSError, ValueError, RecursionError):
-        document = json.loads(path.read_bytes())
-        return isinstance(document, dict) and {"job", "box"} <= document.keys()
-    return False

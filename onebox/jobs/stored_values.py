@@ -1,5 +1,5 @@
 """
-Check what a stored file says before it fills a dataclass.
+Check the values of a stored file before a dataclass is made of them.
 
 The file may be part of a project that was cloned, so it can hold any values.
 """

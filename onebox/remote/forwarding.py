@@ -1,9 +1,9 @@
 """
 Forward ports of this machine to ports of a box.
 
-The ports are forwarded by an ssh process with a connection of its own, so that neither
-a broken nor a busy shared connection concerns them. Only this machine listens, on
-127.0.0.1; the box cannot open a port here.
+The ports are forwarded by an ssh process with a connection of its own, so that they do
+not depend on the shared connection. Only this machine listens, on 127.0.0.1; the box
+cannot open a port here.
 """
 
 from __future__ import annotations
@@ -221,6 +221,6 @@ class _Tunnel:
                 try:
                     self._process = self._start()
                 except OSError:
-                    # There are no processes or descriptors left. The next pause is
-                    # waited, because the old process has ended.
+                    # No process or descriptor is free. The old process has ended, so
+                    # the next attempt follows after the next pause.
                     continue

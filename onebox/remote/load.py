@@ -1,4 +1,4 @@
-"""Check the box's answer about its load, and turn it into a frozen value."""
+"""Check and parse the box's answer about its load."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
 Let the user's own ssh reach boxes by a name such as onebox-census.
 
-Each box has a file HOST in the folder of its state, which holds for as long as the box
-lives. One Include line in the user's configuration makes ssh read these files.
+Each box has a file HOST in the folder of its state, which exists as long as the box.
+One Include line in the user's configuration makes ssh read these files.
 """
 
 from __future__ import annotations
@@ -24,46 +24,60 @@ KNOWN_HOSTS = "host.known"
 _INTERPRETED = re.compile(r"[\"*?\[\]{}%$\\\n]")
 
 
-def write(
-    directory: Path, box: Box, names: tuple[str, str], ssh_key_file: Path, state: Path
-) -> str:
+class Alias:
     """
-    Write the files for *box*, unless they are up to date; return the box's alias.
+    The name of a box for the user's own ssh, and the files that define it.
 
     Args:
         directory: The folder of the box's ssh files.
 
-        names: The alias, and another one if the files of another box have the first.
+        names: The name, and another one if the files of another box have the first.
 
         state: The folder that all files of all boxes are below.
+
+    Attributes:
+        name: The name that `ssh` takes, such as onebox-census.
     """
-    others = {
-        alias
-        for path in _files(state)
-        if path.parent != directory
-        for alias in _aliases(path)
-    }
-    alias = names[1] if names[0] in others else names[0]
-    keys = [" ".join(line.split()[:2]) for line in box.host_key.splitlines()]
-    texts = {
-        KNOWN_HOSTS: "".join(f"{box.id} {key}\n" for key in keys),
-        HOST: host_entry(alias, box, directory / KNOWN_HOSTS, ssh_key_file),
-    }
-    private_dir(directory)
-    for name, text in texts.items():
-        if _read(directory / name) != os.fsencode(text):
-            write_atomically(directory / name, os.fsencode(text))
-    return alias
 
+    def __init__(self, directory: Path, names: tuple[str, str], state: Path) -> None:
+        self.name = names[0]
+        self._names = names
+        self._directory = directory
+        self._state = state
+        self._box: Box | None = None
 
-def remove(directory: Path, box_id: str) -> None:
-    """Remove the files in *directory* if they are of this box; "" means any box."""
-    entry = os.fsdecode(_read(directory / HOST) or b"")
-    if box_id and f"  HostKeyAlias {box_id}\n" not in entry:
-        return
-    for name in (HOST, KNOWN_HOSTS):
-        with contextlib.suppress(OSError):
-            (directory / name).unlink(missing_ok=True)
+    def lead_to(self, box: Box, ssh_key_file: Path) -> None:
+        """Write the files for *box*, unless they are up to date."""
+        if self._box == box:
+            return
+        self._box = box
+        others = {
+            name
+            for path in _files(self._state)
+            if path.parent != self._directory
+            for name in _names(path)
+        }
+        self.name = self._names[1] if self._names[0] in others else self._names[0]
+        keys = [" ".join(line.split()[:2]) for line in box.host_key.splitlines()]
+        known_hosts = self._directory / KNOWN_HOSTS
+        texts = {
+            KNOWN_HOSTS: "".join(f"{box.id} {key}\n" for key in keys),
+            HOST: host_entry(self.name, box, known_hosts, ssh_key_file),
+        }
+        private_dir(self._directory)
+        for name, text in texts.items():
+            if _read(self._directory / name) != os.fsencode(text):
+                write_atomically(self._directory / name, os.fsencode(text))
+
+    def remove(self, box_id: str = "") -> None:
+        """Remove the files if they are of this box; "" means any box."""
+        self._box = None
+        entry = os.fsdecode(_read(self._directory / HOST) or b"")
+        if box_id and f"  HostKeyAlias {box_id}\n" not in entry:
+            return
+        for name in (HOST, KNOWN_HOSTS):
+            with contextlib.suppress(OSError):
+                (self._directory / name).unlink(missing_ok=True)
 
 
 def install(folder: Path, state: Path) -> bool:
@@ -79,7 +93,7 @@ def install(folder: Path, state: Path) -> bool:
         Whether the file has been changed.
 
     Raises:
-        UsageError: The configuration is a link, and onebox writes through no link.
+        UsageError: The configuration is a link, through which onebox does not write.
     """
     line = include_line(state)
     path = folder / "config"
@@ -96,6 +110,15 @@ def uninstall(folder: Path, state: Path) -> bool:
     return before is not None and _replace(path, before, _without(before, line))
 
 
+def is_installed(folder: Path, state: Path) -> bool:
+    """Return whether the user's own ssh may reach boxes by their names."""
+    with contextlib.suppress(OneboxError):
+        line = include_line(state).encode()
+        config = _read(folder / "config") or b""
+        return any(one.strip() == line for one in config.splitlines())
+    return False
+
+
 def include_line(state: Path) -> str:
     """Return the line that makes ssh read the files of all boxes."""
     if _INTERPRETED.search(str(state)):
@@ -110,7 +133,7 @@ def _files(state: Path) -> Iterator[Path]:
     return state.glob(f"projects/*/*/ssh/{HOST}")
 
 
-def _aliases(path: Path) -> list[str]:
+def _names(path: Path) -> list[str]:
     first = os.fsdecode(_read(path) or b"").partition("\n")[0]
     return first.split()[1:]
 

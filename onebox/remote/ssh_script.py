@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import selectors
 import subprocess
+import time
 from collections.abc import Sequence
 
 from onebox import subprocess_env
 from onebox.agent.file_names import printable
-from onebox.errors import BoxFailed
+from onebox.errors import BoxFailed, ProtocolError
 from onebox.remote.connection import SSHConnection
 
 # Error messages quote at most this many characters of a line that the box printed.
 LONGEST_LINE = 400
+# A script may print at most this many bytes; the scripts of onebox print far less.
+LONGEST_OUTPUT = 1 << 22
+CHUNK = 1 << 16
 
 
 class ScriptFailed(BoxFailed):
@@ -47,27 +53,88 @@ def run_script(
 
     Raises:
         ScriptFailed: The exit code is not 0, or the script takes longer than *seconds*.
+
+        ProtocolError: The box sends more than `LONGEST_OUTPUT` bytes.
     """
     try:
-        process = subprocess.run(
-            [*ssh.argv(*options), command],
-            input=script,
-            capture_output=True,
-            check=False,
-            timeout=seconds,
-            env=subprocess_env.environment(),
-            # ssh runs in a session of its own, so that Ctrl-C does not reach it and
-            # onebox handles the interrupt.
-            start_new_session=True,
+        code, output, errors = _run(
+            [*ssh.argv(*options), command], script, time.monotonic() + seconds
         )
     except subprocess.TimeoutExpired as error:
         text = f"no answer within {seconds:.0f} s"
         raise ScriptFailed(f"{ssh.box.id}: {text}", None, [text]) from error
-    if process.returncode:
-        lines = process.stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
+    except OverflowError as error:
+        raise ProtocolError(
+            f"{ssh.box.id} sent more than {LONGEST_OUTPUT >> 20} MiB as the output of "
+            "a script, which was discarded",
+            next="inv ssh looks at the box; inv teardown --discard-outputs gives it up",
+        ) from error
+    if code:
+        lines = errors.decode("utf-8", "replace").strip().splitlines()[-5:]
         raise ScriptFailed(
-            f"{ssh.box.id}: a script failed with exit {process.returncode}",
-            process.returncode,
+            f"{ssh.box.id}: a script failed with exit {code}",
+            code,
             [printable(line[:LONGEST_LINE]) for line in lines],
         )
-    return process.stdout.decode("utf-8", "replace")
+    return output.decode("utf-8", "replace")
+
+
+def _run(argv: Sequence[str], data: bytes, until: float) -> tuple[int, bytes, bytes]:
+    """
+    Run a program with *data* as its input; return exit code, output and error output.
+
+    Raises TimeoutExpired at the time *until* (`time.monotonic`), and OverflowError if
+    the program prints more than `LONGEST_OUTPUT` bytes.
+    """
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=subprocess_env.environment(),
+        # ssh runs in a session of its own, so that Ctrl-C does not reach it and
+        # onebox handles the interrupt.
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdin and process.stdout and process.stderr
+            received = {process.stdout: bytearray(), process.stderr: bytearray()}
+            left = memoryview(data)
+            with selectors.DefaultSelector() as pipes:
+                os.set_blocking(process.stdin.fileno(), False)
+                pipes.register(process.stdin, selectors.EVENT_WRITE)
+                for pipe in received:
+                    pipes.register(pipe, selectors.EVENT_READ)
+                while pipes.get_map():
+                    ready = pipes.select(max(until - time.monotonic(), 0))
+                    if not ready:
+                        raise subprocess.TimeoutExpired(argv, 0)
+                    for key, _ in ready:
+                        if key.fileobj is process.stdin:
+                            left = _send(key.fd, left)
+                            ended = not left
+                        else:
+                            part = os.read(key.fd, CHUNK)
+                            received[key.fileobj] += part  # type: ignore[index]
+                            ended = not part
+                        if ended:
+                            pipes.unregister(key.fileobj)
+                            key.fileobj.close()  # type: ignore[union-attr]
+                    if sum(map(len, received.values())) > LONGEST_OUTPUT:
+                        raise OverflowError
+            code = process.wait(max(until - time.monotonic(), 0))
+        except BaseException:
+            process.kill()
+            raise
+    output, errors = received.values()
+    return code, bytes(output), bytes(errors)
+
+
+def _send(fd: int, data: memoryview) -> memoryview:
+    """Write to a pipe as much as it takes; return the rest, empty if it is closed."""
+    try:
+        return data[os.write(fd, data) :]
+    except BlockingIOError:
+        return data
+    except BrokenPipeError:
+        return data[:0]

@@ -17,9 +17,10 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from onebox.repositories import repository_of
+from onebox.settings import conda
 from onebox.settings.kinds import scalar_text
 from onebox.settings.ports import PortPair
-from onebox.settings.quoting import show, suggest
+from onebox.settings.quoting import nearest, show, suggest
 from onebox.settings.secret_detection import looks_secret, names_secret
 from onebox.settings.units import format_bytes
 
@@ -36,12 +37,14 @@ class InvalidValue(ValueError):
     """
     A value is not allowed for its setting; the text of the error is the reason.
 
-    *next* says what to write instead, if that is more than the reason.
+    *next* says what to write instead, if that is more than the reason. *meant* is the
+    value that was probably meant.
     """
 
-    def __init__(self, reason: str, next: str = "") -> None:
+    def __init__(self, reason: str, next: str = "", meant: str = "") -> None:
         super().__init__(reason)
         self.next = next
+        self.meant = meant
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class OneOf:
         if value not in self.words:
             raise InvalidValue(
                 f"{show(value)} is not one of {', '.join(self.words)}"
-                + suggest(str(value), self.words)
+                + suggest(str(value), self.words),
+                meant=nearest(str(value), self.words),
             )
 
 
@@ -231,8 +235,8 @@ def packages_file(value: object) -> None:
         if item.endswith((".yml", ".yaml")):
             raise InvalidValue(
                 f"{show(item)} is a file of conda, and uv installs the packages",
-                next='setup = "setup.sh" with the lines that install micromamba and '
-                f"create ~/.venv: micromamba create -y -p ~/.venv -f {item}",
+                next=f'setup = "setup.sh", include = [{show(item)}]; setup.sh is:\n'
+                + conda.setup_script(item),
             )
 
 

@@ -19,7 +19,7 @@ from onebox.settings.checks import InvalidValue, is_name
 from onebox.settings.kinds import STRING_TABLE
 from onebox.settings.layers import Value, merge, read_value
 from onebox.settings.mistakes import Mistakes
-from onebox.settings.quoting import dotted, show, show_path, suggest
+from onebox.settings.quoting import dotted, nearest, show, show_path, suggest
 from onebox.settings.schema import OF_ONE_PROJECT, keys, size_keys, tables
 from onebox.settings.toml_file import FILE, TomlEntry, TomlPath, error, flat, read
 
@@ -154,7 +154,12 @@ def merge_documents(
     if profile:
         names = {name for layer in layers for name in layer.profiles}
         if profile not in names:
-            raise error(chosen_by, "", _unknown_profile(profile, names))
+            raise error(
+                chosen_by,
+                "",
+                _unknown_profile(profile, names),
+                meant=nearest(profile, names),
+            )
         values += [layer.profiles.get(profile, {}) for layer in layers]
     return merge(values)
 

@@ -7,14 +7,56 @@ Make the JSON Schema of onebox.toml for editors.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from onebox.errors import StateError
 from onebox.settings.checks import Between, Matching, OneOf, distinct, is_name
 from onebox.settings.fields import Key
 from onebox.settings.kinds import INTEGER, NUMBER, as_written
 from onebox.settings.schema import keys, size_keys
+from onebox.store.atomic_files import NO_LINK, open_folder, open_in, write_in
+
+# Where `init` writes the schema. Editors with Taplo (Even Better TOML) read a path that
+# is relative to onebox.toml.
+SCHEMA = ".onebox/schema.json"
+
+
+def write(local_dir: Path) -> None:
+    """
+    Write the schema into the folder `.onebox` of a project.
+
+    Raises:
+        StateError: The folder is a link, which could lead to any place.
+    """
+    with open_folder(local_dir) as folder:
+        write_in(folder, Path(SCHEMA).name, _encoded(), mode=0o644)
+
+
+def refresh(root: Path) -> None:
+    """
+    Write the schema again if the project has one that another version has written.
+
+    A schema that cannot be read or written stays as it is.
+    """
+    path = root / SCHEMA
+    with suppress(OSError, StateError):
+        place = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | NO_LINK)
+        try:
+            with os.fdopen(open_in(place, path, os.O_RDONLY), "rb") as file:
+                present = file.read()
+            if present != _encoded():
+                write_in(place, path.name, _encoded(), mode=0o644)
+        finally:
+            os.close(place)
+
+
+def _encoded() -> bytes:
+    return json.dumps(json_schema(), indent=1).encode()
 
 
 def json_schema() -> dict[str, Any]:

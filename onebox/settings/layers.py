@@ -62,9 +62,13 @@ class Value:
             strings={**before.strings, **self.strings},
         )
 
-    def error(self, problem: str) -> ConfigError:
-        """Return an error about *problem* that names this setting and its source."""
-        return error(self.source, self.label, problem)
+    def error(self, problem: str, meant: str = "") -> ConfigError:
+        """
+        Return an error about *problem* that names this setting and its source.
+
+        *meant* is the value that was probably meant.
+        """
+        return error(self.source, self.label, problem, meant=meant)
 
 
 def merge(layers: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
@@ -150,7 +154,7 @@ def read_value(
         for check in key.checks:
             check(value)
     except InvalidValue as problem:
-        raise error(source, label, str(problem), problem.next) from None
+        raise error(source, label, str(problem), problem.next, problem.meant) from None
     return value
 
 

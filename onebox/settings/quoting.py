@@ -40,8 +40,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
     Return "" if no known name is near.
     """
+    near = nearest(name, known)
+    return f", did you mean {near}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the name in *known* that is nearest to *name*, "" if none is near."""
     near = difflib.get_close_matches(name[:99], list(known), n=1, cutoff=0.6)
-    return f", did you mean {near[0]}?" if near else ""
+    return near[0] if near else ""
 
 
 def dotted(path: tuple[str, ...]) -> str:

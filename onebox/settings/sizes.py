@@ -8,7 +8,7 @@ from typing import Any
 
 from onebox.providers import CLOUDS, PROVIDERS
 from onebox.settings.layers import Value, read_value
-from onebox.settings.quoting import show, suggest
+from onebox.settings.quoting import nearest, show, suggest
 from onebox.settings.schema import SIZES, Size, size_keys
 
 
@@ -96,7 +96,10 @@ def _from_machine_type(
             f"{provider}"
         )
     near = suggest(text.lower(), sizes) or f"; the sizes are {', '.join(sizes)}"
-    raise setting.error(f"there is no size {show(text)}{near}")
+    raise setting.error(
+        f"there is no size {show(text)}{near}",
+        meant=nearest(text.lower(), sizes) or next(iter(sizes)),
+    )
 
 
 def _with(size: Size, key: str, value: object) -> Size:

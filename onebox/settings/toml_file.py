@@ -53,14 +53,19 @@ _MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
 _VALUE = re.compile(rf"[ \t]*({_STRING})")
 
 
-def error(source: str, label: str, problem: str, next: str = "") -> ConfigError:
+def error(
+    source: str, label: str, problem: str, next: str = "", meant: str = ""
+) -> ConfigError:
     """
     Return an error whose one line contains *source*, *label* and *problem*.
 
     *source* is a place such as "onebox.toml:3", and *label* is the setting's name.
+    *meant* is the value that was probably meant.
     """
     line = ": ".join(part for part in (source, label, problem) if part)
-    return ConfigError(line, next=next)
+    found = ConfigError(line, next=next)
+    found.source, found.meant = source, meant
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting, providers
-from onebox.boxes import delete
+from onebox.boxes import delete, under_way
 from onebox.errors import OneboxError
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, FreeObject
@@ -76,10 +76,14 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.note("sweep is an earlier name of: inv cleanup")
     verdicts, unreachable = _judge_boxes(context)
     free_resources = _find_free(context, unreachable)
+    tags = [verdict.box.tags for verdict in verdicts]
+    others = under_way.everywhere(context, [(one.project, one.name) for one in tags])
     if not context.screen.json:
         _print(context, verdicts)
         _print_free(context, free_resources)
-        if not (verdicts or free_resources or unreachable):
+        for one in others:
+            context.screen.print(one.describe(f"{one.project}/{one.name}"))
+        if not (verdicts or free_resources or unreachable or others):
             context.screen.print("you have no boxes and no other resources")
     expired = [verdict for verdict in verdicts if verdict.expired]
     if verdicts and not expired:
@@ -98,7 +102,7 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.say("  next: inv cleanup --yes removes them too")
     if context.screen.json:
         fields = _fields(verdicts, free_resources, unreachable)
-        fields.update({"removed": removed, "not_removed": failed})
+        fields.update({"removed": removed, "not_removed": failed, "under_way": others})
         context.screen.print_json("cleanup", fields)
     if failed:
         raise OneboxError(
@@ -265,6 +269,22 @@ def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
         return ""
 
 
+@dataclass(frozen=True)
+class ListedFreeObject:
+    """
+    A `FreeObject` as `--json` prints it.
+
+    *used* is whether it must stay, *why* the reason of that.
+    """
+
+    provider: str
+    kind: str
+    id: str
+    place: str | None
+    used: bool
+    why: str
+
+
 def _fields(
     verdicts: list[_Verdict],
     free_resources: list[tuple[Provider, FreeObject]],
@@ -278,7 +298,7 @@ def _fields(
             "name": verdict.box.tags.name,
             "id": verdict.box.id,
             "type": verdict.box.offer.type,
-            "place": verdict.box.place,
+            "place": verdict.box.place or None,
             "state": verdict.box.state,
             "created": verdict.box.created,
             "deadline": verdict.box.deadline,
@@ -290,14 +310,14 @@ def _fields(
         for verdict in verdicts
     ]
     free = [
-        {
-            "provider": provider.name,
-            "kind": resource.kind,
-            "id": resource.id,
-            "place": resource.place,
-            "used": bool(resource.why),
-            "why": resource.why,
-        }
+        ListedFreeObject(
+            provider=provider.name,
+            kind=resource.kind,
+            id=resource.id,
+            place=resource.place or None,
+            used=bool(resource.why),
+            why=resource.why,
+        )
         for provider, resource in free_resources
     ]
     return {"boxes": boxes, "free": free, "unreachable": unreachable}

@@ -19,9 +19,6 @@ from onebox.stages import ssh
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# ssh exits with this code if its connection breaks.
-SSH_FAILED = 255
-
 
 def perform(
     context: BoxContext, argv: Sequence[str], shell_command: str | None = None
@@ -35,6 +32,8 @@ def perform(
 
     The box is not locked, so a job and other onebox commands may run meanwhile. The
     command is no job: it has no log and no receipt, and nothing is pushed or fetched.
+    But while it runs, the box is not removed, and what it leaves in the outputs is
+    fetched before that.
 
     Args:
         argv: The command as words. If there are none, *shell_command* is used.
@@ -55,23 +54,26 @@ def perform(
         )
     job_environment.secret_values(context)
     box = bring_up.wait_until_reachable(context)
-    connection = context.ssh(box)
-    try:
-        session = ssh.prepare(context, connection, line)
-    except AgentError as error:
-        raise UsageError(f"{context.title}: {error.message}") from error
-    options = ["-t"] if all(map(os.isatty, (0, 1, 2))) else []
-    try:
-        code = subprocess.call(
-            [*connection.argv(*options), session], env=subprocess_env.environment()
-        )
-    except Interrupted as stop:
-        # The connection of the command is closed now, so the box ends the command.
-        return stop.code
-    if code == SSH_FAILED:
+    with ssh.session(context, box, interactive=False) as check_not_removed:
+        connection = context.ssh(box)
+        try:
+            words = ssh.prepare(context, connection, line)
+        except AgentError as error:
+            raise UsageError(f"{context.title}: {error.message}") from error
+        options = ["-t"] if all(map(os.isatty, (0, 1, 2))) else []
+        try:
+            code = subprocess.call(
+                [*connection.argv(*options), words], env=subprocess_env.environment()
+            )
+        except Interrupted as stop:
+            # The connection of the command is closed now, so the box ends the command.
+            return stop.code
+    if ssh.was_cut_off(code):
+        check_not_removed()
+    if code == ssh.SSH_FAILED:
         context.boxes.check_runs(box)
         context.screen.say(
-            f"onebox: exit {SSH_FAILED}: the command's own code, or the connection to "
+            f"onebox: exit {code}: the command's own code, or the connection to "
             f"{context.title} broke\n  next: inv status"
         )
     # The code is negative if a signal has ended ssh.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import bring_up, power
+from onebox.boxes import bring_up, no_box, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import receipt, remote_job, run_record
+from onebox.jobs import notify, receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
 from onebox.stages import held_outputs, notebook_files
-from onebox.transfer import fetch_outputs
+from onebox.transfer import fetch_outputs, verify_outputs
 from onebox.transfer.fetch_outputs import Fetched
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def perform(
         context.screen.stage("fetch") as stage_line,
     ):
         box = _reachable_box(context, box, stage_line, rescue=rescue)
+        mark = context.store.sessions.mark(box.id)
         if caller != "run" and not partial:
             ended = _require_ended_job(context, box)
         fetched = _download(
@@ -92,6 +93,7 @@ def perform(
                 fetched=fetched.digest or "nothing",
                 fetched_folder=context.outputs_folder_for_record,
             )
+            context.store.sessions.note_fetched(box.id, mark)
             context.chain.fetched = fetched
             context.chain.fetched_folder = context.outputs_folder
             note_folder(context, context.outputs_folder)
@@ -146,6 +148,8 @@ def fetch_previous(
         return None
     remote_job.refuse_running(context, last_job)
     remote_job.fetch_log(context, box, last_job)
+    if last_job.record is None or last_job.record.cause not in run_record.NOT_BY_ITSELF:
+        notify.learned(context, box, last_job.job, last_job.record)
     succeeded = last_job.record is not None and not last_job.record.code
     if record.fetched or (only and not succeeded):
         return last_job
@@ -192,6 +196,7 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
         )
     run_record.record_end(context, latest.job, latest.record)
     remote_job.fetch_log(context, box, latest)
+    notify.learned(context, box, latest.job, latest.record)
     return latest.record
 
 
@@ -205,6 +210,7 @@ def _download(
 ) -> Fetched:
     stage_line.doing("listing the outputs on the box")
     receipt.outdate(context, context.store.record.job)
+    known = [] if partial else notebook_files.fetched_before(context)
     try:
         fetched: Fetched = context.call_resuming(
             lambda channel: fetch_outputs.fetch(
@@ -217,6 +223,7 @@ def _download(
                 unsafe_git=unsafe_git,
                 into_project=context.outputs_folder == context.root,
                 search_outside="" if partial else "always",
+                known=known,
             )
         )
     except OutputsHeld as error:
@@ -255,8 +262,9 @@ def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
     """Warn about files of the job that the fetch has left on the box."""
     left = fetched.changes_outside
     if left is not None:
+        who = "the job" if context.store.record.job else "a command on the box"
         context.screen.warn(
-            f"{formatting.count(left.count, 'file')} that the job created or changed "
+            f"{formatting.count(left.count, 'file')} that {who} created or changed "
             f"outside of the outputs: {held_outputs.name_files(left)}"
         )
     if fetched.dangling:
@@ -305,14 +313,10 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
     """
     fetched = context.chain.fetched
     if fetched is None:
-        raise UsageError(
-            f"there is no box {context.title} to fetch from",
-            running=context.boxes.siblings(),
-            next="inv status",
-        )
+        raise no_box.error(context, "to fetch from")
     is_default = context.outputs_folder == context.default_outputs_folder
     folder = context.chain.fetched_folder if is_default else context.outputs_folder
-    missing = fetch_outputs.changed_here(folder, context.fetch_memory)
+    missing = verify_outputs.changed_here(folder, context.fetch_memory)
     if missing:
         raise UsageError(
             f"{context.title} is gone, and these are not in {folder}: {missing}",
@@ -340,6 +344,7 @@ def _end_line(
     count = formatting.count(fetched.files, "file")
     amount = f"{count}, {formatting.byte_count(fetched.bytes)}"
     state = "as they are now" if partial else "verified"
+    context.chain.fetched_to = where
     without = f" (no {formatting.first_names(missing)})" if missing else ""
     stage_line.end("", f"{amount}, {state} → {where}{without}")
 

@@ -11,7 +11,7 @@ from onebox.jobs import checkpoints, remote_job, run_record
 from onebox.jobs.run_record import Run
 from onebox.project_files import roots_of_attempt
 from onebox.providers.values import Box
-from onebox.stages import fetch
+from onebox.stages import fetch, held_outputs
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def rescue_and_remove(context: BoxContext, box: Box, stage_line: StageLine) -> N
     """
     record = context.store.record
     context.invocation.box_replaced(record.temporary)
-    if record.box != box.id or record.job:
+    if record.job or not held_outputs.is_known_to_be_fetched(context, box):
         _rescue(context, box, stage_line)
     stage_line.doing(f"removing {box.id}")
     delete.delete(context, box)
@@ -140,6 +140,8 @@ def _fetch_latest_job(context: BoxContext, box: Box, stage_line: StageLine) -> b
         # outputs.
         return _keep_outputs(context, record.job, box, stage_line)
     if latest is None or latest.job.startswith("image-"):
+        if not held_outputs.is_known_to_be_fetched(context, box):
+            fetch.perform(context, caller="run")
         return True
     job_id = latest.job
     run_record.record_end(context, job_id, latest.record)

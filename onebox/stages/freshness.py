@@ -32,7 +32,7 @@ _IGNORED = frozenset((b".git", b".onebox", b".venv", b"__pycache__", b"node_modu
 @dataclass(frozen=True)
 class Freshness:
     """
-    What a stage of the user's own depends on, at one moment.
+    The state, at one moment, of everything that a user's stage depends on.
 
     Attributes:
         task: The hash of the task's source.
@@ -113,7 +113,7 @@ class Declared:
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             return f"{formatting.first_names(missing)} {verb} missing"
-        # New files among the outputs, such as a receipt of another job, are no reason.
+        # New files among the outputs, such as another job's receipt, do not count.
         changed = _changed(last.outputs, {name: outputs[name] for name in last.outputs})
         return f"{formatting.first_names(changed)} changed" if changed else None
 
@@ -285,7 +285,7 @@ def _followed(
     """
     Return the links among the inputs whose targets are inputs, too.
 
-    A link to an output, a cache, or a folder that has the link itself is no such link.
+    A link to an output, to a cache, or to a folder that contains the link is left out.
     A link below another link is not followed.
     """
     base = root.resolve()

@@ -22,11 +22,14 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import preemption, remote_job, run_record
+from onebox.jobs import notify, preemption, remote_job, run_record
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
+from onebox.remote import ssh_hosts
 from onebox.remote.answers import Changes
-from onebox.transfer import fetch_outputs
+from onebox.stages import notebook_files
+from onebox.store.paths import ssh_folder, state_dir
+from onebox.transfer import fetch_outputs, verify_outputs
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -37,15 +40,17 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def compare(context: BoxContext, folder: Path) -> fetch_outputs.Verified:
+def compare(context: BoxContext, folder: Path) -> verify_outputs.Verified:
     """Return how the outputs on the box differ from the files in *folder*."""
-    compared: fetch_outputs.Verified = context.call_resuming(
-        lambda channel: fetch_outputs.verify(
+    known = notebook_files.fetched_before(context)
+    compared: verify_outputs.Verified = context.call_resuming(
+        lambda channel: verify_outputs.verify(
             channel,
             output_roots(context),
             folder,
             context.fetch_memory,
             into_project=folder == context.root,
+            known=known,
         )
     )
     return compared
@@ -82,11 +87,28 @@ def check_box(
         _check_record(context, box)
 
 
+def is_known_to_be_fetched(context: BoxContext, box: Box) -> bool:
+    """
+    Return whether all that a box has made is here, as far as it was recorded.
+
+    The box is not asked. If a command or a shell of the user has run on it since its
+    creation, or since the last fetch, the result is False.
+    """
+    record, mark = context.store.record, context.store.sessions.mark(box.id)
+    if record.box != box.id or record.session or mark:
+        return False
+    if record.fetched:
+        return True
+    if record.job or mark is None:
+        return False
+    # A session of the user's own ssh is not recorded.
+    environ = context.environ
+    return not ssh_hosts.is_installed(ssh_folder(environ), state_dir(environ))
+
+
 def _check_record(context: BoxContext, box: Box) -> None:
     """Raise OutputsHeld unless the record says that the box's outputs are fetched."""
-    record = context.store.record
-    fetched = bool(record.fetched or not record.job) and not record.session
-    if record.box == box.id and fetched:
+    if is_known_to_be_fetched(context, box):
         _check_fetched_folder(context)
         return
     raise OutputsHeld(
@@ -126,6 +148,7 @@ def _check_running_box(
         missing = compared.missing
         if latest is not None:
             run_record.record_end(context, latest.job, latest.record)
+            notify.learned(context, box, latest.job, latest.record)
         if not missing and latest is not None:
             remote_job.fetch_log(context, box, latest)
     except ConnectionLost as error:
@@ -232,7 +255,7 @@ def _check_fetched_folder(context: BoxContext) -> None:
     if not record.fetched:
         return
     folder = context.root / (record.fetched_folder or context.outputs_folder)
-    missing = fetch_outputs.changed_here(folder, context.fetch_memory)
+    missing = verify_outputs.changed_here(folder, context.fetch_memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but have changed since in "

@@ -34,30 +34,40 @@ PIPE_HEAD = (
 )
 
 
-def perform(context: BoxContext, limit: str) -> None:
+def perform(context: BoxContext, limit: str) -> History:
     """
     Print the jobs of this project, of all box names, also of boxes that are gone.
 
+    If Python code has called onebox, they are returned without being printed.
+
     Args:
-        limit: The text of `--limit`, a number of jobs.
+        limit: The text of `--limit`, a number of jobs; "0" means all.
     """
-    if not limit.isdecimal() or not int(limit):
+    if not limit.isdecimal():
         raise UsageError(
             f"--limit: expected a number of jobs, got {limit!r}",
             next="inv history --limit=20",
         )
-    found = history.read(context, int(limit))
+    found = history.read(context, int(limit) or None)
+    if context.invocation.from_python:
+        return found
+    if context.screen.json:
+        project = {"project": context.settings.project}
+        context.screen.print_json("history", {**project, **vars(found)})
+    else:
+        _print(context, found)
+    return found
+
+
+def _print(context: BoxContext, found: History) -> None:
     screen = context.screen
-    if screen.json:
-        screen.print_json("history", vars(found))
-        return
     if not found.entries:
         screen.print(f"{context.settings.project}: no job has run yet")
         return
-    if not screen.on_terminal:
+    if not screen.out.is_terminal:
         screen.table(PIPE_HEAD, [_pipe_row(entry) for entry in found.entries])
         return
-    is_wide = screen.columns >= WIDE
+    is_wide = screen.out.width >= WIDE
     now = time.time()
     rows = [_row(entry, now, is_wide=is_wide) for entry in found.entries]
     screen.table(WIDE_HEAD if is_wide else HEAD, rows, shorten="command")
@@ -104,26 +114,27 @@ def _pipe_row(entry: HistoryEntry) -> list[str]:
         "" if entry.seconds is None else f"{entry.seconds:.1f}",
         "" if entry.exit is None else str(entry.exit),
         entry.outcome,
-        "" if entry.cost is None else f"{entry.cost:.4f}",
-        entry.log,
+        "" if entry.cost_usd is None else f"{entry.cost_usd:.4f}",
+        entry.log or "",
     ]
 
 
 def _cost(entry: HistoryEntry) -> str:
-    if entry.cost is None:
+    if entry.cost_usd is None:
         return "$?"
-    return f"{formatting.money(entry.cost)}{'+' * entry.cost_is_least}"
+    return f"{formatting.money(entry.cost_usd)}{'+' * entry.cost_is_least}"
 
 
 def _sum(found: History) -> str:
     shown = len(found.entries)
     some = f"{shown} of " if shown < found.count else ""
-    cost = formatting.money(found.cost)
+    cost = formatting.money(found.cost_usd)
     least = "at least " * found.cost_is_least
     jobs = formatting.count(found.count, "job")
     return f"{some}{jobs}, total cost {least}{cost}"
 
 
-def _one_line(text: str) -> str:
-    """Return a text without line breaks, tabs and control codes."""
+def _one_line(text: str | None) -> str:
+    """Return a text, "" for None, without line breaks, tabs and control codes."""
+    text = text or ""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -88,6 +88,7 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     The result is None if the box boots an image of the provider, or has an older one.
     """
     announcement.print_title(context)
+    context.invocation.box_used = True
     if context.store.open_intents() or context.boxes.builders:
         context.lock()
         replay_journal.replay(context)

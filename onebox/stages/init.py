@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import UsageError
 from onebox.providers import CLOUDS
+from onebox.settings import conda, json_schema
 from onebox.settings.example import example
-from onebox.settings.json_schema import json_schema
 from onebox.stages import project_survey
 from onebox.stages.project_survey import Survey
 from onebox.store import paths
-from onebox.store.atomic_files import (
-    not_ours_error,
-    open_folder,
-    write_atomically,
-    write_in,
-)
+from onebox.store.atomic_files import not_ours_error, write_atomically
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 TASKS = "from onebox import *\n"
-# Editors with Taplo (Even Better TOML) read a path relative to the file.
-SCHEMA = ".onebox/schema.json"
 _HEADER = f"""\
-#:schema ./{SCHEMA}
+#:schema ./{json_schema.SCHEMA}
 # onebox: one job on one big machine. `onebox init --example` prints every setting."""
 _LOCAL = f'# "local" runs on this machine; or {", ".join(CLOUDS)}.'
 _CLOUD = '# "local" runs on this machine, at no cost.'
@@ -40,7 +35,7 @@ _COLUMN = 31
 
 def perform(context: BoxContext, *, force: bool = False) -> None:
     """
-    Write onebox.toml as the project needs it, and what else is missing.
+    Write an onebox.toml that fits the project, and the other missing files.
 
     A tasks.py that exists is not changed. Outputs are added to .gitignore unless git
     tracks files in them.
@@ -64,15 +59,16 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         )
     local_dir, gitignore = context.local_dir, root / ".gitignore"
     if gitignore.is_symlink():
-        # A copy of another file, which may be secret, would be written in its place.
+        # The link would be replaced by a copy of its target, which may be secret.
         raise not_ours_error(gitignore, "file")
     found = project_survey.survey(root)
     text = template(context.settings.provider, found)
+    kept = _keep_copy(path, text)
     write_atomically(path, text.encode(), mode=0o644)
     screen.print_stage("init", "done", "written", f"onebox.toml: {_summary(found)}")
-    schema = json.dumps(json_schema(), indent=1)
-    with open_folder(local_dir) as folder:
-        write_in(folder, Path(SCHEMA).name, schema.encode(), mode=0o644)
+    if kept:
+        screen.note(f"the onebox.toml before is now {kept}")
+    json_schema.write(local_dir)
     _write_tasks(context)
     _write_gitignore(context, found)
     if len(found.scripts) > 1:
@@ -80,6 +76,31 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         screen.note(f"[run] command is {found.command}; other scripts: {others}")
     first = "" if found.command else "set [run] command in onebox.toml, then "
     screen.note(f"next: {first}inv plan, then inv run")
+
+
+def _keep_copy(path: Path, text: str) -> str:
+    """
+    Keep a file that is about to be replaced by another text, under a new name.
+
+    Returns:
+        The new name, "" if there is no such file or if it has that text already.
+    """
+    with suppress(FileNotFoundError):
+        before = path.read_bytes()
+        if before != text.encode():
+            free = _free_name(path)
+            write_atomically(free, before, mode=path.stat().st_mode & 0o777)
+            return free.name
+    return ""
+
+
+def _free_name(path: Path) -> Path:
+    """Return the first of `name~`, `name~2`, … that no file has."""
+    free, count = path.with_name(f"{path.name}~"), 1
+    while os.path.lexists(free):
+        count += 1
+        free = path.with_name(f"{path.name}~{count}")
+    return free
 
 
 def print_example(context: BoxContext) -> None:
@@ -126,8 +147,12 @@ def _image(found: Survey) -> Iterator[str]:
     if found.requirements:
         yield f'requirements = "{found.requirements}"'
     elif found.conda:
-        yield f"# {found.conda}: a setup script can create the environment of the job:"
-        yield f"#   micromamba create -y -p ~/.venv -f {found.conda}"
+        yield f"# {found.conda} creates the environment of the job with these two keys,"
+        yield '# setup = "setup.sh"'
+        yield f"# include = {_list((found.conda,))}"
+        yield "# and this file setup.sh:"
+        for line in conda.setup_script(found.conda).splitlines():
+            yield f"#   {line}"
     if not (found.setup or found.python or found.requirements or found.conda):
         yield _line('# requirements = "requirements.txt"', "the packages of the job")
 
@@ -155,7 +180,7 @@ def _summary(found: Survey) -> str:
 
 
 def _write_tasks(context: BoxContext) -> None:
-    """Write tasks.py, or say which line is missing in it."""
+    """Write tasks.py, or print which line it lacks."""
     root, screen = context.root, context.screen
     for path in (root / "tasks.py", root / "tasks" / "__init__.py"):
         if path.exists():
@@ -168,7 +193,7 @@ def _write_tasks(context: BoxContext) -> None:
 
 
 def _write_gitignore(context: BoxContext, found: Survey) -> None:
-    """Add what belongs to no repository to .gitignore."""
+    """Add onebox's folder, the outputs and the checkpoints to .gitignore."""
     root = context.root
     path = root / ".gitignore"
     before = path.read_bytes() if path.exists() else b""

@@ -40,11 +40,14 @@ class Unstartable:
 
         meant: The command that was probably meant, "" if it is unknown.
 
+        missing: The file that does not exist, "" if that is not the reason.
+
         other: Another command that solves the problem, "" if there is none.
     """
 
     problem: str
     meant: str = ""
+    missing: str = ""
     other: str = ""
 
 
@@ -71,7 +74,7 @@ def find_problem(command: str, root: Path) -> Unstartable | None:
             return Unstartable(
                 f"{formatting.path(program)} is not executable",
                 shlex.join([runner, plain, *rest]) if runner else "",
-                shlex.join(["chmod", "+x", plain]),
+                other=shlex.join(["chmod", "+x", plain]),
             )
         return None if path.exists() else _missing(words, 0, root)
     index = _script_index(words)
@@ -109,7 +112,7 @@ def _missing(words: list[str], index: int, root: Path) -> Unstartable:
         if near.isprintable():
             other = f"{folder}/{near}" if folder else near
             meant = shlex.join([*words[:index], other, *words[index + 1 :]])
-    return Unstartable(f"{formatting.path(name)} does not exist", meant)
+    return Unstartable(f"{formatting.path(name)} does not exist", meant, name)
 
 
 def _script_index(words: list[str]) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import bring_up
+from onebox.boxes import bring_up, no_box
 from onebox.errors import JobFailed, Lost, UsageError
 from onebox.jobs import (
     finished_jobs,
@@ -204,7 +204,7 @@ def _show_local_log(
     """
     screen = context.screen
     name = remote_job.log_name(context, finished.job)
-    gone = "" if is_named else f"there is no box {context.title}: "
+    gone = "" if is_named else f"{no_box.message(context)}: "
     screen.note(f"{gone}job {finished.job}, from {name}")
     _show(context, finished.job, finished.log, selection, time.time())
     screen.close_line()

@@ -38,8 +38,8 @@ START_SECONDS = 180.0
 SIGN_OF_LIFE_SECONDS = 10.0
 # After the end of its input, the server has this many seconds to end.
 END_SECONDS = 30.0
-# Of what the box prints, this machine keeps only the end: so many bytes, which are read
-# for so many seconds after the end of the process.
+# This machine keeps only this many of the last bytes that the box prints, and reads
+# them for at most this many seconds after the process has ended.
 TAIL = 1 << 16
 TAIL_SECONDS = 2.0
 LAST_LINES = 5
@@ -161,7 +161,7 @@ def _command(python: str, port: int) -> list[str]:
         "-m",
         "jupyterlab",
         "--no-browser",
-        # On a cloud the job may be root's, and the box has no other use.
+        # On a cloud the job may run as root, and the box has no other use.
         "--allow-root",
         f"--ServerApp.ip={HERE}",
         f"--ServerApp.port={port}",
@@ -171,7 +171,7 @@ def _command(python: str, port: int) -> list[str]:
 
 
 class Tail:
-    """The end of what a process on the box prints, however much it prints."""
+    """The last bytes that a process on the box prints."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         assert stream is not None
@@ -219,7 +219,7 @@ class _Server:
         return False
 
     def sign_of_life(self) -> None:
-        """Tell the box that this machine is still there."""
+        """Tell the box that this machine is still connected."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(b"\n")
@@ -265,7 +265,7 @@ def _wait_until_up(server: _Server, port: int, token: str) -> None:
 
 
 def _stay(context: BoxContext, server: _Server) -> None:
-    """Wait until the server ends; meanwhile fetch changed files now and then."""
+    """Wait until the server ends; fetch changed files at intervals."""
     every = context.settings.fetch.every
     fetched = time.monotonic()
     while server.runs(SIGN_OF_LIFE_SECONDS):

@@ -17,6 +17,7 @@ from onebox import formatting
 from onebox.agent.file_names import raw, text
 from onebox.agent.files import manifest, push_record
 from onebox.agent.files.hash_index import Index
+from onebox.agent.files.manifest import Entry
 from onebox.errors import OutputsHeld
 from onebox.project_files import output_roots
 from onebox.remote.answers import Changes
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 NOTEBOOK = b".ipynb"
+# The folders for other files, and for what is known of them.
+FILES, OTHERS = "files", "others"
 
 
 def bring_back(context: BoxContext, *, during: bool = False) -> None:
@@ -53,14 +56,14 @@ def bring_back(context: BoxContext, *, during: bool = False) -> None:
     rest = [path for path in changes.paths if not _is_below(path, outputs)]
     notebooks = [path for path in rest if path.endswith(NOTEBOOK)]
     others = [path for path in rest if not path.endswith(NOTEBOOK)]
-    memory = private_dir(context.local_dir / "notebook" / context.settings.name)
+    memory = private_dir(_memory(context))
     fetched: list[Fetched] = []
     with context.screen.stage("fetch") as stage_line:
         if notebooks:
             _note_unchanged(context.root, memory, changes)
         for paths, folder, kept in (
             (notebooks, context.root, memory),
-            (others, memory / "files", memory / "others"),
+            (others, memory / FILES, memory / OTHERS),
             (
                 outputs if len(rest) < len(changes.paths) else [],
                 context.outputs_folder,
@@ -92,6 +95,34 @@ def bring_back(context: BoxContext, *, during: bool = False) -> None:
         return
     _check_complete(context, changes, fetched)
     context.store.update(session=0.0)
+
+
+def fetched_before(context: BoxContext) -> list[Entry]:
+    """
+    Return the files outside of the outputs that notebook sessions have brought here.
+
+    Each has the hash of the file that is here now. A file that was changed or removed
+    here since it was fetched is left out.
+    """
+    memory = _memory(context)
+    return [
+        entry
+        for folder, kept in ((context.root, memory), (memory / FILES, memory / OTHERS))
+        for entry in _unchanged(folder, kept)
+    ]
+
+
+def _memory(context: BoxContext) -> Path:
+    return context.local_dir / "notebook" / context.settings.name
+
+
+def _unchanged(folder: Path, memory: Path) -> list[Entry]:
+    """Return the files that are in a folder as a fetch has installed them."""
+    ledger = Ledger(memory)
+    index = Index(os.fsencode(memory / fetch_outputs.INDEX))
+    paths = ledger.paths()
+    scanned = manifest.scan(os.fsencode(folder), paths, index, hashing=True)
+    return [entry for entry in scanned.entries if ledger.is_ours(entry)]
 
 
 def _fetch(
@@ -154,7 +185,7 @@ def _describe(
     own_places = " and ".join(filter(None, [notebooks, "outputs" * in_outputs]))
     parts = [f"{own_places} → the project"] if own_places else []
     if others:
-        folder = formatting.path(str((memory / "files").relative_to(context.root)))
+        folder = formatting.path(str((memory / FILES).relative_to(context.root)))
         names = formatting.first_names([formatting.path(path) for path in others])
         parts.append(f"{names} → {folder}/")
     return "; ".join(parts)

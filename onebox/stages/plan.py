@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers
+from onebox.boxes import no_box, other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
 from onebox.jobs import job_environment, remote_job
@@ -32,7 +32,14 @@ from onebox.stages import (
     run,
     teardown,
 )
-from onebox.stages.plan_values import Action, Machine, Plan, Push, Refusal, Step
+from onebox.stages.plan_values import (
+    Action,
+    Plan,
+    PlannedBox,
+    PlannedPush,
+    PlannedStep,
+    Refusal,
+)
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -73,9 +80,12 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
             raise _first_error(context, plan)
 
 
-def show_run(context: BoxContext, command: str = "") -> None:
+def show_run(context: BoxContext, command: str = "") -> Plan:
     """
     Print the plan of `inv run`.
+
+    If Python code has called onebox, the plan is returned without being printed, also
+    if `run` would not start.
 
     Args:
         command: See `show`.
@@ -86,12 +96,17 @@ def show_run(context: BoxContext, command: str = "") -> None:
     with context.planning():
         context.invocation.begin("run", only=False, keep=False, own_command=command)
         plan = find(context, _CHAIN, command)
+        if context.invocation.from_python:
+            return plan.spelled(context.screen.hints.spell)
         if context.screen.json:
-            _print_json(context, plan)
+            spelled = plan.spelled(context.screen.hints.spell)
+            fields = {**vars(spelled), "exit": plan.exit_code}
+            context.screen.print_json("plan", fields)
         else:
             plan_print.show(context, plan)
         if plan.refusals:
             raise _first_error(context, plan)
+    return plan
 
 
 def find(context: BoxContext, stages: Sequence[str], command: str = "") -> Plan:
@@ -104,25 +119,14 @@ def find(context: BoxContext, stages: Sequence[str], command: str = "") -> Plan:
     return _Planner(context, stages, command).plan()
 
 
-def _print_json(context: BoxContext, plan: Plan) -> None:
-    spell = context.screen.hints.spell
-    steps = [replace(step, reason=spell(step.reason)) for step in plan.steps]
-    refusals = [
-        replace(one, message=spell(one.message), next=spell(one.next))
-        for one in plan.refusals
-    ]
-    fields = {**vars(plan), "steps": steps, "refusals": refusals}
-    context.screen.print_json("plan", {**fields, "exit": plan.exit_code})
-
-
 def _first_error(context: BoxContext, plan: Plan) -> OneboxError:
-    """Return the error of the first refusal, in short if the reader has seen it."""
+    """Return the error of the first refusal, in short if the plan is on the screen."""
     first, screen = plan.refusals[0], context.screen
     error = OneboxError(first.message, next=first.next)
-    if screen.on_terminal and screen.live and not screen.json:
+    if screen.out.is_terminal and screen.live and not screen.json:
         mark = screen.marks["failed"]
         error = OneboxError(f"it would not start; the lines with {mark} say why")
-    error.code = first.code
+    error.code = first.exit
     return error
 
 
@@ -139,9 +143,10 @@ class _Planner:
         self.context = context
         self.stages = stages
         self.command = command or context.settings.run.command or ""
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, PlannedStep] = {}
         self.refusals: list[Refusal] = []
         self.questions: list[str] = []
+        self.notes: list[str] = []
         self.box: Box | None = None
         # Whether the provider has answered which box exists.
         self.answered = False
@@ -149,8 +154,8 @@ class _Planner:
     def plan(self) -> Plan:
         """Return the plan."""
         context = self.context
-        machine: Machine | None = None
-        push: Push | None = None
+        planned: PlannedBox | None = None
+        push: PlannedPush | None = None
         if not self._is_up_to_date():
             self._check_project()
             self._find_box()
@@ -163,7 +168,7 @@ class _Planner:
             if "image" in self.stages:
                 self._plan_image()
             if "image" in self.stages or "provision" in self.stages:
-                machine = self._plan_machine()
+                planned = self._plan_box()
                 with self._catching("provision"):
                     keys.require_client()
             if "run" in self.stages:
@@ -171,7 +176,7 @@ class _Planner:
             for name, module in (("fetch", fetch), ("teardown", teardown)):
                 if name in self.stages and self.answered:
                     with self._catching(name):
-                        done = "no box is left" if name == "teardown" else ""
+                        done = no_box.message(context) if name == "teardown" else ""
                         self._reasoned(name, module.reason(context), done)
         order = ("image", "provision", "push", "packages", "run", "fetch", "teardown")
         for name in self.stages:
@@ -185,13 +190,14 @@ class _Planner:
             title=context.title,
             provider=context.provider_name,
             size=settings.vm,
-            command=self.command,
-            machine=machine,
+            command=self.command or None,
+            box=planned,
             steps=tuple(self.steps[name] for name in order if name in self.steps),
             push=push,
             outputs=tuple(output_roots(context)),
             checkpoints=settings.fetch.checkpoints,
             questions=tuple(self.questions),
+            notes=tuple(self.notes),
             refusals=tuple(self.refusals),
             warnings=context.invocation.warnings,
         )
@@ -213,7 +219,7 @@ class _Planner:
             self.refusals.append(refusal)
 
     def _step(self, name: str, action: Action, reason: str) -> None:
-        self.steps[name] = Step(name, action, reason)
+        self.steps[name] = PlannedStep(name, action, reason)
 
     def _reasoned(self, name: str, reason: str | None, up_to_date: str) -> None:
         """Add the step of a stage that has a *reason* to run, or None."""
@@ -248,7 +254,7 @@ class _Planner:
                 self._refuse(step, error)
 
     def _check_project(self) -> None:
-        """Refuse what this machine alone can tell."""
+        """Add the refusals that need neither the provider nor the box."""
         self._check_files()
         if "run" in self.stages:
             if not self.context.invocation.own_command:
@@ -256,6 +262,8 @@ class _Planner:
                     run.configured_command(self.context)
             with self._catching("run"):
                 job_environment.secret_values(self.context)
+            with self._catching("run"):
+                run.check_local_dir(self.context)
 
     def _find_box(self) -> None:
         step = "provision" if "provision" in self.stages else self.stages[-1]
@@ -271,14 +279,14 @@ class _Planner:
         context = self.context
         with self._catching("provision"):
             if not self.answered:
-                # An error about another provider is found even so.
+                # An error about another provider needs no answer.
                 other_providers.refuse(context)
                 return
             reason = provision.reason(context)
             up = "" if reason else provision.describe_up_to_date(context)
             self._reasoned("provision", reason, up)
 
-    def _plan_push(self) -> Push | None:
+    def _plan_push(self) -> PlannedPush | None:
         context = self.context
         if self._refused("push"):
             return None
@@ -312,22 +320,22 @@ class _Planner:
             up = "" if reason else image.describe_up_to_date(context)
             self._reasoned("image", reason, up)
 
-    def _plan_machine(self) -> Machine | None:
+    def _plan_box(self) -> PlannedBox | None:
         context = self.context
         if not self.answered:
             return None
         with self._catching("provision"):
-            machine, limit = plan_box.find(context, self.box)
+            planned, limit = plan_box.find(context, self.box)
             if "run" in self.stages and not self.refusals:
-                machine = replace(
-                    machine, other_sizes=plan_box.other_sizes(context, machine)
+                planned = replace(
+                    planned, other_sizes=plan_box.other_sizes(context, planned)
                 )
             if limit is not None:
                 self._refuse("provision", limit)
-            question = plan_box.question(context, machine)
+            question = plan_box.question(context, planned)
             if question:
                 self.questions.append(question)
-            return machine
+            return planned
         return None
 
     def _plan_run(self) -> None:
@@ -337,6 +345,7 @@ class _Planner:
         if self.box is None and not context.invocation.only:
             with self._catching("run"):
                 run.check_script(context)
+            self.notes += filter(None, [run.describe_missing_script(context)])
         if self._refused("run"):
             return
         with self._catching("run"):
@@ -345,7 +354,7 @@ class _Planner:
             remote_job.refuse_running(context, last_job)
             resumed = preemption_recovery.describe_resume(context, self.command)
             missing = job_script.missing_scripts(self.command, context.root)
-            if missing:
+            if missing and not self.notes:
                 names = formatting.path(formatting.first_names(missing))
                 reason = f"{reason}; {names} does not exist here"
             self._step("run", "run", resumed or reason)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from onebox.boxes import announcement, offers
+from onebox.boxes import announcement, offers, priced_offer
+from onebox.boxes.priced_offer import PricedOffer
 from onebox.errors import OneboxError, Unsuitable
-from onebox.stages.plan_values import Machine
+from onebox.stages.plan_values import PlannedBox
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _OTHER_TYPES = 3
 
 
-def find(context: BoxContext, box: Box | None) -> tuple[Machine, Unsuitable | None]:
+def find(context: BoxContext, box: Box | None) -> tuple[PlannedBox, Unsuitable | None]:
     """
     Return the box, and the error if its price exceeds a limit.
 
@@ -45,23 +46,24 @@ def find(context: BoxContext, box: Box | None) -> tuple[Machine, Unsuitable | No
         others = [other for other in others if offers.is_allowed(context, other)]
     hours = max(deadline - context.now(), 0) / 3600
     costs = announcement.cost_lines(context, offer, deadline, others)
-    machine = Machine(
-        offer=offer,
+    other_types = _cheapest_of_other_types(offer, others)
+    planned = PlannedBox(
+        headline=tuple(announcement.title(offer, priced)),
+        offer=priced_offer.of(context, offer, in_use=exists),
         exists=exists,
-        priced=priced,
         deadline=deadline,
-        ceiling=None if offer.hourly is None else offer.hourly * hours,
-        costs=tuple(costs),
-        other_types=_cheapest_of_other_types(offer, others),
+        at_most_usd=None if offer.hourly is None else offer.hourly * hours,
+        cost_lines=tuple(costs),
+        other_types=tuple(priced_offer.of(context, other) for other in other_types),
         other_sizes=(),
         max_hours=limits.max_hours,
-        max_cost=limits.max_cost,
-        max_price=limits.max_price,
+        max_cost_usd=limits.max_cost,
+        max_hourly_usd=limits.max_price,
     )
-    return machine, refusal
+    return planned, refusal
 
 
-def other_sizes(context: BoxContext, machine: Machine) -> tuple[Offer, ...]:
+def other_sizes(context: BoxContext, planned: PlannedBox) -> tuple[PricedOffer, ...]:
     """
     Return the best offers for the next smaller and the next larger size.
 
@@ -69,7 +71,7 @@ def other_sizes(context: BoxContext, machine: Machine) -> tuple[Offer, ...]:
     vCPUs. A size that the provider does not have is left out.
     """
     size = context.settings.size
-    if machine.exists or machine.offer.machine_price == 0 or not size.cpus:
+    if planned.exists or planned.offer.machine_hourly_usd == 0 or not size.cpus:
         return ()
     sizes = sorted(
         context.settings.sizes.values(), key=lambda size: (size.cpus, size.memory)
@@ -81,24 +83,26 @@ def other_sizes(context: BoxContext, machine: Machine) -> tuple[Offer, ...]:
     found = []
     for other in [*sizes[max(at - 1, 0) : at], *sizes[at + 1 : at + 2]]:
         with suppress(OneboxError):
-            found.append(offers.find_for_size(context, other)[0])
+            offer = offers.find_for_size(context, other)[0]
+            found.append(priced_offer.of(context, offer, other))
     return tuple(found)
 
 
-def question(context: BoxContext, machine: Machine) -> str:
+def question(context: BoxContext, planned: PlannedBox) -> str:
     """Return what `run` asks before it creates a dearer type, "" if it does not ask."""
     limits = context.settings.limits
     price_limits = (limits.max_price, limits.max_cost, context.settings.size.max_price)
-    hourly = machine.offer.hourly
+    hourly = planned.offer.hourly_usd
     dearer = [
         offer
-        for offer in machine.other_types
-        if hourly is not None and (offer.hourly is None or offer.hourly > hourly)
+        for offer in planned.other_types
+        if hourly is not None
+        and (offer.hourly_usd is None or offer.hourly_usd > hourly)
     ]
-    if machine.exists or not dearer or price_limits != (None, None, None):
+    if planned.exists or not dearer or price_limits != (None, None, None):
         return ""
     return (
-        f"if {machine.offer.type} has no capacity, run asks before it creates a dearer "
+        f"if {planned.offer.type} has no capacity, run asks before it creates a dearer "
         f"type, such as {dearer[0].type}, unless [limits] max_price is set"
     )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import announcement
 from onebox.stages import plan_push
-from onebox.stages.plan_values import Machine, Plan, Step
+from onebox.stages.plan_values import Plan, PlannedBox, PlannedStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from onebox.boxes.priced_offer import PricedOffer
     from onebox.context import BoxContext
-    from onebox.providers.values import Offer
 
 _MARKS = {
     "run": "kept",
@@ -36,11 +35,10 @@ _RESULTS = {
 def show(context: BoxContext, plan: Plan) -> None:
     """Print a plan to stdout."""
     screen = context.screen
-    if plan.machine is not None:
+    if plan.box is not None:
         subject = f"{plan.title}   {plan.provider}"
-        title = announcement.title(plan.machine.offer, plan.machine.priced)
-        lines = [*plan.machine.costs, *_alternatives(plan.machine)]
-        screen.plan_headline([subject, *title], lines)
+        lines = [*plan.box.cost_lines, *_alternatives(plan.box)]
+        screen.plan_headline([subject, *plan.box.headline], lines)
     elif "run" in [step.name for step in plan.steps if step.action != "up to date"]:
         screen.plan_headline([plan.title, plan.provider, plan.size], [])
     for step in plan.steps:
@@ -63,11 +61,13 @@ def show(context: BoxContext, plan: Plan) -> None:
                 screen.plan_detail(size)
     for warning in plan.warnings:
         screen.plan_line("warning", "warn", warning, "")
+    for note in plan.notes:
+        screen.plan_line("note", "warn", "may fail", note)
     for question in plan.questions:
         screen.plan_line("question", "warn", "at a terminal", question)
 
 
-def _reason(plan: Plan, step: Step) -> str:
+def _reason(plan: Plan, step: PlannedStep) -> str:
     if step.name == "run" and step.action == "run" and plan.command:
         return f"{formatting.path(plan.command)} ({step.reason})"
     if step.name == "fetch" and plan.checkpoints and step.action == "run":
@@ -76,21 +76,23 @@ def _reason(plan: Plan, step: Step) -> str:
     return step.reason
 
 
-def _alternatives(machine: Machine) -> Iterable[str]:
+def _alternatives(box: PlannedBox) -> Iterable[str]:
     """Yield the lines with other machine types, other sizes and the limits."""
-    if machine.other_types:
-        yield f"other types: {', '.join(map(_priced, machine.other_types))}"
-    if machine.other_sizes:
-        sizes = [f"{offer.name}: {_priced(offer)}" for offer in machine.other_sizes]
+    if box.other_types:
+        yield f"other types: {', '.join(map(_priced, box.other_types))}"
+    if box.other_sizes:
+        sizes = [f"{offer.size}: {_priced(offer)}" for offer in box.other_sizes]
         yield f"other sizes: {', '.join(sizes)}"
-    if machine.offer.machine_price != 0:
-        limits = [f"max_hours = {machine.max_hours:g}"]
-        for name in ("max_cost", "max_price"):
-            value = getattr(machine, name)
+    if box.offer.machine_hourly_usd != 0:
+        limits = [f"max_hours = {box.max_hours:g}"]
+        for name, value in (
+            ("max_cost", box.max_cost_usd),
+            ("max_price", box.max_hourly_usd),
+        ):
             limits += [] if value is None else [f"{name} = {formatting.money(value)}"]
         yield f"[limits] {', '.join(limits)}"
 
 
-def _priced(offer: Offer) -> str:
+def _priced(offer: PricedOffer) -> str:
     spot = " spot" if offer.spot else ""
-    return f"{offer.type}{spot} {formatting.rate(offer.machine_price)}"
+    return f"{offer.type}{spot} {formatting.rate(offer.machine_hourly_usd)}"

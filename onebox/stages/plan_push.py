@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting, project_files
 from onebox.agent.file_names import show
 from onebox.stages import push
-from onebox.stages.plan_values import Push
+from onebox.stages.plan_values import PlannedPush
 from onebox.transfer import push_rate
 from onebox.transfer.difference import Difference, folder_sizes
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from onebox.providers.values import Box
 
 
-def find(context: BoxContext, box: Box | None, *, compare: bool) -> tuple[Push, str]:
+def find(
+    context: BoxContext, box: Box | None, *, compare: bool
+) -> tuple[PlannedPush, str]:
     """
     Return what a push would do, and a phrase about the files that are not pushed.
 
@@ -38,26 +40,26 @@ def find(context: BoxContext, box: Box | None, *, compare: bool) -> tuple[Push, 
         show(path) for path in sorted(found.changed)
     ]
     return (
-        Push(
+        PlannedPush(
             files=len(files),
             bytes=sum(entry.size for entry in files),
             changed=tuple(names) if compare or box is None else None,
             deleted=tuple(show(path) for path in found.gone),
             sent_bytes=sum(entry.size for entry in found.to_send),
-            folders=tuple(folder_sizes(found.to_send)),
-            rate=push.last_rate(context),
+            folders=dict(folder_sizes(found.to_send)),
+            bytes_per_second=push.last_rate(context),
         ),
         project_files.describe_left_out(selection),
     )
 
 
-def amount(found: Push) -> str:
+def amount(found: PlannedPush) -> str:
     """Return the number of files and their size as text."""
     files = formatting.count(found.files, "file")
     return f"{files}, {formatting.byte_count(found.bytes)}"
 
 
-def describe(found: Push, box: Box | None) -> str:
+def describe(found: PlannedPush, box: Box | None) -> str:
     """Return a phrase about what is pushed and why."""
     parts = [amount(found)]
     if found.changed is None and box is not None:
@@ -74,7 +76,9 @@ def describe(found: Push, box: Box | None) -> str:
     return "; ".join(parts)
 
 
-def describe_size(found: Push) -> str:
+def describe_size(found: PlannedPush) -> str:
     """Return the folders and the time of a big push as text, "" for a small push."""
-    size = push_rate.describe(found.sent_bytes, found.folders, found.rate)
+    size = push_rate.describe(
+        found.sent_bytes, list(found.folders.items()), found.bytes_per_second
+    )
     return size and f"sends {formatting.byte_count(found.sent_bytes)}: {size}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from onebox.providers.values import Offer
+from onebox import formatting
+from onebox.boxes.priced_offer import PricedOffer
 
 Action = Literal["run", "up to date", "no", "later", "refuse", "unknown"]
 
@@ -15,23 +17,32 @@ class Refusal:
     """
     A reason for which a stage would not start.
 
-    *step* is the stage in whose line the reason is printed. *message* and *next* are
-    those of the error that the stage would raise, *code* is its exit code.
+    Attributes:
+        step: The step in whose line the reason is printed.
+
+        message, next: Those of the error that the stage would raise.
+
+        exit: The exit code of that error.
     """
 
     step: str
     message: str
     next: str
-    code: int
+    exit: int
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStep:
     """
-    What would happen to a stage, and why.
+    What would happen in one step, and why.
 
-    An image that is out of date is built "later" if the live box can be updated. A
-    stage with a `Refusal` has the action "refuse".
+    Attributes:
+        name: The name of its stage, such as "push".
+
+        action: "run", "up to date", "no", "unknown", "refuse" with a `Refusal`, or
+            "later" for an image that is out of date while the live box can be updated.
+
+        reason: Why, in words.
     """
 
     name: str
@@ -40,45 +51,46 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Machine:
+class PlannedBox:
     """
     The box that is used or created.
 
     Attributes:
+        headline: What the box is and costs, as `inv plan` prints it.
+
         offer: The machine type, its place and its price.
 
         exists: Whether the box is up already.
 
-        priced: When the price was valid, such as "now".
-
         deadline: When the box powers itself off (epoch seconds).
 
-        ceiling: The highest cost in USD until the deadline, None if it is unknown.
+        at_most_usd: The highest cost until the deadline, None if it is unknown.
 
-        costs: Sentences about the deadline, and what the cost consists of.
+        cost_lines: Sentences about the deadline, and what the cost consists of.
 
         other_types: The cheapest offers of other machine types for the same size.
 
         other_sizes: The best offers for the next smaller and the next larger size.
 
-        max_hours, max_cost, max_price: The limits that onebox.toml sets.
+        max_hours, max_cost_usd, max_hourly_usd: The limits max_hours, max_cost and
+            max_price of onebox.toml, None if there is none.
     """
 
-    offer: Offer
+    headline: tuple[str, ...]
+    offer: PricedOffer
     exists: bool
-    priced: str
     deadline: float
-    ceiling: float | None
-    costs: tuple[str, ...]
-    other_types: tuple[Offer, ...]
-    other_sizes: tuple[Offer, ...]
+    at_most_usd: float | None
+    cost_lines: tuple[str, ...]
+    other_types: tuple[PricedOffer, ...]
+    other_sizes: tuple[PricedOffer, ...]
     max_hours: float
-    max_cost: float | None
-    max_price: float | None
+    max_cost_usd: float | None
+    max_hourly_usd: float | None
 
 
 @dataclass(frozen=True)
-class Push:
+class PlannedPush:
     """
     The files that are pushed.
 
@@ -92,9 +104,10 @@ class Push:
 
         sent_bytes: The size of the files whose contents are sent.
 
-        folders: The folders of these files with their sizes, the biggest first.
+        folders: The size of the folders of these files in bytes, by name, the biggest
+            first.
 
-        rate: The rate of the last push in bytes a second, None if it is unknown.
+        bytes_per_second: The rate of the last push, None if it is unknown.
     """
 
     files: int
@@ -102,11 +115,11 @@ class Push:
     changed: tuple[str, ...] | None
     deleted: tuple[str, ...]
     sent_bytes: int
-    folders: tuple[tuple[str, int], ...]
-    rate: float | None
+    folders: Mapping[str, int]
+    bytes_per_second: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """
     What a command line would do; every part has been found without changing anything.
@@ -118,11 +131,11 @@ class Plan:
 
         size: The name of the size.
 
-        command: The job's command, "" if there is none.
+        command: The job's command, None if there is none.
 
-        machine: The box, None if it is unknown or not needed.
+        box: The box, None if it is unknown or not needed.
 
-        steps: The stages in their order.
+        steps: The stages in their order, and "packages", the update of a live box.
 
         push: What is pushed, None if that is unknown or if nothing is pushed.
 
@@ -130,6 +143,8 @@ class Plan:
             fetched during the job too.
 
         questions: What is asked at a terminal before something happens.
+
+        notes: What may go wrong without being refused.
 
         refusals: Why it would not start, the first reason first.
 
@@ -139,17 +154,39 @@ class Plan:
     title: str
     provider: str
     size: str
-    command: str
-    machine: Machine | None
-    steps: tuple[Step, ...]
-    push: Push | None
+    command: str | None
+    box: PlannedBox | None
+    steps: tuple[PlannedStep, ...]
+    push: PlannedPush | None
     outputs: tuple[str, ...]
     checkpoints: tuple[str, ...]
     questions: tuple[str, ...]
+    notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        cost = None if self.box is None else self.box.at_most_usd
+        text = "cost unknown" if cost is None else f"at most {formatting.money(cost)}"
+        if self.refusals:
+            text = f"would not start: {self.refusals[0].message}"
+        return f"<Plan for {self.title}: {self.size} on {self.provider}, {text}>"
 
     @property
     def exit_code(self) -> int:
         """Return 0 if the command would start, else the exit code of its error."""
-        return self.refusals[0].code if self.refusals else 0
+        return self.refusals[0].exit if self.refusals else 0
+
+    def spelled(self, spell: Callable[[str], str]) -> Plan:
+        """Return the plan with all texts that may name a command changed by *spell*."""
+        steps = [replace(step, reason=spell(step.reason)) for step in self.steps]
+        refusals = [
+            replace(one, message=spell(one.message), next=spell(one.next))
+            for one in self.refusals
+        ]
+        return replace(
+            self,
+            steps=tuple(steps),
+            questions=tuple(map(spell, self.questions)),
+            refusals=tuple(refusals),
+        )

@@ -1,4 +1,4 @@
-"""Look around in a project: its script, its Python, its outputs and its data."""
+"""Find a project's script, its version of Python, its outputs and its data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from onebox.transfer.gitignore import tracked_without_git
 _NAMES = ("train", "main", "run", "job", "app")
 _PROGRAMS = {".py": "python", ".sh": "bash"}
 _FOLDERS = ("src", "scripts")
-# Python files that are no job.
+# Python files that are not a job.
 _NO_JOB = re.compile(
     r"(?:tasks|setup|conftest|noxfile|fabfile|__.*|test_.*|.*_test)\.py"
 )
 _OUTPUTS = ("results", "result", "outputs", "output", "out", "artifacts", "figures")
 _CHECKPOINTS = ("checkpoints", "checkpoint", "ckpts", "ckpt")
 _DATA = ("data", "dataset", "datasets", "input", "inputs")
-# More of a script is not searched for names of folders.
+# Only this many bytes of a script are searched for names of folders.
 _MOST_BYTES = 1 << 20
 _REQUIRES_PYTHON = re.compile(r"""^requires-python\s*=\s*["']([^"']+)["']""", re.M)
 _PROJECT_TABLE = re.compile(r"^\[project\]", re.M)

@@ -10,6 +10,7 @@ from onebox.boxes import (
     bring_up,
     create,
     delete,
+    no_box,
     offers,
     other_providers,
     power,
@@ -36,7 +37,7 @@ def reason(context: BoxContext) -> str | None:
     box = context.find_box()
     if box is None:
         other_providers.refuse(context)
-        return f"there is no box {context.title}"
+        return no_box.message(context)
     check(context, box)
     if fetch_preempted.is_only_disk(box):
         return f"only the disk of {box.id} is left; it is read first"

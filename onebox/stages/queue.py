@@ -103,14 +103,20 @@ def of_project(context: BoxContext) -> dict[str, list[WaitingRun]]:
 
 
 def print_waiting(context: BoxContext, *, one_name: bool) -> None:
-    """Print, for each box of this project, how many runs wait for it."""
+    """Print the runs that wait for each box of this project, the next one first."""
+    now = time.time()
     for name, waiting in of_project(context).items():
-        if not one_name or name == context.settings.name:
-            since = formatting.clock(waiting[0].since, time.time())
-            count = formatting.count(len(waiting), "run")
-            title = context.title_of(name)
+        if one_name and name != context.settings.name:
+            continue
+        since = formatting.clock(waiting[0].since, now)
+        count = formatting.count(len(waiting), "run")
+        title = context.title_of(name)
+        context.screen.print(f"waiting for {title}: {count}, the first since {since}")
+        for place, run in enumerate(waiting, 1):
+            since = formatting.clock(run.since, now)
+            command = formatting.path(run.command or "unknown")
             context.screen.print(
-                f"waiting for {title}: {count}, the first since {since}"
+                f"    {place}. {command}   since {since}, process {run.pid}"
             )
 
 
@@ -187,7 +193,7 @@ class _Turn:
         except (Unclear, Throttled):
             if not self._waited:
                 raise
-            # A network that is down for a while does not cost a run its place.
+            # A run keeps its place while the network is down.
             context.store.unlock()
             self.pause = LONGEST_PAUSE
             return "the provider does not answer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import ConfigError, InputError, UsageError
+from onebox.errors import ConfigError, InputError, StateError, UsageError
 from onebox.jobs import job_environment, notify, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
@@ -28,7 +29,7 @@ from onebox.stages import (
     queue,
     run_attempts,
 )
-from onebox.transfer import fetch_outputs
+from onebox.transfer import verify_outputs
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -64,7 +65,7 @@ def reason(context: BoxContext) -> str | None:
     changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:
         return f"{formatting.first_names(changed)} changed"
-    missing = fetch_outputs.changed_here(context.outputs_folder, context.fetch_memory)
+    missing = verify_outputs.changed_here(context.outputs_folder, context.fetch_memory)
     return f"outputs have changed since the fetch: {missing}" if missing else None
 
 
@@ -73,6 +74,19 @@ def check(context: BoxContext) -> None:
     if not context.invocation.own_command:
         configured_command(context)
     job_environment.secret_values(context)
+    check_local_dir(context)
+
+
+def check_local_dir(context: BoxContext) -> None:
+    """Raise StateError if the log and the receipt of a job cannot be written here."""
+    folder = context.local_dir
+    place = folder if folder.exists() else context.root
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StateError(
+            f"{formatting.path(str(place))} cannot be written: the job's log and "
+            "receipt are kept there",
+            next="make it writable, or copy the project to a folder of yours",
+        )
 
 
 def refuse_shell_line(context: BoxContext, words: Sequence[str], task: str) -> None:
@@ -208,17 +222,13 @@ def check_script(context: BoxContext) -> None:
         InputError: The command starts a script that does not exist, or a file of the
             project that is no program.
     """
-    image_table, own_command = context.settings.image, context.invocation.own_command
-    command = own_command or context.settings.run.command or ""
-    if image_table.setup or image_table.packer or image_table.use:
+    found = _problem(context)
+    if found is None or _image_source(context):
         return
-    found = job_script.find_problem(command, context.root)
-    if found is None:
-        return
-    if own_command:
+    if context.invocation.own_command:
         meant = found.meant and f"inv run -- {found.meant}"
         problem = found.problem
-        if problem.endswith("does not exist"):
+        if found.missing:
             problem += ", so a new box would lack it"
         correction = "correct the command"
     else:
@@ -229,6 +239,30 @@ def check_script(context: BoxContext) -> None:
     raise InputError(
         problem, next=", or ".join(filter(None, [meant, found.other])) or correction
     )
+
+
+def describe_missing_script(context: BoxContext) -> str:
+    """Return a warning that the image has to contain the script, "" if it has not."""
+    found, source = _problem(context), _image_source(context)
+    if found is None or not found.missing or not source:
+        return ""
+    name = formatting.path(found.missing)
+    return f"{name} is not in the project; if {source}, the job fails"
+
+
+def _problem(context: BoxContext) -> job_script.Unstartable | None:
+    """Return why the command cannot start with the project's files alone."""
+    command = context.invocation.own_command or context.settings.run.command or ""
+    return job_script.find_problem(command, context.root)
+
+
+def _image_source(context: BoxContext) -> str:
+    """Return, as the end of an if clause, what may not have created a script."""
+    image_table = context.settings.image
+    if image_table.use:
+        return f"the image {formatting.path(image_table.use)} does not contain it"
+    creator = image_table.setup or image_table.packer
+    return f"{formatting.path(creator)} does not create it" if creator else ""
 
 
 def is_rerun(context: BoxContext, last_job: JobStatus | None, command: str) -> bool:

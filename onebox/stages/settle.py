@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.agent.file_names import printable
 from onebox.boxes import delete
 from onebox.errors import (
     Busy,
@@ -17,9 +18,10 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import receipt, run_record
+from onebox.jobs import bill, run_record
+from onebox.providers.values import Box
 from onebox.signals import signals_delayed
-from onebox.stages import preemption_recovery, queue, teardown
+from onebox.stages import held_outputs, preemption_recovery, queue, teardown
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -73,16 +75,29 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
 def print_kept_box(context: BoxContext) -> None:
     """Print the box that a finished command line leaves up, if it leaves one."""
     box = context.find_box() if context.invocation.leaves_box else None
-    if box is not None:
-        idle = context.settings.limits.idle_minutes
+    if box is None:
+        return
+    detail = f"{box.id}, {formatting.rate(box.offer.hourly)}"
+    holder = None if context.store.locked else context.store.holder()
+    if holder is not None:
+        # That command decides whether the box stays.
         off = formatting.when(box.deadline, time.time())
-        context.screen.print_stage(
-            "box",
-            "kept",
-            "kept",
-            f"{box.id}, {formatting.rate(box.offer.hourly)}, powers itself off {off}, "
-            f"or after {idle:g} min without job and client: inv teardown",
-        )
+        user = f'pid {holder.pid} "{printable(holder.command)}" uses it'
+        detail += f", powers itself off {off}; {user}"
+        context.screen.print_stage("box", "kept", "in use", detail)
+        return
+    detail += f", {_powers_off(context, box)}"
+    context.screen.print_stage("box", "kept", "kept", detail)
+
+
+def _powers_off(context: BoxContext, box: Box) -> str:
+    """Return a phrase that says when a box powers itself off, and how to remove it."""
+    idle = context.settings.limits.idle_minutes
+    off = formatting.when(box.deadline, time.time())
+    return (
+        f"powers itself off {off}, or after {idle:g} min without job and client: "
+        "inv teardown"
+    )
 
 
 def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
@@ -92,27 +107,52 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
         # An earlier command was killed before it could record the result of an action,
         # such as the removal of the box. `perform` completes that action.
         teardown.perform(context, end_run=False)
-    unfetched = bool(record.job and not record.fetched) or record.session
-    if box is None or (box.state != "running" and unfetched):
+    if box is None:
+        return
+    if box.state != "running" and not held_outputs.is_known_to_be_fetched(context, box):
         return
     # If the box was found only by its tags, it is unknown whether a job ran on it. Its
     # outputs are then checked.
     recorded = context.invocation.created_box or record.temporary
     created = _billed_from(context)
-    unused = recorded and not record.job and not record.session
-    teardown.perform(context, after_failure=failed, unused=unused, end_run=False)
+    unused = recorded and not (record.job or record.session)
+    unused = unused and context.store.sessions.mark(box.id) == ""
+    if not _is_kept_for_command(context, box):
+        try:
+            teardown.perform(
+                context, after_failure=failed, unused=unused, end_run=False
+            )
+        except teardown.InUse:
+            # The command has begun while the outputs were checked.
+            _is_kept_for_command(context, box)
     _show_receipt(context, created)
+
+
+def _is_kept_for_command(context: BoxContext, box: Box) -> bool:
+    """Return whether a command of the user's keeps the box; if so, print that."""
+    commands = context.store.sessions.commands()
+    if box.state != "running" or not commands:
+        return False
+    _remove_superseded(context)
+    context.screen.print_stage(
+        "box",
+        "kept",
+        "kept",
+        f"{box.id}, {formatting.rate(box.offer.hourly)}: "
+        f"{teardown.describe_command(commands)}; {_powers_off(context, box)}",
+    )
+    return True
 
 
 def _show_receipt(context: BoxContext, created: float) -> None:
     if context.chain.receipt is not None:
-        receipt.show(context, context.chain.receipt, created)
+        bill.show(context, context.chain.receipt, created)
 
 
 def _billed_from(context: BoxContext) -> float:
-    """Return from when on this command pays for the box (epoch seconds)."""
+    """Return the time from which this run's cost is counted (epoch seconds)."""
     created = context.store.record.created or context.now()
-    # The time before was that of the run that had the box.
+    # The time before belongs to the run that used the box.
     return max(created, context.chain.turn_came)
 
 

@@ -6,21 +6,31 @@ import os
 import pwd
 import shlex
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting, subprocess_env
 from onebox.boxes import bring_up
-from onebox.errors import ProtocolError
+from onebox.errors import Lost, ProtocolError
 from onebox.jobs import job_environment, ports
+from onebox.project_files import configured_outputs
 from onebox.remote import answers, ssh_hosts
 from onebox.remote.channel import AgentError
 from onebox.store.paths import ssh_folder, state_dir
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+    from onebox.providers.values import Box
     from onebox.remote.connection import SSHConnection
+    from onebox.settings.ports import PortPair
+
+# A removal that is under way gets this many seconds to end before it is reported.
+REMOVAL_SECONDS = 10.0
+# ssh exits with this code if its connection breaks.
+SSH_FAILED = 255
 
 
 def perform(
@@ -35,9 +45,69 @@ def perform(
 
     Args:
         forward: Ports to forward meanwhile, such as "8888" or "8080:80".
+
+    Raises:
+        Lost: Another command of this machine has removed the box meanwhile.
     """
     pairs = ports.of_flag(forward)
     box = bring_up.wait_until_reachable(context)
+    with session(context, box, interactive=not argv) as check_not_removed:
+        code = _attach(context, box, argv, pairs)
+    if was_cut_off(code):
+        check_not_removed()
+    return code
+
+
+def was_cut_off(code: int) -> bool:
+    """Return whether a box that goes down could give a session this exit code."""
+    # The box ends its processes by a signal, and ssh may or may not report that.
+    return code < 0 or code > 128
+
+
+@contextmanager
+def session(
+    context: BoxContext, box: Box, *, interactive: bool
+) -> Iterator[Callable[[], None]]:
+    """
+    Make known that a command or a shell of the user's runs on a box during the body.
+
+    Yields:
+        A function that raises Lost if another command of this machine has removed the
+        box, or is removing it.
+
+    Raises:
+        Lost: The box was removed before the session could be made known.
+    """
+    store = context.store
+    recorded = store.record.box == box.id
+
+    def is_being_removed() -> bool:
+        return any(
+            (intent.action, intent.box) == ("delete", box.id)
+            for intent in store.open_intents()
+        )
+
+    def check_not_removed() -> None:
+        end = time.monotonic() + REMOVAL_SECONDS
+        while is_being_removed() and time.monotonic() < end:
+            time.sleep(0.2)
+        if is_being_removed() or (recorded and store.record.box != box.id):
+            context.boxes.invalidate()
+            raise Lost(
+                f"{context.title} ({box.id}) was removed by another onebox command",
+                next="inv status",
+            )
+
+    with store.sessions.during(context.invocation.command, interactive=interactive):
+        check_not_removed()
+        store.sessions.note_session(box.id, configured_outputs(context))
+        yield check_not_removed
+
+
+def _attach(
+    context: BoxContext, box: Box, argv: Sequence[str], pairs: Sequence[PortPair]
+) -> int:
+    """Attach the terminal to a shell or a command on the box; return its exit code."""
     ssh = context.ssh(box)
     options = ["-t"] if os.isatty(0) and os.isatty(1) else []
     # A single word is a line for the box's shell, as with ssh itself. Several words are
@@ -65,9 +135,9 @@ def install(context: BoxContext) -> None:
     box = context.find_box()
     if box is not None and bring_up.has_booted(context, box):
         context.ssh(box)
-        how = f"ssh {context.alias}"
+        how = f"ssh {context.alias.name}"
     else:
-        how = f"ssh {context.alias}, once there is a box"
+        how = f"ssh {context.alias.name}, once there is a box"
     path = formatting.path(str(folder / "config"))
     context.screen.print_stage(
         "ssh",

@@ -1,89 +1,30 @@
-"""Print the boxes and jobs of this project."""
+"""Find the boxes of this project and their latest jobs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers
+from onebox.boxes import other_providers, under_way
 from onebox.errors import OneboxError
-from onebox.jobs import finished_jobs, follow, remote_job
+from onebox.jobs import follow, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
-from onebox.stages import queue
-from onebox.ui.table import Cell
+from onebox.stages import queue, status_print
+from onebox.stages.status_values import BoxJob, BoxStatus
+from onebox.store.record import Record
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs")
 
-
-@dataclass(frozen=True)
-class BoxJob:
-    """
-    The latest job of a box; None means unknown.
-
-    Attributes:
-        job: Its id, "" if no job has run or if it is unknown.
-
-        state: "none", "running", "succeeded", "failed", "cancelled", "ended" (with
-            code 0, but not by itself), or "unknown".
-
-        text: The state in words, with the reason.
-
-        seconds: How long it has run.
-
-        advice: What to change if it had too little memory, else "".
-    """
-
-    job: str
-    state: str
-    text: str
-    seconds: float | None = None
-    exit: int | None = None
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class BoxStatus:
-    """
-    A box of this project with its cost, deadline and job.
-
-    Attributes:
-        name: The `--name` of the box; *title* also has the project.
-
-        is_builder: Whether the box only builds an image.
-
-        hourly: The hourly cost in USD, None if it is unknown.
-
-        created, deadline: Times in seconds since the epoch. The deadline is None if
-            the box is off.
-
-        outputs: "fetched", "not fetched", "running" before the job has ended, or "" if
-            there was no job or nothing is recorded.
-    """
-
-    name: str
-    title: str
-    box: str
-    is_builder: bool
-    state: str
-    size: str
-    type: str
-    hourly: float | None
-    created: float
-    deadline: float | None
-    job: BoxJob
-    outputs: str
-
-
-def perform(context: BoxContext) -> None:
+def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
     """
     Print each box of this project with its cost, deadline and job.
+
+    All boxes are returned, those at other providers too. If Python code has called
+    onebox, they are not printed.
 
     Several boxes are a table on a terminal. A box at another provider is printed with
     the command that removes it. If there is no box, the outcome of the last job is
@@ -96,42 +37,37 @@ def perform(context: BoxContext) -> None:
         for box in other_providers.find(context)
         if not one_name or box.name == context.settings.name
     ]
+    all_boxes = (*found, *(_of_other(other) for other in elsewhere))
+    if context.invocation.from_python:
+        return all_boxes
+    others = [
+        one
+        for one in under_way.of_project(context, [box.name for box in all_boxes])
+        if not one_name or one.name == context.settings.name
+    ]
     if context.screen.json:
-        context.screen.print_json("status", _fields(context, found, elsewhere))
-        return
-    if not found and not elsewhere:
-        _print_last_job(context, one_name=one_name)
-    elif len(found) > 1 and context.screen.on_terminal:
-        _print_table(context, found)
+        fields = {
+            "project": context.settings.project,
+            "provider": context.provider.name,
+            "boxes": all_boxes,
+            "under_way": others,
+            "waiting": queue.of_project(context),
+        }
+        context.screen.print_json("status", fields)
+        return all_boxes
+    if not found and not elsewhere and not others:
+        status_print.print_last_job(context, one_name=one_name)
+    elif len(found) > 1 and context.screen.out.is_terminal:
+        status_print.print_table(context, found)
     else:
-        for status in found:
-            _print_details(context, status)
+        for one_box in found:
+            status_print.print_details(context, one_box)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
+    for one in others:
+        context.screen.print(one.describe(context.title_of(one.name)))
     queue.print_waiting(context, one_name=one_name)
-
-
-def _fields(
-    context: BoxContext,
-    found: list[BoxStatus],
-    elsewhere: Sequence[other_providers.BoxAtOtherProvider],
-) -> dict[str, object]:
-    """Return what `--json` prints; times are in epoch seconds."""
-    waiting = queue.of_project(context)
-    return {
-        "project": context.settings.project,
-        "provider": context.provider.name,
-        "boxes": found,
-        "at_other_providers": [
-            {
-                "name": other.name,
-                "provider": other.record.provider,
-                "error": other.error,
-            }
-            for other in elsewhere
-        ],
-        "waiting": {name: len(runs) for name, runs in waiting.items()},
-    }
+    return all_boxes
 
 
 def is_for_one_name(context: BoxContext) -> bool:
@@ -168,133 +104,97 @@ def read(context: BoxContext, box: Box) -> BoxStatus:
     job = _read_job(context, box)
     return BoxStatus(
         name=name,
-        title=context.title_of(name),
-        box=box.id,
+        id=box.id,
+        provider=context.provider.name,
         is_builder=is_builder,
         state=box.state,
         size=box.offer.name,
         type=box.offer.type,
-        hourly=box.offer.hourly,
+        hourly_usd=box.offer.hourly,
         created=box.created,
         deadline=box.deadline if box.state == "running" else None,
         job=job,
-        outputs="" if is_builder else _outputs(context, box, job),
+        outputs=None if is_builder else _outputs(context, box, job),
+    )
+
+
+def _of_other(other: other_providers.BoxAtOtherProvider) -> BoxStatus:
+    """Return the status of a box at another provider; its job is not asked for."""
+    record, box = other.record, other.box
+    unknown = "no information (the box is at another provider)"
+    job = BoxJob(record.job or None, "unknown", unknown, record.job_command or None)
+    return BoxStatus(
+        name=other.name,
+        id=record.box,
+        provider=record.provider,
+        is_builder=False,
+        state="unknown" if box is None else box.state,
+        size=record.size or None,
+        type=None if box is None else box.offer.type,
+        hourly_usd=record.hourly if box is None else box.offer.hourly,
+        created=record.created or None,
+        deadline=box.deadline if box is not None and box.state == "running" else None,
+        job=job,
+        outputs=None,
+        error=other.error,
     )
 
 
 def _read_job(context: BoxContext, box: Box) -> BoxJob:
     """Return the state of a box's latest job."""
     if box.tags.kind != "box":
-        return BoxJob("", "none", "-")
+        return BoxJob(None, "none", "-")
+    record = context.store.record
     if box.state != "running":
-        record = context.store.record
-        job = record.job if record.box == box.id else ""
-        return BoxJob(job, "unknown", "no information (box is off)")
+        job = record.job if record.box == box.id and record.job else None
+        return BoxJob(
+            job, "unknown", "no information (box is off)", _command(record, job)
+        )
     try:
         status = remote_job.status(context.ssh(box).channel())
     except OneboxError as error:
         reason = f"no information (the box does not answer: {error.message})"
-        return BoxJob("", "unknown", reason)
+        return BoxJob(None, "unknown", reason)
     finally:
         context.close()
     if status.state == "none":
-        return BoxJob("", "none", "none yet")
+        return BoxJob(None, "none", "none yet")
+    command = _command(record, status.job)
     if status.record is not None:
+        notify.learned(context, box, status.job, status.record)
         words = follow.outcome(status.record)
         return BoxJob(
             status.job,
             words.split(",")[0].split(";")[0],
             words,
+            command,
+            status.record.started,
             status.record.seconds,
             status.record.code,
-            memory_advice(context, box, status.record),
+            context.screen.hints.spell(memory_advice(context, box, status.record)),
         )
     if status.state == "lost":
-        return BoxJob(status.job, "unknown", f"no information ({status.why})")
+        text = f"no information ({status.why})"
+        return BoxJob(status.job, "unknown", text, command, status.started)
     seconds = None
     text = "running"
     if status.started:
         now = time.time() + context.ssh(box).clock_ahead
         seconds = max(now - status.started, 0)
         text += f" {formatting.seconds(seconds)}"
-    return BoxJob(status.job, "running", text, seconds)
+    return BoxJob(status.job, "running", text, command, status.started, seconds)
 
 
-def _outputs(context: BoxContext, box: Box, job: BoxJob) -> str:
-    """Return whether the outputs of the latest job were fetched."""
-    if job.state == "running":
-        return "running"
+def _command(record: Record, job: str | None) -> str | None:
+    """Return the command of a job that is recorded here, None if it is unknown."""
+    return (record.job_command or None) if job and record.job == job else None
+
+
+def _outputs(context: BoxContext, box: Box, job: BoxJob) -> str | None:
+    """Return whether the outputs of the latest job were fetched, None if unknown."""
     record = context.store.record
-    if record.box != box.id or not record.job or job.job not in ("", record.job):
-        return ""
+    if job.state == "running" or record.box != box.id or not record.job:
+        return None
+    if job.id not in (None, record.job):
+        return None
     return "fetched" if record.fetched else "not fetched"
-
-
-def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
-    own_name = context.settings.name
-    title = context.title if one_name else context.settings.project
-    context.screen.print(f"{title}: no box is up")
-    finished = finished_jobs.latest(context, whatever_name=not one_name)
-    if finished is not None:
-        name = finished.receipt.box.name if finished.receipt else ""
-        on = f" on {context.title_of(name)}" if name not in ("", own_name) else ""
-        context.screen.print(f"    last job {finished.job}{on}: {finished.ending}")
-        if finished.receipt is not None and finished.receipt.advice:
-            context.screen.print(f"    {finished.receipt.advice}")
-
-
-def _print_table(context: BoxContext, found: list[BoxStatus]) -> None:
-    now = time.time()
-    rows: list[list[str | Cell]] = [
-        [
-            _name(status),
-            Cell(status.state, "done" if status.deadline else "kept"),
-            status.type,
-            formatting.rate(status.hourly),
-            Cell(status.job.text, _mark(status.job)),
-            _deadline(status, now),
-            _outputs_cell(status),
-        ]
-        for status in found
-    ]
-    context.screen.table(HEAD, rows)
-
-
-def _name(status: BoxStatus) -> str:
-    return f"{status.name} (builder)" if status.is_builder else status.name
-
-
-def _mark(job: BoxJob) -> str:
-    return {"succeeded": "done", "failed": "failed"}.get(job.state, "kept")
-
-
-def _outputs_cell(status: BoxStatus) -> Cell:
-    text = "-" if status.outputs in ("", "running") else status.outputs
-    return Cell(text, {"fetched": "done", "not fetched": "warn"}.get(text, ""))
-
-
-def _deadline(status: BoxStatus, now: float) -> str:
-    if status.deadline is None:
-        return "is off"
-    return formatting.when(status.deadline, now)
-
-
-def _print_details(context: BoxContext, status: BoxStatus) -> None:
-    now, screen = time.time(), context.screen
-    age = formatting.seconds(max(now - status.created, 0))
-    title = status.title + " (builder)" * status.is_builder
-    details = [f"{status.size}: {status.type}", formatting.rate(status.hourly)]
-    if status.deadline is not None:
-        off = formatting.when(status.deadline, now)
-        details += [f"up {age}", f"powers itself off {off}"]
-    else:
-        details += [f"created {age} ago", "its disk is kept"]
-    screen.print("   ".join([title, status.box, status.state]))
-    screen.print(f"    {'   '.join(details)}")
-    job = " ".join(filter(None, [status.job.job, status.job.text]))
-    outputs = ""
-    if status.outputs in ("fetched", "not fetched"):
-        outputs = f"   outputs {status.outputs}"
-    screen.print(f"    job {job}{outputs}")
-    if status.job.advice:
-        screen.print(f"    {status.job.advice}")

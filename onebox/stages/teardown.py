@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import delete, other_providers, power, replay_journal
+from onebox.boxes import delete, no_box, other_providers, power, replay_journal
 from onebox.errors import (
     OneboxError,
     OutputsHeld,
@@ -24,10 +26,24 @@ from onebox.stages import (
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+    from onebox.store.run_queue import WaitingRun
 
 # Before outputs are discarded, the box is asked for its job and outputs. It gets this
 # many seconds to answer.
 ANSWER_SECONDS = 10.0
+
+
+class InUse(UsageError):
+    """A command of the user's runs on the box, so the box stays."""
+
+
+def describe_command(commands: Sequence[WaitingRun]) -> str:
+    """Return a phrase that names a command which runs on the box, with its process."""
+    first = commands[0]
+    since = formatting.clock(first.since, time.time())
+    more = f" and {len(commands) - 1} more" if commands[1:] else ""
+    name = formatting.path(first.command)
+    return f'"{name}" (process {first.pid}, since {since}){more} still runs'
 
 
 def reason(context: BoxContext) -> str | None:
@@ -63,6 +79,8 @@ def perform(
 
     Raises:
         OutputsHeld: Outputs are not fetched: the box or disk that has them stays.
+
+        InUse: A command of `exec` or `ssh` runs on the box, and *discard* is not set.
     """
     context.lock()
     replay_journal.replay(context)
@@ -104,16 +122,19 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
             with context.screen.about(name):
                 perform(context.with_name(name), discard=discard, yes=yes)
         except OneboxError as error:
-            context.screen.note(f"{context.title_of(name)}: {error.message}")
             errors.append(error)
     elsewhere = other_providers.find(context)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.note)
+    # The first error ends the command line, which prints it.
+    for further in errors[1:]:
+        context.screen.error(further)
     if errors:
         raise errors[0]
     if not names and not elsewhere:
         delete.remove_unused(context)
-        context.screen.print_stage("teardown", "done", "up to date", "no box is left")
+        none = f"there is no box of project {context.settings.project}"
+        context.screen.print_stage("teardown", "done", "up to date", none)
 
 
 def _clean_up_without_box(context: BoxContext) -> None:
@@ -124,17 +145,13 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.store.forget()
     context.choose_provider()
     context.forget_connection()
-    context.forget_alias()
-    context.screen.print_stage("teardown", "done", "up to date", "no box is left")
-    # The notes about the project's other boxes are only a hint. They are left out if
-    # the provider does not answer.
-    with suppress(OneboxError):
-        for box in context.provider.find(context.owner):
-            if box.tags.project == context.project:
-                context.screen.note(
-                    f"{context.title_of(box.tags.name)} ({box.id}) is "
-                    f"{box.state}: inv teardown --name={box.tags.name}"
-                )
+    context.alias.remove()
+    context.screen.print_stage(
+        "teardown", "done", "up to date", no_box.message(context)
+    )
+    for box in no_box.other_boxes(context):
+        context.screen.note(no_box.describe(context.title_of(box.tags.name), box))
+        context.screen.note(f"to remove it: inv teardown --name={box.tags.name}")
 
 
 def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
@@ -148,10 +165,9 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     Returns:
         The box, in its new state if it was started.
     """
-    record = context.store.record
-    fetched = bool(record.fetched or not record.job) and not record.session
-    checked = record.box == box.id and fetched
-    if box.state != "stopped" or box.disk_only or checked:
+    if box.state != "stopped" or box.disk_only:
+        return box
+    if held_outputs.is_known_to_be_fetched(context, box):
         return box
     with context.using_outputs_folder(context.job_outputs_folder):
         fetch.perform(context, caller="teardown")
@@ -184,12 +200,20 @@ def _remove(
             for disk in disks
             if discard or preemption_recovery.is_superseded(context, disk)
         ]
-        for part in [*removable, box]:
-            stage_line.doing(f"removing {part.id}")
-            with signals_delayed():
-                # Ctrl-C takes effect only after this call, which waits until nothing
-                # billable is left of the box.
-                delete.delete(context, part)
+        with context.store.sessions.none_begins() as commands:
+            if commands and box.state == "running" and not discard:
+                raise InUse(
+                    f"{describe_command(commands)} on {context.title} ({box.id}); "
+                    "nothing was removed",
+                    next="inv teardown when it has ended, or inv teardown "
+                    "--discard-outputs",
+                )
+            for part in [*removable, box]:
+                stage_line.doing(f"removing {part.id}")
+                with signals_delayed():
+                    # Ctrl-C takes effect only after this call, which waits until
+                    # nothing billable is left of the box.
+                    delete.delete(context, part)
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()
@@ -218,13 +242,12 @@ def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
 
     The result is False if that is unknown, for example if the box does not answer.
     """
-    record = context.store.record
-    if record.session:
+    if context.store.record.session:
         return False
-    checked = record.box == box.id and (record.fetched or not record.job)
     if not all(preemption_recovery.is_superseded(context, disk) for disk in disks):
         return False
-    if box.state == "stopped" and not checked:
+    known = held_outputs.is_known_to_be_fetched(context, box)
+    if box.state == "stopped" and not known:
         # The box would have to be started for this check, which would cost money.
         return False
     with suppress(OneboxError):

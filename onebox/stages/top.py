@@ -25,9 +25,9 @@ HEAD = ("", "cpu", "memory", "disk")
 
 def perform(context: BoxContext, *, once: bool) -> None:
     """
-    Print the load of the box and of its job, on a terminal again and again.
+    Print the load of the box and of its job, repeatedly on a terminal.
 
-    Ctrl-C is the usual end, after which this returns.
+    Ctrl-C ends it.
 
     Args:
         once: Print the load once. In a pipe it is always printed once.
@@ -38,7 +38,7 @@ def perform(context: BoxContext, *, once: bool) -> None:
             while True:
                 load = measure(context, box)
                 show(_title(context, box, load), HEAD, _rows(load))
-                if once or not context.screen.on_terminal:
+                if once or not context.screen.out.is_terminal:
                     return
                 time.sleep(REFRESH - agent_load.SPAN)
         except Interrupted as stop:

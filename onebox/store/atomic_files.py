@@ -107,13 +107,13 @@ def not_ours_error(path: Path, what: str) -> StateError:
 
 def refuse_links(folder: Path, depth: int) -> None:
     """
-    Raise StateError if a folder is a link, or holds a link to a folder.
+    Raise StateError if a folder is a link or a file, or holds a link to a folder.
 
     Args:
         depth: How many levels below the folder are looked at.
     """
     try:
-        if folder.is_symlink():
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise not_ours_error(folder, "folder")
         inside = list(os.scandir(folder)) if depth else []
     except OSError:

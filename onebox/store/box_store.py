@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -22,6 +21,7 @@ from typing import Any
 
 from onebox.errors import Busy, StateError
 from onebox.signals import signals_delayed
+from onebox.store import lock_holder
 from onebox.store.atomic_files import (
     disk_errors,
     open_file,
@@ -29,8 +29,10 @@ from onebox.store.atomic_files import (
     write_atomically,
 )
 from onebox.store.journal import Intent, Journal, Outcome
+from onebox.store.lock_holder import LockHolder
 from onebox.store.record import Record, is_newer, is_valid
 from onebox.store.run_queue import RunQueue
+from onebox.store.sessions import Sessions
 
 # The locks that this process holds, by directory: the descriptor, and the thread that
 # has locked. All stores of a thread share them, because one task may use several stores
@@ -143,10 +145,19 @@ class BoxStore:
         """Return whether this thread holds the lock."""
         return self.directory in _held_by_this_thread()
 
+    def holder(self) -> LockHolder | None:
+        """Return the process that holds the lock, None if none does."""
+        return lock_holder.read(self.directory / "lock")
+
     @property
     def queue(self) -> RunQueue:
         """Return the queue of the runs that wait for this box."""
         return RunQueue(self.directory / "queue")
+
+    @property
+    def sessions(self) -> Sessions:
+        """Return the user's sessions on this box."""
+        return Sessions(self.directory)
 
     def unlock(self) -> None:
         """Unlock this box for other processes and threads."""
@@ -227,7 +238,5 @@ def _lock(fd: int, command: str, title: str) -> None:
     except BlockingIOError:
         holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
         raise Busy(f"{title} is busy: {holder}") from None
-    since = time.strftime("%H:%M:%S")
-    text = f'"{command}" since {since} (pid {os.getpid()})'
     os.truncate(fd, 0)
-    os.pwrite(fd, text.encode("utf-8", "replace"), 0)
+    os.pwrite(fd, lock_holder.text(command).encode("utf-8", "replace"), 0)

@@ -107,7 +107,7 @@ def note_project(root: Path, project: str, state: Path) -> None:
         private_dir((folder / PROJECT_FILE).parent)
         write_atomically(folder / PROJECT_FILE, mark)
         private_dir(state / "roots")
-        write_atomically(state / "roots" / project, str(folder).encode())
+        write_atomically(state / "roots" / project, os.fsencode(folder))
 
 
 def note_provider(directory: Path, name: str) -> None:
@@ -160,5 +160,5 @@ def _read_mark(folder: Path) -> tuple[str, Path]:
 def _recorded_folder(project: str, state: Path) -> Path | None:
     """Return the folder that the state directory records for a project id, or None."""
     with contextlib.suppress(OSError, ValueError):
-        return Path((state / "roots" / project).read_bytes().decode("utf-8"))
+        return Path(os.fsdecode((state / "roots" / project).read_bytes()))
     return None

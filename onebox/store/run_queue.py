@@ -1,8 +1,8 @@
 """
 Keep the queue of the runs that wait for one box.
 
-Each run that waits is a process, which holds the lock of its own ticket file. So the
-end of a process, also by a crash, frees its place.
+Each run that waits is a process, which holds the lock of its own ticket file. When the
+process ends, even in a crash, its place is free.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from onebox.signals import signals_delayed
 from onebox.store.atomic_files import disk_errors, open_file, private_dir
 
-# A ticket is a small file. More than this is not one of ours.
+# Only this many bytes of a ticket are read; a ticket is much smaller.
 LONGEST = 1 << 16
 
 
@@ -97,13 +97,21 @@ class RunQueue:
         with disk_errors(self.directory), self._locked():
             return self._tickets()
 
+    @contextmanager
+    def frozen(self) -> Iterator[list[WaitingRun]]:
+        """Yield the runs; while the body runs, no other one takes a place."""
+        with disk_errors(self.directory):
+            private_dir(self.directory)
+            with self._locked():
+                yield self._tickets()
+
     def ahead_of(self, run: WaitingRun) -> list[WaitingRun]:
         """Return the runs that are served before *run*."""
         return [other for other in self.runs() if other.number < run.number]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock without which no ticket is made; it is never held for long."""
+        """Hold the lock without which no ticket is made."""
         fd = open_file(self.directory / "lock", os.O_RDWR)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -132,7 +140,7 @@ class RunQueue:
 
 
 def _read(fd: int, number: int) -> WaitingRun:
-    """Return the run of an open ticket; what another version left out is unknown."""
+    """Return the run of an open ticket; a field that another version lacks is empty."""
     try:
         values: Any = json.loads(os.read(fd, LONGEST))
         return WaitingRun(

@@ -1,4 +1,4 @@
-"""How the files to push differ from those on the box, and where their bytes are."""
+"""The difference between the files to push and those on the box, with folder sizes."""
 
 from __future__ import annotations
 

@@ -31,8 +31,6 @@ from onebox.transfer.download import Downloaded, download
 from onebox.transfer.install import check_names, install
 from onebox.transfer.ledger import (
     LastFetch,
-    Ledger,
-    displaced_entries,
     forget_displaced,
     note_displaced,
 )
@@ -41,7 +39,6 @@ from onebox.transfer.progress import Meter, Progress
 from onebox.transfer.remote_manifest import (
     STAGING,
     ChangesOutside,
-    RemoteManifest,
     request_manifest,
     without,
 )
@@ -120,6 +117,7 @@ def fetch(
     into_project: bool = False,
     search_outside: str = "",
     only_files: bool = False,
+    known: Iterable[Entry] = (),
 ) -> Fetched:
     """
     Fetch everything below *roots* on the box to the same paths below *into*.
@@ -136,7 +134,7 @@ def fetch(
 
         skip_unstable: Leave out files that keep changing instead of raising.
 
-        into_project, search_outside: See `request_manifest`.
+        into_project, search_outside, known: See `request_manifest`.
 
         only_files: Refuse a folder or a link in place of a file at one of *roots*.
 
@@ -146,7 +144,7 @@ def fetch(
 
         ConnectionLost: A call with a new channel continues the download.
     """
-    with reporting_held(), _lock(into, memory):
+    with reporting_held(), lock(into, memory):
         # The index is loaded at its first use, which is while the box scans its files.
         index = functools.cache(functools.partial(Index, os.fsencode(memory / INDEX)))
         staging = _staging(into, memory)
@@ -164,6 +162,7 @@ def fetch(
                     last_fetch=lambda: last_fetch.entries(into, index()),
                     with_repositories=unsafe_git,
                     into=os.fsencode(into),
+                    known=known,
                 )
                 refused = {} if unsafe_links else find_links_leading_out(remote.entries)
                 if only_files:
@@ -231,122 +230,6 @@ def _no_files_of(roots: Sequence[str], entries: Iterable[Entry]) -> dict[Name, N
     return {e.path: e.target for e in entries if e.kind != "f" or e.path not in files}
 
 
-@dataclass(frozen=True)
-class Verified:
-    """
-    The result of comparing the outputs on the box with the local files.
-
-    *missing* is a phrase that names the outputs without an equal local copy; None if
-    every output has one. *changes_outside* are the new and changed files outside of the
-    outputs; the box searches for them only if no output is new or changed.
-    """
-
-    missing: str | None
-    changes_outside: ChangesOutside | None
-
-
-def verify(
-    channel: AgentChannel,
-    roots: Sequence[str],
-    into: Path,
-    memory: Path,
-    *,
-    into_project: bool = False,
-) -> Verified:
-    """Compare the outputs on the box with the files below *into*."""
-    private_dir(memory)
-    remote = request_manifest(
-        channel,
-        roots,
-        hashing=True,
-        into_project=into_project,
-        search_outside="if-empty",
-        # Repositories are included, because a fetch leaves some of them out, and these
-        # must count as missing.
-        with_repositories=True,
-    )
-    # The lock is needed because a fetch from another box may be moving our outputs out
-    # of its way right now.
-    with _lock(into, memory) if into.is_dir() else contextlib.nullcontext():
-        missing = _missing(remote, roots, into, memory)
-    return Verified(missing, remote.changes_outside)
-
-
-def _missing(
-    remote: RemoteManifest, roots: Iterable[str], into: Path, memory: Path
-) -> str | None:
-    if remote.unstable:
-        unstable = formatting.first_names([show(path) for path in remote.unstable])
-        return f"being written to: {unstable}"
-    index = Index(os.fsencode(memory / INDEX))
-    scanned = manifest.scan(
-        os.fsencode(into), [e.path for e in remote.entries], index, hashing=True
-    )
-    local = {entry.path: entry for entry in scanned.entries}
-    # The push creates the folders of *roots* on the box, so an empty one is no output.
-    ours = {os.fsencode(root.rstrip("/")) for root in roots}
-    missing = [
-        e
-        for e in remote.entries
-        if not _is_here(e, local) and not (e.kind == "d" and e.path in ours)
-    ]
-    if missing:
-        elsewhere = displaced_entries(memory, into, index)
-        missing = [e for e in missing if not _is_here(e, elsewhere)]
-    index.save()
-    if not missing:
-        return None
-    files = [e for e in missing if e.kind != "d"]
-    # The phrase names missing folders only if no file is missing.
-    if files:
-        of = sum(e.kind != "d" for e in remote.entries)
-        counted = f"{len(files):,} of {formatting.count(of, 'file')}"
-    else:
-        counted = formatting.count(len(missing), "folder")
-    total_bytes = sum(e.size for e in missing)
-    if total_bytes:
-        counted += f", {formatting.byte_count(total_bytes)}"
-    shown = formatting.first_names([_with_size(e) for e in files or missing], 10)
-    return f"{counted}: {shown}"
-
-
-def changed_here(into: Path, memory: Path) -> str | None:
-    """
-    Return a phrase that names the fetched files that were changed or removed here.
-
-    Return None if there are none. Only the files of the last fetch are checked.
-    """
-    ledger = Ledger(memory)
-    index = Index(os.fsencode(memory / INDEX))
-    # If the last fetch is unknown, check every file ever fetched.
-    last = LastFetch(memory).paths()
-    paths = [path for path in ledger.paths() if not last or path in last]
-    scanned = manifest.scan(os.fsencode(into), paths, index, hashing=True)
-    local = {entry.path: entry for entry in scanned.entries}
-    changed = [
-        path for path in paths if path not in local or not ledger.is_ours(local[path])
-    ]
-    if changed:
-        elsewhere = displaced_entries(memory, into, index)
-        changed = [
-            path
-            for path in changed
-            if path not in elsewhere or not ledger.is_ours(elsewhere[path])
-        ]
-    index.save()
-    return formatting.first_names([show(path) for path in changed]) or None
-
-
-def _with_size(entry: Entry) -> str:
-    size = f" ({formatting.byte_count(entry.size)})" if entry.kind == "f" else ""
-    return show(entry.path) + size
-
-
-def _is_here(entry: Entry, local: dict[bytes, Entry]) -> bool:
-    mine = local.get(entry.path)
-    return mine is not None and manifest.same_content(entry, mine)
-
-
 def _differing_repositories(into: Path, entries: list[Entry]) -> list[Name]:
     """
     Return the folders of the repositories whose *entries* differ from the local files.
@@ -379,7 +262,7 @@ def _staging(into: Path, memory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _lock(into: Path, memory: Path) -> Iterator[None]:
+def lock(into: Path, memory: Path) -> Iterator[None]:
     """
     Keep out other fetches from this box or into this folder.
 

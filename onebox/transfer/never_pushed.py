@@ -1,9 +1,9 @@
 """
 Leave virtual environments, packages and caches out of the pushed code.
 
-They are made again on the box, are often bigger than all the rest, and a virtual
-environment works only at the place where it was made. Files that git tracks are pushed
-all the same, and so is everything that `[push]` names.
+The box has its own, they are often larger than the rest of the project, and a virtual
+environment works only in the folder where it was created. Files that git tracks and
+everything that `[push]` names are still pushed.
 """
 
 from __future__ import annotations

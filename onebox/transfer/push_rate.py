@@ -13,12 +13,12 @@ from onebox.store.atomic_files import private_dir, write_atomically
 
 # A push of at least this many bytes is described in detail before it begins.
 BIG = 50 << 20
-# A push of fewer bytes tells nothing about the rate of a big one.
+# A smaller push is not measured: most of its time is not the transfer.
 _LEAST = 4 << 20
 # The rate for estimates as long as none is known (bytes a second). The estimate names
 # it, because it is only an example.
 _EXAMPLE = 10 << 20
-# That many folders are named.
+# At most this many folders are named.
 FOLDERS = 5
 
 

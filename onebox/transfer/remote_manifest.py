@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from onebox import formatting
 from onebox.agent import protocol
-from onebox.agent.file_names import Hostile, show
-from onebox.agent.files import manifest, manifest_exchange
+from onebox.agent.file_names import Hostile, show, text
+from onebox.agent.files import manifest, manifest_exchange, push_record
 from onebox.agent.files.collect_outputs import root_path
 from onebox.agent.files.manifest import Entry
 from onebox.errors import OutputsHeld
@@ -94,6 +94,7 @@ def request_manifest(
     last_fetch: Callable[[], list[Entry]] | None = None,
     with_repositories: bool = False,
     into: bytes = b"",
+    known: Iterable[Entry] = (),
 ) -> RemoteManifest:
     """
     Return the manifest of the outputs, checked and filtered.
@@ -117,6 +118,9 @@ def request_manifest(
 
         into: The folder that the outputs are fetched into.
 
+        known: Files outside of the outputs that are here, with their hashes. The search
+            outside leaves them out if they have the same contents on the box.
+
     Raises:
         OutputsHeld: The box cannot read its outputs, or its answer is invalid.
     """
@@ -127,6 +131,7 @@ def request_manifest(
         compare=last_fetch is not None,
         into_project=into_project,
         search_outside=search_outside,
+        known={text(entry.path): text(push_record.mark(entry)) for entry in known},
     )
     here: list[Entry] = []
     hashes, digest = b"", ""

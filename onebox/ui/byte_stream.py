@@ -6,7 +6,7 @@ import codecs
 import sys
 from typing import TextIO
 
-from onebox.ui.console import read_together, write_fully
+from onebox.ui.console import describe, read_together, write_fully
 
 
 class ByteStream:
@@ -18,7 +18,12 @@ class ByteStream:
 
     Args:
         name: "stdout" or "stderr".
+
+    Attributes:
+        problem: Why the latest write failed; "" if the reader is gone.
     """
+
+    problem = ""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -41,13 +46,14 @@ class ByteStream:
             return True
 
     def write(self, data: bytes) -> bool:
-        """Write all bytes; return False if the reader of the stream is gone."""
+        """Write all bytes; return False if that fails."""
         stream = self.stream
         if stream is None:
             return False
-        if not self.replaced:
-            return write_fully(self._fd, data)
         try:
+            if not self.replaced:
+                write_fully(self._fd, data)
+                return True
             buffer = getattr(stream, "buffer", None)
             if buffer is None:
                 stream.write(self._decoder.decode(data))
@@ -56,8 +62,11 @@ class ByteStream:
                 stream.flush()
                 buffer.write(data)
             stream.flush()
-        except (OSError, ValueError):
-            # ValueError means that the stream is closed.
+        except OSError as error:
+            self.problem = describe(error)
+            return False
+        except ValueError:
+            # The stream is closed.
             return False
         return True
 

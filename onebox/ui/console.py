@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from rich.console import Console
 
 
 class PipeSafeConsole(Console):
-    """A console that stops printing when its reader closes the pipe."""
+    """
+    A console that stops printing when a write fails.
+
+    Attributes:
+        problem: Why the write failed; "" if the reader has closed the pipe.
+    """
+
+    problem = ""
 
     def on_broken_pipe(self) -> None:
         """Stop printing; discard what is still buffered."""
@@ -35,8 +43,25 @@ class PipeSafeConsole(Console):
         try:
             self.file.write(f"{text}\n")
             self.file.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            self.problem = describe(error)
             self.on_broken_pipe()
+
+
+def consoles(environ: Mapping[str, str]) -> tuple[PipeSafeConsole, PipeSafeConsole]:
+    """Return the consoles of stdout and stderr of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        # Printing a file name that the encoding cannot represent must not raise.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+    capable = environ.get("TERM") not in ("dumb", "unknown")
+    out, err = capable and is_tty(sys.stdout), capable and is_tty(sys.stderr)
+    # force_terminal is set, because otherwise the variable FORCE_COLOR would make rich
+    # write control codes into a pipe.
+    return (
+        PipeSafeConsole(highlight=False, force_terminal=out),
+        PipeSafeConsole(stderr=True, highlight=False, force_terminal=err),
+    )
 
 
 def read_together() -> bool:
@@ -51,17 +76,19 @@ def read_together() -> bool:
     return piped or os.path.samestat(out, err)
 
 
-def write_fully(fd: int, data: bytes) -> bool:
-    """Write all bytes, waiting as needed; return False if a write fails."""
+def describe(error: OSError) -> str:
+    """Return why a write failed, "" if the reader has closed the pipe."""
+    return "" if isinstance(error, BrokenPipeError) else error.strerror or str(error)
+
+
+def write_fully(fd: int, data: bytes) -> None:
+    """Write all bytes, waiting as needed. Raises OSError."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
             time.sleep(0.01)
-        except OSError:
-            return False
-    return True
 
 
 def is_tty(stream: TextIO | None) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 
 from onebox.agent.file_names import show
 
-# The version of all documents. It changes when a field is removed, is renamed or gets
+# The version of all documents, also of the one that `agent/jobs/notification.py` sends.
+# It changes when a field is removed, is renamed or gets
 # another meaning; new fields do not change it.
 SCHEMA_VERSION = 1
 

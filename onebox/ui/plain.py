@@ -21,5 +21,10 @@ def print_lines(lines: Iterable[str]) -> None:
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes the buffer again when it exits.
+        discard_stdout()
+
+
+def discard_stdout() -> None:
+    """Discard what stdout still holds; Python would write it again when it exits."""
+    with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

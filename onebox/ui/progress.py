@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.text import Text
 from onebox import formatting
 from onebox.signals import signals_delayed
 from onebox.ui.console import broken_pipes_ignored
+from onebox.ui.heartbeat import Heartbeat
 
 
 @dataclass
@@ -58,15 +59,30 @@ class _TotalBar(BarColumn):
         return super().render(task) if known else Text("")
 
 
+# A text of a live line with its rank: the highest rank is left out first.
+Part = tuple[int, str]
+
+
 class _Bar(Progress):
-    """A progress bar that updates its elapsed time at each refresh."""
+    """
+    A progress bar that updates its elapsed time at each refresh.
+
+    Attributes:
+        line_width: The most columns that the line may have.
+
+        text_width: The columns for time, bar and text.
+    """
 
     began = 0.0
-    line_width = 77
+    line_width = text_width = 77
+    bar_width = 8
 
     def get_renderables(self) -> Iterator[Constrain]:
         for task in self.tasks:
-            task.fields["spent"] = _spent(self.began)
+            spent = task.fields["spent"] = _spent(self.began)
+            taken = len(spent) + (self.bar_width if task.fields["bar"] else 0)
+            text = _fitting(task.fields["parts"], self.text_width - taken)
+            task.description = text
         yield Constrain(self.make_tasks_table(self.tasks), self.line_width)
 
 
@@ -74,43 +90,53 @@ class LiveLine:
     """
     A line on a console that changes while a stage runs.
 
-    Without a console, nothing is shown.
+    Args:
+        console: None if there is no terminal. A long stage then prints a line from time
+            to time, by *heartbeat*.
     """
 
-    def __init__(self, console: Console | None) -> None:
-        self._console = console
+    def __init__(
+        self, console: Console | None, heartbeat: Heartbeat | None = None
+    ) -> None:
+        self._console, self._heartbeat = console, heartbeat
         self._bar: Progress | None = None
 
     @contextlib.contextmanager
     def line(self, name: str, began: float) -> Iterator[StageLine]:
         """Yield the line that a stage updates; it is removed at the end."""
         if self._console is None:
-            yield StageLine(_nothing, _nothing, _nothing)
+            with self._beating(name, began) as line:
+                yield line
             return
+        width = self._console.width
+        bar_width = 16 if width >= 100 else 8 if width >= 60 else 0
         bar = _Bar(
             TextColumn(f"[bold]{name}", markup=True),
-            SpinnerColumn("line", style="cyan"),
+            SpinnerColumn("line", style="bold"),
             TextColumn("{task.fields[spent]}"),
-            _TotalBar(bar_width=16),
+            _TotalBar(bar_width=bar_width),
             TextColumn("{task.description}", markup=False),
             console=self._console,
             transient=True,
         )
-        bar.began = began
+        bar.began, bar.bar_width = began, bar_width
         # A terminal prints ^C after the line. In the last column, it would begin a new
         # line, and the bar could not be removed.
-        bar.line_width = max(self._console.width - len("^C") - 1, 1)
-        task = bar.add_task("", total=None, spent="", bar=False)
+        bar.line_width = max(width - len("^C") - 1, 1)
+        # Name, spinner, time and bar are followed by a space each.
+        bar.text_width = bar.line_width - len(name) - 1 - 2 - 1 - 1
+        task = bar.add_task("", total=None, spent="", bar=False, parts=())
         self._bar = bar
 
         def doing(text: str) -> None:
-            bar.update(task, description=text, bar=False)
+            bar.update(task, parts=((0, text),), bar=False)
 
         def progress(files: int, of_files: int, done: int, total: int) -> None:
             spent = max(time.monotonic() - began, 0.001)
-            text = _transfer(files, of_files, done, total, spent)
+            parts = _transfer(files, of_files, done, total, spent)
             total = max(total, 1)
-            bar.update(task, completed=done, total=total, description=text, bar=True)
+            shown = bool(bar_width)
+            bar.update(task, completed=done, total=total, parts=parts, bar=shown)
 
         estimate = _Estimate()
 
@@ -119,11 +145,12 @@ class LiveLine:
                 return
             fraction = min(max(fraction, 0.0), 1.0)
             left = estimate.left(fraction, time.monotonic())
-            text = _saved(fraction, total, left)
+            parts = _saved(fraction, total, left)
             # The spinner disappears when the total is reached, but the cloud may still
             # need some time then.
             done = min(fraction, 0.999)
-            bar.update(task, completed=done, total=1, description=text, bar=True)
+            shown = bool(bar_width)
+            bar.update(task, completed=done, total=1, parts=parts, bar=shown)
 
         try:
             with _drawing():
@@ -131,6 +158,34 @@ class LiveLine:
             yield StageLine(doing, progress, saved)
         finally:
             self.stop()
+
+    @contextlib.contextmanager
+    def _beating(self, name: str, began: float) -> Iterator[StageLine]:
+        """Yield a line whose text is printed from time to time."""
+        shown, estimate = [""], _Estimate()
+
+        def doing(text: str) -> None:
+            shown[0] = text
+
+        def progress(files: int, of_files: int, done: int, total: int) -> None:
+            spent = max(time.monotonic() - began, 0.001)
+            parts = _transfer(files, of_files, done, total, spent)
+            shown[0] = _fitting(parts)
+
+        def saved(fraction: float, total: int) -> None:
+            if not math.isnan(fraction):
+                left = estimate.left(fraction, time.monotonic())
+                shown[0] = _fitting(_saved(fraction, total, left))
+
+        def text() -> str:
+            return f"{name} - {_spent(began).strip()}  {shown[0]}".rstrip()
+
+        line = StageLine(doing, progress, saved)
+        if self._heartbeat is None:
+            yield line
+            return
+        with self._heartbeat.beating(text):
+            yield line
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[bool]:
@@ -192,31 +247,44 @@ def _drawing() -> Iterator[None]:
         yield
 
 
-def _transfer(files: int, of_files: int, done: int, total: int, spent: float) -> str:
+def _transfer(
+    files: int, of_files: int, done: int, total: int, spent: float
+) -> list[Part]:
     rate = done / spent
     parts = [
-        f"{files:,}/{of_files:,} files",
-        f"{formatting.byte_count(done)}/{formatting.byte_count(total)}",
+        (3, f"{files:,}/{of_files:,} files"),
+        (0, f"{formatting.byte_count(done)}/{formatting.byte_count(total)}"),
     ]
     if done and spent > 0.5:
-        parts.append(f"{formatting.byte_count(rate)}/s")
+        parts.append((2, f"{formatting.byte_count(rate)}/s"))
         if rate > 0 and total > done:
-            parts.append(f"{formatting.seconds((total - done) / rate)} left")
-    return "  ".join(parts)
+            parts.append((1, f"{formatting.seconds((total - done) / rate)} left"))
+    return parts
 
 
-def _nothing(*shown: object) -> None:
-    """Show nothing, because there is no terminal."""
-
-
-def _saved(fraction: float, total: int, left: float | None) -> str:
-    parts = [f"{math.floor(fraction * 100)}% saved"]
+def _saved(fraction: float, total: int, left: float | None) -> list[Part]:
+    parts = [(0, f"{math.floor(fraction * 100)}% saved")]
     if total > 0:
         done = formatting.byte_count(fraction * total)
-        parts.append(f"{done}/{formatting.byte_count(total)}")
+        parts.append((2, f"{done}/{formatting.byte_count(total)}"))
     if left is not None:
-        parts.append(f"{formatting.seconds(left)} left")
-    return "  ".join(parts)
+        parts.append((1, f"{formatting.seconds(left)} left"))
+    return parts
+
+
+def _fitting(parts: Sequence[Part], width: int | None = None) -> str:
+    """
+    Return the texts of the most important parts that fit into *width* columns.
+
+    >>> _fitting([(2, "1/2 files"), (0, "5 kB"), (1, "3 s left")], 15)
+    '5 kB  3 s left'
+    """
+    for rank in sorted((rank for rank, _ in parts), reverse=True):
+        text = "  ".join(text for other, text in parts if other <= rank)
+        if width is None or len(text) <= width:
+            return text
+    text = parts[0][1] if len(parts) == 1 else ""
+    return f"{text[: width - 1]}…" if text and width and width > 1 else ""
 
 
 def _spent(began: float) -> str:

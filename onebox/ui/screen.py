@@ -10,36 +10,27 @@ without control codes.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from onebox import formatting
 from onebox.command_hints import Hints
 from onebox.errors import OneboxError
+from onebox.ui import layout
 from onebox.ui.byte_stream import ByteStream, shown_together
-from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, is_tty
+from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, consoles
+from onebox.ui.heartbeat import Heartbeat
 from onebox.ui.json_document import document
+from onebox.ui.layout import CHECK_WIDTH, NAME_WIDTH
 from onebox.ui.progress import LiveLine, StageLine
-from onebox.ui.table import STYLES, Cell, table_of
-
-NAME_WIDTH = 10
-RESULT_WIDTH = 18
-CHECK_WIDTH = 16
-# What a line of a message begins with; its further lines are indented as far.
-PREFIX = re.compile(r"onebox(?:\[\d+\]|)[: ] |  next: | {2,}")
-MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
-PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
+from onebox.ui.table import STYLES, Cell, refreshed, table_of
 
 
 class Screen:
@@ -59,19 +50,12 @@ class Screen:
         output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.hints = hints or Hints()
-        capable = environ.get("TERM") not in ("dumb", "unknown")
-        # force_terminal is set, because otherwise the variable FORCE_COLOR would make
-        # rich write control codes into a pipe.
-        err, out = capable and is_tty(sys.stderr), capable and is_tty(sys.stdout)
-        self.err = PipeSafeConsole(stderr=True, highlight=False, force_terminal=err)
-        self.out = PipeSafeConsole(highlight=False, force_terminal=out)
+        self.out, self.err = consoles(environ)
         # Two threads cannot share the live line of a terminal.
-        self.live = err and threading.current_thread() is threading.main_thread()
-        for stream in (sys.stdout, sys.stderr):
-            # Printing a file name that the encoding cannot represent must not raise.
-            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-                stream.reconfigure(errors="backslashreplace")
-        self.marks = MARKS if _supports_unicode(self.err) else PLAIN_MARKS
+        self.live = self.err.is_terminal and (
+            threading.current_thread() is threading.main_thread()
+        )
+        self.marks = layout.marks_for(self.err)
         self.footer_shown = False
         self.json = self.document_printed = False
         self.line_open = False
@@ -80,7 +64,10 @@ class Screen:
         # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
         # may belong to any other file.
         self.closed = output is None and sys.stdout is None
-        self._live = LiveLine(self.err if self.live else None)
+        self._heartbeat = Heartbeat(self.say)
+        self._live = LiveLine(
+            self.err if self.live else None, self._heartbeat if not self.live else None
+        )
 
     def headline(
         self,
@@ -157,26 +144,27 @@ class Screen:
         self._print_hanging(self.out, Text.assemble(("onebox  ", "bold"), first))
         for line in more:
             self.plan_detail(line)
-        self._print(self.out, Text(""))
+        self.print()
 
     def plan_detail(self, text: str) -> None:
         """Print a line below one of the plan, to stdout."""
-        self._print_hanging(self.out, Text(f"        {self.hints.spell(text)}"))
+        self.print(f"        {self.hints.spell(text)}")
 
     def check(self, name: str, mark: str, detail: str) -> None:
         """
         Print the result of one check of `inv doctor`, to stdout.
 
-        With *name* and *mark* "", the text continues the check before it.
+        Each line of *detail* is one on the screen. With *name* and *mark* "", the text
+        continues the check before it.
         """
-        sign, text = self.marks.get(mark, " "), self.hints.spell(detail)
-        if not self.out.is_terminal:
-            self._print(self.out, Text(f"{name:<{CHECK_WIDTH}} {sign} {text}"))
-            return
-        style = STYLES.get(mark, "")
-        detail_style = "" if mark == "done" else style
-        row = (Text(name, "bold"), Text(sign, style), Text(text, detail_style))
-        self._print(self.out, _columns((CHECK_WIDTH, 1), row))
+        for line in self.hints.spell(detail).split("\n"):
+            sign = Text(self.marks.get(mark, " "), STYLES.get(mark, ""))
+            if self.out.is_terminal:
+                row = (Text(name, "bold"), sign, Text(line))
+                self._print(self.out, layout.columns((CHECK_WIDTH, 1), row))
+            else:
+                self._print(self.out, Text(f"{name:<{CHECK_WIDTH}} {sign} {line}"))
+            name = mark = ""
 
     def _line(
         self, console: PipeSafeConsole, name: str, mark: str, result: str, detail: str
@@ -186,13 +174,10 @@ class Screen:
             text = f"{name:<{NAME_WIDTH}} {sign} {result}  {detail}".rstrip()
             self._print(console, Text(text))
             return
-        grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_column(width=NAME_WIDTH)
-        grid.add_column(min_width=1, no_wrap=True, style=STYLES[mark])
-        grid.add_column(min_width=RESULT_WIDTH)
-        grid.add_column(overflow="fold")
-        grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, "dim"))
-        self._print(console, grid)
+        row = layout.stage_row(
+            name, mark, Text(sign, STYLES[mark]), result, detail, console.width
+        )
+        self._print(console, row)
 
     def note(self, text: str) -> None:
         """Print a note."""
@@ -202,8 +187,9 @@ class Screen:
     def warn(self, text: str) -> None:
         """Print a warning."""
         self.clear_footer()
-        text = f"{self.marks['warn']} {self.hints.spell(text)}"
-        self._indented(Text(text, STYLES["warn"]))
+        # Only the mark is yellow: a whole text in yellow is hard to read on white.
+        mark = (self.marks["warn"], STYLES["warn"])
+        self._indented(Text.assemble(mark, f" {self.hints.spell(text)}"))
 
     def error(self, error: OneboxError) -> None:
         """
@@ -235,7 +221,7 @@ class Screen:
 
     def print(self, text: str = "") -> None:
         """Print a line of requested output, to stdout."""
-        self._print(self.out, Text(text))
+        self._print_hanging(self.out, Text(text))
 
     def print_json(self, kind: str, fields: Mapping[str, object]) -> None:
         """Print the one document of a command with `--json`, to stdout."""
@@ -263,7 +249,7 @@ class Screen:
                 cells = (cell if isinstance(cell, str) else cell.text for cell in row)
                 self._print(self.out, Text("\t".join(cells)))
             return
-        self._print(self.out, table_of(head, rows, shorten))
+        self._print(self.out, table_of(head, rows, self.out.width, shorten))
 
     @contextlib.contextmanager
     def refreshed_table(
@@ -275,26 +261,16 @@ class Screen:
         It takes the title, the heads of the columns and the rows. On a terminal, each
         call replaces what the previous one has printed.
         """
-        if not self.out.is_terminal:
+        if self.out.is_terminal:
+            with refreshed(self.out) as show:
+                yield show
+        else:
             yield lambda title, head, rows: self.table(head, rows)
-            return
-        with Live(console=self.out, auto_refresh=False) as live:
-            yield lambda title, head, rows: live.update(
-                Group(
-                    Text(title, no_wrap=True, overflow="ellipsis"), table_of(head, rows)
-                ),
-                refresh=True,
-            )
 
     @property
-    def on_terminal(self) -> bool:
-        """Return whether requested output goes to a terminal."""
-        return self.out.is_terminal
-
-    @property
-    def columns(self) -> int:
-        """Return the width of the terminal for requested output."""
-        return self.out.width
+    def problem(self) -> str:
+        """Return why stdout cannot be written; "" if it can, or its reader is gone."""
+        return self.out.problem or self._stdout.problem
 
     @property
     def can_ask(self) -> bool:
@@ -334,6 +310,8 @@ class Screen:
             # A user's task may have printed text that is still buffered. It must come
             # before the job's bytes.
             sys.stdout.flush()
+        if shown_together(self._stdout, self._stderr):
+            self._heartbeat.reset()
         with self._live.paused() as drawn:
             if not self._stdout.write(data):
                 self.closed, self.line_open = True, False
@@ -351,15 +329,22 @@ class Screen:
         """
         self.clear_footer()
         # If stderr is closed, descriptor 2 may belong to any other file.
+        self._heartbeat.reset()
         if sys.stderr is not None and not self.err.quiet:
             self.err.quiet = not self._stderr.write(data)
 
     def footer(self, text: str) -> None:
-        """Show *text* below the job's output, but only on a terminal."""
+        """
+        Show *text* below the job's output.
+
+        Without a terminal it is printed if there was no other line for some time.
+        """
+        if not self.live:
+            self._heartbeat.beat(text)
         if not self.live or (self.line_open and self.out.is_terminal):
             return
-        columns = max(self.err.width - 1, 20)
-        self._raw(f"\r\x1b[2K{_dim(text[:columns], self.err)}")
+        width = max(self.err.width - 1, 20)
+        self._raw(f"\r\x1b[2K{layout.dim(text[:width], self.err)}")
         self.footer_shown = True
 
     def clear_footer(self) -> None:
@@ -389,24 +374,19 @@ class Screen:
         if not self.live:
             self._say(Text.assemble(" " * (NAME_WIDTH + 1), text))
             return
-        self._print(self.err, _columns((NAME_WIDTH,), ("", text)))
+        self._print(self.err, layout.columns((NAME_WIDTH,), ("", text)))
 
     def _say(self, text: Text) -> None:
         self._print_hanging(self.err, text)
 
     def _print_hanging(self, console: PipeSafeConsole, text: Text) -> None:
         """Print a line; on a terminal, the rest of a long one is indented."""
-        prefix = PREFIX.match(text.plain) if console.is_terminal else None
-        if prefix is None:
-            self._print(console, text)
-            return
-        first, rest = text[: prefix.end()], text[prefix.end() :]
-        first.rstrip()
-        self._print(console, _columns((prefix.end() - 1,), (first, rest)))
+        self._print(console, layout.hanging(text) if console.is_terminal else text)
 
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:
             self.close_line()
+            self._heartbeat.reset()
         with broken_pipes_ignored():
             if isinstance(content, Text) and not console.is_terminal:
                 console.plain(content.plain)
@@ -417,25 +397,3 @@ class Screen:
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
-
-
-def _columns(widths: Sequence[int], row: Sequence[Text | str]) -> Table:
-    """Return a row whose last column has the rest of the width, and wraps there."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    for width in widths:
-        grid.add_column(width=width, no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(*row)
-    return grid
-
-
-def _dim(text: str, console: Console) -> str:
-    return text if console.no_color else f"\x1b[2m{text}\x1b[0m"
-
-
-def _supports_unicode(console: Console) -> bool:
-    try:
-        "".join(MARKS.values()).encode(console.encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

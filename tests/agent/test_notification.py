@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from onebox.agent.jobs import notification
+from onebox.jobs import receipt
 from onebox.remote.channel import AgentChannel
 from tests.agent.test_jobs import follow
 from tests.fakes.agent_box import AgentBox, read, until
@@ -44,6 +45,7 @@ def test_box_posts_the_end_of_a_job_that_no_client_follows(
     hook.until_posted()
     (report,) = hook.posted
 
+    assert receipt.HEAD.items() <= report.items()
     assert ("j1", 7, "exit", "box") == (
         report["job"],
         report["exit"],

@@ -102,8 +102,10 @@ class TestStatus:
         for task in ("cancel", "fetch"):
             done = project.inv(task, "--name=c")
             assert 64 == done.code
-            assert "census/b is up: inv logs --name=b\n" in done.err
-            assert "census/main is up: inv logs --name=main\n" in done.err
+            assert "census/b is up: no charge, powers itself off in " in done.err
+            assert "census/main is up: no charge, powers itself off in " in done.err
+            assert f"  next: inv {task} --name=b\n" in done.err
+            assert f"        inv {task} --name=main\n" in done.err
 
 
 def test_failed_job_names_its_log_file(project: Project) -> None:

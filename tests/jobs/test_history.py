@@ -45,8 +45,8 @@ class TestCost:
         second = job(2, costs={"machine": 3.0, "disk": 1.0, "outputs": 0.0})
         found = read(project, first, second)
 
-        assert [2.5, 1.75] == [entry.cost for entry in found.entries]
-        assert (4.25, False) == (found.cost, found.cost_is_least)
+        assert [2.5, 1.75] == [entry.cost_usd for entry in found.entries]
+        assert (4.25, False) == (found.cost_usd, found.cost_is_least)
 
     def test_attempts_of_a_run_count_once(self, project: Project) -> None:
         """The last receipt has the cost of the earlier boxes, which have receipts."""
@@ -61,10 +61,10 @@ class TestCost:
             costs={"machine": 2.0, "earlier boxes": 1.0, "outputs": 0.0},
         )
 
-        assert 3.0 == read(project, first, last).cost
+        assert 3.0 == read(project, first, last).cost_usd
         (project.root / f".onebox/jobs/{first.job}/receipt.json").unlink()
         found = read(project)
-        assert 3.0 == found.cost
+        assert 3.0 == found.cost_usd
         assert found.cost_is_least
 
     def test_cost_of_a_job_that_no_client_waited_for_is_at_least_its_own_time(
@@ -73,7 +73,7 @@ class TestCost:
         """The time that its box was up is unknown."""
         (entry,) = read(project, job(1, seconds=3600.0, ended=3601.0)).entries
 
-        assert entry.cost == pytest.approx(0.11)
+        assert entry.cost_usd == pytest.approx(0.11)
         assert entry.cost_is_least
 
     def test_unknown_price_makes_the_sum_a_lower_bound(self, project: Project) -> None:
@@ -81,8 +81,8 @@ class TestCost:
         unknown = job(1, "ob-1", costs={"machine": None, "outputs": 0.0})
         found = read(project, unknown, job(2, "ob-2", costs={"machine": 1.0}))
 
-        assert [1.0, None] == [entry.cost for entry in found.entries]
-        assert (1.0, True) == (found.cost, found.cost_is_least)
+        assert [1.0, None] == [entry.cost_usd for entry in found.entries]
+        assert (1.0, True) == (found.cost_usd, found.cost_is_least)
 
 
 class TestEntries:
@@ -94,7 +94,7 @@ class TestEntries:
         found = read(project, *receipts, limit=2)
 
         assert [receipts[4].job, receipts[3].job] == [e.job for e in found.entries]
-        assert (5, 5.0) == (found.count, found.cost)
+        assert (5, 5.0) == (found.count, found.cost_usd)
 
     @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"box": 1}', None])
     def test_damaged_receipt_leaves_its_job_in_the_list(
@@ -112,7 +112,7 @@ class TestEntries:
         (entry,) = read(project).entries
 
         assert (whole.job, "no information") == (entry.job, entry.outcome)
-        assert (None, None) == (entry.exit, entry.cost)
+        assert (None, None) == (entry.exit, entry.cost_usd)
         assert entry.started is not None
         assert entry.log == f".onebox/jobs/{whole.job}/log"
 

@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from onebox.providers.base import Provider
 from onebox.providers.kernel.metadata import without_comment
+from onebox.providers.kernel.timeouts import Timeouts
 from onebox.providers.values import (
     BootConfig,
     Box,
@@ -36,6 +39,22 @@ AGENT = b"import time\ntime.sleep(3600)\n"
 LOCAL_OFFER = Offer("small", "this machine", 1, 1 << 30, 0.0, 0.0)
 # Long enough for a loaded machine; only a test that hangs reaches it.
 HANGS = 120.0
+
+# The clouds of simple servers have these. The limits are long enough for a loaded
+# machine, the pauses short.
+SERVER_TIMEOUTS = Timeouts(
+    connect=5,
+    read=20,
+    attempts=4,
+    first_pause=0.01,
+    throttled=2.5,
+    consistency_lag=0.8,
+    poll_interval=0.02,
+    shutdown=0.3,
+    action=20,
+    image=20,
+    deletion=20,
+)
 
 
 def request_maker(
@@ -123,3 +142,9 @@ def remove_free_objects(provider: Provider, owner: str, *gone: str) -> None:
     for resource in provider.free_objects(owner, gone):
         if not resource.why:
             provider.remove_free(owner, resource)
+
+
+def forget_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library requests reach a fake on loopback without a proxy."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)

@@ -15,7 +15,7 @@ import pytest
 from onebox.agent.files import manifest
 from onebox.remote import connection
 from onebox.remote.channel import AgentChannel
-from onebox.transfer import fetch_outputs, push_files
+from onebox.transfer import fetch_outputs, push_files, verify_outputs
 from tests.box_reaper import ends_with_us
 from tests.conftest import Project, project
 from tests.fakes.relay import Relay
@@ -57,7 +57,7 @@ class Stages:
 
     def verify(self) -> None:
         """Check whether the outputs are here."""
-        fetch_outputs.verify(
+        verify_outputs.verify(
             self.link, ["out"], self.base / "here", self.base / "memory"
         )
 

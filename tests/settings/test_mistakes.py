@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from onebox.errors import ConfigError, InputError
 from onebox.providers import PROVIDERS
 from onebox.providers.local.settings import LocalSettings
-from onebox.settings import check_files, load
+from onebox.settings import check_files, conda, load
 from onebox.settings.schema import Settings, keys
 
 
@@ -707,18 +708,39 @@ def test_long_text_is_checked_for_secrets(tmp_path: Path, text: str) -> None:
     assert len(error_message(tmp_path, f"{key} = 1".replace(" ", ""))) < 200
 
 
-def test_file_of_conda_is_refused_with_the_command_that_installs_it(
+def test_file_of_conda_is_refused_with_the_script_that_installs_it(
     tmp_path: Path,
 ) -> None:
-    """uv cannot read it; micromamba can create the same ~/.venv in the set-up."""
-    (tmp_path / "onebox.toml").write_text('[image]\nrequirements = "env/a.yml"\n')
+    """
+    uv cannot read it; micromamba can create the same ~/.venv in the set-up.
+
+    The script is complete: it runs here with a micromamba that only prints its words.
+    """
+    (tmp_path / "onebox.toml").write_text('[image]\nrequirements = "env/my a.yml"\n')
     with pytest.raises(ConfigError) as refused:
         load(tmp_path, {}, {})
     assert refused.value.message == (
-        'onebox.toml:2: [image] requirements: "env/a.yml" is a file of conda, and uv '
-        "installs the packages"
+        'onebox.toml:2: [image] requirements: "env/my a.yml" is a file of conda, and '
+        "uv installs the packages"
     )
-    assert "micromamba create -y -p ~/.venv -f env/a.yml" in refused.value.next
+    keys, script = refused.value.next.split("\n", 1)
+    assert 'setup = "setup.sh", include = ["env/my a.yml"]; setup.sh is:' == keys
+
+    release = tmp_path / "micromamba-linux-64"
+    release.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    local = script.replace(conda.RELEASES, tmp_path.as_uri())
+    home = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    uname = tmp_path / "uname"
+    uname.write_text("#!/bin/sh\necho x86_64\n")
+    uname.chmod(0o755)
+    assert 0 == subprocess.run(["bash", "-n"], input=script, text=True).returncode
+    done = subprocess.run(
+        ["sh", "-s"], input=local, env=home, text=True, capture_output=True, check=False
+    )
+    assert ("", 0) == (done.stderr, done.returncode)
+    assert done.stdout.splitlines() == [
+        *("create", "-y", "-p", f"{tmp_path}/.venv", "-f", "env/my a.yml")
+    ]
 
 
 def test_all_independent_mistakes_are_reported_in_their_order(tmp_path: Path) -> None:

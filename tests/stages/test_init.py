@@ -11,6 +11,7 @@ import pytest
 from onebox.context import BoxContext
 from onebox.invocation import Invocation
 from onebox.settings import load
+from onebox.settings.conda import setup_script
 from onebox.settings.json_schema import json_schema
 from onebox.stages import init, project_survey
 from tests.conftest import Project
@@ -58,16 +59,47 @@ def test_init_names_no_script_that_is_not_there(project: Project) -> None:
 
 
 def test_second_init_is_refused(project: Project) -> None:
-    """The file stays; --force replaces it."""
+    """The file stays; --force replaces it, and keeps a copy that nothing replaces."""
     before = project.read("onebox.toml")
     done = project.inv("init")
     assert (64, before) == (done.code, project.read("onebox.toml"))
     assert "next: inv plan, or inv init --force" in done.err
-    assert 0 == project.inv("init", "--force").code
+    replaced = project.inv("init", "--force")
+    assert 0 == replaced.code
+    assert "the onebox.toml before is now onebox.toml~\n" in replaced.err
     assert "bash job.sh" in project.read("onebox.toml")
+    assert before == project.read("onebox.toml~")
     ignored = project.read(".gitignore")
-    assert 0 == project.inv("init", "--force").code
+    again = project.inv("init", "--force")
+    assert (0, False) == (again.code, "~" in again.err)
     assert ignored == project.read(".gitignore")
+    project.write("onebox.toml", "# mine\n")
+    assert "is now onebox.toml~2\n" in project.inv("init", "--force").err
+    assert (before, "# mine\n") == tuple(
+        project.read(name) for name in ("onebox.toml~", "onebox.toml~2")
+    )
+
+
+def test_schema_of_another_version_is_written_again(project: Project) -> None:
+    """Any task does so; a project without a schema gets none."""
+    path = project.root / ".onebox/schema.json"
+    assert 0 == project.inv("plan").code
+    assert not path.exists()
+    project.write(".onebox/schema.json", '{"title": "of an earlier version"}')
+    assert 0 == project.inv("plan").code
+
+    assert json_schema() == json.loads(path.read_text())
+
+
+def test_schema_is_not_written_through_a_link(project: Project, tmp_path: Path) -> None:
+    """A cloned project may have a link in its place; the task runs."""
+    place = project.write("secret", "sesame\n")
+    link = project.root / ".onebox/schema.json"
+    link.parent.mkdir()
+    link.symlink_to(place)
+
+    assert 0 == project.inv("plan").code
+    assert "sesame\n" == place.read_text()
 
 
 @pytest.mark.parametrize("text", [None, "import invoke\n", "import onebox\n"])
@@ -171,7 +203,9 @@ def test_conda_file_is_named_with_the_line_that_creates_it(tmp_path: Path) -> No
     write(tmp_path, {"environment.yaml": ""})
     text = init.template("local", project_survey.survey(tmp_path))
 
-    assert "#   micromamba create -y -p ~/.venv -f environment.yaml\n" in text
+    script = [line[4:] for line in text.splitlines() if line.startswith("#   ")]
+    assert setup_script("environment.yaml").splitlines() == script
+    assert '# setup = "setup.sh"\n# include = ["environment.yaml"]\n' in text
     assert "requirements =" not in text
 
 

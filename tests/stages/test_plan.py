@@ -107,6 +107,33 @@ def test_missing_script_of_a_typed_command_is_refused(project: Project) -> None:
     assert [] == project.boxes()
 
 
+@pytest.mark.parametrize(
+    ("image", "unless"),
+    [
+        ('setup = "setup.sh"', "setup.sh does not create it"),
+        ('use = "geo"', "the image geo does not contain it"),
+    ],
+)
+def test_script_that_the_image_must_have_is_named_first(
+    project: Project, image: str, unless: str
+) -> None:
+    """The plan and the run say so before anything is created, and refuse nothing."""
+    project.write("onebox.toml", f"[image]\n{image}\n")
+    project.write("setup.sh", "exit 3")
+    note = f"gone.py is not in the project; if {unless}, the job fails"
+    planned = project.inv("plan", "--", "python3", "gone.py")
+    done = project.inv("run", "--", "python3", "gone.py")
+    other = project.inv("plan", "--", "sh", "job.sh")
+
+    assert note in planned.out
+    assert 1 == done.err.count(note), done.err
+    assert done.err.index(note) < done.err.index("onebox  census/main")
+    assert "would refuse" not in planned.out or "no such image" in planned.err
+    assert "the job fails" not in other.out
+    as_json = project.inv("plan", "--json", "--", "python3", "gone.py")
+    assert [note] == json.loads(as_json.out)["notes"]
+
+
 def test_refusal_is_printed_once_on_a_terminal(project: Project) -> None:
     """The error's line only points at the plan above it."""
     project.write("onebox.toml", "")
@@ -180,7 +207,12 @@ def test_plan_of_another_command(project: Project) -> None:
 
 def test_plan_does_not_take_the_headline_of_the_run(project: Project) -> None:
     """The plan's headline is on stdout, that of the run on stderr."""
-    done = project.inv("plan", "run")
+    project.write(
+        "tasks.py",
+        "from invoke import task\nfrom onebox import *\n"
+        "@task\ndef planned(c):\n    plan(c)\n    run(c)\n",
+    )
+    done = project.inv("planned")
 
     assert (0, 1) == (done.code, done.out.count("no charge")), done.out
     assert "no charge" in done.err
@@ -230,6 +262,15 @@ def test_plan_is_a_value(project: Project) -> None:
     assert "sh job.sh" == document["command"]
     assert ["results/"] == document["outputs"]
     assert 3 == document["push"]["files"]
-    assert 0 == document["machine"]["ceiling"]
+    assert 0 == document["box"]["at_most_usd"]
     assert 0 == found.exit_code
     assert TOML == project.read("onebox.toml")
+
+
+def test_plan_of_a_shell_line_is_that_of_run(project: Project) -> None:
+    """`--command` is planned as `run` takes it; words after `--` come first."""
+    line = project.inv("plan", "--command=cd / && ls", "--json")
+    words = project.inv("plan", "--command=ls", "--json", "--", "echo", "a b")
+
+    assert "cd / && ls" == json.loads(line.out)["command"]
+    assert "echo 'a b'" == json.loads(words.out)["command"]

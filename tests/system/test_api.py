@@ -13,46 +13,15 @@ from pathlib import Path
 import pytest
 
 import onebox.api
-from tests.conftest import Done, Project
+from tests.conftest import Project
 from tests.system.lines import finished_stages
+from tests.system.scripts import HEAD, PACKAGE, script, shown
 
 CHAIN = ["image", "provision", "push", "run", "fetch", "teardown"]
-HEAD = """\
-import contextlib, io, os, pathlib, signal, subprocess, sys, threading, time
-from onebox import api, errors
-def show(*words): print("=", *words, flush=True)
-def note(*words): print("=", *words, file=sys.stderr, flush=True)
-def let_jobs_continue():
-    for home in pathlib.Path(os.environ["ONEBOX_LOCAL_ROOT"]).glob("boxes/*/disk/home"):
-        (home / "work/go").touch()
-"""
 WAITS = (
     "echo up; until test -e go; do sleep 0.05; done; mkdir -p results; "
     "echo 7 > results/n; echo end"
 )
-
-
-def script(project: Project, code: str, *words: str) -> Done:
-    """Run a Python script in the project folder to its end."""
-    done = subprocess.run(
-        [sys.executable, "-c", HEAD + code, *words],
-        cwd=project.root,
-        env={**project.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": _PACKAGE},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-_PACKAGE = str(Path(onebox.__file__).parents[1])
-
-
-def shown(text: str) -> list[str]:
-    """Return the lines that the script itself has printed."""
-    return [line[2:] for line in text.splitlines() if line.startswith("= ")]
 
 
 class TestFunctions:
@@ -168,16 +137,21 @@ class TestRun:
             "show(api.run(detach=True))\n"
             "receipt = api.logs()\n"
             "show(receipt.exit_code, receipt.box.id == box)\n"
-            "api.status()\n"
+            "(box,) = api.status()\n"
+            "show(box.job.state)\n"
             "show(api.fetch(into='elsewhere'))\n"
             "api.cancel()\n"
             "api.teardown()\n",
         )
 
         assert 0 == done.code, done.err
-        assert ["None", "0 True", "OutputCount(files=1, bytes=3)"] == shown(done.out)
+        assert [
+            "None",
+            "0 True",
+            "succeeded",
+            "OutputCount(files=1, bytes=3)",
+        ] == shown(done.out)
         assert "working\n" in done.out
-        assert "succeeded" in done.out
         assert "42\n" == project.read("elsewhere/results/answer.txt")
         assert [] == project.boxes()
 
@@ -214,7 +188,8 @@ class TestErrors:
         assert 0 == done.code
         assert "" == done.err
         assert [
-            "'there is no box census/main to fetch from\\n  next: inv status'",
+            "'there is no box census/main to fetch from\\n"
+            "  next: onebox.api.run() runs the job and fetches its outputs'",
             *["'the command is empty\\n  next: onebox.api.run(\"python job.py\")'"] * 2,
         ] == shown(done.out)
 
@@ -224,7 +199,7 @@ class TestErrors:
 
         assert 1 == done.code
         assert 2 == done.err.count("  File ")
-        assert 1 == done.err.count(f'  File "{onebox.api.__file__}"')
+        assert 1 == done.err.count(f'  File "{onebox.api.calls.__file__}"')
 
     def test_stage_of_the_user_ends_with_the_code_of_the_job(
         self, project: Project
@@ -258,7 +233,9 @@ class TestErrors:
         assert 0 == done.code
         assert "census/b (" in text
         assert "is still up" in text
-        assert "--name=b" in text
+        assert (
+            'next: onebox.api.teardown(name="b"), or another box: name="second"' in text
+        )
 
     def test_folder_without_a_project_is_refused(
         self, project: Project, tmp_path: Path
@@ -267,18 +244,18 @@ class TestErrors:
         done = script(
             project,
             "os.makedirs('deep/down'); os.chdir('deep/down')\n"
-            "api.status()\n"
+            "show(api.status())\n"
             "root = os.path.abspath('../..')\n"
             f"os.chdir({str(tmp_path)!r})\n"
             "try: api.status()\n"
             "except errors.InputError as error: show(error)\n"
-            "api.status(project=root)\n"
+            "show(api.status(project=root))\n"
             "try: api.status(project='no-folder')\n"
             "except errors.InputError as error: show(error)\n",
         )
 
         assert 0 == done.code, done.err
-        assert 2 == done.out.count("census: no box is up")
+        assert 2 == done.out.count("= ()\n")
         assert f"no onebox.toml or tasks.py in {tmp_path} or above it" in done.out
         assert "project='no-folder' is not a folder" in done.out
 
@@ -300,7 +277,7 @@ class TestInterrupts:
 
         assert 0 == done.code, done.err
         assert first.startswith("detached; job ")
-        assert first.endswith("onebox.api.cancel() stops it")
+        assert first.endswith("onebox.api.cancel() stops it"), first
         assert ["True", "0 1"] == others
         assert "up\nend\n" in done.out
         assert "7\n" == project.read("results/n")
@@ -345,7 +322,7 @@ class TestInterrupts:
         done = subprocess.run(
             [sys.executable, "-c", HEAD + code],
             cwd=project.root,
-            env={**project.environ, "PYTHONPATH": _PACKAGE},
+            env={**project.environ, "PYTHONPATH": PACKAGE},
             stdout=theirs,
             stderr=subprocess.PIPE,
             text=True,
@@ -470,6 +447,7 @@ for code in sys.argv[1:]:
                 kernel.interrupt_kernel()
         elif kind == "error":
             streams["error"] = content["ename"] + ": " + content["evalue"]
+            streams["traceback"] = "\\n".join(content["traceback"])
         elif kind == "execute_result":
             streams["result"] = content["data"]["text/plain"]
         elif kind == "status" and content["execution_state"] == "idle":
@@ -482,8 +460,8 @@ kernel.shutdown_kernel()
 
 def test_notebook_cell_shows_output_messages_and_errors(project: Project) -> None:
     """
-    The output and the messages are in the cell, without control codes. An
-    interrupted cell leaves the job running, and the kernel continues.
+    The output and the messages are in the cell, without control codes; a traceback is
+    short. An interrupted cell leaves the job running, and the kernel continues.
     """
     pytest.importorskip("ipykernel")
     cells = [
@@ -491,11 +469,13 @@ def test_notebook_cell_shows_output_messages_and_errors(project: Project) -> Non
         f"# interrupt\nonebox.api.run({WAITS!r})",
         "onebox.api.cancel(); onebox.api.logs()",
         "onebox.api.teardown(discard_outputs=True)",
+        "onebox.api.run('echo a', into='/proc/no')",
+        "onebox.api.teardown(discard_outputs=True); onebox.api.plan()",
     ]
     done = subprocess.run(
         [sys.executable, "-c", CELLS, *cells],
         cwd=project.root,
-        env={**project.environ, "PYTHONPATH": _PACKAGE},
+        env={**project.environ, "PYTHONPATH": PACKAGE},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -503,7 +483,9 @@ def test_notebook_cell_shows_output_messages_and_errors(project: Project) -> Non
         check=False,
     )
     assert 0 == done.returncode, done.stderr
-    first, second, third, fourth = map(json.loads, done.stdout.splitlines())
+    first, second, third, fourth, fifth, sixth = map(
+        json.loads, done.stdout.splitlines()
+    )
 
     assert "working\n" == first["stdout"]
     assert CHAIN == finished_stages(first["stderr"])
@@ -513,4 +495,10 @@ def test_notebook_cell_shows_output_messages_and_errors(project: Project) -> Non
     assert second["error"].startswith("KeyboardInterrupt: detached; job ")
     assert "JobFailed: the job ended with exit 143" == third["error"]
     assert "" == fourth["error"]
+    assert fifth["error"].startswith("OutputsHeld: the outputs cannot be put here")
+    # The cell, and the one function below it: not the error of the file system.
+    assert 1 == fifth["traceback"].count("calls.py")
+    assert 1 == fifth["traceback"].count("Traceback")
+    assert "fetch_outputs.py" not in fifth["traceback"]
+    assert sixth["result"].startswith("<Plan for census/main: small on local")
     assert [] == project.boxes()

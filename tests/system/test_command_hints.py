@@ -103,7 +103,7 @@ class TestHintsOfALine:
 
         assert "follow it: inv logs   " in project.inv("run", "--detach").err
         other = project.inv("logs", "--name=main")
-        assert "next: inv provision --name=main, or" in other.err
+        assert "inv run --name=main starts a job" in other.err
 
     @pytest.mark.parametrize("line", ["box.run --detach", "train"])
     def test_hints_of_a_namespace_have_it(self, project: Project, line: str) -> None:

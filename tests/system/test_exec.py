@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.conftest import Project
-from tests.system.lines import let_job_continue
+from tests.system.lines import finished_stages, let_job_continue
 from tests.system.test_terminal import exit_code, start_in_terminal
 
 WAITS = """\
@@ -158,7 +159,7 @@ def test_a_command_needs_a_box_that_is_up(project: Project) -> None:
     done = project.inv("exec", "--", "ls")
 
     assert 64 == done.code
-    assert "there is no box census/main\n  next: inv provision, or inv run" in done.err
+    assert "there is no box census/main\n  next: inv provision creates" in done.err
     assert "inv exec -- COMMAND" in project.inv("exec").err
     assert [] == project.boxes()
 
@@ -208,18 +209,70 @@ def test_a_command_renews_the_lease_of_the_box(project: Project) -> None:
 
 
 def test_a_command_whose_box_is_removed_says_so(project: Project) -> None:
-    """
-    The exit code is 74, or that of ssh while the removal is still under way. A line of
-    onebox follows in both cases, because ssh prints nothing.
-    """
+    """A teardown is refused while it runs; if it is forced, the outcome is unknown."""
     project.inv("provision")
+    (box,) = project.boxes()
     line = project.start("exec", "--command=echo ready; sleep 86396; echo")
     project.until("ready")
-    assert 0 == project.inv("teardown").code
+    refused = project.inv("teardown")
+    assert 64 == refused.code
+    name = f"\"inv exec '--command=echo ready; sleep 86396; echo'\" (process {line.pid}"
+    assert f"onebox[64]: {name}, since " in refused.err
+    assert f"still runs on census/main ({box}); nothing was removed" in refused.err
+    assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
 
-    assert line.wait(60) in (74, 255)
-    assert "onebox: " in project.err
-    assert "next: inv status" in project.err
+    assert 74 == line.wait(60)
+    removed = f"onebox[74]: census/main ({box}) was removed by another onebox command"
+    assert f"{removed}\n  next: inv status\n" in project.err
+
+
+def test_a_run_keeps_the_box_while_a_command_runs_there(project: Project) -> None:
+    """
+    The run has its own code; a line names the command, the price and the deadline.
+
+    The next run removes the box, which only that command has kept.
+    """
+    waits_for_go(project)
+    run = project.start("run")
+    project.until("working")
+    (box,) = project.boxes()
+    other = replace(project, home=project.home / "other")
+    other.home.mkdir()
+    command = "echo ready; until [ -e go2 ]; do sleep 0.05; done; echo mine; exit 6"
+    line = other.start("exec", f"--command={command}")
+    other.until("ready")
+    let_job_continue(project)
+
+    assert 0 == run.wait(60)
+    kept = [text for text in project.err.splitlines() if text.startswith("box ")]
+    assert 1 == len(kept)
+    assert f"kept  {box}, no charge: " in kept[0]
+    assert "powers itself off in 8 h" in project.err
+    assert "30 min without job and client: inv teardown" in " ".join(
+        project.err.split()
+    )
+    assert [box] == project.boxes()
+    (project.home / "local/boxes" / box / "disk/home/work/go2").touch()
+    assert 6 == line.wait(60)
+    assert "mine" in other.out
+    project.write("job.sh", "true")
+    assert 0 == project.inv("run", "--yes").code
+    assert [] == project.boxes()
+
+
+def test_a_shell_does_not_keep_the_box_at_the_end_of_a_run(project: Project) -> None:
+    """A shell that was left open would cost money until the deadline."""
+    waits_for_go(project)
+    run = project.start("run")
+    project.until("working")
+    with start_in_terminal(project, "ssh", columns=200) as child:
+        child.sendline("echo in-$((6 * 7))")
+        child.expect_exact("in-42")
+        let_job_continue(project)
+        assert 0 == run.wait(60)
+        assert 74 == exit_code(child)
+        assert "was removed by another onebox command" in (child.before or "")
+    assert [] == project.boxes()
 
 
 def test_a_missing_secret_is_refused(project: Project) -> None:
@@ -246,3 +299,106 @@ def test_outputs_of_a_command_keep_a_box_without_a_job(project: Project) -> None
     assert 0 == done.code, done.err
     assert "42\n" == project.read("results/answer")
     assert [] == project.boxes()
+
+
+MADE = ("exec", "--command=mkdir -p results && date +%N >> results/answer")
+
+
+def test_outputs_that_only_a_commands_settings_name_keep_the_box(
+    project: Project,
+) -> None:
+    """
+    A profile names other outputs. The teardown is without it, and fetches none of them.
+
+    `inv fetch` without the profile fetches them, and the box can be removed then.
+    """
+    project.write(
+        "onebox.toml",
+        '[run]\ncommand = "true"\n[fetch]\noutputs = ["results/"]\n'
+        '[profile.gpu.fetch]\noutputs = ["gpu/"]\n',
+    )
+    made = "mkdir gpu; echo precious > gpu/r"
+    assert 0 == project.inv("provision", "--profile=gpu").code
+    assert 0 == project.inv("exec", "--profile=gpu", "--", "sh", "-c", made).code
+
+    held = project.inv("teardown")
+    done = project.inv("fetch", "teardown")
+
+    assert 73 == held.code, held.err
+    assert "gpu/r" in held.err
+    assert 0 == done.code, done.err
+    assert "precious\n" == project.read("gpu/r")
+
+
+def test_teardown_of_a_box_that_is_off_fetches_what_a_command_left(
+    project: Project,
+) -> None:
+    """No job has run there, so no record tells of outputs."""
+    assert 0 == project.inv("push").code
+    assert 0 == project.inv(*MADE).code
+    project.cut_power()
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert "1 file" in done.err
+    assert project.read("results/answer")
+    assert [] == project.boxes()
+
+
+def test_teardown_of_a_box_that_is_off_fetches_what_came_after_the_fetch(
+    project: Project,
+) -> None:
+    """A command may run after the outputs of the job were fetched."""
+    assert 0 == project.inv("run", "--keep").code
+    assert 0 == project.inv(*MADE).code
+    project.cut_power()
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert project.read("results/answer")
+
+
+def test_teardown_of_a_box_that_is_off_starts_no_box_on_which_nothing_ran(
+    project: Project,
+) -> None:
+    """A start costs money. After a fetch, nothing has run either."""
+    assert 0 == project.inv("push").code
+    project.cut_power()
+    unused = project.inv("teardown")
+    assert 0 == project.inv("push").code
+    assert 0 == project.inv(*MADE).code
+    assert 0 == project.inv("fetch").code
+    project.cut_power()
+    fetched = project.inv("teardown")
+
+    for done in (unused, fetched):
+        assert 0 == done.code, done.err
+        assert ["teardown"] == finished_stages(done.err)
+    assert [] == project.boxes()
+
+
+def test_teardown_asks_before_a_box_that_is_off_is_discarded(project: Project) -> None:
+    """Whether a command has left outputs is unknown without a start."""
+    assert 0 == project.inv("push").code
+    assert 0 == project.inv(*MADE).code
+    project.cut_power()
+    done = project.inv("teardown", "--discard-outputs")
+
+    assert 64 == done.code
+    assert "not confirmed" in done.err
+    assert 1 == len(project.boxes())
+
+
+def test_the_users_own_ssh_counts_as_a_command(project: Project) -> None:
+    """After `inv ssh --install` any program may have left outputs on the box."""
+    assert 0 == project.inv("ssh", "--install").code
+    assert 0 == project.inv("push").code
+    (box,) = project.boxes()
+    made = project.home / "local/boxes" / box / "disk/home/work/results/answer"
+    made.parent.mkdir(exist_ok=True)
+    made.write_text("42\n")
+    project.cut_power()
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert "42\n" == project.read("results/answer")

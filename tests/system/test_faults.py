@@ -444,7 +444,7 @@ class TestCtrlC:
         assert [] == project.boxes()
         assert "no box is left" in down.err
         done = project.inv("teardown")
-        assert (0, True) == (done.code, "no box is left" in done.err)
+        assert (0, True) == (done.code, "there is no box census/main" in done.err)
 
 
 class TestLinks:

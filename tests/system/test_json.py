@@ -27,7 +27,7 @@ class TestDocuments:
         assert ("offers", "local", 1) == (
             found["kind"],
             found["provider"],
-            found["total"],
+            found["count"],
         )
         assert 0 == found["offers"][0]["hourly_usd"]
         assert found["offers"][0]["cpus"] >= 1
@@ -44,7 +44,7 @@ class TestDocuments:
         )
         assert ("run", "up to date") == (actions["push"], actions["image"])
         assert found["push"]["files"] > 0
-        assert 0 == found["machine"]["ceiling"]
+        assert 0 == found["box"]["at_most_usd"]
 
     def test_plan_of_a_run_that_would_not_start(self, project: Project) -> None:
         """The refusals are in the document, and the exit code is that of `run`."""
@@ -95,7 +95,7 @@ class TestDocuments:
         assert ("geo", False, 0) == (
             image["name"],
             image["by_recipe"],
-            image["month_usd"],
+            image["monthly_usd"],
         )
 
     def test_status(self, project: Project) -> None:
@@ -117,7 +117,7 @@ class TestDocuments:
         project.inv("run", "--command=exit 3")
 
         (job,) = document(project.inv("history", "--json"))["entries"]
-        assert ("exit 3", 3, 0) == (job["command"], job["exit"], job["cost"])
+        assert ("exit 3", 3, 0) == (job["command"], job["exit"], job["cost_usd"])
 
     def test_doctor(self, project: Project) -> None:
         """Each check has its result; the settings come with their sources."""

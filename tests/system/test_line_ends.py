@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.conftest import JOB, TOML, Project
+from tests.system.lines import let_job_continue
 
 CHANGED = TOML.replace("[run]", '[run]\nwhen = "changed"')
 
@@ -135,6 +136,46 @@ class TestKeptBox:
         gone = project.inv("provision", "push", "teardown")
         assert "kept" not in gone.err
 
+    def test_line_that_skips_its_stage_names_the_box(self, project: Project) -> None:
+        """A stage that is up to date leaves the box up, as one that runs does."""
+        project.write("onebox.toml", CHANGED)
+        project.write(
+            "tasks.py",
+            "from onebox import *\n"
+            "@stage(push, inputs=['job.sh'])\n"
+            "def mine(c): pass\n",
+        )
+        project.inv("mine")
+        project.inv("run", "--keep")
+        (box,) = project.boxes()
+        kept = f"kept  {box}, no charge, powers itself off in 8 h"
+        for words in ("mine", "run", "image", "push", "cancel"):
+            done = project.inv(words)
+            assert 0 == done.code, done.err
+            assert "up to date" in done.err
+            assert 1 == done.err.count(kept), done.err
+        project.inv("teardown")
+        for words in ("mine", "run"):
+            assert "kept" not in project.inv(words).err
+
+    def test_box_of_a_run_elsewhere_is_not_reported_as_kept(
+        self, project: Project
+    ) -> None:
+        """The run in the other terminal decides, so the line names that run."""
+        project.write(
+            "job.sh", "echo begun; while [ ! -e go ]; do sleep 0.1; done; rm go"
+        )
+        line = project.start("run")
+        project.until("begun")
+        done = project.inv("image")
+        let_job_continue(project)
+
+        assert 0 == line.wait(60)
+        (kept,) = [row for row in done.err.splitlines() if row.startswith("box ")]
+        assert "in use  ob-" in kept
+        assert f'pid {line.pid} "inv run" uses it' in kept
+        assert [] == project.boxes()
+
     def test_box_deleted_by_a_later_task_is_not_reported_as_kept(
         self, project: Project
     ) -> None:
@@ -259,9 +300,16 @@ def test_command_that_is_no_text_is_refused_before_a_box_is_created(
     assert [] == project.boxes()
 
 
-def test_plan_on_the_line_of_a_run_leaves_no_box(project: Project) -> None:
-    """`inv plan run` ends as `inv run` does, because a plan asks for no box."""
-    done = project.inv("plan", "run")
+PLANNED = (
+    "from invoke import task\nfrom onebox import *\n"
+    "@task\ndef planned(c):\n    plan(c)\n    {}(c)\n"
+)
+
+
+def test_plan_before_a_run_leaves_no_box(project: Project) -> None:
+    """A run in a user's task ends as `inv run` does, because a plan asks for no box."""
+    project.write("tasks.py", PLANNED.format("run"))
+    done = project.inv("planned")
 
     assert 0 == done.code, done.err
     assert "machine, disk, keys: gone" in done.err
@@ -270,8 +318,9 @@ def test_plan_on_the_line_of_a_run_leaves_no_box(project: Project) -> None:
 
 
 def test_plan_before_a_push_does_not_hide_the_box(project: Project) -> None:
-    """`inv plan push` reports the kept box, as `inv push` does."""
-    done = project.inv("plan", "push")
+    """A push in a user's task reports the kept box, as `inv push` does."""
+    project.write("tasks.py", PLANNED.format("push"))
+    done = project.inv("planned")
 
     (box,) = project.boxes()
     assert f"kept  {box}, no charge, powers itself off in" in done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,6 +43,47 @@ def test_unknown_provider_is_refused_without_a_traceback(project: Project) -> No
 
     assert 78 == done.code
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "line"),
+    [
+        (
+            ("plan", "--vm=larg", "--json", "--", "python", "x y"),
+            {},
+            "inv plan --vm=large --json -- python 'x y'",
+        ),
+        (("run", "--vm", "larg"), {}, "inv run --vm=large"),
+        (("plan", "--vm=xyz"), {}, "inv plan --vm=small"),
+        (("push", "--provider=asw"), {}, "inv push --provider=aws"),
+        (("push", "--profile=gp"), {}, "inv push --profile=gpu"),
+        (("run",), {"ONEBOX_VM": "larg"}, "ONEBOX_VM=large inv run"),
+    ],
+)
+def test_wrong_value_of_a_flag_has_the_corrected_line(
+    project: Project, words: tuple[str, ...], env: dict[str, str], line: str
+) -> None:
+    """The line is complete, and `--json` has it as `next`."""
+    project.write(
+        "onebox.toml", '[run]\ncommand = "true"\n[profile.gpu]\nvm = "large"\n'
+    )
+    done = project.inv(*words, env=env)
+
+    assert 78 == done.code
+    assert done.err.endswith(f"\n  next: {line}\n")
+    if "--json" in words:
+        assert line == json.loads(done.out)["error"]["next"]
+
+
+def test_wrong_size_in_the_file_proposes_no_line(project: Project) -> None:
+    """The message names the line of the file, where it has to be corrected."""
+    project.write("onebox.toml", 'vm = "larg"\n')
+    done = project.inv("plan")
+
+    assert 78 == done.code
+    assert done.err.splitlines() == [
+        'onebox[78]: onebox.toml:1: vm: there is no size "larg", did you mean large?'
+    ]
 
 
 @pytest.mark.fast

@@ -121,6 +121,27 @@ def test_notebooks_come_back_when_ctrl_c_stops_jupyter(lab: Project) -> None:
     assert 0 == lab.inv("teardown").code
 
 
+def test_files_of_a_session_are_not_those_of_a_later_job(lab: Project) -> None:
+    """They are here. One that the job changes, or that is lost here, is named."""
+    line = lab.start("notebook")
+    url_of(lab)
+    work = in_box(lab, "work")
+    for name in ("new.ipynb", "notes.txt", "changed.txt", "lost.txt"):
+        (work / name).write_text(name)
+    line.send_signal(signal.SIGINT)
+    assert 0 == line.wait(60), lab.err
+    (lab.root / ".onebox/notebook/main/files/lost.txt").unlink()
+    lab.write("job.sh", "mkdir -p results; echo 1 >results/x; echo 2 >>changed.txt")
+    outputs = '[fetch]\noutputs = ["results/"]\n'
+    lab.write("onebox.toml", lab.read("onebox.toml") + outputs)
+    done = lab.inv("run", "--yes")
+
+    assert 0 == done.code, done.err
+    named = "2 files that the job created or changed outside of the outputs: "
+    assert f"{named}changed.txt, lost.txt\n" in done.err
+    assert 0 == lab.inv("teardown").code
+
+
 def test_killed_command_ends_jupyter_and_loses_no_notebook(lab: Project) -> None:
     """The next command that could remove or overwrite the notebooks fetches them."""
     line = lab.start("notebook")

@@ -181,6 +181,59 @@ class TestBox:
         assert "main" == posted["box"]["name"]
 
 
+class TestDetached:
+    @pytest.mark.parametrize("first", ["status", "logs", "fetch", "teardown", "push"])
+    def test_command_runs_once_where_the_end_is_learned(
+        self, project: Project, hook: Hook, first: str
+    ) -> None:
+        """The box has posted to the url. Later commands do not notify again."""
+        project.write("job.sh", "mkdir -p results; echo 1 >results/x; exit 5")
+        set_notify(project, command="cat >>got; echo $ONEBOX_EXIT >>codes")
+        use(project, hook)
+        assert 0 == project.inv("run", "--detach").code
+        hook.until_posted()
+        assert not (project.root / "codes").exists()
+
+        done = project.inv(first)
+        # The outputs are not here, so the teardown is refused.
+        assert {"logs": 5, "teardown": 73}.get(first, 0) == done.code, done.err
+        got = json.loads(project.read("got"))
+        assert (5, "sh job.sh") == (got["exit"], got["command"])
+        assert "main" == got["box"]["name"]
+        for words in (["status"], ["logs"], ["fetch"], ["teardown"]):
+            project.inv(*words)
+
+        assert "5\n" == project.read("codes")
+        assert ["box"] == [posted.get("sent_by") for posted in hook.posted]
+
+    def test_command_is_left_to_the_run_that_follows_the_job(
+        self, project: Project
+    ) -> None:
+        """It has the receipt with the outputs; `cancel` and `status` have not."""
+        project.write("job.sh", "echo up; sleep 600")
+        set_notify(project, command="cat >>got; echo $ONEBOX_CAUSE >>causes")
+        line = project.start("run")
+        project.until("up\n")
+        assert 0 == project.inv("cancel").code
+        assert 0 == project.inv("status").code
+        assert 143 == line.wait(60)
+
+        assert "cancel\n" == project.read("causes")
+        assert json.loads(project.read("got"))["stages"]
+
+    def test_command_runs_when_a_detached_job_is_cancelled(
+        self, project: Project
+    ) -> None:
+        """`cancel` is the first command that learns of the end."""
+        project.write("job.sh", "sleep 600")
+        set_notify(project, command="echo $ONEBOX_CAUSE >>causes")
+        assert 0 == project.inv("run", "--detach").code
+        assert 0 == project.inv("cancel").code
+        assert 0 == project.inv("status").code
+
+        assert "cancel\n" == project.read("causes")
+
+
 class TestBell:
     @pytest.mark.parametrize(("seconds", "keys"), [(0.0, 1), (60.0, 0)])
     def test_bell_rings_in_a_terminal_after_a_long_run(

@@ -216,6 +216,26 @@ def test_queued_run_waits_for_a_detached_job_and_fetches_its_outputs(
     assert [] == project.boxes()
 
 
+def test_status_lists_the_runs_that_wait_in_their_order(desk: Desk) -> None:
+    """A user with several terminals sees which one is next, also with --json."""
+    project = desk.project
+    first = desk.start_job_that_waits()
+    others = [desk.queue(*echo(word)) for word in ("b", "c")]
+    lines = project.inv("status").out.splitlines()
+    listed = json.loads(project.inv("status", "--json").out)["waiting"]["main"]
+
+    assert lines[-3].startswith("waiting for census/main: 2 runs, the first since ")
+    for place, other, line in zip((1, 2), others, lines[-2:]):
+        assert line.startswith(f"    {place}. inv run --queue -- sh -c ")
+        assert line.endswith(f", process {other.line.pid}")
+    assert [other.line.pid for other in others] == [run["pid"] for run in listed]
+    for word, run in zip(("b", "c"), listed):
+        assert f"tee results/{word};" in run["command"]
+    desk.let_job_continue()
+
+    assert [0, 0, 0] == [terminal.end() for terminal in (first, *others)]
+
+
 def test_place_of_a_killed_run_is_free(desk: Desk) -> None:
     """The runs behind it do not wait for it, and the last one removes the box."""
     project = desk.project

@@ -15,6 +15,10 @@ from tests.conftest import Project
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TRAIN = """\
 import pathlib, sys
 pathlib.Path("results").mkdir(exist_ok=True)
@@ -107,23 +111,32 @@ def test_readme_sets_up_runs_and_tests_with_one_command_each() -> None:
     assert "grep -E 'inv check$' README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_readme_lists_every_rehearsal_option() -> None:
-    """The table has all options."""
+def test_every_rehearsal_option_is_documented() -> None:
+    """The table of docs/local-box.md has all options."""
     options = {key.name for key in keys().values() if key.table == "local.rehearse"}
+    text = (ROOT / "docs" / "local-box.md").read_text("utf-8")
 
     assert options
     for name in options:
-        assert f"`{name}`" in README
+        assert f"`{name}`" in text
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
-def test_documents_name_only_files_that_exist(name: str) -> None:
+def test_documents_name_only_files_that_exist() -> None:
     """
-    Each path that a document names in backticks exists; `*` stands for any name.
+    Each path in backticks exists, where `*` stands for any name, and so does the
+    file of each link.
     """
-    text = (ROOT / name).read_text("utf-8")
-    places = set(re.findall(r"`((?:onebox|tests|bench)/[\w./*]*)`", text))
+    missing, count = [], 0
+    for path in DOCUMENTS:
+        text = path.read_text("utf-8")
+        for place in re.findall(r"`((?:onebox|tests|bench)/[\w./*]*)`", text):
+            count += 1
+            if not any(ROOT.glob(place.rstrip("/"))):
+                missing.append((path.name, place))
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            count += 1
+            if not (path.parent / link).exists():
+                missing.append((path.name, link))
 
-    assert len(places) > 5
-    for place in places:
-        assert any(ROOT.glob(place.rstrip("/"))), place
+    assert [] == missing
+    assert count > 60

@@ -95,7 +95,7 @@ def test_doctor_checks_everything_a_run_needs(project: Project) -> None:
     done = project.inv("doctor")
 
     assert 0 == done.code, done.out
-    assert "a job cannot reach: your home folder" in done.out.lower()
+    assert "\n                   out of reach: your home folder\n" in done.out
 
 
 def test_local_box_gets_the_users_proxy_variables(project: Project) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import Project
 
 JOB = "for n in 1 2 3 4 5 6; do echo epoch $n; sleep 1; done; echo end\n"
+SET_UP = '\n[image]\nsetup = "setup.sh"\n'
 
 
 @contextmanager
@@ -108,4 +109,38 @@ def test_discarding_outputs_that_are_all_here_asks_nothing(project: Project) -> 
     project.inv("provision", "run")
     with start_in_terminal(project, "teardown", "--discard-outputs") as child:
         assert 0 == exit_code(child)
+    assert [] == project.boxes()
+
+
+def test_the_last_lines_name_outputs_and_log(project: Project) -> None:
+    """A good run ends with where its results are, its time and its cost."""
+    with start_in_terminal(project, "run") as child:
+        child.expect(r"succeeded in [0-9.]+ s → results/, log: (\S+)")
+        assert (project.root / child.match.group(1)).is_file()
+        child.expect_exact("no charge; the box was up for")
+        assert 0 == exit_code(child)
+
+
+def test_a_build_shows_how_long_it_takes_and_took_before(project: Project) -> None:
+    """The live line has the time of the set-up, and that of the last build."""
+    project.write("onebox.toml", f"{project.read('onebox.toml')}{SET_UP}")
+    project.write("setup.sh", "echo working; sleep 2.5\n")
+    with start_in_terminal(project, "image") as child:
+        child.expect(r"  setup +[0-9.]+ s")
+        assert 0 == exit_code(child)
+    with start_in_terminal(project, "image", "--rebuild") as child:
+        child.expect(r"  setup +[0-9.]+ s   last build: [23]\.[0-9] s")
+        assert 0 == exit_code(child)
+
+
+def test_ctrl_c_during_a_build_names_the_step(project: Project) -> None:
+    """The step that was stopped has a line of its own, and no box is left."""
+    project.write("onebox.toml", f"{project.read('onebox.toml')}{SET_UP}")
+    project.write("setup.sh", "echo working; sleep 60\n")
+    with start_in_terminal(project, "run") as child:
+        child.expect(r"  setup +[0-9.]+ s")
+        child.sendintr()
+        child.expect("  setup.*✗.*stopped")
+        child.expect_exact("stopped; no box is left")
+        assert 130 == exit_code(child)
     assert [] == project.boxes()

@@ -177,3 +177,73 @@ def test_users_own_task_with_an_earlier_name_is_theirs(project: Project) -> None
 
     assert "mine\n" == project.inv("sweep").out
     assert "you have no boxes" in project.inv("cleanup").out
+
+
+@pytest.mark.parametrize(
+    ("line", "changing", "instead"),
+    [
+        ("plan teardown", "teardown", ("inv plan", "inv teardown")),
+        ("teardown plan", "teardown", ("inv plan", "inv teardown")),
+        ("plan cleanup --yes", "cleanup", ("inv plan", "inv cleanup --yes")),
+        (
+            "plan push run --keep",
+            "push and run",
+            ("inv plan", "inv push run --keep"),
+        ),
+        ("status plan mine", "mine", ("inv plan", "inv status mine")),
+        (
+            "run --vm=large plan --name plan -- python x.py",
+            "run",
+            (
+                "inv plan --name plan --vm=large -- python x.py",
+                "inv run --vm=large --name=plan -- python x.py",
+            ),
+        ),
+    ],
+)
+def test_plan_is_refused_on_a_line_that_changes_something(
+    project: Project, line: str, changing: str, instead: tuple[str, str]
+) -> None:
+    """A plan changes nothing; each part of the line is a line of its own."""
+    project.write(
+        "tasks.py", "from onebox import *\n@stage(push)\ndef mine(c): print('ran')\n"
+    )
+    project.inv("provision")
+    boxes = project.boxes()
+    done = project.inv(*line.split())
+
+    assert (64, "") == (done.code, done.out)
+    assert done.err.splitlines() == [
+        f"onebox[64]: plan changes nothing, so {changing} cannot be on the same line",
+        f"  next: {instead[0]}",
+        f"        {instead[1]}",
+    ]
+    assert boxes == project.boxes()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["plan status", "plan cleanup", "--dry plan run", "plan say", "plan --graph"],
+)
+def test_plan_is_allowed_with_tasks_that_change_nothing(
+    project: Project, line: str
+) -> None:
+    """A user's own plain task decides for itself."""
+    project.write(
+        "tasks.py",
+        "from invoke import task\nfrom onebox import *\n"
+        "@task\ndef say(c): print('said')\n",
+    )
+    done = project.inv(*line.split())
+
+    assert 0 == done.code, done.err
+    assert [] == project.boxes()
+
+
+def test_program_splits_a_line_with_plan_too(project: Project) -> None:
+    """The command of `onebox` needs no dashes, and both lines have it."""
+    done = project.onebox("plan", "run", "python", "x.py")
+
+    assert 64 == done.code
+    assert "  next: onebox plan -- python x.py\n" in done.err
+    assert "        onebox run -- python x.py\n" in done.err

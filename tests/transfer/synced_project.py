@@ -19,7 +19,7 @@ from onebox.agent import protocol
 from onebox.agent.files import manifest, manifest_exchange
 from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel
-from onebox.transfer import fetch_outputs, push_files
+from onebox.transfer import fetch_outputs, push_files, verify_outputs
 from tests.fakes import batcher, cutter
 from tests.fakes.agent_box import AgentBox
 from tests.remote.steps import quiet
@@ -75,7 +75,7 @@ class SyncedProject:
     def verify(self) -> str | None:
         """Return whether the outputs are here, or why not."""
         with self.box.connect() as link:
-            return fetch_outputs.verify(
+            return verify_outputs.verify(
                 link, ["out"], self.root, self.memory, into_project=True
             ).missing
 

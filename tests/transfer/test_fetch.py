@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConnectionLost, OutputsHeld
-from onebox.transfer import fetch_outputs
+from onebox.transfer import fetch_outputs, verify_outputs
 from tests.transfer.synced_project import (
     LARGE,
     SyncedProject,
@@ -82,7 +82,7 @@ def test_fetch_places_files_modes_links_and_empty_folders(
     assert snapshot(project.root / "out") == snapshot(project.box.work / "out")
     assert not (project.root / "elsewhere").exists()
     assert project.verify() is None
-    assert fetch_outputs.changed_here(project.root, project.memory) is None
+    assert verify_outputs.changed_here(project.root, project.memory) is None
 
 
 def test_verify_reports_every_difference(project: SyncedProject) -> None:
@@ -97,7 +97,7 @@ def test_verify_reports_every_difference(project: SyncedProject) -> None:
     (project.root / "out" / "b").unlink()
 
     assert project.verify() == "2 of 3 files, 12 B: out/a (6 B), out/b (6 B)"
-    assert fetch_outputs.changed_here(project.root, project.memory) == "out/a, out/b"
+    assert verify_outputs.changed_here(project.root, project.memory) == "out/a, out/b"
 
 
 def test_fetch_replaces_fetched_files_and_keeps_edited_ones(

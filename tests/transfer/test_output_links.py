@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onebox.transfer import fetch_outputs
+from onebox.transfer import fetch_outputs, verify_outputs
 from tests.fakes.agent_box import AgentBox
 from tests.remote.steps import quiet
 from tests.transfer.synced_project import SyncedProject, make_old
@@ -128,7 +128,7 @@ def test_fetch_follows_an_output_that_is_itself_a_link(
     assert RESULT == (project.root / "out/sub/result").read_bytes()
     assert [] == done.missing
     with project.box.connect() as connected:
-        found = fetch_outputs.verify(connected, [root], project.root, project.memory)
+        found = verify_outputs.verify(connected, [root], project.root, project.memory)
     assert found.missing is None
 
 

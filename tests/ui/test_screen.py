@@ -27,6 +27,8 @@ from onebox.ui.screen import Screen
 screen = Screen(os.environ)
 """
 LONG = "word " * 22
+# The lines of `Heartbeat` come after a quarter of a second, then after a half.
+OFTEN = "from onebox.ui import heartbeat; heartbeat.FIRST = 0.25; screen = Screen({})\n"
 EVERYTHING = f"""\
 screen.headline(["census/main", "local", "small"], ["at most $8.56: off at 18:40"])
 screen.print_stage("image", "done", "up to date", "setup.sh unchanged, built 12 Nov")
@@ -177,13 +179,39 @@ class TestPiped:
         """No variable adds a control code or changes a line."""
         assert (0, ON_STDOUT, ON_STDERR) == run_in_pipes(EVERYTHING, **env)
 
+    def test_a_long_stage_prints_a_line_from_time_to_time(self) -> None:
+        """A log of a CI service must not look dead; the lines become rarer."""
+        code, out, err = run_in_pipes(
+            f"{OFTEN}"
+            "with screen.stage('save') as line:\n"
+            "    line.doing('stopping the box'); time.sleep(0.35)\n"
+            "    line.progress(1, 2, 512, 1024); time.sleep(0.5)\n"
+        )
+
+        assert (0, "") == (code, out)
+        first, second, last = err.splitlines()
+        assert re.fullmatch(r"save       - 0\.[0-9] s  stopping the box", first)
+        assert re.match(r"save       - [0-9.]+ s  1/2 files  512 B/1 kB", second)
+        assert last.startswith("save       ✓ ")
+
+    def test_a_silent_job_prints_its_footer_from_time_to_time(self) -> None:
+        """Output of the job itself is enough; after it, the wait begins again."""
+        code, out, err = run_in_pipes(
+            f"{OFTEN}"
+            "for n in range(5): screen.output(b'x\\n'); "
+            "screen.footer(f'run {n} s'); time.sleep(0.1)\n"
+            "time.sleep(0.3); screen.footer('run 6 s'); screen.footer('run 7 s')\n"
+        )
+
+        assert (0, 5 * "x\n", "run 6 s\n") == (code, out, err)
+
     def test_question_without_a_terminal_is_answered_no(self) -> None:
         """Without a terminal the answer is no."""
         assert (0, "False\n", "") == run_in_pipes("print(screen.ask('Sure?', ''))")
 
 
 class TestTerminal:
-    @pytest.mark.parametrize("columns", [80, 140])
+    @pytest.mark.parametrize("columns", [40, 80, 140])
     def test_lines_fit_any_width_without_losing_a_word(self, columns: int) -> None:
         """No line is wider than the terminal, and no word is lost."""
         shown = run_on_terminal(EVERYTHING, columns=columns)
@@ -218,6 +246,80 @@ class TestTerminal:
         drawn = without_codes(shown).replace("\n", "\r").split("\r")
         assert any("1/305 files" in line for line in drawn)
         assert max(len(line) for line in drawn) <= 77
+
+    @pytest.mark.parametrize("columns", [80, 70, 40])
+    def test_a_table_never_breaks_a_word(self, columns: int) -> None:
+        """An id that continues on the next line cannot be copied."""
+        shown = visible_lines(
+            run_on_terminal(
+                "screen.table(['box of', 'id', 'place', 'state', 'verdict', ''],\n"
+                " [['census-1d6169/main', 'ob-3h4a6iyk4v', 'this machine', 'running',"
+                " 'off at 08:35', ''],\n"
+                " ['census-1d6169/second', 'ob-abcdefghij', 'this machine', 'off', '',"
+                " '']])",
+                columns=columns,
+            )
+        )
+
+        assert all(len(line) <= columns for line in shown)
+        words = [word for line in shown for word in line.split()]
+        for word in ("census-1d6169/main", "ob-3h4a6iyk4v", "machine", "08:35"):
+            assert word in words, shown
+        if columns == 40:
+            # Each row is printed as lines of one value, without the empty ones.
+            assert "id       ob-3h4a6iyk4v" in shown
+            assert 5 + 1 + 4 == len(shown) - 1, shown
+
+    def test_only_the_mark_of_a_warning_is_coloured(self) -> None:
+        """A whole text in yellow is hard to read on a white background."""
+        shown = run_on_terminal(
+            "screen.warn('look out'); screen.check('disk', 'warn', 'little space')"
+        )
+
+        yellow = re.findall(r"\x1b\[33m([^\x1b]*)", shown)
+        assert ["!", "!"] == yellow
+        assert "look out" in without_codes(shown)
+
+    def test_the_cause_of_a_failure_is_not_dim(self) -> None:
+        """Dim text is for details of what went well."""
+        for columns in (40, 80):
+            shown = run_on_terminal(
+                "screen.print_stage('run', 'failed', '2 s', 'exit 3')\n"
+                "screen.print_stage('push', 'done', '2 s', '1 file')\n",
+                columns=columns,
+            )
+            assert ["1 file"] == re.findall(r"\x1b\[2m([^\x1b]*)", shown)
+
+    def test_the_lines_of_a_check_are_aligned(self) -> None:
+        """One fact a line, on a terminal and in a pipe."""
+        code = "screen.check('walls', 'done', 'of jobs\\nin reach: this')"
+        expected = [f"{'walls':<16} ✓ of jobs", f"{'':<16}   in reach: this", ""]
+        assert expected == visible_lines(run_on_terminal(code))
+        assert expected == run_in_pipes(code)[1].split("\n")
+
+    @pytest.mark.parametrize("columns", [40, 80, 140])
+    def test_running_stage_always_shows_name_time_and_what_is_left(
+        self, columns: int
+    ) -> None:
+        """On a narrow terminal the bar, the files and the rate are left out first."""
+        shown = without_codes(
+            run_on_terminal(
+                "with screen.stage('push') as line:\n"
+                f"    line.doing('{LONG}'); time.sleep(0.7)\n"
+                "    line.progress(1204, 13050, 2**28, 2**30); time.sleep(0.5)\n",
+                columns=columns,
+            )
+        )
+
+        drawn = [line.rstrip() for line in re.split(r"[\r\n]+", shown)]
+        live = [line for line in drawn if "word" in line or "256 MB/1 GB" in line]
+        assert all(re.match(r"push       [-\\|/] [0-9.]+ s ", line) for line in live)
+        assert any("word" in line for line in live)
+        assert any("256 MB/1 GB" in line for line in live)
+        assert (columns >= 80) == any(line.endswith(" s left") for line in live)
+        whole = "1,204/13,050 files  256 MB/1 GB"
+        assert (columns == 140) == any(f"━ {whole}" in line for line in live)
+        assert (columns >= 80) == any("━ " in line for line in live)
 
     def test_long_message_is_indented_under_its_first_line(self) -> None:
         """The lines of an error do not begin in the first column."""

@@ -7,7 +7,7 @@ op    arguments                    answer
 push  write, kind                  equal, digest, bad, deleted
 scan  roots, hashing, compare,     buckets, missing, special, unreadable, unstable,
       into_project,                nowhere, outputs_changed, changed_outside,
-      search_outside               changed_outside_names
+      search_outside, known        changed_outside_names
 send  --                           --
 changes  since                     names, pushed, count
 ====  ===========================  ==================================================
@@ -33,7 +33,8 @@ the client has that path as it was pushed. *missing* and *nowhere* are explained
 `manifest`. *outputs_changed* is whether any output differs from what was pushed.
 *changed_outside* counts the new or changed files outside of the outputs, and
 *changed_outside_names* lists the first of them. The agent searches for these files only
-if *search_outside* is "always", or if it is "if-empty" and no output has changed.
+if *search_outside* is "always", or if it is "if-empty" and no output has changed. It
+leaves out the files that the client has: *known* has their marks by path.
 
 `changes` lists the files that are new or changed since the push and since the time
 *since* (seconds since the epoch): all are counted, and the first of them are named.
@@ -161,7 +162,7 @@ def scan(
             # If a requested path is a link, `outputs.places` has only the link's
             # target. So the requested paths are added.
             places = {*outputs.places, *map(root_path, request["roots"])}
-            outside = changes.changed_outside(places)
+            outside = changes.changed_outside(places, _known(request))
         return {
             "buckets": differing,
             "missing": outputs.missing,
@@ -173,6 +174,12 @@ def scan(
             "changed_outside": len(outside),
             "changed_outside_names": [text(path) for path in outside[:MOST_NAMES]],
         }
+
+
+def _known(request: Dict[str, Any]) -> Dict[bytes, bytes]:
+    """Return the marks of the files that the client has fetched before, by path."""
+    known = request.get("known") or {}
+    return {raw(path): raw(mark) for path, mark in known.items()}
 
 
 def send(

@@ -110,9 +110,13 @@ class ChangesSincePush:
             return False
         return not any(map(self._differs, manifest.below(self._work, path)))
 
-    def changed_outside(self, places: Container[bytes]) -> List[bytes]:
+    def changed_outside(
+        self, places: Container[bytes], known: Dict[bytes, bytes]
+    ) -> List[bytes]:
         """
         Return the paths of new and changed files that are not at or below *places*.
+
+        A file is left out if *known* has its path and its mark: the client has it.
 
         New files that are in the home folder but outside of the work folder are
         included, as `~/name`.
@@ -120,6 +124,8 @@ class ChangesSincePush:
         if b"" in places:
             return []
         self._load()
+        for path, known_mark in known.items():
+            self._marks[path] = (*self._marks.get(path, ()), known_mark)
         unreadable: List[bytes] = []
         walked = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
         changed = {path for path in unreadable if not _is_tool_file(path)}

@@ -86,6 +86,8 @@ def after_end(
     if not claim(directory):
         return
     report = {
+        "schema_version": 1,
+        "kind": "receipt",
         "job": record.job,
         "exit": record.code,
         "cause": record.cause,

@@ -19,7 +19,7 @@ from .layout import Layout, MachineConfig
 # This is the first version of Landlock that confines signals and abstract sockets.
 _SCOPES_ABI = 6
 _SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - text for the user, not a path
-_OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - text
+_OWN = "/tmp, /var/tmp, /dev/shm, /run"  # noqa: S108 - text
 
 
 class RefusedError(Exception):
@@ -133,7 +133,7 @@ class Protection:
             ("your home folder", view or files),
             ("the content of files outside the box", files and not view),
             ("files outside the box, their modes and times", view),
-            (f"{_OWN}, as it has its own", view),
+            (f"{_OWN} (has its own)", view),
             ("your terminals", view),
             ("your processes", self.landlock >= _SCOPES_ABI),
         )
@@ -150,23 +150,31 @@ class Protection:
             ("your terminals", not view),
             ("your processes", self.landlock < _SCOPES_ABI),
             ("Unix sockets such as Docker's", not view),
-            (f"Unix sockets outside your home folder and {_OWN}", view),
+            ("Unix sockets elsewhere", view),
             ("the network", True),
         )
         return tuple(phrase for phrase, holds in phrases if holds)
 
     def describe(self) -> str:
-        """Return the sentences that `inv doctor` shows about this confinement."""
-        blocked, reached = "; ".join(self.out_of_reach), "; ".join(self.in_reach)
-        parts = [f"a job cannot reach: {blocked}"] if blocked else []
-        parts.append(f"it can reach: {reached}")
-        if self.landlock < sandbox.OLDEST_ABI:
-            parts.append("no Landlock here (Linux 5.19 or later)")
-        elif self.landlock < _SCOPES_ABI:
-            parts.append(f"Landlock's ABI is {self.landlock} (6: Linux 6.12)")
+        """Return the lines that `inv doctor` shows about this confinement."""
+        lines = [f"of jobs: {self._namespace}; {self._landlock}"]
+        lines += [f"out of reach: {phrase}" for phrase in self.out_of_reach]
+        lines += [f"in reach:     {phrase}" for phrase in self.in_reach]
+        return "\n".join(lines)
+
+    @property
+    def _namespace(self) -> str:
         if self.no_view:
-            parts.append(f"no mount namespace: {self.no_view}")
-        return ". ".join(part[0].upper() + part[1:] for part in parts)
+            return f"no mount namespace: {self.no_view}"
+        return "mount namespace"
+
+    @property
+    def _landlock(self) -> str:
+        if self.landlock < sandbox.OLDEST_ABI:
+            return "no Landlock (Linux 5.19 or later)"
+        if self.landlock < _SCOPES_ABI:
+            return f"Landlock's ABI is {self.landlock} (6: Linux 6.12)"
+        return f"Landlock (ABI {self.landlock})"
 
 
 def here() -> Protection:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import re
-import socket
 import threading
 import time
 import urllib.parse
@@ -16,6 +14,7 @@ from typing import Any
 
 from tests.fakes.digitalocean import schema
 from tests.fakes.digitalocean.account import Account, Behavior, Json, RefusedError
+from tests.fakes.http_server import Handler, HttpServer
 
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 READ_ONLY = "dop_v1_" + "fedcba9876543210" * 4
@@ -86,9 +85,7 @@ class Server:
             ENDING: re.compile(r"droplet:delete"),
         }
         self._stopped = threading.Event()
-        handler = type("Handler", (_Handler,), {"server_of": self})
-        self._http = _Http(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+        self._http = HttpServer(_Handler, self)
 
     @property
     def address(self) -> str:
@@ -98,15 +95,12 @@ class Server:
     @contextlib.contextmanager
     def running(self) -> Iterator[Server]:
         """Serve as long as the context is open."""
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self._stopped.set()
-            self.now.set()
-            self._http.shutdown()
-            self._thread.join()
-            self._http.server_close()
+        with self._http.running():
+            try:
+                yield self
+            finally:
+                self._stopped.set()
+                self.now.set()
 
     def fail(
         self, method: str, path: str, kind: str, times: int = 1, **headers: str
@@ -141,14 +135,6 @@ class Server:
         self._stopped.wait(seconds)
 
 
-class _Http(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that disconnect."""
-
-
 class _CutError(Exception):
     """The connection is cut without a response."""
 
@@ -157,27 +143,8 @@ class _AnsweredError(Exception):
     """The fault has sent the response."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Send a response in one piece: two small writes are 40 ms apart.
-    wbufsize = -1
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     server_of: Server
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def do_PUT(self) -> None:
-        self._serve()
-
-    def do_DELETE(self) -> None:
-        self._serve()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the time of DigitalOcean's clock."""
@@ -185,7 +152,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             time.time() + self.server_of.account.behavior.clock
         )
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         server = self.server_of
         url = urllib.parse.urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
@@ -217,9 +184,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except _AnsweredError:
             return
         except _CutError:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
+            self.cut()
 
     def _before(self, fault: Fault | None) -> None:
         if fault is None:

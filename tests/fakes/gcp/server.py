@@ -6,12 +6,10 @@ import gzip
 import json
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +17,7 @@ from tests.fakes.gcp import catalog, faults, schema
 from tests.fakes.gcp.account import Account
 from tests.fakes.gcp.faults import Answer, Fault
 from tests.fakes.gcp.schema import Call
+from tests.fakes.http_server import Handler, HttpServer
 
 
 @dataclass
@@ -83,71 +82,41 @@ class Server:
 def serving(account: Account) -> Iterator[Server]:
     """Serve as long as the context is open."""
     server = Server(account)
-
-    class Handler(_Handler):
-        fake = server
-
-    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http_server.daemon_threads = True
+    http_server = HttpServer(_Handler, server)
     server.address = f"http://127.0.0.1:{http_server.server_address[1]}"
-    thread = threading.Thread(
-        target=http_server.serve_forever, args=(0.02,), daemon=True
-    )
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.over.set()
-        http_server.shutdown()
-        http_server.server_close()
-        thread.join()
+    with http_server.running():
+        try:
+            yield server
+        finally:
+            server.over.set()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    fake: Server
+class _Handler(Handler):
+    server_of: Server
 
-    def do_GET(self) -> None:
-        self._serve("GET")
-
-    def do_POST(self) -> None:
-        self._serve("POST")
-
-    def do_PUT(self) -> None:
-        self._serve("PUT")
-
-    def do_PATCH(self) -> None:
-        self._serve("PATCH")
-
-    def do_DELETE(self) -> None:
-        self._serve("DELETE")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Log nothing."""
-
-    def _serve(self, verb: str) -> None:
+    def serve(self) -> None:
+        """Answer the request."""
         parts = urlsplit(self.path)
         query = parse_qs(parts.query, keep_blank_values=True)
         length = int(self.headers.get("Content-Length") or 0)
         raw = self.rfile.read(length)
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        self.fake.tokens.add(token)
+        self.server_of.tokens.add(token)
         if not token:
             self._respond(faults.ANSWERS["401"])
         elif parts.path.startswith("/v1/services/"):
             self._catalogue(query)
         else:
             try:
-                call = schema.read(verb, parts.path, query, _body(raw))
+                call = schema.read(self.command, parts.path, query, _body(raw))
             except schema.RefusedError as refused:
-                self.fake.refused.append(str(refused))
+                self.server_of.refused.append(str(refused))
                 self._respond(faults.refusal(400, str(refused), "badRequest"))
             else:
                 self._call(call)
 
     def _call(self, call: Call) -> None:
-        fake = self.fake
+        fake = self.server_of
         fake.requests.append(
             ReceivedRequest(call.method, call.path, call.query, call.body)
         )
@@ -162,10 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         answer = fake.account.answer(call) if when == "after" else None
         if kind == "cut":
-            self._cut()
+            self.cut()
         elif kind == "hang":
             fake.over.wait(60)
-            self._cut()
+            self.cut()
         elif kind == "garbage":
             self._send(200, faults.page(), "text/html")
         elif kind == "page":
@@ -177,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _kill(self, call: Call) -> bool:
         """Kill the client if this is the chosen call; return whether it was."""
-        fake = self.fake
+        fake = self.server_of
         if fake.victim is None:
             return False
         process, left, after = fake.victim
@@ -188,11 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
             fake.account.answer(call)
         fake.victim = None
         os.kill(process, signal.SIGKILL)
-        self._cut()
+        self.cut()
         return True
 
     def _catalogue(self, query: Mapping[str, list[str]]) -> None:
-        if not self.fake.catalogue:
+        if not self.server_of.catalogue:
             self._respond(faults.ANSWERS["disabled"])
             return
         skus, size = catalog.skus(), 7
@@ -205,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = 200
         if isinstance(answer, Answer):
             status, answer = answer.status, answer.body
-        with self.fake.account.lock:
+        with self.server_of.account.lock:
             body = json.dumps(answer).encode()
         self._send(status, body, "application/json; charset=UTF-8", retry_after)
 
@@ -230,12 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2])
-        self._cut()
-
-    def _cut(self) -> None:
-        self.close_connection = True
-        self.wfile.flush()
-        self.connection.shutdown(socket.SHUT_RDWR)
+        self.cut()
 
 
 def _body(raw: bytes) -> Any:

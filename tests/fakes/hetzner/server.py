@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import re
-import socket
-import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ from tests.fakes.hetzner.account import (
     RefusedError,
     matches,
 )
+from tests.fakes.http_server import Handler, HttpServer
 
 TOKEN = "Aa0" * 21 + "x"
 READ_ONLY = "Bb1" * 21 + "x"
@@ -87,9 +85,7 @@ class Server:
         self.tokens = {TOKEN, READ_ONLY, ENDING}
         self.changes = 0
         self.killing: Any = lambda number: False
-        handler = type("Handler", (_Handler,), {"server_of": self})
-        self._http = _Http(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+        self._http = HttpServer(_Handler, self)
 
     @property
     def address(self) -> str:
@@ -99,13 +95,8 @@ class Server:
     @contextlib.contextmanager
     def running(self) -> Iterator[Server]:
         """Serve until the context ends."""
-        self._thread.start()
-        try:
+        with self._http.running():
             yield self
-        finally:
-            self._http.shutdown()
-            self._thread.join()
-            self._http.server_close()
 
     def fail(self, method: str, path: str, kind: str, times: int = 1) -> None:
         """Make the next matching requests fail; see `Fault`."""
@@ -127,45 +118,19 @@ class Server:
         )
 
 
-class _Http(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that close their connection."""
-
-
 class _CutError(Exception):
     """The server cuts the connection."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     server_of: Server
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def do_PUT(self) -> None:
-        self._serve()
-
-    def do_DELETE(self) -> None:
-        self._serve()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the time of the cloud's clock for the Date header."""
         clock = self.server_of.project.behavior.clock
         return super().date_time_string(time.time() + clock)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         server = self.server_of
         url = urllib.parse.urlsplit(self.path)
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -187,9 +152,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 answer = refused.status, {"error": {**error, "details": None}}
             self._send(*answer)
         except _CutError:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
+            self.cut()
 
     def _break(self, fault: str, when: str) -> None:
         kind, _, moment = fault.partition(" ")

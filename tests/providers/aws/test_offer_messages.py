@@ -134,7 +134,7 @@ class TestOffers:
         first = found["offers"][0]
         assert 0 == done.code
         assert first["spot"]
-        assert first["hourly_usd"] < first["on_demand_usd"]
+        assert first["hourly_usd"] < first["on_demand_hourly_usd"]
         assert first["at_most_usd"] == pytest.approx(8 * first["hourly_usd"])
         assert first["place"].startswith("us-east-1")
         prices = [offer["hourly_usd"] for offer in found["offers"]]

@@ -11,6 +11,7 @@ from onebox.errors import NotAllowed
 from tests.fakes.aws.account import Account
 
 from ..boxes import MakeRequest, image_of, when_up
+from ..user_tags import UserTags
 from .conftest import MakeProvider
 
 TAGS = {"cost-center": "42", "Team": "blue = red"}
@@ -26,7 +27,7 @@ def carried(parameters: Any, kind: str) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
-class TestUserTags:
+class TestUserTags(UserTags):
     def test_every_call_that_creates_an_object_sets_them(
         self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
@@ -95,14 +96,3 @@ class TestUserTags:
         tags = {tag["key"]: tag["value"] for tag in built.get_tags()}
         assert {key: tags[key] for key in TAGS} == TAGS
         provider.delete_image(image)
-
-    def test_they_never_decide_whose_a_box_is(
-        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
-    ) -> None:
-        """Other tags, or none: the box stays its owner's."""
-        box = make_provider(tags=TAGS).create(make_request())
-        other = make_provider(tags={"cost-center": "43"})
-        (found,) = other.find(box.tags.owner)
-        assert (found.id, found.tags) == (box.id, box.tags)
-        make_provider().delete(found)
-        assert account.alive(box.id) == []

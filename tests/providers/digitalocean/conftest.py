@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,26 +15,11 @@ from onebox.providers.values import Offer
 from tests.fakes.digitalocean.server import TOKEN, Server
 from tests.fakes.world import MY_IP
 
-from ..boxes import MakeRequest, request_maker
+from ..boxes import SERVER_TIMEOUTS, MakeRequest, forget_proxies, request_maker
 from ..sshbox import Keys
 from ..tables import table
 
-# The limits are long enough for a loaded machine, the pauses short.
-TIMEOUTS = Timeouts(
-    connect=5,
-    read=20,
-    request=30,
-    attempts=4,
-    first_pause=0.01,
-    throttled=2.5,
-    consistency_lag=0.8,
-    poll_interval=0.02,
-    shutdown=0.3,
-    action=20,
-    image=20,
-    deletion=20,
-    price_cache=60,
-)
+TIMEOUTS = dataclasses.replace(SERVER_TIMEOUTS, request=30, price_cache=60)
 OFFER = Offer(
     "small",
     "g-4vcpu-16gb",
@@ -60,8 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server()
     monkeypatch.setenv("DIGITALOCEAN_END_POINT", server.address)
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", TOKEN)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_proxies(monkeypatch)
     with server.running():
         yield server
 

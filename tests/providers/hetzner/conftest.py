@@ -14,24 +14,11 @@ from onebox.providers.values import Offer
 from tests.fakes.hetzner.server import TOKEN, Server
 from tests.fakes.world import MY_IP
 
-from ..boxes import MakeRequest, request_maker
+from ..boxes import SERVER_TIMEOUTS, MakeRequest, forget_proxies, request_maker
 from ..sshbox import Keys
 from ..tables import table
 
-# The limits are long enough for a loaded machine, the pauses short.
-TIMEOUTS = Timeouts(
-    connect=5,
-    read=20,
-    attempts=4,
-    first_pause=0.01,
-    throttled=2.5,
-    consistency_lag=0.8,
-    poll_interval=0.02,
-    shutdown=0.3,
-    action=20,
-    image=20,
-    deletion=20,
-)
+TIMEOUTS = SERVER_TIMEOUTS
 OFFER = Offer(
     "small",
     "ccx23",
@@ -56,8 +43,7 @@ MakeProvider = Callable[..., Hetzner]
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A running fake."""
     server = Server()
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_proxies(monkeypatch)
     with server.running():
         yield server
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.hetzner.provider import Hetzner
 from onebox.providers.kernel import user_data
-from onebox.providers.values import BootConfig, Box
+from onebox.providers.values import BootConfig
 from onebox.remote import agent_bundle, keys
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
@@ -18,7 +17,7 @@ from tests.fakes.hetzner.real_machines import RealMachines
 from tests.fakes.hetzner.server import ENDING, TOKEN, Server
 from tests.fakes.machines import Machines
 
-from ..boxes import MakeRequest
+from ..boxes import MakeRequest, until_state
 from .conftest import TIMEOUTS, MakeProvider
 
 TOML = """\
@@ -185,14 +184,3 @@ def nothing_is_left_but_the_key(server: Server) -> None:
     """Assert that only the owner's ssh key is left, which costs nothing."""
     kinds = {one.kind for one in server.project.resources.values()}
     assert kinds == {"images", "ssh_keys"}
-
-
-def until_state(provider: Hetzner, box: Box, state: str) -> Box:
-    """Wait until a box is in a state."""
-    end = time.monotonic() + 300
-    while True:
-        now = provider.get(box.id)
-        if now is not None and now.state == state:
-            return now
-        assert time.monotonic() < end, f"{box.id} is not {state}"
-        time.sleep(0.2)

@@ -7,7 +7,8 @@ import pytest
 from onebox.errors import OneboxError
 from tests.fakes.hetzner.server import Server
 
-from ..boxes import MakeRequest, image_of, when_up
+from ..boxes import MakeRequest
+from ..user_tags import UserTags, after_a_restart
 from .conftest import MakeProvider
 
 TAGS = {"cost-center": "42", "example.com/team": "blue"}
@@ -19,10 +20,7 @@ def test_every_call_that_creates_an_object_sets_them(
     """All objects have them, also after a restart, which writes labels."""
     server.project.behavior.required_label = "cost-center"
     provider = make_provider(tags=TAGS)
-    box = when_up(provider, provider.create(make_request()))
-    provider.stop(box)
-    image = provider.save(box, image_of(make_request()))
-    box = when_up(provider, provider.start(box, box.deadline + 60))
+    box, image = after_a_restart(provider, make_request)
 
     labelled = {
         one.kind: one.labels
@@ -45,12 +43,5 @@ def test_without_them_the_project_refuses(
         make_provider().create(make_request())
 
 
-def test_they_never_decide_whose_a_box_is(
-    make_provider: MakeProvider, make_request: MakeRequest
-) -> None:
-    """Other tags, or none: the box stays its owner's."""
-    box = make_provider(tags=TAGS).create(make_request())
-    (found,) = make_provider(tags={"cost-center": "43"}).find(box.tags.owner)
-    assert (found.id, found.tags) == (box.id, box.tags)
-    make_provider().delete(found)
-    assert make_provider().find(box.tags.owner) == []
+class TestUserTags(UserTags):
+    """The tests that all clouds share."""

@@ -1,82 +1,16 @@
-"""
-Run jobs from a notebook or a script, with return values and exceptions.
-
-    import onebox.api
-
-    receipt = onebox.api.run("python train.py", vm="large")
-    print(receipt.exit_code, receipt.seconds, receipt.cost)
-
-Each function does what the `inv` task of its name does, in one call: `run` creates the
-box, pushes, runs the job, fetches its outputs and removes the box. It raises the errors
-of `onebox.errors`, and never ends the process:
-
-* `JobFailed`: the job's exit code is not 0. The error has `code`, `receipt`, and
-  `text`, the end of the job's output.
-* another `OneboxError`: its text has what happened, what still runs, and what to do.
-* `KeyboardInterrupt`: the job continues on its box; `logs` follows it.
-
-The job's output goes to `sys.stdout`, messages go to `sys.stderr`. Calls in several
-threads work at the same time if they use different names; otherwise the later call
-raises `Busy`.
-
-All functions have these parameters:
-
-* `name`: Name of the box, for a project with several boxes.
-* `project`: The project folder. By default it is the nearest folder with a `tasks.py`
-  or `onebox.toml`, from the working directory upwards.
-* `provider`: Where the box is: "local" or a cloud.
-* `settings`: Further settings by their names in `onebox.toml`, for this call, such as
-  `{"limits.max_hours": 2, "run.env": {"SEED": "1"}}`. They replace those in the file.
-"""
+"""The functions of `onebox.api` that run jobs, and the steps of a run."""
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
 
 from onebox import tasks
-from onebox.errors import InputError, JobFailed, OneboxError, UsageError
-from onebox.invocation import PythonCall
+from onebox.api.calls import call, command_line, with_short_traceback
 from onebox.jobs.receipt import OutputCount, Receipt
-from onebox.line_contexts import python_call
-
-__all__ = [
-    "JobFailed",
-    "OneboxError",
-    "OutputCount",
-    "Receipt",
-    "cancel",
-    "fetch",
-    "logs",
-    "provision",
-    "push",
-    "run",
-    "status",
-    "teardown",
-]
-
-MARKS = ("tasks.py", "tasks/__init__.py", "onebox.toml")
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _with_short_traceback(function: Function) -> Function:
-    """Let the function's errors begin here: a cell shows no code of onebox."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except (OneboxError, KeyboardInterrupt) as error:
-            raise error.with_traceback(None)  # noqa: B904 - the cause is kept
-
-    return cast(Function, call)
-
-
-@_with_short_traceback
+@with_short_traceback
 def run(
     command: str | Sequence[str | os.PathLike[str]] | None = None,
     *,
@@ -134,8 +68,8 @@ def run(
         KeyboardInterrupt: The call was interrupted; a job that has started continues.
     """
     flags = {"vm": vm, "provider": provider, "name": name, "spot": spot}
-    line, words = _command(command)
-    with _call("run", project, flags, settings, output, words, line) as c:
+    line, words = command_line(command)
+    with call("run", project, flags, settings, output, words, line) as c:
         receipt: Receipt | None = tasks.run(
             c,
             command=line,
@@ -150,7 +84,7 @@ def run(
 
 # Each function names its parameters, although they repeat: `help()` and editors show
 # them.
-@_with_short_traceback
+@with_short_traceback
 def provision(
     *,
     vm: str | None = None,
@@ -166,11 +100,11 @@ def provision(
     For the parameters, see `run`. Raises OneboxError.
     """
     flags = {"vm": vm, "provider": provider, "name": name, "spot": spot}
-    with _call("provision", project, flags, settings) as c:
+    with call("provision", project, flags, settings) as c:
         return str(tasks.provision(c).id)
 
 
-@_with_short_traceback
+@with_short_traceback
 def push(
     *,
     vm: str | None = None,
@@ -186,11 +120,11 @@ def push(
     For the parameters, see `run`. Raises OneboxError.
     """
     flags = {"vm": vm, "provider": provider, "name": name, "spot": spot}
-    with _call("push", project, flags, settings) as c:
+    with call("push", project, flags, settings) as c:
         tasks.push(c)
 
 
-@_with_short_traceback
+@with_short_traceback
 def fetch(
     *,
     name: str | None = None,
@@ -219,7 +153,7 @@ def fetch(
         OneboxError: Another failure.
     """
     flags = {"provider": provider, "name": name}
-    with _call("fetch", project, flags, settings) as c:
+    with call("fetch", project, flags, settings) as c:
         fetched = tasks.fetch(
             c,
             into="" if into is None else os.fspath(into),
@@ -229,7 +163,7 @@ def fetch(
         return OutputCount(fetched.files, fetched.bytes)
 
 
-@_with_short_traceback
+@with_short_traceback
 def teardown(
     *,
     name: str | None = None,
@@ -255,29 +189,11 @@ def teardown(
         OneboxError: Another failure.
     """
     flags = {"provider": provider, "name": name}
-    with _call("teardown", project, flags, settings) as c:
+    with call("teardown", project, flags, settings) as c:
         tasks.teardown(c, discard_outputs=discard_outputs, all=all, yes=True)
 
 
-@_with_short_traceback
-def status(
-    *,
-    name: str | None = None,
-    provider: str | None = None,
-    project: str | os.PathLike[str] | None = None,
-    settings: Mapping[str, object] | None = None,
-) -> None:
-    """
-    Print the boxes and jobs of this project.
-
-    For the parameters, see `run`. Raises OneboxError.
-    """
-    flags = {"provider": provider, "name": name}
-    with _call("status", project, flags, settings) as c:
-        tasks.status(c)
-
-
-@_with_short_traceback
+@with_short_traceback
 def logs(
     *,
     name: str | None = None,
@@ -300,12 +216,12 @@ def logs(
         KeyboardInterrupt: The call was interrupted; the job continues.
     """
     flags = {"provider": provider, "name": name}
-    with _call("logs", project, flags, settings, output) as c:
+    with call("logs", project, flags, settings, output) as c:
         receipt: Receipt | None = tasks.logs(c)
     return receipt
 
 
-@_with_short_traceback
+@with_short_traceback
 def cancel(
     *,
     name: str | None = None,
@@ -319,74 +235,5 @@ def cancel(
     For the parameters, see `run`. Raises OneboxError.
     """
     flags = {"provider": provider, "name": name}
-    with _call("cancel", project, flags, settings) as c:
+    with call("cancel", project, flags, settings) as c:
         tasks.cancel(c)
-
-
-@contextmanager
-def _call(
-    name: str,
-    project: str | os.PathLike[str] | None,
-    flags: Mapping[str, object],
-    settings: Mapping[str, object] | None = None,
-    output: Callable[[bytes], None] | None = None,
-    words: Sequence[str] = (),
-    line: str = "",
-) -> Iterator[Any]:
-    """Yield the Invoke context for one call; raise an error of *output* at its end."""
-    given = {path: value for path, value in flags.items() if value is not None}
-    root = _nearest_project() if project is None else Path(project).absolute()
-    if not root.is_dir():
-        raise InputError(f"project={str(project)!r} is not a folder")
-    taker = None if output is None else _Taker(output)
-    shown = repr(line or list(words)) if line or words else ""
-    call = PythonCall(
-        f"onebox.api.{name}({shown})", {**(settings or {}), **given}, taker
-    )
-    with python_call(call, root, words) as c:
-        yield c
-    if taker is not None and taker.error is not None:
-        raise taker.error
-
-
-class _Taker:
-    """Hands output to a function of the user, until the function raises an error."""
-
-    def __init__(self, function: Callable[[bytes], Any]) -> None:
-        self._function = function
-        self.error: Exception | None = None
-
-    def __call__(self, data: bytes) -> None:
-        if self.error is None:
-            try:
-                self._function(data)
-            except Exception as error:
-                self.error = error
-
-
-def _command(
-    command: str | Sequence[str | os.PathLike[str]] | None,
-) -> tuple[str, list[str]]:
-    """Return a command as a line for the shell, or as words; the other one is empty."""
-    if command is None:
-        return "", []
-    if isinstance(command, str):
-        line, words = command, []
-    else:
-        line, words = "", [os.fspath(word) for word in command]
-    if not line.strip() and not words:
-        hint = 'onebox.api.run("python job.py")'
-        raise UsageError("the command is empty", next=hint).in_full()
-    return line, words
-
-
-def _nearest_project() -> Path:
-    """Return the nearest project folder. Raises InputError if there is none."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if any((folder / mark).exists() for mark in MARKS):
-            return folder
-    raise InputError(
-        f"no onebox.toml or tasks.py in {here} or above it",
-        next='pass project="…", the folder to push',
-    ).in_full()

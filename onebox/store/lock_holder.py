@@ -1,0 +1,76 @@
+"""Read which process holds the lock of a box."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# A lock file has one line. More than this is not one of ours.
+LONGEST = 1 << 16
+_LINE = re.compile(r'"(?P<command>.*)" since [\d:]+ \(pid (?P<pid>\d+)\)', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class LockHolder:
+    """
+    The process that holds the lock of a box.
+
+    Attributes:
+        pid: Its number.
+
+        command: Its command line.
+
+        since: When it locked the box, in epoch seconds by this machine's clock.
+    """
+
+    pid: int
+    command: str
+    since: float
+
+
+def text(command: str) -> str:
+    """Return what this process writes into the file that it has locked."""
+    return f'"{command}" since {time.strftime("%H:%M:%S")} (pid {os.getpid()})'
+
+
+def read(path: Path) -> LockHolder | None:
+    """Return the process that holds the lock file *path*, None if none does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        found = _LINE.fullmatch(os.read(fd, LONGEST).decode("utf-8", "replace"))
+        if found is None:
+            return None
+        since = os.fstat(fd).st_mtime
+        holder = LockHolder(int(found["pid"]), found["command"], since)
+        # The file keeps the line of a process that has ended. The lock is tried only if
+        # the process lives, because a command that locks at this moment would fail.
+        return holder if _lives(holder.pid) and _is_locked(fd) else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

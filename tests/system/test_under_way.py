@@ -1,0 +1,106 @@
+"""`status` and `cleanup` name a box that another command creates or removes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project
+
+# A module and a function that is called before a box exists, or after it is gone.
+CREATE = ("onebox.providers.local.provider", "Local.create")
+DELETE = ("onebox.boxes.delete", "wait_until_gone")
+
+
+def paused_at(
+    project: Project, folder: Path, where: tuple[str, str], *words: str
+) -> subprocess.Popen[bytes]:
+    """Start a line, and wait until it waits in a function for the file `go`."""
+    module, name = where
+    (folder / "sitecustomize.py").write_text(
+        "import os, time\n"
+        f"import {module} as there\n"
+        f"real = there.{name}\n"
+        "def function(*here):\n"
+        f"    open({str(folder / 'there')!r}, 'w').close()\n"
+        f"    while not os.path.exists({str(folder / 'go')!r}):\n"
+        "        time.sleep(0.05)\n"
+        "    return real(*here)\n"
+        f"there.{name} = function\n"
+    )
+    project.environ["PYTHONPATH"] = str(folder)
+    line = project.start(*words)
+    del project.environ["PYTHONPATH"]
+    while not (folder / "there").exists():
+        assert line.poll() is None, project.err
+        time.sleep(0.02)
+    return line
+
+
+@pytest.mark.parametrize(
+    ("where", "action", "verb", "words"),
+    [
+        (CREATE, "create", "created", ("provision", "--name=b")),
+        (DELETE, "delete", "removed", ("teardown", "--name=b")),
+    ],
+)
+def test_box_that_another_command_makes_or_removes_is_named(
+    project: Project,
+    tmp_path: Path,
+    where: tuple[str, str],
+    action: str,
+    verb: str,
+    words: tuple[str, ...],
+) -> None:
+    """The process, its command line and the time are those of the other command."""
+    if verb == "removed":
+        project.inv("provision", "--name=b")
+    line = paused_at(project, tmp_path, where, *words)
+    text = f'is being {verb} by pid {line.pid} "inv {" ".join(words)}", since '
+    status, cleanup = project.inv("status"), project.inv("cleanup")
+    (one,) = json.loads(project.inv("status", "--json").out)["under_way"]
+    listed = json.loads(project.inv("cleanup", "--json").out)["under_way"]
+    other = project.inv("status", "--name=c")
+    logs = project.inv("logs", "--name=b")
+    (tmp_path / "go").touch()
+
+    assert 0 == line.wait(60), project.err
+    assert status.out.startswith("census/b (ob-")
+    assert text in status.out
+    assert text in cleanup.out
+    assert "you have no boxes" not in cleanup.out
+    for out in (status.out, cleanup.out):
+        clock = out.partition(", since ")[2][:5]
+        assert time.strptime(clock, "%H:%M")
+    assert "no box is up" in other.out
+    assert (64, True) == (logs.code, text in logs.err)
+    assert (line.pid, action, "b") == (one["pid"], one["action"], one["name"])
+    assert [one] == listed
+    after = project.inv("status").out
+    assert "is being" not in after
+
+
+def test_lock_of_an_ended_command_is_no_sign(project: Project, tmp_path: Path) -> None:
+    """A killed command creates nothing any more, whatever its files say."""
+    line = paused_at(project, tmp_path, CREATE, "provision")
+    line.kill()
+    line.wait(60)
+    done = project.inv("status")
+
+    assert "census: no box is up\n" == done.out
+
+
+def test_use_without_a_box_is_named(project: Project, tmp_path: Path) -> None:
+    """Before its create call, a command holds the lock: status names it, too."""
+    where = ("onebox.stages.provision", "reason")
+    line = paused_at(project, tmp_path, where, "provision")
+    done = project.inv("status")
+    (tmp_path / "go").touch()
+
+    assert 0 == line.wait(60), project.err
+    assert f'census/main is used by pid {line.pid} "inv provision", since ' in done.out
+    assert "no box is listed yet" in done.out
