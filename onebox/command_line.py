@@ -73,6 +73,8 @@ class Mistake:
 
         line: The words that were probably meant, None if that is not known.
 
+        other_lines: Other lines that may have been meant.
+
         next: What to type to find out more, without the program's name.
 
         about_stage: Whether the mistake or the line that was meant concerns a stage.
@@ -82,6 +84,7 @@ class Mistake:
     line: Sequence[str] | None
     next: str = ""
     about_stage: bool = True
+    other_lines: Sequence[Sequence[str]] = ()
 
 
 class Reader:
@@ -248,6 +251,12 @@ class Reader:
     ) -> Mistake:
         index, task = reading.index, reading.task
         word = words[index]
+        same = [name for name in self.tasks if name.endswith(f".{word}")]
+        if len(same) > 1:
+            lines = [_replaced(words, index, name) for name in same]
+            return Mistake(
+                f'there is no task "{word}"', lines[0], other_lines=lines[1:]
+            )
         near = nearest(word, self.tasks)
         if task.takes_command and near[:1] != word[:1]:
             # A command such as htop is likelier than a mistyped first letter.

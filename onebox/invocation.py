@@ -44,6 +44,9 @@ class Invocation:
 
         stages: The onebox stages on the command line, in order.
 
+        has_other_files: Whether stages with another file of settings are on the command
+            line.
+
         keep: Whether to keep the box at the end (`--keep`).
 
         keep_builder: Whether to keep a builder whose set-up fails (`image --keep`).
@@ -54,6 +57,8 @@ class Invocation:
 
         own_command: The command that the stage that began last was given, after `--` or
             by `--command`, as a line of shell; "" if it was given none.
+
+        warnings: What may be wrong with the words of the command.
 
         task: The stage of onebox that the user has called last, "" for a stage of the
             user's own.
@@ -82,11 +87,13 @@ class Invocation:
 
     command: str
     stages: tuple[str, ...] = ()
+    has_other_files: bool = False
     keep: bool = False
     keep_builder: bool = False
     only: bool = False
     queue: bool = False
     own_command: str = ""
+    warnings: tuple[str, ...] = ()
     task: str = ""
     box_requested: bool = False
     job_requested: bool = False

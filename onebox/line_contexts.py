@@ -6,6 +6,7 @@ import atexit
 import importlib
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,7 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from onebox import early_interrupt
 from onebox.command_hints import program_name
 from onebox.errors import ConfigError, UsageError
 from onebox.flags import FlagStore, usage_exit
@@ -101,7 +103,15 @@ class LineContexts:
         When the outermost stage that uses the context ends, its temporary box is torn
         down.
         """
-        context = self._opened(c)
+        try:
+            context = self._opened(c)
+            load_module("exit_code")
+            runner = load_module("runner")
+            early_interrupt.end()
+        except KeyboardInterrupt:
+            if self._call is not None:
+                raise
+            raise Exit(code=128 + signal.SIGINT) from None
         context.screen.json = self.json
         outermost = context not in self._running
         self._running.append(context)
@@ -109,7 +119,7 @@ class LineContexts:
             if outermost:
                 with (
                     self._exit_code(context, self._flags[-1][1]),
-                    load_module("runner").outermost_stage(context),
+                    runner.outermost_stage(context),
                 ):
                     yield context
             else:
@@ -128,6 +138,7 @@ class LineContexts:
             invocation = load_module("invocation").Invocation(
                 command,
                 self._stages.get(file, ()),
+                has_other_files=len(self._stages) > 1,
                 from_python=call is not None,
                 project=call.project if call else None,
             )

@@ -13,15 +13,19 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.parser import Parser
 
+from onebox import early_interrupt
 from onebox.command_hints import program_name
+from onebox.errors import ConfigError
 from onebox.flags import EXAMPLES, SHARED_FLAGS, FlagStore, SharedArgument
 from onebox.providers import with_bytecode
+from onebox.ui.plain import print_lines
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -40,15 +44,18 @@ class Remainder(str):
 
     Attributes:
         words: The words as they were typed.
+
+        warning: A warning about these words, "" if there is none.
     """
 
     words: tuple[str, ...]
+    warning: str
 
-    def __new__(cls, words: Iterable[str]) -> Remainder:
+    def __new__(cls, words: Iterable[str], warning: str = "") -> Remainder:
         """Join *words*, and keep them."""
         words = tuple(words)
         remainder = super().__new__(cls, " ".join(words))
-        remainder.words = words
+        remainder.words, remainder.warning = words, warning
         return remainder
 
 
@@ -70,6 +77,40 @@ class WrongLine(ParseError, Exit):
         return self.text
 
 
+@contextmanager
+def error_documents() -> Iterator[None]:
+    """
+    Print an error of the body as a JSON document too, if the line has `--json`.
+
+    For errors before a stage runs; those of stages are printed by the screen.
+    """
+    try:
+        yield
+    except Exit as error:
+        text = error.text if isinstance(error, WrongLine) else error.message
+        typed = sys.argv[1:]
+        typed = typed[: typed.index("--")] if "--" in typed else typed
+        if text and "--json" in typed:
+            print_lines([_document(text, error.code)])
+        raise
+
+
+def _document(text: str, code: int) -> str:
+    """Return an error, whose lines Invoke prints, as a JSON document."""
+    with with_bytecode():
+        from onebox.ui.json_document import document
+
+    first, _, hint = text.partition("\n")
+    fields = {
+        "kind": "ConfigError" if code == ConfigError.code else "UsageError",
+        "message": first.partition("]: ")[2],
+        "running": "",
+        "next": hint.strip().partition(": ")[2],
+        "exit": code,
+    }
+    return document("error", {"error": fields})
+
+
 def remainder_of(c: Context) -> list[str]:
     """
     Return the words after `--`, each as it was typed.
@@ -89,6 +130,12 @@ def remainder_of(c: Context) -> list[str]:
         return shlex.split(c.remainder)
     except ValueError as error:
         raise Exit(f"onebox[64]: after --: {error}", code=64) from error
+
+
+def warnings_of(c: Context) -> tuple[str, ...]:
+    """Return the warnings about the command on the line that *c* belongs to."""
+    warning = getattr(c.remainder, "warning", "")
+    return (warning,) if warning else ()
 
 
 def reader_of(
@@ -141,8 +188,11 @@ def wrong_line(mistake: Mistake, before: Sequence[str] = ()) -> str:
     program = program_name()
     text = f"onebox[64]: {mistake.problem}"
     if mistake.line is not None:
-        line = shlex.join([program, *before, *mistake.line, *_after_dashes()])
-        return f"{text}\n  did you mean: {line}"
+        lines = " or ".join(
+            shlex.join([program, *before, *line, *_after_dashes()])
+            for line in (mistake.line, *mistake.other_lines)
+        )
+        return f"{text}\n  did you mean: {lines}"
     return f"{text}\n  next: {program} {mistake.next}" if mistake.next else text
 
 
@@ -180,9 +230,32 @@ if hasattr(Parser, "parse_argv"):
     _parse_argv = Parser.parse_argv
 
 
+@error_documents()
 def _parse(self: Parser, argv: list[str]) -> ParseResult:
     """Parse a line as Invoke does; explain a mistake that concerns a stage."""
-    if not argv or not self.contexts or not _has_stage(self):
+    if not self.contexts:
+        return _parse_argv(self, argv)
+    result = _parse_tasks(self, argv)
+    if not _begins_with_stage(result):
+        early_interrupt.end()
+    return result
+
+
+def _begins_with_stage(result: ParseResult) -> bool:
+    """Return whether no code of the user runs before a stage or a list."""
+    # Invoke's own flags are a context without a name.
+    for context in result:
+        if context.name:
+            for argument in context.args.values():
+                if isinstance(argument, SharedArgument):
+                    return not argument.stage.pre
+            return False
+    # Without a task, the user's default task runs, unless the line asks for a list.
+    return not {"-h", "--help", "-l", "--list"}.isdisjoint(sys.argv)
+
+
+def _parse_tasks(self: Parser, argv: list[str]) -> ParseResult:
+    if not argv or not _has_stage(self):
         return _parse_argv(self, argv)
     reader = reader_of(self.contexts.items(), self.initial)
     before, words = _as_typed(argv)

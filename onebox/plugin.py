@@ -24,7 +24,7 @@ from onebox.errors import OneboxError
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
 from onebox.invoke_internals import all_tasks, collection_in_use, names_in
 from onebox.line_contexts import LineContexts, freeze, load_module
-from onebox.parser import remainder_of
+from onebox.parser import error_documents, remainder_of, warnings_of
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -186,7 +186,8 @@ class Stage(Task):  # type: ignore[type-arg]
             for name in SHARED_FLAGS
             if (value := shared.get(name)) is not None
         }
-        contexts = LineContexts.of(c)
+        with error_documents():
+            contexts = LineContexts.of(c)
         contexts.json = self.builtin and bool(kwargs.get("json"))
         with contexts.using(flags, self.config_file), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the command line, but not those
@@ -265,9 +266,15 @@ class Stage(Task):  # type: ignore[type-arg]
         """
         arguments = bound.arguments
         is_run = self.builtin and self.name == "run"
-        if is_run:
-            stage_module("run").refuse_shell_line(context, remainder_of(c))
+        if self.builtin and self.name in ("run", "exec"):
+            stage_module("run").refuse_shell_line(context, remainder_of(c), self.name)
         dry = c.config.run.dry
+        if self.takes_command and not context.invocation.warnings:
+            context.invocation.warnings = warnings_of(c)
+            # A plan has the warnings as lines of its own.
+            if not dry and not (self.builtin and self.name == "plan"):
+                for warning in context.invocation.warnings:
+                    context.screen.warn(warning)
         # The folder of --into is also in force for the needed stages and the checks
         # below, because the outputs in that folder decide whether `run` is up to date.
         into = arguments["into"] if is_run else ""

@@ -24,12 +24,19 @@ from invoke.loader import FilesystemLoader
 from invoke.program import Program
 
 import onebox
+from onebox import late_flags
 from onebox.agent.file_names import printable
 from onebox.errors import ConfigError, OneboxError
 from onebox.file_owners import is_foreign
 from onebox.flags import SharedArgument
 from onebox.formatting import place_of
-from onebox.parser import EARLIER_NAMES, Remainder, WrongLine, reader_of
+from onebox.parser import (
+    EARLIER_NAMES,
+    Remainder,
+    WrongLine,
+    error_documents,
+    reader_of,
+)
 from onebox.plugin import Stage
 from onebox.project_search import find_project, is_of_another_user
 from onebox.providers import with_bytecode
@@ -105,6 +112,7 @@ class OneboxProgram(Program):
             print_lines(SCRIPTS[shell].splitlines())
             raise Exit
 
+    @error_documents()
     def parse_collection(self) -> None:
         """Find the project, and load its tasks."""
         try:
@@ -230,13 +238,20 @@ class OneboxProgram(Program):
         typed = self.argv[1:]
         words = self.core.unparsed
         remainder = typed[typed.index("--") :] if "--" in typed else []
-        start = self._reader().command_start(words) if words else None
+        reader = self._reader()
+        start = reader.command_start(words) if words else None
         if start is not None and words[start].rpartition(".")[2] in EARLIER_NAMES:
             start = None
         if start is None:
             self.core.remainder = Remainder(remainder[1:])
         else:
-            self.core.remainder = Remainder([*words[start:], *remainder])
+            before = typed[: max(len(typed) - len(remainder) - len(words), 0)]
+            command = [*words[start:], *remainder]
+            flags = reader.read(words[:start]).task.flags
+            line = ["onebox", *before, *words[:start]]
+            self.core.remainder = Remainder(
+                command, late_flags.warning(line, command, flags)
+            )
             del words[start:]
         super().parse_tasks()
 

@@ -203,10 +203,12 @@ BANDS = [
     {
         "command_hints",
         "command_line",
+        "early_interrupt",
         "errors",
         "file_owners",
         "formatting",
         "invocation",
+        "late_flags",
         "repositories",
         "signals",
         "subprocess_env",

@@ -20,6 +20,7 @@ _onebox() {
     while IFS=$'\t' read -r word _; do
         COMPREPLY+=("${word#"$before"}")
     done < <(onebox --complete -- "$typed" 2>/dev/null)
+    compopt -o nosort 2>/dev/null
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then
         compopt -o nospace 2>/dev/null
     fi
@@ -50,7 +51,7 @@ _onebox() {
         _files
         return
     fi
-    compadd -l -d shown -a texts
+    compadd -V onebox -l -d shown -a texts
     compadd -S '' -l -d open_shown -a open
 }
 if [[ $funcstack[1] == _onebox ]]; then
@@ -77,7 +78,7 @@ function __onebox_complete
         end
     end
 end
-complete --command onebox --no-files --arguments '(__onebox_complete)'
+complete --command onebox --no-files --keep-order --arguments '(__onebox_complete)'
 """
 
 SCRIPTS = {"bash": _BASH.lstrip(), "zsh": _ZSH.lstrip(), "fish": _FISH.lstrip()}

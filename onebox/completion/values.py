@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from onebox import formatting
+from onebox.agent.file_names import printable
 from onebox.errors import OneboxError
 from onebox.providers import PROVIDERS
 from onebox.settings import USER_FILE, Places, Settings, Size, load
 from onebox.settings.checks import is_name
-from onebox.settings.load import project_name
+from onebox.settings.load import profiles, project_name
 from onebox.settings.schema import SIZES
 from onebox.store import image_names
 from onebox.store.identity import project_id
-from onebox.store.paths import config_dir, state_dir
+from onebox.store.paths import JOB, config_dir, state_dir
 
 
 def values_of(
@@ -36,6 +38,11 @@ def values_of(
             return [(row.name, row.title) for row in PROVIDERS.values()]
         if flag == "--name":
             return [(name, "") for name in _box_names(root, environ)]
+        if flag == "--profile":
+            found = profiles(root, environ, config_dir(environ) / USER_FILE)
+            return [(name, ", ".join(keys)) for name, keys in found.items()]
+        if flag == "--job":
+            return _jobs(root)
         if flag == "--as":
             return [(name, "") for name in image_names.known(state_dir(environ))]
     except (OneboxError, OSError):
@@ -43,6 +50,8 @@ def values_of(
     return [(value, "") for value in _FIXED.get(flag, ())]
 
 
+_MOST_JOBS = 50
+_MOST_BYTES = 1_000_000
 _FIXED = {
     "--list-format": ("flat", "nested", "json"),
     "--print-completion-script": ("bash", "zsh", "fish"),
@@ -55,6 +64,27 @@ def _sizes(root: Path, environ: Mapping[str, str]) -> list[Size]:
     except OneboxError:
         # A line of onebox.toml is wrong; the built-in sizes are still known.
         return list(SIZES)
+
+
+def _jobs(root: Path) -> list[tuple[str, str]]:
+    """Return the ids of the jobs whose logs are here, newest first, with commands."""
+    folder = root / ".onebox" / "jobs"
+    if folder.parent.is_symlink() or folder.is_symlink():
+        # A project that was cloned may bring such links.
+        return []
+    ids = [path.name for path in folder.iterdir() if JOB.fullmatch(path.name)]
+    newest = sorted(ids, reverse=True)[:_MOST_JOBS]
+    return [(job, _command(folder / job / "receipt.json")) for job in newest]
+
+
+def _command(receipt: Path) -> str:
+    """Return the command in a job's receipt, on one line; "" if it is unknown."""
+    try:
+        with receipt.open("rb") as file:
+            content = json.loads(file.read(_MOST_BYTES))
+        return printable(" ".join(str(content["command"]).split()))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return ""
 
 
 def _settings(root: Path, environ: Mapping[str, str]) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from onebox.jobs import follow, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.remote.answers import ExitRecord
 from onebox.store.box_store import BoxStore
-
-# This matches a job's id. An id begins with the date and time, so ids sort by age.
-JOB = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+from onebox.store.paths import JOB
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from pathlib import Path
 from onebox import formatting
 from onebox.context import BoxContext
 from onebox.errors import OneboxError
-from onebox.jobs import finished_jobs, receipt, run_record
+from onebox.jobs import receipt, run_record
 from onebox.jobs.receipt import Receipt
 from onebox.providers.costs import total
 from onebox.store.box_store import BoxStore
+from onebox.store.paths import JOB
 from onebox.store.record import Record
 
 
@@ -107,7 +108,7 @@ def read(context: BoxContext, limit: int | None) -> History:
     jobs = {
         path.name
         for path in folder.glob("*")
-        if finished_jobs.JOB.fullmatch(path.name) and path.is_dir()
+        if JOB.fullmatch(path.name) and path.is_dir()
     } | recorded.keys()
     receipts = {
         job: found
@@ -207,7 +208,7 @@ def _recorded_jobs(context: BoxContext) -> dict[str, tuple[str, Record]]:
     for directory in context.store.directory.parent.glob("*"):
         with suppress(OneboxError, OSError):
             record = BoxStore(directory).record
-            if finished_jobs.JOB.fullmatch(record.job):
+            if JOB.fullmatch(record.job):
                 found[record.job] = directory.name, record
     return found
 

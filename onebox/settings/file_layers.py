@@ -19,6 +19,7 @@ from onebox.file_owners import is_foreign, is_open_to_all
 from onebox.settings.checks import InvalidValue, is_endpoint, is_name
 from onebox.settings.kinds import STRING_TABLE
 from onebox.settings.layers import Value, merge, read_value
+from onebox.settings.mistakes import Mistakes
 from onebox.settings.quoting import dotted, nearest, show, show_path, suggest
 from onebox.settings.schema import OF_ONE_PROJECT, keys, size_keys, tables
 from onebox.settings.toml_file import FILE, TomlEntry, TomlPath, error, flat, read
@@ -153,9 +154,13 @@ def merge_documents(
         chosen_by: The flag or variable that names the profile.
 
     Raises:
-        ConfigError: A setting is wrong, in any profile, or no document has the profile.
+        ConfigError: Settings are wrong, in any profile, or no document has the profile.
+            The message has a line for each mistake.
     """
-    layers = [read_layer(document) for document in documents]
+    layers, mistakes = [], Mistakes()
+    for document in documents:
+        layers.append(read_layer(document, mistakes))
+    mistakes.raise_if_any()
     values = [layer.values for layer in layers]
     if profile:
         names = {name for layer in layers for name in layer.profiles}
@@ -170,28 +175,44 @@ def merge_documents(
     return merge(values)
 
 
-def read_layer(document: Document) -> Layer:
-    """Return the checked settings of a document, in the order of its lines."""
+def read_layer(document: Document, mistakes: Mistakes) -> Layer:
+    """
+    Return the checked settings of a document, in the order of its lines.
+
+    A mistake is added to *mistakes*. The settings of a wrong table are left out.
+    """
     layer = Layer()
+    wrong: list[TomlPath] = []
     for entry in document.entries:
-        values, profile, path = layer.values, "", entry.path
-        if path[0] == "profile":
-            if len(path) == 1 and entry.value is None:
-                continue
-            profile, path = _profile(document, entry), path[2:]
-            values = layer.profiles.setdefault(profile, {})
-        if not path:
+        if any(entry.path[: len(path)] == path for path in wrong):
             continue
-        if document.user_wide and path[0] in OF_ONE_PROJECT:
-            raise document.error(entry, f"belongs to one project; set it in {FILE}")
-        value = (
-            _table(document, entry, path)
-            if entry.value is None
-            else _key_and_value(document, entry, path, profile)
-        )
-        if value is not None:
-            values[value.path] = value.over(values.get(value.path))
+        try:
+            _read_entry(document, entry, layer)
+        except ConfigError as mistake:
+            mistakes.add(mistake)
+            wrong.append(entry.path)
     return layer
+
+
+def _read_entry(document: Document, entry: TomlEntry, layer: Layer) -> None:
+    """Add the setting that *entry* sets to *layer*."""
+    values, profile, path = layer.values, "", entry.path
+    if path[0] == "profile":
+        if len(path) == 1 and entry.value is None:
+            return
+        profile, path = _profile(document, entry), path[2:]
+        values = layer.profiles.setdefault(profile, {})
+    if not path:
+        return
+    if document.user_wide and path[0] in OF_ONE_PROJECT:
+        raise document.error(entry, f"belongs to one project; set it in {FILE}")
+    value = (
+        _table(document, entry, path)
+        if entry.value is None
+        else _key_and_value(document, entry, path, profile)
+    )
+    if value is not None:
+        values[value.path] = value.over(values.get(value.path))
 
 
 def _profile(document: Document, entry: TomlEntry) -> str:

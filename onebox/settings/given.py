@@ -9,6 +9,7 @@ from onebox.settings.fields import Key
 from onebox.settings.kinds import STRING_TABLE, as_written
 from onebox.settings.quoting import HIDDEN, show
 from onebox.settings.schema import Settings, keys, size_keys
+from onebox.settings.secret_detection import looks_secret
 
 
 @dataclass(frozen=True)
@@ -19,22 +20,31 @@ class GivenSetting:
     Attributes:
         name: The full name, such as "limits.max_hours" or "tags.team".
 
-        value: The value in force, as onebox.toml writes it; "(hidden)" if it may be or
-            looks like a secret.
+        value: The value in force, a duration or size as onebox.toml writes it;
+            "(hidden)" in place of a text that may be or looks like a secret.
 
         source: Where the value comes from; see `Settings.source`.
     """
 
     name: str
-    value: str
+    value: object
     source: str
+
+    @property
+    def text(self) -> str:
+        """Return the value as onebox.toml writes it, shortened."""
+        if self.value == HIDDEN:
+            return HIDDEN
+        if isinstance(self.value, list):
+            return f"[{', '.join(map(show, self.value))}]"
+        return '""' if self.value is None else show(self.value)
 
 
 def given_settings(settings: Settings) -> list[GivenSetting]:
     """Return the settings that are given, in the order of onebox.toml.example."""
     order = {name: number for number, name in enumerate(keys())}
     found = [
-        (order[key.path], GivenSetting(name, _text(key, value), settings.source(name)))
+        (order[key.path], GivenSetting(name, _value(key, value), settings.source(name)))
         for name, key, value in _values(settings)
     ]
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
@@ -68,10 +78,12 @@ def _at(settings: Settings, path: str) -> object:
     return value
 
 
-def _text(key: Key, value: object) -> str:
+def _value(key: Key, value: object) -> object:
     if key.secret and value:
         return HIDDEN
     written = as_written(key.kind, value)
-    if isinstance(written, list):
-        return f"[{', '.join(map(show, written))}]"
-    return '""' if written is None else show(written)
+    return list(map(_safe, written)) if isinstance(written, list) else _safe(written)
+
+
+def _safe(value: object) -> object:
+    return HIDDEN if isinstance(value, str) and looks_secret(value) else value

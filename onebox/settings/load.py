@@ -22,9 +22,11 @@ from onebox.settings.file_layers import (
     invoke_level,
     merge_documents,
     project_file,
+    read_layer,
     user_file,
 )
 from onebox.settings.layers import Value, from_flags, from_variables, merge, read_value
+from onebox.settings.mistakes import Mistakes
 from onebox.settings.quoting import show
 from onebox.settings.schema import Settings, keys
 from onebox.settings.sizes import all_sizes, choose
@@ -76,8 +78,8 @@ def load(
             "limits.max_hours"), and "profile". None means that the flag was not given.
 
     Raises:
-        ConfigError: A setting is wrong. The message describes the first mistake in one
-            line.
+        ConfigError: Settings are wrong. The message has a line for each mistake that
+            can be found without mending another one.
     """
     named = places.file or environ.get("ONEBOX_CONFIG", "")
     by = "onebox.collection" if places.file else "ONEBOX_CONFIG"
@@ -134,6 +136,30 @@ def load(
     return settings
 
 
+def profiles(
+    root: Path, environ: Mapping[str, str], user: Path
+) -> dict[str, tuple[str, ...]]:
+    """
+    Return the names of the settings in each profile of onebox.toml and the user's file.
+
+    Settings that are wrong are left out.
+
+    Args:
+        user: The user's file.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for document in (
+        project_file(root, environ.get("ONEBOX_CONFIG", ""), ""),
+        user_file(user, environ.get("HOME", "")),
+    ):
+        for name, values in read_layer(document, Mistakes()).profiles.items():
+            found[name] = tuple(dict.fromkeys((*found.get(name, ()), *values)))
+    return found
+
+
 def _check_tables(
     settings: Settings, values: Mapping[str, Value], environ: Mapping[str, str]
 ) -> None:
@@ -145,11 +171,13 @@ def _check_tables(
         "limits": settings.limits,
         **settings.providers,
     }
+    mistakes = Mistakes()
     for name, table in tables.items():
         try:
             table.check(environ)
         except Conflict as conflict:
-            raise values[f"{name}.{conflict.key}"].error(conflict.problem) from None
+            mistakes.add(values[f"{name}.{conflict.key}"].error(conflict.problem))
+    mistakes.raise_if_any()
     try:
         settings.providers[settings.provider].check_tags()
     except Conflict as conflict:

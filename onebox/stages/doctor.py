@@ -65,7 +65,7 @@ def print_settings(context: BoxContext) -> None:
         return
     context.screen.table(
         ("setting", "value", "source"),
-        [(one.name, one.value, one.source) for one in settings],
+        [(one.name, one.text, one.source) for one in settings],
     )
 
 

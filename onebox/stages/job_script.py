@@ -1,36 +1,142 @@
-"""Find the scripts that a command names."""
+"""Find the scripts that a command names, and reasons for which it cannot start."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+
+from onebox import formatting
 
 # A command with one of these characters can change the folder or create files first.
 _SHELL = re.compile(r"[&|;<>()$`\\*?\[\]{}~#!\n]")
-_PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
+_QUOTED = re.compile(r"'[^']*'")
 _SCRIPT = re.compile(r"[\w.-][\w./-]*\.(?:py|ipynb|sh|R|r|jl|pl|js|rb|do|m)")
+# Programs that run a script: their flags that have no value, and the scripts' suffixes.
+_INTERPRETERS = (
+    (
+        re.compile(r"python(?:3(?:\.\d+)?)?"),
+        re.compile(r"-(?:u|OO?|B|s|E|I|q|v)"),
+        (".py",),
+    ),
+    (re.compile(r"bash|dash|sh|zsh"), re.compile(r"-[euxv]+"), (".bash", ".sh")),
+)
+# The program that runs a script, by the script's suffix.
+_RUNNERS = {".py": "python", ".bash": "bash", ".sh": "bash", ".R": "Rscript"}
+# The files that can make a file of the project a program in the environment of the job.
+_PACKAGING = ("pyproject.toml", "setup.cfg", "setup.py")
 
 
-def python_script(command: str) -> str | None:
+@dataclass(frozen=True)
+class Unstartable:
     """
-    Return the script of a plain `python SCRIPT.py …` command, else None.
+    Why a command cannot start on a new box.
 
-    The script is a path inside the project.
+    Attributes:
+        problem: The reason, with the file's name.
 
-    >>> python_script("python -u a/train.py --seed 7")
-    'a/train.py'
-    >>> python_script("cd a && python train.py")
+        meant: The command that was probably meant, "" if it is unknown.
+
+        missing: The file that does not exist, "" if that is not the reason.
+
+        other: Another command that solves the problem, "" if there is none.
+    """
+
+    problem: str
+    meant: str = ""
+    missing: str = ""
+    other: str = ""
+
+
+def find_problem(command: str, root: Path) -> Unstartable | None:
+    """
+    Return why a plain command cannot start, None if nothing is wrong with its files.
+
+    A command for a shell that does more than to start one program has no such reason.
+
+    Args:
+        root: The project's folder, in which the command runs.
     """
     words = _words(command)
-    if _SHELL.search(command) or not words or not _PYTHON.fullmatch(words[0]):
+    if not words or _SHELL.search(_QUOTED.sub("", command)):
         return None
-    for word in words[1:]:
-        if word in ("-u", "-O", "-OO", "-B", "-s", "-E", "-I", "-q", "-v"):
-            continue
-        inside = not word.startswith(("-", "/")) and ".." not in word.split("/")
-        return word if inside and word.endswith(".py") else None
+    program, rest = words[0], words[1:]
+    path = root / program
+    if "/" not in program and path.is_file():
+        return _file_as_program(program, rest, root)
+    if _is_inside(program) and "/" in program:
+        if path.is_file() and not path.stat().st_mode & 0o111:
+            runner = _RUNNERS.get(path.suffix)
+            plain = program[2:] if program.startswith("./") else program
+            return Unstartable(
+                f"{formatting.path(program)} is not executable",
+                shlex.join([runner, plain, *rest]) if runner else "",
+                other=shlex.join(["chmod", "+x", plain]),
+            )
+        return None if path.exists() else _missing(words, 0, root)
+    index = _script_index(words)
+    if index is None or (root / words[index]).exists():
+        return None
+    return _missing(words, index, root)
+
+
+def _file_as_program(name: str, rest: list[str], root: Path) -> Unstartable | None:
+    """Return the problem that a file of the project is typed like a program."""
+    if shutil.which(name) is not None:
+        return None
+    for packaging in _PACKAGING:
+        # The package of the project can have the file as one of its programs.
+        path = root / packaging
+        if path.is_file() and name in path.read_text(errors="replace"):
+            return None
+    problem = f"{formatting.path(name)} is a file here, not a program"
+    runner = _RUNNERS.get(Path(name).suffix)
+    if runner and not (root / name).stat().st_mode & 0o111:
+        return Unstartable(problem, shlex.join([runner, name, *rest]))
+    return Unstartable(problem, shlex.join([f"./{name}", *rest]))
+
+
+def _missing(words: list[str], index: int, root: Path) -> Unstartable:
+    """Return the problem that a file does not exist, with the nearest file's name."""
+    name = words[index]
+    folder, _, last = name.rpartition("/")
+    try:
+        files = [path.name for path in (root / folder).iterdir() if path.is_file()]
+    except OSError:
+        files = []
+    meant = ""
+    for near in difflib.get_close_matches(last[:99], files, 1, 0.6):
+        if near.isprintable():
+            other = f"{folder}/{near}" if folder else near
+            meant = shlex.join([*words[:index], other, *words[index + 1 :]])
+    return Unstartable(f"{formatting.path(name)} does not exist", meant, name)
+
+
+def _script_index(words: list[str]) -> int | None:
+    """
+    Return the index of the script inside the project that an interpreter would run.
+
+    It is None if the first word is no interpreter, or has other arguments.
+
+    >>> _script_index(["python", "-u", "a/train.py", "--seed", "7"])
+    2
+    >>> _script_index(["python", "-m", "train"])
+    """
+    for program, flags, suffixes in _INTERPRETERS:
+        if program.fullmatch(words[0]):
+            for index, word in enumerate(words[1:], 1):
+                if not flags.fullmatch(word):
+                    is_script = _is_inside(word) and word.endswith(suffixes)
+                    return index if is_script else None
     return None
+
+
+def _is_inside(word: str) -> bool:
+    """Return whether a word can be the path of a file in the project."""
+    return not word.startswith(("-", "/", "~")) and ".." not in word.split("/")
 
 
 def missing_scripts(command: str, root: Path) -> list[str]:

@@ -22,6 +22,7 @@ from onebox.jobs import (
 )
 from onebox.remote.answers import JobStatus
 from onebox.settings.units import parse_duration
+from onebox.store.paths import JOB
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -93,7 +94,7 @@ def perform(
         JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
     """
     selection = Selection.parse(tail, since, follow=follow)
-    if job and not finished_jobs.JOB.fullmatch(job):
+    if job and not JOB.fullmatch(job):
         raise UsageError(
             f"--job: {formatting.path(job)} is not the id of a job",
             next="inv history lists the jobs",

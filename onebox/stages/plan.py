@@ -180,10 +180,11 @@ class _Planner:
                         self._reasoned(name, module.reason(context), done)
         order = ("image", "provision", "push", "packages", "run", "fetch", "teardown")
         for name in self.stages:
-            if name not in self.steps:
-                refused = any(refusal.step == name for refusal in self.refusals)
-                why = "" if refused else "the provider has not answered"
-                self._step(name, "unknown", why)
+            refusals = [one.message for one in self.refusals if one.step == name]
+            if refusals:
+                self._step(name, "refuse", refusals[0])
+            elif name not in self.steps:
+                self._step(name, "unknown", "the provider has not answered")
         settings = context.settings
         return Plan(
             title=context.title,
@@ -198,6 +199,7 @@ class _Planner:
             questions=tuple(self.questions),
             notes=tuple(self.notes),
             refusals=tuple(self.refusals),
+            warnings=context.invocation.warnings,
         )
 
     @contextmanager

@@ -19,6 +19,7 @@ _MARKS = {
     "up to date": "done",
     "no": "done",
     "later": "kept",
+    "refuse": "failed",
     "unknown": "warn",
 }
 _RESULTS = {
@@ -26,6 +27,7 @@ _RESULTS = {
     "up to date": "up to date",
     "no": "would not run",
     "later": "out of date",
+    "refuse": "would refuse",
     "unknown": "unknown",
 }
 
@@ -57,6 +59,8 @@ def show(context: BoxContext, plan: Plan) -> None:
             size = plan_push.describe_size(plan.push)
             if size:
                 screen.plan_detail(size)
+    for warning in plan.warnings:
+        screen.plan_line("warning", "warn", warning, "")
     for note in plan.notes:
         screen.plan_line("note", "warn", "may fail", note)
     for question in plan.questions:

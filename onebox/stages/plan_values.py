@@ -9,7 +9,7 @@ from typing import Literal
 from onebox import formatting
 from onebox.boxes.priced_offer import PricedOffer
 
-Action = Literal["run", "up to date", "no", "later", "unknown"]
+Action = Literal["run", "up to date", "no", "later", "refuse", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class PlannedStep:
     Attributes:
         name: The name of its stage, such as "push".
 
-        action: "run", "up to date", "no", "unknown", or "later" for an image that is
-            out of date while the live box can be updated.
+        action: "run", "up to date", "no", "unknown", "refuse" with a `Refusal`, or
+            "later" for an image that is out of date while the live box can be updated.
 
         reason: Why, in words.
     """
@@ -147,6 +147,8 @@ class Plan:
         notes: What may go wrong without being refused.
 
         refusals: Why it would not start, the first reason first.
+
+        warnings: What may be wrong with the words of the command.
     """
 
     title: str
@@ -161,6 +163,7 @@ class Plan:
     questions: tuple[str, ...]
     notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         cost = None if self.box is None else self.box.at_most_usd

@@ -89,12 +89,15 @@ def check_local_dir(context: BoxContext) -> None:
         )
 
 
-def refuse_shell_line(context: BoxContext, words: Sequence[str]) -> None:
+def refuse_shell_line(context: BoxContext, words: Sequence[str], task: str) -> None:
     """
     Raise UsageError if the first word of a command is a line for a shell.
 
     A command of words is run without a shell. So one word such as "cd a && b" would be
     taken as the name of a program, unless there is a file of this name.
+
+    Args:
+        task: The task that would run the command: "run" or "exec".
     """
     if not words or not _SHELL_SYNTAX.search(words[0]):
         return
@@ -103,7 +106,11 @@ def refuse_shell_line(context: BoxContext, words: Sequence[str]) -> None:
         return
     if not all(flag.startswith("--") for flag in flags):
         return
-    meant = ["inv", "run", f"--command={shlex.quote(line)}", *map(shlex.quote, flags)]
+    quoted, typed = shlex.quote(line), [shlex.quote(flag) for flag in flags]
+    if task == "exec":
+        meant = ["inv exec", *typed, f"-- bash -c {quoted}"]
+    else:
+        meant = [f"inv {task} --command={quoted}", *typed]
     raise UsageError(
         f"{show(line)} is one word, but not the name of a program",
         next=" ".join(meant),
@@ -207,43 +214,46 @@ def configured_command(context: BoxContext) -> str:
 
 def check_script(context: BoxContext) -> None:
     """
-    Refuse a new box for a script that cannot be on it.
+    Refuse a new box for a command that cannot start on it.
 
-    Nothing is refused if the image could contain the script.
+    Nothing is refused if the image could contain what is missing.
 
     Raises:
-        InputError: The command starts a Python script that does not exist.
+        InputError: The command starts a script that does not exist, or a file of the
+            project that is no program.
     """
-    script = _missing_script(context)
-    if script is None or _image_source(context):
+    found = _problem(context)
+    if found is None or _image_source(context):
         return
     if context.invocation.own_command:
-        raise InputError(
-            f"{formatting.path(script)} does not exist, so a new box would lack it",
-            next="correct the command",
-        )
-    source = context.settings.source("run.command")
+        meant = found.meant and f"inv run -- {found.meant}"
+        problem = found.problem
+        if found.missing:
+            problem += ", so a new box would lack it"
+        correction = "correct the command"
+    else:
+        meant = found.meant and f"[run] command = {show(found.meant)}"
+        source = context.settings.source("run.command")
+        problem = f"{source}: [run] command: {found.problem}"
+        correction = "correct [run] command"
     raise InputError(
-        f"{source}: [run] command: {formatting.path(script)} does not exist",
-        next="correct [run] command",
+        problem, next=", or ".join(filter(None, [meant, found.other])) or correction
     )
 
 
 def describe_missing_script(context: BoxContext) -> str:
     """Return a warning that the image has to contain the script, "" if it has not."""
-    script, source = _missing_script(context), _image_source(context)
-    if script is None or not source:
+    found, source = _problem(context), _image_source(context)
+    if found is None or not found.missing or not source:
         return ""
-    return (
-        f"{formatting.path(script)} is not in the project; if {source}, the job fails"
-    )
+    name = formatting.path(found.missing)
+    return f"{name} is not in the project; if {source}, the job fails"
 
 
-def _missing_script(context: BoxContext) -> str | None:
-    """Return the script of a `python SCRIPT` command if the project lacks it."""
+def _problem(context: BoxContext) -> job_script.Unstartable | None:
+    """Return why the command cannot start with the project's files alone."""
     command = context.invocation.own_command or context.settings.run.command or ""
-    script = job_script.python_script(command)
-    return None if script is None or (context.root / script).exists() else script
+    return job_script.find_problem(command, context.root)
 
 
 def _image_source(context: BoxContext) -> str:

@@ -26,8 +26,9 @@ def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
     All boxes are returned, those at other providers too. If Python code has called
     onebox, they are not printed.
 
-    Several boxes are printed as a table. A box at another provider is printed with the
-    command that removes it. If there is no box, the outcome of the last job is printed.
+    Several boxes are a table on a terminal. A box at another provider is printed with
+    the command that removes it. If there is no box, the outcome of the last job is
+    printed.
     """
     one_name = is_for_one_name(context)
     found = boxes(context)
@@ -56,10 +57,11 @@ def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
         return all_boxes
     if not found and not elsewhere and not others:
         status_print.print_last_job(context, one_name=one_name)
-    elif len(found) == 1:
-        status_print.print_details(context, found[0])
-    elif found:
+    elif len(found) > 1 and context.screen.out.is_terminal:
         status_print.print_table(context, found)
+    else:
+        for one_box in found:
+            status_print.print_details(context, one_box)
     for other in elsewhere:
         other_providers.print_box(context, other, context.screen.print)
     for one in others:
@@ -69,15 +71,21 @@ def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
 
 
 def is_for_one_name(context: BoxContext) -> bool:
-    """Return whether `--name` asks for the box of one name only."""
-    return context.settings.source("name") == "--name"
+    """
+    Return whether only the box of one name is asked for.
+
+    `--name` asks for it, and so does a line with the stages of two files of settings,
+    on which each file stands for its own box.
+    """
+    named = context.settings.source("name") == "--name"
+    return named or context.invocation.has_other_files
 
 
 def boxes(context: BoxContext) -> list[BoxStatus]:
     """
     Return the status of each box of this project at its provider, by name.
 
-    With `--name`, only the box of that name is returned.
+    See `is_for_one_name` for when it is only one box.
     """
     found = [
         box

@@ -20,39 +20,25 @@ HEAD = ("name", "state", "type", "price", "job", "powers off", "outputs", "comma
 # characters of the command fit. `inv status --name=…` prints all.
 LEFT_OUT = ("type", "state")
 COMMAND_WIDTH = 20
-PIPE_HEAD = (
-    "name",
-    "box",
-    "state",
-    "size",
-    "type",
-    "price an hour",
-    "job",
-    "job state",
-    "job seconds",
-    "deadline",
-    "outputs",
-    "command",
-)
 
 
 def print_last_job(context: BoxContext, *, one_name: bool) -> None:
     """Print how the last job ended, because there is no box."""
+    own_name = context.settings.name
     title = context.title if one_name else context.settings.project
     context.screen.print(f"{title}: no box is up")
     finished = finished_jobs.latest(context, whatever_name=not one_name)
     if finished is not None:
-        context.screen.print(f"    last job {finished.job}: {finished.ending}")
+        name = finished.receipt.box.name if finished.receipt else ""
+        on = f" on {context.title_of(name)}" if name not in ("", own_name) else ""
+        context.screen.print(f"    last job {finished.job}{on}: {finished.ending}")
         if finished.receipt is not None and finished.receipt.advice:
             context.screen.print(f"    {finished.receipt.advice}")
 
 
 def print_table(context: BoxContext, found: list[BoxStatus]) -> None:
-    """Print several boxes: as a table, or as lines with tabs without a terminal."""
+    """Print several boxes as a table, to a terminal."""
     now = time.time()
-    if not context.screen.out.is_terminal:
-        context.screen.table(PIPE_HEAD, [_pipe_row(status) for status in found])
-        return
     rows: list[list[str | Cell]] = [
         [
             _name(status),
@@ -87,26 +73,6 @@ def _columns(rows: Sequence[Sequence[str | Cell]], width: int) -> list[int]:
         if sum(widths[n] for n in kept[:-1]) + command > width:
             kept.remove(HEAD.index(title))
     return kept
-
-
-def _pipe_row(status: BoxStatus) -> list[str]:
-    job, deadline = status.job, ""
-    if status.deadline is not None:
-        deadline = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.deadline))
-    return [
-        _name(status),
-        status.id,
-        status.state,
-        status.size or "",
-        status.type or "",
-        "" if status.hourly_usd is None else f"{status.hourly_usd:.4f}",
-        job.id or "",
-        job.text,
-        "" if job.seconds is None else f"{job.seconds:.1f}",
-        deadline,
-        "running" if job.state == "running" else status.outputs or "",
-        printable(job.command or ""),
-    ]
 
 
 def _name(status: BoxStatus) -> str:

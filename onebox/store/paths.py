@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from onebox.errors import StateError
+
+# This matches a job's id, the name of the folder of its log. An id begins with the date
+# and time, so ids sort by age.
+JOB = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:

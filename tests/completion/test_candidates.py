@@ -81,3 +81,46 @@ def test_an_unknown_shell_is_a_mistake(project: Project) -> None:
 
     assert 64 == done.code
     assert "bash, zsh, fish" in done.err
+
+
+def test_profiles_of_both_files_are_offered(project: Project) -> None:
+    """A profile comes with the names of its settings, a mistake beside it or not."""
+    project.write(
+        "onebox.toml", '[profile.gpu]\nvm = "xlarge"\nspot = true\n[runn]\nx = 1\n'
+    )
+    user = project.home / "config" / "config.toml"
+    user.parent.mkdir(exist_ok=True)
+    user.write_text('[profile.cheap]\nspot = true\n[profile.gpu]\nprovider = "aws"\n')
+    done = project.onebox("--complete", "--", "onebox run --profile=")
+
+    assert done.out.splitlines() == [
+        "--profile=gpu\tvm, spot, provider",
+        "--profile=cheap\tspot",
+    ]
+
+
+def test_jobs_are_offered_newest_first_with_their_commands(project: Project) -> None:
+    """A damaged receipt leaves the id; a link that a clone brought is not followed."""
+    jobs = project.root / ".onebox" / "jobs"
+    for job, text in (
+        ("20260101-000000-aaaa", '{"command": "sh \\u001b[2J a\\tb"}'),
+        ("20260102-000000-bbbb", '{"command": "python x.py"}'),
+        ("20260103-000000-cccc", "{"),
+    ):
+        (jobs / job).mkdir(parents=True)
+        (jobs / job / "receipt.json").write_text(text)
+    (jobs / "other").mkdir()
+    line = "onebox logs --job="
+    found = [
+        row.split("\t")
+        for row in project.onebox("--complete", "--", line).out.splitlines()
+    ]
+
+    assert [
+        ["--job=20260103-000000-cccc", ""],
+        ["--job=20260102-000000-bbbb", "python x.py"],
+        ["--job=20260101-000000-aaaa", r"sh \x1b[2J a b"],
+    ] == found
+    (project.root / ".onebox").rename(project.root / "elsewhere")
+    (project.root / ".onebox").symlink_to("elsewhere")
+    assert [] == complete(project, line)

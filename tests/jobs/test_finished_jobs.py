@@ -80,7 +80,7 @@ class TestStatus:
         ]
 
         every = project.inv("status").out.splitlines()
-        assert [f"    last job {last}: succeeded"] == every[1:]
+        assert [f"    last job {last} on census/b: succeeded"] == every[1:]
         _, main = project.inv("status", "--name=main").out.splitlines()
         assert main.endswith(": failed, exit 3")
         shutil.rmtree(project.root / ".onebox")
@@ -91,8 +91,9 @@ class TestStatus:
         project.inv("provision")
         project.inv("provision", "--name=b")
 
-        _, first, second = project.inv("status").out.splitlines()
-        assert ["b", "main"] == [line.split("\t")[0] for line in (first, second)]
+        every = project.inv("status").out.splitlines()
+        titles = [line.split()[0] for line in every if not line.startswith(" ")]
+        assert ["census/b", "census/main"] == titles
         one = project.inv("status", "--name=b").out
         assert "/b" in one
         assert "/main" not in one

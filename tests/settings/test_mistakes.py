@@ -679,20 +679,20 @@ NOISE = st.one_of(
     NOISE,
     st.dictionaries(st.sampled_from(VARIABLES), st.text(max_size=8), max_size=2),
 )
-def test_any_file_and_variables_give_settings_or_one_line_of_error(
+def test_any_file_and_variables_give_settings_or_a_line_for_each_mistake(
     tmp_path: Path, data: bytes, environ: dict[str, str]
 ) -> None:
     """
-    Any content of the file and the variables is valid, or raises a ConfigError of
-    one line.
+    Any content of the file and the variables is valid, or raises a ConfigError with
+    a few lines of limited length.
     """
     (tmp_path / "onebox.toml").write_bytes(data)
     try:
         assert isinstance(load(tmp_path, environ, {}), Settings)
     except ConfigError as error:
-        assert len(error.message.splitlines()) == 1
-        assert len(error.message) < 400
-        assert error.message.isprintable()
+        lines = error.message.split("\n")
+        assert 1 <= len(lines) <= 11
+        assert all(line and len(line) < 400 and line.isprintable() for line in lines)
 
 
 @pytest.mark.parametrize("text", ["sk-a-", "://a:", "://a:b", "AKIA", "ghp_", "1 "])
@@ -741,3 +741,32 @@ def test_file_of_conda_is_refused_with_the_script_that_installs_it(
     assert done.stdout.splitlines() == [
         *("create", "-y", "-p", f"{tmp_path}/.venv", "-f", "env/my a.yml")
     ]
+
+
+def test_all_independent_mistakes_are_reported_in_their_order(tmp_path: Path) -> None:
+    """Each has its line; the settings of a wrong table are no further mistakes."""
+    text = (
+        'vmm = "x"\n[runn]\ncommand = "x"\n[run]\ncommand = "a"\nports = "a"\n'
+        '[profile."b b"]\nvm = 1\n[limits]\nmax_hours = -1\n'
+    )
+    lines = error_message(tmp_path, text).splitlines()
+    assert [
+        "onebox.toml:1: vmm: unknown key, did you mean vm?",
+        "onebox.toml:2: [runn]: unknown table, did you mean [run]?",
+        'onebox.toml:6: [run] ports: expected a list of ports such as [8888], got "a"',
+    ] == lines[:3]
+    assert lines[3].startswith('onebox.toml:7: [profile."b b"]: "b b" is not a name')
+    assert lines[4].startswith("onebox.toml:10: [limits] max_hours: -1 is out of range")
+    assert 5 == len(lines)
+
+
+def test_mistakes_beyond_the_tenth_are_counted(tmp_path: Path) -> None:
+    """A file with other content has a mistake in each line."""
+    lines = error_message(tmp_path, "".join(f"x{n} = 1\n" for n in range(25)))
+    assert 11 == len(lines.splitlines())
+    assert lines.endswith("\nand 15 more mistakes")
+
+
+def test_a_syntax_error_is_reported_alone(tmp_path: Path) -> None:
+    """Nothing is known of the lines of such a file."""
+    assert 1 == len(error_message(tmp_path, "vmm = 1\n[run\n").splitlines())

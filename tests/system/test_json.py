@@ -55,6 +55,36 @@ class TestDocuments:
         assert (66, 66) == (done.code, found["exit"])
         assert "gone/" in found["refusals"][0]["message"]
 
+    @pytest.mark.fast
+    def test_a_step_that_would_refuse_says_so(self, project: Project) -> None:
+        """The action and the reason are those of the text."""
+        found = document(project.inv("plan", "--json", "--", "python", "gone.py"))
+
+        (step,) = (step for step in found["steps"] if step["name"] == "run")
+        assert "refuse" == step["action"]
+        assert step["reason"] == found["refusals"][0]["message"]
+
+    @pytest.mark.fast
+    def test_settings_have_their_values(self, project: Project) -> None:
+        """A number is a number, a list a list; a secret stays hidden."""
+        project.write(
+            "onebox.toml",
+            '[run]\ncommand = "true"\n[push]\ndata = ["a b/"]\n'
+            "[limits]\nmax_hours = 2.5\n",
+        )
+        env = {"ONEBOX_NOTIFY_URL": "https://example.com/s3cret"}
+        done = project.inv("doctor", "--settings", "--spot", "--json", env=env)
+        found = {one["name"]: one["value"] for one in document(done)["settings"]}
+
+        assert (2.5, ["a b/"], True, "true") == (
+            found["limits.max_hours"],
+            found["push.data"],
+            found["spot"],
+            found["run.command"],
+        )
+        assert "s3cret" not in done.out
+        assert "(hidden)" == found["notify.url"]
+
     def test_images(self, project: Project) -> None:
         """An image saved by hand is listed."""
         assert [] == document(project.inv("image", "--list", "--json"))["images"]
@@ -97,7 +127,7 @@ class TestDocuments:
         }
 
         done = project.inv("doctor", "--settings", "--vm=large", "--json")
-        assert {"name": "vm", "value": '"large"', "source": "--vm"} in (
+        assert {"name": "vm", "value": "large", "source": "--vm"} in (
             document(done)["settings"]
         )
 
@@ -144,6 +174,42 @@ class TestErrors:
 
         error = document(project.inv("cleanup", "--json"))["error"]
         assert "onebox.toml:1: [runn]: unknown table" in error["message"]
+
+    @pytest.mark.fast
+    @pytest.mark.parametrize("program", ["inv", "onebox"])
+    @pytest.mark.parametrize(
+        ("line", "next"),
+        [
+            ("plan --json -vm x", "{} plan --json --vm=x"),
+            ("plan --json --vm", ""),
+            ("status --json --xyzzy", "{} --help status"),
+            ("plan --json --spot --no-spot", ""),
+            ("push --json", "{} --help push"),
+        ],
+    )
+    def test_a_mistake_in_the_flags_is_a_document(
+        self, project: Project, program: str, line: str, next: str
+    ) -> None:
+        """No stage has begun then; the message is that of stderr."""
+        done = getattr(project, program)(*line.split())
+
+        error = document(done)["error"]
+        assert ("UsageError", 64, 64) == (error["kind"], error["exit"], done.code)
+        assert f"onebox[64]: {error['message']}\n" in done.err
+        assert next.format(program) == error["next"]
+        assert error["next"] in done.err
+
+    @pytest.mark.fast
+    def test_a_tasks_file_that_cannot_be_imported_is_a_document(
+        self, project: Project
+    ) -> None:
+        """The program has loaded no task then."""
+        project.write("tasks.py", "import onebox, nothing_of_this_name\n")
+        done = project.onebox("status", "--json")
+
+        error = document(done)["error"]
+        assert ("ConfigError", 78, 78) == (error["kind"], error["exit"], done.code)
+        assert "nothing_of_this_name" in error["message"]
 
     def test_a_later_stage_prints_its_own_form(self, project: Project) -> None:
         """`--json` of one task does not reach the next task."""

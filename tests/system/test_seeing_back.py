@@ -126,9 +126,11 @@ class TestStatus:
         )
         assert re.search(r"^c +running .*none yet +in 8 h \(\d\d:\d\d\) +-", c)
         assert re.search(r"^main +running .*failed, exit 7 +in 8 h .* fetched", main)
-        pipe = [line.split("\t") for line in project.inv("status").out.splitlines()]
-        assert 4 == len(pipe)
-        assert 1 == len({len(row) for row in pipe})
+        # A pipe gets the lines that one box has, for each.
+        pipe = project.inv("status").out.splitlines()
+        titles = [line.split()[0] for line in pipe if not line.startswith(" ")]
+        assert ["census/b", "census/c", "census/main"] == titles
+        assert all("\t" not in line for line in pipe)
 
     def test_job_of_a_box_that_is_off_has_no_information(
         self, project: Project

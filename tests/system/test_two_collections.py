@@ -66,6 +66,21 @@ def test_a_stage_of_one_namespace_is_no_request_for_the_other(two: Project) -> N
     assert "census/gpu " in two.inv("status").out
 
 
+def test_status_of_each_namespace_is_that_of_its_box(two: Project) -> None:
+    """No line is printed twice, with a box and without."""
+    two.inv("gpu.provision")
+    main, gpu, *_ = two.inv("status", "gpu.status").out.splitlines()
+    assert main == "census/main: no box is up"
+    assert gpu.startswith("census/gpu   ob-")
+    two.inv("gpu.run", "gpu.teardown")
+    main, gpu, job = two.inv("status", "gpu.status").out.splitlines()
+    assert main == "census/main: no box is up"
+    assert gpu == "census/gpu: no box is up"
+    assert job.endswith(": succeeded")
+    # A line with one of them is about all boxes of the project.
+    assert " on census/gpu: succeeded" in two.inv("status").out
+
+
 def test_messages_name_the_namespace(two: Project) -> None:
     """The commands in messages can be typed as they are."""
     done = two.inv("gpu.run", "--detach")

@@ -117,6 +117,18 @@ def test_names_of_a_namespace_are_suggested(project: Project) -> None:
 
 
 @pytest.mark.fast
+def test_a_task_of_several_namespaces_names_all_of_them(project: Project) -> None:
+    """No namespace is nearer than another, so the user chooses."""
+    second = 'ns.add_collection(onebox.collection("gpu.toml"), name="gpu")\n'
+    project.write("tasks.py", f"{BOXED}{second}")
+    done = project.inv("run", "--vm=large")
+    assert 64 == done.code
+    assert 'there is no task "run"\n' in done.err
+    lines = "inv box.run --vm=large or inv gpu.run --vm=large"
+    assert f"did you mean: {lines}\n" in done.err
+
+
+@pytest.mark.fast
 def test_no_class_name_and_no_traceback_is_shown(project: Project) -> None:
     """This holds for flags, values and tasks that do not exist."""
     for line in ("run --vm", "run --bad", "push zzz", "run -z", "image --as"):

@@ -1,0 +1,96 @@
+"""A command that cannot start is refused before a box is created for it."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from tests.conftest import Project
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("line", "problem", "hint"),
+    [
+        (
+            "job.py 0",
+            "job.py is a file here, not a program",
+            "onebox run -- python job.py 0",
+        ),
+        (
+            "./job.py",
+            "./job.py is not executable",
+            "onebox run -- python job.py, or chmod +x job.py",
+        ),
+        ("./tool", "./tool is not executable", "chmod +x tool"),
+        ("prog a", "prog is a file here, not a program", "onebox run -- ./prog a"),
+        ("bash missing.sh", "missing.sh does not exist", "correct the command"),
+        ("sh -eu jb.sh", "jb.sh does not exist", "onebox run -- sh -eu job.sh"),
+        (
+            "python jbo.py 'a  b'",
+            "jbo.py does not exist",
+            "onebox run -- python job.py 'a  b'",
+        ),
+        ("src/no.sh", "src/no.sh does not exist", "correct the command"),
+    ],
+)
+def test_the_reason_and_the_command_that_was_meant_are_named(
+    project: Project, line: str, problem: str, hint: str
+) -> None:
+    """`run` and `plan` refuse with the same words and exit code."""
+    project.write("job.py", "print(1)\n")
+    project.write("tool", "#!/bin/sh\n")
+    project.write("prog", "#!/bin/sh\n").chmod(0o755)
+    for task in ("run", "plan"):
+        done = project.onebox(task, *shlex.split(line))
+        assert 66 == done.code, (done.out, done.err)
+        assert problem in done.err
+        assert f"  next: {hint}\n" in done.err
+    assert [] == project.boxes()
+
+
+@pytest.mark.fast
+def test_the_command_of_the_file_is_corrected_in_the_file(project: Project) -> None:
+    """The message names the line, and what to write there."""
+    project.write("job.py", "print(1)\n")
+    project.write("onebox.toml", '[run]\ncommand = "job.py 1"\n')
+    done = project.onebox("run")
+
+    assert 66 == done.code
+    problem = "onebox.toml:2: [run] command: job.py is a file here, not a program"
+    assert f"onebox[66]: {problem}\n" in done.err
+    assert '  next: [run] command = "python job.py 1"\n' in done.err
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["./prog"],
+        ["python", "-m", "missing"],
+        ["bash", "-c", "./made.sh"],
+        ["--command=cp job.sh x.sh && sh x.sh"],
+        ["packaged.py"],
+        ["ls"],
+    ],
+)
+def test_a_command_that_can_start_is_left_alone(
+    project: Project, line: list[str]
+) -> None:
+    """A script with a first line and the x bit, programs, and lines for a shell."""
+    project.write("prog", "#!/bin/sh\n").chmod(0o755)
+    project.write("packaged.py", "")
+    project.write("setup.py", "setup(scripts=['packaged.py'])\n")
+    planned = project.onebox("run", "--dry", *line)
+
+    assert 0 == planned.code, planned.err
+
+
+@pytest.mark.fast
+def test_an_image_can_contain_what_is_missing_here(project: Project) -> None:
+    """With a set-up script, nothing is known about the programs of the box."""
+    project.write("onebox.toml", '[image]\nsetup = "setup.sh"\n')
+    project.write("setup.sh", "")
+
+    assert 0 == project.onebox("plan", "sh", "missing.sh").code
