@@ -53,11 +53,14 @@ def select_files(
     return selection
 
 
-def select_project(context: BoxContext, index: Index | None = None) -> Selection:
-    """Select the files that `[push]` names; see `select_files`."""
+def select_project(
+    context: BoxContext, index: Index | None = None, *, code_only: bool = False
+) -> Selection:
+    """Select the files that `[push]` names, or its code only; see `select_files`."""
     push = context.settings.push
     outputs = [*output_roots(context), *noted_folders(context)]
-    return select_files(context, push.code, push.data, outputs, index)
+    data = () if code_only else push.data
+    return select_files(context, push.code, data, outputs, index)
 
 
 def describe_left_out(selection: Selection) -> str:

@@ -198,28 +198,27 @@ def check_script(context: BoxContext) -> None:
     Nothing is refused if the image could contain the script.
 
     Raises:
-        InputError: The command starts a Python script that does not exist.
+        InputError: The command starts a Python script that does not exist or that is
+            not pushed.
     """
     image_table, own_command = context.settings.image, context.invocation.own_command
     command = own_command or context.settings.run.command or ""
     script = job_script.python_script(command)
-    if (
-        script is None
-        or image_table.setup
-        or image_table.packer
-        or image_table.use
-        or (context.root / script).exists()
-    ):
+    if script is None or image_table.setup or image_table.packer or image_table.use:
         return
+    absence = job_script.absence(context, script)
+    if not absence:
+        return
+    problem, correct = f"{formatting.path(script)} {absence}", "correct"
+    if (context.root / script).exists():
+        correct = "name it in [push] data, or correct"
     if own_command:
         raise InputError(
-            f"{formatting.path(script)} does not exist, so a new box would lack it",
-            next="correct the command",
+            f"{problem}, so a new box would lack it", next=f"{correct} the command"
         )
     source = context.settings.source("run.command")
     raise InputError(
-        f"{source}: [run] command: {formatting.path(script)} does not exist",
-        next="correct [run] command",
+        f"{source}: [run] command: {problem}", next=f"{correct} [run] command"
     )
 
 
