@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.errors import UsageError
 from onebox.store import paths
-from onebox.store.atomic_files import append_line
+from onebox.store.atomic_files import append_line, read_regular
 from onebox.transfer.select import Selection, select
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def noted_folders(context: BoxContext) -> list[str]:
         folders.append(template.partition("{")[0].rpartition("/")[0] or template)
     for file in sorted(context.fetch_memory.parent.glob(f"*/{FOLDERS}")):
         with suppress(OSError):
-            for line in file.read_text("utf-8", "replace").splitlines():
+            for line in read_regular(file).decode("utf-8", "replace").splitlines():
                 # A line that a crash has cut short is ignored. Its folder is treated as
                 # code.
                 with suppress(ValueError):

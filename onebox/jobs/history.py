@@ -117,6 +117,9 @@ def _entry(
     if of_job is None:
         name, record = recorded or ("", Record())
         is_on_box = record.job == job and bool(record.box)
+        seconds = _running_for(context, name, record) if is_on_box else None
+        cost = None if seconds is None else run_record.cost(record.hourly, seconds)
+        outcome = "not known yet" if is_on_box else "no information"
         return HistoryEntry(
             job=job,
             name=name,
@@ -125,11 +128,11 @@ def _entry(
             provider=record.provider,
             size=record.size,
             type="",
-            seconds=None,
-            outcome="not known yet" if is_on_box else "no information",
+            seconds=seconds,
+            outcome=outcome if seconds is None else "running",
             exit=None,
-            cost=None,
-            cost_is_least=False,
+            cost=cost,
+            cost_is_least=bool(cost),
             log=shown_log,
         )
     cost, is_least = costs[job]
@@ -148,6 +151,19 @@ def _entry(
         cost_is_least=is_least,
         log=shown_log,
     )
+
+
+def _running_for(context: BoxContext, name: str, record: Record) -> float | None:
+    """
+    Return for how many seconds a command of this machine has been running a job.
+
+    The result is None if there is no such command: the box is not asked.
+    """
+    holder = BoxStore(context.store.directory.with_name(name)).holder
+    # A command that came later does something else, such as a fetch.
+    if holder is None or not 0 < holder.since <= record.job_started:
+        return None
+    return max(time.time() - record.job_started, 0.0)
 
 
 def _outcome(of_job: Receipt) -> str:

@@ -25,6 +25,7 @@ from onebox.store.atomic_files import (
     clear_drafts,
     open_folder,
     private_dir,
+    read_regular,
     write_atomically,
     write_in,
 )
@@ -296,7 +297,7 @@ def read(path: Path) -> Receipt | None:
     with suppress(
         OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError
     ):
-        return Receipt.decode(path.read_bytes())
+        return Receipt.decode(read_regular(path))
     return None
 
 
@@ -311,11 +312,16 @@ def last_good(context: BoxContext) -> Receipt | None:
     return receipt if receipt is not None and receipt.key is not None else None
 
 
-def show(context: BoxContext, receipt: Receipt, created: float) -> None:
+def show(
+    context: BoxContext, receipt: Receipt, created: float, *, shared: bool = False
+) -> None:
     """
     Print the time and cost of a run, and how much CPU and memory its job used.
 
-    *created* is the time (epoch seconds) when the run's last box was created.
+    Args:
+        created: The time (epoch seconds) from which on this run had its last box.
+
+        shared: Whether other runs had the box before.
     """
     lifetime = context.now() - created
     limit = context.settings.limits.max_cost
@@ -334,7 +340,7 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
         peak = formatting.bytes_of(receipt.peak.memory, receipt.box.memory)
         usage.append(f"peak memory {peak}")
     context.screen.say()
-    context.screen.say(bill(receipt, lifetime))
+    context.screen.say(bill(receipt, lifetime, shared=shared))
     if usage:
         context.screen.say(f"the job used {', '.join(usage)}")
 
@@ -363,15 +369,16 @@ def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     return costs
 
 
-def bill(receipt: Receipt, lifetime: float) -> str:
+def bill(receipt: Receipt, lifetime: float, *, shared: bool = False) -> str:
     """
-    Return one line of text with the cost of a run; `costs_of` explains *lifetime*.
+    Return one line of text with the cost of a run; see `costs_of` and `show`.
     """
     box, earlier = receipt.box, _earlier_boxes(receipt)
     seconds = lifetime + sum(each.seconds for each in earlier)
     costs = costs_of(receipt, lifetime)
     if box.machine_per_hour == 0 and not earlier:
-        return f"no charge; the box was up for {formatting.seconds(seconds)}"
+        used = "this run used the box" if shared else "the box was up"
+        return f"no charge; {used} for {formatting.seconds(seconds)}"
     text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
     hourly = total([box.machine_on_demand_per_hour, *box.extras_per_hour.values()])
     boxes = [
@@ -452,6 +459,6 @@ def _is_free(
 def _is_receipt(path: Path) -> bool:
     """Return whether onebox wrote a file, also if an earlier version did."""
     with suppress(OSError, ValueError, RecursionError):
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path))
         return isinstance(document, dict) and {"job", "box"} <= document.keys()
     return False

@@ -16,7 +16,7 @@ from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.errors import InputError
 from onebox.settings.checks import InvalidValue, in_project
-from onebox.store.atomic_files import open_folder, write_in
+from onebox.store.atomic_files import open_folder, read_regular, write_in
 from onebox.transfer.select import RECEIPT
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Declared:
     def _read(self, context: BoxContext) -> Freshness | None:
         """Return the state at the last success; None if there is no readable one."""
         try:
-            fields = json.loads(self._file(context).read_text("utf-8"))
+            fields = json.loads(read_regular(self._file(context)))
             tables = [
                 {str(name): str(value) for name, value in fields[table].items()}
                 for table in ("arguments", "inputs", "outputs")

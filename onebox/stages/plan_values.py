@@ -91,7 +91,8 @@ class Push:
 
         sent_bytes: The size of the files whose contents are sent.
 
-        folders: The folders of these files with their sizes, the biggest first.
+        folders: The folders of these files, and big files of the project folder itself,
+            with their sizes, the biggest first.
 
         rate: The rate of the last push in bytes a second, None if it is unknown.
     """

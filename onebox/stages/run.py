@@ -181,12 +181,12 @@ def configured_command(context: BoxContext) -> str:
     """
     command = context.settings.run.command
     if not command:
-        without = "onebox.toml has no [run] command"
+        without, first = f"{FILE} has no [run] command", f"set [run] command in {FILE}"
         if not (context.root / FILE).exists():
-            without = f"there is no {FILE} in {context.root}"
+            without, first = f"there is no {FILE} in {context.root}", "inv init"
         raise ConfigError(
             f"there is nothing to run: {without}",
-            next="inv run -- python job.py, or inv init",
+            next=f"{first}, or inv run -- python job.py",
         )
     return command
 

@@ -106,7 +106,8 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
 
 def _show_receipt(context: BoxContext, created: float) -> None:
     if context.chain.receipt is not None:
-        receipt.show(context, context.chain.receipt, created)
+        shared = context.chain.turn_came >= created
+        receipt.show(context, context.chain.receipt, created, shared=shared)
 
 
 def _billed_from(context: BoxContext) -> float:

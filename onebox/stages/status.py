@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers
+from onebox.boxes import bring_up, other_providers
 from onebox.errors import OneboxError
 from onebox.jobs import finished_jobs, follow, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
-from onebox.stages import queue
+from onebox.stages import notebook_files, queue
 from onebox.ui.table import Cell
 
 if TYPE_CHECKING:
@@ -171,6 +171,9 @@ def read(context: BoxContext, box: Box) -> BoxStatus:
     if name != context.settings.name and not is_builder:
         context = context.with_name(name)
     job = _read_job(context, box)
+    notebook = notebook_files.describe_open(context)
+    if notebook and not is_builder and job.state != "running":
+        job = replace(job, text=f"{job.text}; {notebook}")
     return BoxStatus(
         name=name,
         title=context.title_of(name),
@@ -198,6 +201,8 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
     try:
         status = remote_job.status(context.ssh(box).channel())
     except OneboxError as error:
+        if not bring_up.has_booted(context, box):
+            return BoxJob("", "unknown", "still booting")
         reason = f"no information (the box does not answer: {error.message})"
         return BoxJob("", "unknown", reason)
     finally:

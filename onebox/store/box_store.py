@@ -12,11 +12,12 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,29 @@ from onebox.store.atomic_files import (
     disk_errors,
     open_file,
     private_dir,
+    read_regular,
     write_atomically,
 )
 from onebox.store.journal import Intent, Journal, Outcome
 from onebox.store.record import Record, is_newer, is_valid
 from onebox.store.run_queue import RunQueue
 
+# What `_lock` writes into the file: a command and its process.
+_HOLDER = re.compile(r'"(.*)" since [0-9:]+ \(pid (\d+)\)', re.S)
 # The locks that this process holds, by directory: the descriptor, and the thread that
 # has locked. All stores of a thread share them, because one task may use several stores
 # of the same box (`run(c)`, then `run(c, name="main")`), which must not block each
 # other. Two threads block each other as two processes do.
 _HELD: dict[Path, tuple[int, int]] = {}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A command that has locked a box, since a time in epoch seconds."""
+
+    command: str
+    since: float
+    pid: int
 
 
 class BoxStore:
@@ -144,6 +157,16 @@ class BoxStore:
         return self.directory in _held_by_this_thread()
 
     @property
+    def holder(self) -> Holder | None:
+        """Return the command that holds the lock, None if there is none or unknown."""
+        path = self.directory / "lock"
+        with contextlib.suppress(OSError):
+            found = _HOLDER.fullmatch(read_regular(path).decode("utf-8", "replace"))
+            if found is not None and _has_open(int(found[2]), path):
+                return Holder(found[1], path.stat().st_mtime, int(found[2]))
+        return None
+
+    @property
     def queue(self) -> RunQueue:
         """Return the queue of the runs that wait for this box."""
         return RunQueue(self.directory / "queue")
@@ -205,6 +228,27 @@ def _held_by_this_thread() -> set[Path]:
         for directory, (_, thread) in list(_HELD.items())
         if thread == threading.get_ident()
     }
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """
+    Return whether a process has a file open.
+
+    The lock itself is not tried, because another command could then find it taken. On
+    a system without /proc, a process that exists counts.
+    """
+    folder = Path(f"/proc/{pid}/fd")
+    if not Path("/proc/self/fd").is_dir():
+        with contextlib.suppress(OSError):
+            os.kill(pid, 0)
+            return True
+        return False
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if file.samefile(path):
+                    return True
+    return False
 
 
 def _unlock(directory: Path) -> None:

@@ -28,6 +28,7 @@ from onebox.store.atomic_files import (
     clear_drafts,
     disk_errors,
     private_dir,
+    read_regular,
     sync_dir,
     write_atomically,
 )
@@ -152,7 +153,7 @@ def _read_mark(folder: Path) -> tuple[str, Path]:
     If there is no valid file, the result is "" and the folder itself.
     """
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        mark = json.loads((folder / PROJECT_FILE).read_bytes())
+        mark = json.loads(read_regular(folder / PROJECT_FILE))
         return str(mark["project"]), Path(mark["path"])
     return "", folder
 
