@@ -63,12 +63,12 @@ def find(root: Path, requirements: str | None) -> PythonProject | None:
     if not requirements:
         return None
     folder = root / PurePosixPath(requirements).parent
-    text = _read(folder / "pyproject.toml")
+    text = read(folder / "pyproject.toml")
     if PurePosixPath(requirements).name in ("pyproject.toml", "uv.lock"):
         name = package_name(text)
         build = build_system(text) or _SETUPTOOLS
         return PythonProject(folder, name, ".", build) if name else None
-    itself = _ITSELF.search(_read(root / requirements))
+    itself = _ITSELF.search(read(root / requirements))
     if itself is None:
         return None
     name = package_name(text) or "the project"
@@ -103,7 +103,8 @@ def without_other_tools(text: str) -> str:
     )
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """Return the text of a file, "" if it cannot be read."""
     try:
         return path.read_text("utf-8", "replace")
     except OSError:

@@ -83,19 +83,24 @@ def missing(project: str, lock: str) -> list[str]:
         # An early uv has not recorded what the project requires.
         entries = _NAME.findall(own[0])
     # A package that is locked as an extra only is not installed as a dependency.
-    required = {_normal(name) for name, rest in entries if "extra ==" not in rest}
-    wanted = _listed(tables.get("project", ""), "dependencies")
-    found = [name for name in wanted if _normal(name) not in required]
+    required = {normal(name) for name, rest in entries if "extra ==" not in rest}
+    wanted = listed(tables.get("project", ""), "dependencies")
+    found = [name for name in wanted if normal(name) not in required]
     if "default-groups" not in tool:
-        anywhere = {_normal(name) for name, _ in _NAME.findall(own[0])}
-        of_group = _listed(tables.get("dependency-groups", ""), _GROUP)
-        found += [name for name in of_group if _normal(name) not in anywhere]
+        anywhere = {normal(name) for name, _ in _NAME.findall(own[0])}
+        of_group = listed(tables.get("dependency-groups", ""), _GROUP)
+        found += [name for name in of_group if normal(name) not in anywhere]
     itself = re.findall(r'^name = "([^"]+)"$', own[0], re.M)[:1]
     return [name for name in dict.fromkeys(found) if name not in itself]
 
 
-def _listed(table: str, key: str) -> list[str]:
-    """Return the packages of a list, without those with a marker or a URL."""
+def listed(table: str, key: str) -> list[str]:
+    """
+    Return the packages that a list in TOML has, without those with a marker or a URL.
+
+    Args:
+        table: The text of the table that has the list, the value of *key*.
+    """
     start = re.search(rf"^[ \t]*{key}[ \t]*=[ \t]*\[", table, re.M)
     if start is None:
         return []
@@ -104,14 +109,20 @@ def _listed(table: str, key: str) -> list[str]:
     while part := _PART.match(table, position):
         if part["end"]:
             return names
-        text = part[1] or part[2] or ""
-        requirement = _REQUIREMENT.fullmatch(text.strip())
-        if requirement:
-            names.append(requirement[1])
+        name = package_of(part[1] or part[2] or "")
+        if name:
+            names.append(name)
         position = part.end()
     # The list is not written as expected.
     return []
 
 
-def _normal(name: str) -> str:
+def package_of(requirement: str) -> str:
+    """Return a requirement's package, "" if it has a marker, a URL or is not valid."""
+    match = _REQUIREMENT.fullmatch(requirement.strip())
+    return match[1] if match else ""
+
+
+def normal(name: str) -> str:
+    """Return the name of a package as package indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()

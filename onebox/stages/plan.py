@@ -293,8 +293,11 @@ class _Planner:
         if self._refused("push") or not self.answered:
             return
         update = environment.find_update(self.context, self.box)
+        stay = environment.lingering(self.context, self.box)
         if update is not None:
             self._step("packages", "run", update.reason)
+        elif stay:
+            self._step("packages", "up to date", stay)
 
     def _plan_image(self) -> None:
         context = self.context
