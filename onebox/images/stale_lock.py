@@ -91,7 +91,8 @@ def missing(project: str, lock: str) -> list[str]:
         of_group = listed(tables.get("dependency-groups", ""), _GROUP)
         found += [name for name in of_group if normal(name) not in anywhere]
     itself = re.findall(r'^name = "([^"]+)"$', own[0], re.M)[:1]
-    return [name for name in dict.fromkeys(found) if name not in itself]
+    skipped = {normal(name) for name in itself}
+    return [name for name in dict.fromkeys(found) if normal(name) not in skipped]
 
 
 def listed(table: str, key: str) -> list[str]:
