@@ -12,7 +12,7 @@ from onebox import formatting
 from onebox.errors import UsageError
 from onebox.settings.checks import job_output
 from onebox.store import paths
-from onebox.store.atomic_files import append_line
+from onebox.store.atomic_files import append_line, read_regular
 from onebox.transfer.select import Selection, select
 
 if TYPE_CHECKING:
@@ -54,11 +54,14 @@ def select_files(
     return selection
 
 
-def select_project(context: BoxContext, index: Index | None = None) -> Selection:
-    """Select the files that `[push]` names; see `select_files`."""
+def select_project(
+    context: BoxContext, index: Index | None = None, *, code_only: bool = False
+) -> Selection:
+    """Select the files that `[push]` names, or its code only; see `select_files`."""
     push = context.settings.push
     outputs = [*output_roots(context), *noted_folders(context)]
-    return select_files(context, push.code, push.data, outputs, index)
+    data = () if code_only else push.data
+    return select_files(context, push.code, data, outputs, index)
 
 
 def describe_left_out(selection: Selection) -> str:
@@ -123,7 +126,7 @@ def noted_folders(context: BoxContext) -> list[str]:
         folders.append(template.partition("{")[0].rpartition("/")[0] or template)
     for file in sorted(context.fetch_memory.parent.glob(f"*/{FOLDERS}")):
         with suppress(OSError):
-            for line in file.read_text("utf-8", "replace").splitlines():
+            for line in read_regular(file).decode("utf-8", "replace").splitlines():
                 # A line that a crash has cut short, or that a cloned project has
                 # brought, is ignored. Its folder is treated as code.
                 with suppress(ValueError, RecursionError):

@@ -17,9 +17,8 @@ from onebox.exit_code import (
 )
 from onebox.project_files import select_project
 from onebox.providers.values import Box
-from onebox.settings import check_files
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import provision, queue, run, settle
+from onebox.stages import preflight, provision, queue, run, settle
 
 # The stages whose chain is checked before its needs run.
 CHECKED = ("provision", "push", "run", "notebook")
@@ -103,7 +102,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
             needs run, so no box is created for it.
     """
     if stage in CHECKED:
-        check_files(context.settings, context.root)
+        preflight.check(context)
     if stage == "run":
         if not context.invocation.own_command and run.reason(context) is None:
             _replay_open_intents(context)

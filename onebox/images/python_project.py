@@ -63,12 +63,12 @@ def find(root: Path, requirements: str | None) -> PythonProject | None:
     if not requirements:
         return None
     folder = root / PurePosixPath(requirements).parent
-    text = _read(folder / "pyproject.toml")
+    text = read(folder / "pyproject.toml")
     if PurePosixPath(requirements).name in ("pyproject.toml", "uv.lock"):
         name = package_name(text)
         build = build_system(text) or _SETUPTOOLS
         return PythonProject(folder, name, ".", build) if name else None
-    itself = _ITSELF.search(_read(root / requirements))
+    itself = _ITSELF.search(read(root / requirements))
     if itself is None:
         return None
     name = package_name(text) or "the project"
@@ -82,36 +82,37 @@ def package_name(text: str) -> str:
     As for uv, a project is a package if it has a [build-system], unless
     `[tool.uv] package` says otherwise.
     """
-    tables = dict(_tables(text))
-    name = _NAME.search(tables.get("project", ""))
-    setting = _PACKAGE.search(tables.get("tool.uv", ""))
-    is_package = setting[1] == "true" if setting else "build-system" in tables
+    found = dict(tables(text))
+    name = _NAME.search(found.get("project", ""))
+    setting = _PACKAGE.search(found.get("tool.uv", ""))
+    is_package = setting[1] == "true" if setting else "build-system" in found
     return name[1] if name and is_package else ""
 
 
 def build_system(text: str) -> str:
     """Return the table [build-system] of a pyproject.toml, "" if there is none."""
-    return dict(_tables(text)).get("build-system", "")
+    return dict(tables(text)).get("build-system", "")
 
 
 def without_other_tools(text: str) -> str:
     """Return a pyproject.toml without the tables of formatters, linters and tests."""
     return "\n".join(
         table.strip()
-        for name, table in _tables(text)
+        for name, table in tables(text)
         if not _NO_DEPENDENCIES.fullmatch(name)
     )
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """Return the text of a file, "" if it cannot be read."""
     try:
         return path.read_text("utf-8", "replace")
     except OSError:
         return ""
 
 
-def _tables(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each table; the first one has the name ""."""
+def tables(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each table of TOML; the first one's name is ""."""
     name, begin = "", 0
     for header in _HEADER.finditer(text):
         yield name, text[begin : header.start()]

@@ -90,7 +90,7 @@ def package_inputs(context: BoxContext) -> dict[str, str]:
     image = context.settings.image
     if not image.requirements:
         return {}
-    listed = [name for name in _requirements(context) if not _chooses_python(name)]
+    listed = [name for name in requirements_files(context) if not _chooses_python(name)]
     names = {formatting.path(file) for file in _selected(context, listed)}
     of_script = _selected(context, [image.setup, *image.include])
     names -= {formatting.path(file) for file in of_script}
@@ -111,7 +111,7 @@ def digest(hashes: Mapping[str, str]) -> str:
 def files(context: BoxContext) -> list[bytes]:
     """Return the paths of the recipe's files, relative to the project."""
     image = context.settings.image
-    names = [image.setup, image.packer, *image.include, *_requirements(context)]
+    names = [image.setup, image.packer, *image.include, *requirements_files(context)]
     return _selected(context, names)
 
 
@@ -135,8 +135,8 @@ def change(context: BoxContext) -> str:
     return f"{formatting.first_names(sorted(changed))} changed"
 
 
-def _requirements(context: BoxContext) -> Iterator[str]:
-    """Yield the requirements file and the files that uv reads with it."""
+def requirements_files(context: BoxContext) -> Iterator[str]:
+    """Yield the requirements file and the files that uv reads with it, as paths."""
     name = context.settings.image.requirements
     if not name:
         return

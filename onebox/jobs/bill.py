@@ -9,11 +9,16 @@ from onebox.jobs.receipt import Receipt, costs_of, earlier_boxes
 from onebox.providers.costs import total
 
 
-def show(context: BoxContext, receipt: Receipt, created: float) -> None:
+def show(
+    context: BoxContext, receipt: Receipt, created: float, *, shared: bool = False
+) -> None:
     """
     Print the time and cost of a run, and how much CPU and memory its job used.
 
-    *created* is the time (epoch seconds) when the run's last box was created.
+    Args:
+        created: The time (epoch seconds) from which on this run had its last box.
+
+        shared: Whether other runs had the box before.
     """
     lifetime = context.now() - created
     limit = context.settings.limits.max_cost
@@ -34,7 +39,7 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
     context.screen.say()
     if receipt.exit == 0 and receipt.cause == "exit":
         context.screen.say(_verdict(context, receipt))
-    context.screen.say(cost_line(receipt, lifetime))
+    context.screen.say(cost_line(receipt, lifetime, shared=shared))
     if usage:
         context.screen.say(f"the job used {', '.join(usage)}")
 
@@ -46,15 +51,17 @@ def _verdict(context: BoxContext, receipt: Receipt) -> str:
     return f"succeeded in {formatting.seconds(receipt.seconds)} → {', '.join(places)}"
 
 
-def cost_line(receipt: Receipt, lifetime: float) -> str:
+def cost_line(receipt: Receipt, lifetime: float, *, shared: bool = False) -> str:
     """
-    Return one line of text with the cost of a run; `costs_of` explains *lifetime*.
+    Return one line of text with the cost of a run; `costs_of` explains *lifetime*,
+    `show` explains *shared*.
     """
     box, earlier = receipt.box, earlier_boxes(receipt)
     seconds = lifetime + sum(each.seconds for each in earlier)
     costs = costs_of(receipt, lifetime)
     if box.machine_per_hour == 0 and not earlier:
-        return f"no charge; the box was up for {formatting.seconds(seconds)}"
+        used = "this run used the box" if shared else "the box was up"
+        return f"no charge; {used} for {formatting.seconds(seconds)}"
     text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
     hourly = total([box.machine_on_demand_per_hour, *box.extras_per_hour.values()])
     boxes = [

@@ -82,7 +82,9 @@ def watch(
         screen.print_stage("run", "failed", lasted, how or unknown)
         raise
     screen.close_line()
-    mark = "done" if not record.code else "failed"
+    mark = "failed" if record.code else "done"
+    if not record.code and record.cause not in ("exit", "cancel"):
+        mark = "warn"
     screen.print_stage(
         "run", mark, formatting.seconds(record.seconds), describe(record)
     )

@@ -142,6 +142,9 @@ def _entry(
     if of_job is None:
         name, record = recorded or ("", Record())
         is_on_box = record.job == job and bool(record.box)
+        seconds = _running_for(context, name, record) if is_on_box else None
+        cost = None if seconds is None else run_record.cost(record.hourly, seconds)
+        outcome = "not known yet" if is_on_box else "no information"
         return HistoryEntry(
             job=job,
             name=name or None,
@@ -150,11 +153,11 @@ def _entry(
             provider=record.provider or None,
             size=record.size or None,
             type=None,
-            seconds=None,
-            outcome="not known yet" if is_on_box else "no information",
+            seconds=seconds,
+            outcome=outcome if seconds is None else "running",
             exit=None,
-            cost_usd=None,
-            cost_is_least=False,
+            cost_usd=cost,
+            cost_is_least=bool(cost),
             log=log,
             receipt=None,
         )
@@ -182,6 +185,19 @@ def _path_here(context: BoxContext, path: Path) -> str | None:
     if not path.is_file():
         return None
     return formatting.path(str(path.relative_to(context.root)))
+
+
+def _running_for(context: BoxContext, name: str, record: Record) -> float | None:
+    """
+    Return for how many seconds a command of this machine has been running a job.
+
+    The result is None if there is no such command: the box is not asked.
+    """
+    holder = BoxStore(context.store.directory.with_name(name)).holder()
+    # A command that came later does something else, such as a fetch.
+    if holder is None or not 0 < holder.since <= record.job_started:
+        return None
+    return max(time.time() - record.job_started, 0.0)
 
 
 def _outcome(of_job: Receipt) -> str:

@@ -17,6 +17,7 @@ from onebox.store.atomic_files import (
     not_ours_error,
     open_folder,
     open_in,
+    read_regular,
     write_all,
     write_in,
 )
@@ -238,7 +239,7 @@ def offset_at(path: Path, moment: float) -> int | None:
     The result may be a little lower. It is None if no times are recorded for the log.
     """
     with suppress(OSError, ValueError, TypeError, OverflowError, RecursionError):
-        marks = json.loads(path.with_name(MARKS).read_bytes())
+        marks = json.loads(read_regular(path.with_name(MARKS)))
         offsets = [int(offset) for at, offset in marks if float(at) <= moment]
         return max([0, *offsets])
     return None
@@ -251,7 +252,7 @@ def _gaps(path: Path, size: int) -> list[tuple[int, int]]:
     with suppress(
         FileNotFoundError, ValueError, TypeError, OverflowError, RecursionError
     ):
-        gaps = json.loads(path.with_name(GAPS).read_bytes())
+        gaps = json.loads(read_regular(path.with_name(GAPS)))
         # A gap is listed before its hole is made. After a crash, a listed gap may
         # therefore reach beyond the end of the file. Such a gap is cut at that end or
         # left out.

@@ -23,6 +23,7 @@ from onebox.store.atomic_files import (
     clear_drafts,
     open_folder,
     private_dir,
+    read_regular,
     write_atomically,
     write_in,
 )
@@ -308,7 +309,7 @@ def read(path: Path) -> Receipt | None:
     with suppress(
         OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError
     ):
-        return Receipt.decode(path.read_bytes())
+        return Receipt.decode(read_regular(path))
     return None
 
 

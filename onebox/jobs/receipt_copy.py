@@ -10,7 +10,7 @@ from pathlib import Path
 from onebox import formatting
 from onebox.agent.files.manifest import Entry
 from onebox.context import BoxContext
-from onebox.store.atomic_files import clear_drafts, write_atomically
+from onebox.store.atomic_files import clear_drafts, read_regular, write_atomically
 from onebox.transfer.select import RECEIPT
 
 
@@ -73,6 +73,6 @@ def _is_free(
 def _is_receipt(path: Path) -> bool:
     """Return whether onebox wrote a file, also if an earlier version did."""
     with suppress(OSError, ValueError, RecursionError):
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path))
         return isinstance(document, dict) and {"job", "box"} <= document.keys()
     return False

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onebox import formatting
 from onebox.errors import InputError
 from onebox.providers import PROVIDERS
 from onebox.settings.fields import Conflict, Table, build
@@ -201,8 +202,9 @@ def check_files(settings: Settings, root: Path) -> None:
     Check that the files and folders that the settings name exist.
 
     Raises:
-        InputError: A path does not exist or cannot be read, or it is not a file where
-            a file is expected. Or it is a URL.
+        InputError: A path does not exist or cannot be read, it is not a file where a
+            file is expected, it is a URL, or it is data behind a link that leads out of
+            the project.
     """
     for _, error in file_problems(settings, root):
         raise error
@@ -229,9 +231,27 @@ def file_problems(settings: Settings, root: Path) -> Iterator[tuple[str, InputEr
                 yield path, InputError(problem + "does not exist")
             elif is_file and not (root / name).is_file():
                 yield path, InputError(problem + "is not a file")
+            elif path == "push.data" and (target := _outside(root, name)):
+                yield (
+                    path,
+                    InputError(
+                        f"{problem}is a link to {formatting.path(target)}, outside "
+                        "the project, and would not be pushed",
+                        next="put a folder with the files in its place (copy, or "
+                        "mount --bind), or let the job download them",
+                    ),
+                )
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
             yield path, InputError(problem + reason)
+
+
+def _outside(root: Path, name: str) -> str:
+    """Return the target of a path that is a link out of the project, else ""."""
+    path = root / name
+    if not path.is_symlink() or root.resolve() in (path.resolve() / "x").parents:
+        return ""
+    return str(path.readlink())
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,8 @@ from onebox import formatting, subprocess_env
 from onebox.errors import OneboxError, SetupError
 from onebox.providers.values import Check
 from onebox.remote import ssh_config
-from onebox.settings import check_files
 from onebox.settings.given import given_settings
-from onebox.stages import job_script
-from onebox.store.atomic_files import private_dir
+from onebox.stages import job_script, preflight
 from onebox.store.paths import config_dir, state_dir
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ def perform(context: BoxContext) -> None:
         context.screen.check(check.name, mark, check.detail)
         if check.next and check.ok is not True:
             context.screen.check("", "", f"next: {check.next}")
-    failed = [check.name for check in checks if check.ok is False]
+    failed = list(dict.fromkeys(c.name for c in checks if c.ok is False))
     if failed:
         raise SetupError(f"not ready: {', '.join(failed)}")
 
@@ -107,7 +104,7 @@ def _local_checks(context: BoxContext) -> Iterator[Check]:
         yield Check("ssh sockets", True, str(ssh_config.socket_dir(context.environ)))
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
-    yield _configuration_check(context)
+    yield from _configuration_checks(context)
     yield from _command_check(context)
 
 
@@ -122,14 +119,13 @@ def _command_check(context: BoxContext) -> Iterator[Check]:
             "set it, or inv run -- python train.py",
         )
         return
-    missing = job_script.missing_scripts(command, context.root)
-    if missing:
-        names = formatting.first_names([formatting.path(name) for name in missing])
+    absent = job_script.describe_absent(context, command)
+    if absent:
         source = context.settings.source("run.command")
         yield Check(
             "command",
             None,
-            f"{source}: [run] command names {names}, which does not exist here",
+            f"{source}: [run] command: {absent}",
             "correct it, unless the job or its image creates the file",
         )
 
@@ -151,21 +147,25 @@ def _ssh_check() -> Check:
 
 
 def _writable_check(name: str, path: Path, detail: str = "") -> Check:
-    try:
-        with tempfile.TemporaryFile(dir=private_dir(path)):
-            return Check(name, True, detail or str(path))
-    except OSError as error:
+    error = preflight.unwritable(path)
+    if error is not None:
         return Check(name, False, f"{path}: {error.strerror}")
+    return Check(name, True, detail or str(path))
 
 
-def _configuration_check(context: BoxContext) -> Check:
+def _configuration_checks(context: BoxContext) -> Iterator[Check]:
     file = context.settings.config_file
-    try:
-        check_files(context.settings, context.root)
-    except OneboxError as error:
-        return Check(file, False, error.message, error.next)
+    valid = True
+    for table, error in preflight.problems(context):
+        # The state has a check of its own.
+        if table != "state":
+            name = table if table == preflight.LOCAL else file
+            valid = valid and name != file
+            yield Check(name, False, error.message, error.next)
+    if not valid:
+        return
     count = formatting.count(len(given_settings(context.settings)), "setting")
-    return Check(
+    yield Check(
         file,
         True,
         f"valid, and the files it names exist; {count} (inv doctor --settings)",

@@ -13,15 +13,22 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import BoxFailed, ConnectionLost
-from onebox.images import image_list, python_env, python_project, recipe, snapshot
+from onebox.images import (
+    image_list,
+    listed_packages,
+    python_env,
+    python_project,
+    recipe,
+    snapshot,
+)
 from onebox.images.python_project import PythonProject
 from onebox.providers.values import Box
 from onebox.remote.ssh_script import ScriptFailed, run_script
@@ -52,12 +59,15 @@ class _State:
         image_packages: The package inputs of the box's image.
 
         installed: The inputs that are installed now: packages, and the project.
+
+        listed: The packages that lists have named so far, sorted.
     """
 
     box: str = ""
     fixed: Mapping[str, str] = field(default_factory=dict)
     image_packages: Mapping[str, str] = field(default_factory=dict)
     installed: Mapping[str, str] = field(default_factory=dict)
+    listed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,14 @@ class Update:
         project: The project, None if it is not installed anew.
 
         installed: The inputs that are installed after the update.
+
+        lingering: See `lingering`.
     """
 
     changed: tuple[str, ...]
     project: PythonProject | None
     installed: Mapping[str, str] = field(repr=False)
+    lingering: str = ""
 
     @property
     def reason(self) -> str:
@@ -85,7 +98,7 @@ class Update:
             parts.append(f"{formatting.first_names(list(self.changed))} changed")
         if self.project:
             parts.append(f"{self.project.name}, from the pushed code")
-        return "; ".join(parts)
+        return "; ".join(filter(None, [*parts, self.lingering]))
 
 
 def note_new_box(context: BoxContext, box: Box, inputs: Mapping[str, str]) -> None:
@@ -93,7 +106,27 @@ def note_new_box(context: BoxContext, box: Box, inputs: Mapping[str, str]) -> No
     packages = recipe.package_inputs(context)
     packages = {name: mark for name, mark in inputs.items() if name in packages}
     fixed = {name: mark for name, mark in inputs.items() if name not in packages}
-    _write(context, _State(box.id, fixed, packages, packages))
+    names = sorted(listed_packages.listed(_files(context)))
+    _write(context, _State(box.id, fixed, packages, packages, names))
+
+
+def lingering(context: BoxContext, box: Box | None) -> str:
+    """
+    Return a phrase that names packages of a live box that are no longer listed, or "".
+
+    They are not removed, because a set-up script may have installed them too.
+    """
+    if box is None or not context.settings.image.requirements:
+        return ""
+    known = _state(context, box).listed
+    names = listed_packages.unlisted(known, _files(context))
+    if not names:
+        return ""
+    stay = "stays" if len(names) == 1 else "stay"
+    return (
+        f"{formatting.first_names(names)}, no longer listed, {stay} on this box, and "
+        "the next box lacks "
+    ) + ("it" if len(names) == 1 else "them")
 
 
 def outdated_image(context: BoxContext, box: Box | None) -> str:
@@ -131,7 +164,8 @@ def find_update(context: BoxContext, box: Box | None) -> Update | None:
         project = None
     if not changed and project is None:
         return None
-    return Update(changed, project, {**packages, **of_project})
+    stay = lingering(context, box)
+    return Update(changed, project, {**packages, **of_project}, stay)
 
 
 def update(context: BoxContext, found: Update) -> None:
@@ -149,6 +183,8 @@ def update(context: BoxContext, found: Update) -> None:
     """
     box = context.boxes.running()
     state = _state(context, box)
+    listed = {*state.listed, *listed_packages.listed(_files(context))}
+    state = replace(state, listed=sorted(listed))
     with (
         context.chain.timed("packages"),
         context.screen.stage("packages") as stage_line,
@@ -167,7 +203,7 @@ def update(context: BoxContext, found: Update) -> None:
             details.append(f"{names} changed: {count}")
         if found.project:
             details.append(f"{found.project.name}, from the pushed code")
-        stage_line.end("", "; ".join(details))
+        stage_line.end("", "; ".join(filter(None, [*details, found.lingering])))
     _write(context, replace(state, box=box.id, installed=found.installed))
 
 
@@ -184,6 +220,11 @@ def _project_inputs(project: PythonProject | None) -> dict[str, str]:
             digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
             hashes[_PROJECT + name] = digest
     return hashes
+
+
+def _files(context: BoxContext) -> list[Path]:
+    """Return the files that list the packages."""
+    return [context.root / name for name in recipe.requirements_files(context)]
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

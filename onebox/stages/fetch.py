@@ -273,17 +273,15 @@ def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
             f"outside of the outputs: {held_outputs.name_files(left)}"
         )
     if fetched.dangling:
-        names = formatting.first_names(
-            [formatting.path(link) for link in fetched.dangling]
+        names = map(formatting.path, fetched.dangling)
+        context.screen.warn(
+            f"links to nothing, left out: {formatting.first_names([*names])}"
         )
-        context.screen.warn(f"links to nothing, left out: {names}")
     if fetched.skipped:
-        names = formatting.first_names(
-            [formatting.path(path) for path in fetched.skipped]
-        )
+        names = map(formatting.path, fetched.skipped)
         context.screen.warn(
             f"not fetched, because onebox fetches no pipes, sockets, devices or paths "
-            f"of its own: {names}"
+            f"of its own: {formatting.first_names([*names])}"
         )
 
 

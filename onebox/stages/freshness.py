@@ -18,7 +18,7 @@ from onebox.images import recipe
 from onebox.stages import declared_files
 from onebox.stages.declared_files import Files
 from onebox.stages.task_code import code_hash
-from onebox.store.atomic_files import open_folder, write_in
+from onebox.store.atomic_files import open_folder, read_regular, write_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +142,7 @@ class Declared:
     def _read(self, context: BoxContext) -> Freshness | None:
         """Return the state at the last success; None if there is no readable one."""
         try:
-            fields = json.loads(self._file(context).read_text("utf-8"))
+            fields = json.loads(read_regular(self._file(context)))
             tables = [
                 {str(name): str(value) for name, value in fields[table].items()}
                 for table in ("arguments", "inputs", "outputs")

@@ -89,12 +89,12 @@ def _row(entry: HistoryEntry, now: float, *, is_wide: bool) -> list[str | Cell]:
         started,
         _one_line(entry.command),
         _one_line(entry.size),
-        "" if entry.seconds is None else formatting.seconds(entry.seconds),
+        "-" if entry.seconds is None else formatting.seconds(entry.seconds),
         Cell(entry.outcome, mark),
         _cost(entry),
     ]
     if is_wide:
-        row.insert(4, _one_line(entry.type))
+        row.insert(4, _one_line(entry.type) or "-")
     return row
 
 

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from onebox import formatting, providers
 from onebox.boxes import announcement, bring_up, offers, power, replay_journal
 from onebox.errors import ConfigError, OneboxError, UsageError
-from onebox.images import builder, image_list, packer, recipe, sanitize, snapshot
+from onebox.images import (
+    builder,
+    image_list,
+    packer,
+    recipe,
+    sanitize,
+    snapshot,
+    stale_lock,
+)
 from onebox.jobs import remote_job
 from onebox.providers.values import Image
 from onebox.remote.answers import Hello
@@ -86,7 +94,13 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     A stage that needs the image does not rebuild it if the live box can be updated.
 
     The result is None if the box boots an image of the provider, or has an older one.
+
+    Raises:
+        InputError: uv.lock is older than pyproject.toml.
     """
+    stale = stale_lock.problem(context.root, context.settings.image.requirements)
+    if stale is not None:
+        raise stale
     announcement.print_title(context)
     context.invocation.box_used = True
     if context.store.open_intents() or context.boxes.builders:

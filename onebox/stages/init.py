@@ -168,7 +168,7 @@ def _example_command(found: Survey) -> str:
 
 def _summary(found: Survey) -> str:
     parts = [
-        found.command or "no script found",
+        found.command or _no_command(found),
         found.setup,
         f"Python {found.python}" if found.python else "",
         found.requirements,
@@ -177,6 +177,16 @@ def _summary(found: Survey) -> str:
         *found.data,
     ]
     return ", ".join(filter(None, parts))
+
+
+def _no_command(found: Survey) -> str:
+    if not found.others:
+        return "no script found"
+    names = " and ".join(found.others)
+    if len(found.others) > 2:
+        names = formatting.first_names(list(found.others))
+    count = formatting.count(len(found.others), "script")
+    return f"{count}, {names}: choose one in [run] command"
 
 
 def _write_tasks(context: BoxContext) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.project_files import select_project
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
 
 # A command with one of these characters can change the folder or create files first.
 _SHELL = re.compile(r"[&|;<>()$`\\*?\[\]{}~#!\n]")
@@ -40,9 +46,9 @@ class Unstartable:
 
         meant: The command that was probably meant, "" if it is unknown.
 
-        missing: The file that does not exist, "" if that is not the reason.
+        missing: The file that the push does not bring, "" if that is not the reason.
 
-        other: Another command that solves the problem, "" if there is none.
+        other: What else solves the problem, "" if that is unknown.
     """
 
     problem: str
@@ -51,16 +57,16 @@ class Unstartable:
     other: str = ""
 
 
-def find_problem(command: str, root: Path) -> Unstartable | None:
+def find_problem(context: BoxContext, command: str) -> Unstartable | None:
     """
     Return why a plain command cannot start, None if nothing is wrong with its files.
 
     A command for a shell that does more than to start one program has no such reason.
 
-    Args:
-        root: The project's folder, in which the command runs.
+    Raises:
+        OneboxError: The files to push cannot be selected.
     """
-    words = _words(command)
+    root, words = context.root, _words(command)
     if not words or _SHELL.search(_QUOTED.sub("", command)):
         return None
     program, rest = words[0], words[1:]
@@ -78,9 +84,15 @@ def find_problem(command: str, root: Path) -> Unstartable | None:
             )
         return None if path.exists() else _missing(words, 0, root)
     index = _script_index(words)
-    if index is None or (root / words[index]).exists():
+    if index is None:
         return None
-    return _missing(words, index, root)
+    if not (root / words[index]).exists():
+        return _missing(words, index, root)
+    reason = absence(context, words[index])
+    if not reason:
+        return None
+    problem = f"{formatting.path(words[index])} {reason}"
+    return Unstartable(problem, missing=words[index], other="name it in [push] data")
 
 
 def _file_as_program(name: str, rest: list[str], root: Path) -> Unstartable | None:
@@ -139,17 +151,56 @@ def _is_inside(word: str) -> bool:
     return not word.startswith(("-", "/", "~")) and ".." not in word.split("/")
 
 
-def missing_scripts(command: str, root: Path) -> list[str]:
+def absence(context: BoxContext, script: str) -> str:
     """
-    Return the words of a command that look like scripts of the project but are missing.
+    Return why a push does not bring a script to the box, "" if it does.
 
-    The job itself may create them, so this is no certain mistake.
+    Args:
+        script: A path inside the project.
+
+    Raises:
+        OneboxError: The files to push cannot be selected.
     """
-    return [
-        word
-        for word in dict.fromkeys(_words(command))
-        if _SCRIPT.fullmatch(word) and not (root / word).exists()
+    if not (context.root / script).exists():
+        return "does not exist"
+    path = PurePosixPath(os.path.normpath(script))
+    # All data is pushed, and there may be much of it, so it is not listed.
+    data = [
+        PurePosixPath(os.path.normpath(name)) for name in context.settings.push.data
     ]
+    if not {path, *path.parents}.isdisjoint(data):
+        return ""
+    selection = select_project(context, code_only=True)
+    places = {os.fsencode(place) for place in (path, *path.parents)}
+    # A folder above may be pushed as a link.
+    if not places.isdisjoint(selection.paths):
+        return ""
+    if any(folder.path.rstrip(b"/") in places for folder in selection.left_out):
+        return "is not pushed, because it is among the outputs"
+    caches = {os.fsdecode(folder.path.rstrip(b"/")) for folder in selection.caches}
+    if not caches.isdisjoint(path.parts):
+        return "is not pushed, because it is in a folder of caches"
+    return "is not pushed: git ignores it, or [push] does not name it"
+
+
+def describe_absent(context: BoxContext, command: str) -> str:
+    """
+    Return a phrase about the scripts of a command that a push does not bring.
+
+    The job itself may create them, so this is no certain mistake. The phrase is "" if
+    there are none.
+
+    Raises:
+        OneboxError: The files to push cannot be selected.
+    """
+    names: dict[str, list[str]] = {}
+    for word in dict.fromkeys(_words(command)):
+        if _SCRIPT.fullmatch(word) and ".." not in word.split("/"):
+            names.setdefault(absence(context, word), []).append(formatting.path(word))
+    names.pop("", None)
+    return "; ".join(
+        f"{formatting.first_names(words)} {why}" for why, words in names.items()
+    )
 
 
 def _words(command: str) -> list[str]:

@@ -150,7 +150,7 @@ def _find_jupyter(context: BoxContext) -> tuple[str, int]:
                 f"Jupyter cannot be installed on the box:{_quoted(errors.text())}",
                 next="add jupyterlab to [image] requirements, then inv image provision",
             )
-        stage_line.end("", printable(found["python"]))
+        stage_line.end("", "installed")
     return found["python"], int(found["port"])
 
 

@@ -9,6 +9,8 @@ box could put any program into other files, so these are kept apart: in the fold
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +34,18 @@ if TYPE_CHECKING:
 NOTEBOOK = b".ipynb"
 # The folders for other files, and for what is known of them.
 FILES, OTHERS = "files", "others"
+_COMMAND = re.compile(r"\bnotebook\b")
+
+
+def describe_open(context: BoxContext) -> str:
+    """Return a phrase that names the notebook that is open on the box, "" if none."""
+    holder = context.store.holder()
+    if holder is None or not context.store.record.session:
+        return ""
+    if not _COMMAND.search(holder.command):
+        return ""
+    since = formatting.clock(holder.since, time.time())
+    return f"a notebook is open since {since} (pid {holder.pid})"
 
 
 def bring_back(context: BoxContext, *, during: bool = False) -> None:

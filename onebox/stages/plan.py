@@ -11,14 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from onebox import formatting
 from onebox.boxes import no_box, other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
 from onebox.jobs import job_environment, remote_job
 from onebox.project_files import output_roots
 from onebox.remote import keys
-from onebox.settings import file_problems
 from onebox.stages import (
     environment,
     fetch,
@@ -28,6 +26,7 @@ from onebox.stages import (
     plan_print,
     plan_push,
     preemption_recovery,
+    preflight,
     provision,
     run,
     teardown,
@@ -245,11 +244,12 @@ class _Planner:
         return False
 
     def _check_files(self) -> None:
-        """Refuse settings that name missing files, unless no planned stage needs it."""
+        """Refuse what `preflight` finds, unless no planned stage needs it."""
         if set(self.stages) <= {"run", "fetch", "teardown"}:
             return
-        for path, error in file_problems(self.context.settings, self.context.root):
-            step = "image" if path.startswith("image.") else "push"
+        steps = {"image": "image", "push": "push"}
+        for table, error in preflight.problems(self.context):
+            step = steps.get(table, self.stages[-1])
             if step in self.stages:
                 self._refuse(step, error)
 
@@ -262,8 +262,6 @@ class _Planner:
                     run.configured_command(self.context)
             with self._catching("run"):
                 job_environment.secret_values(self.context)
-            with self._catching("run"):
-                run.check_local_dir(self.context)
 
     def _find_box(self) -> None:
         step = "provision" if "provision" in self.stages else self.stages[-1]
@@ -303,8 +301,11 @@ class _Planner:
         if self._refused("push") or not self.answered:
             return
         update = environment.find_update(self.context, self.box)
+        stay = environment.lingering(self.context, self.box)
         if update is not None:
             self._step("packages", "run", update.reason)
+        elif stay:
+            self._step("packages", "up to date", stay)
 
     def _plan_image(self) -> None:
         context = self.context
@@ -353,10 +354,10 @@ class _Planner:
             last_job = remote_job.latest(context) if self._running else None
             remote_job.refuse_running(context, last_job)
             resumed = preemption_recovery.describe_resume(context, self.command)
-            missing = job_script.missing_scripts(self.command, context.root)
-            if missing and not self.notes:
-                names = formatting.path(formatting.first_names(missing))
-                reason = f"{reason}; {names} does not exist here"
+            absent = ""
+            if not self._refused("push") and not self.notes:
+                absent = job_script.describe_absent(context, self.command)
+            reason = "; ".join(filter(None, [reason, absent]))
             self._step("run", "run", resumed or reason)
             self._plan_earlier_job(last_job)
         if self._refused("run") or context.invocation.only:

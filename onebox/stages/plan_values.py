@@ -104,8 +104,8 @@ class PlannedPush:
 
         sent_bytes: The size of the files whose contents are sent.
 
-        folders: The size of the folders of these files in bytes, by name, the biggest
-            first.
+        folders: The size in bytes of the folders of these files, and of big files of
+            the project folder itself, by name, the biggest first.
 
         bytes_per_second: The rate of the last push, None if it is unknown.
     """

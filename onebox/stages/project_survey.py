@@ -41,6 +41,9 @@ class Survey:
 
         scripts: All scripts that could be the job, the likeliest first.
 
+        others: The scripts of a project whose job is none of *scripts*, if there are
+            several.
+
         notebook: The only notebook of a project without a script, else "".
 
         python: The version of Python, such as "3.12", *python_source* the file that
@@ -59,6 +62,7 @@ class Survey:
 
     command: str = ""
     scripts: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     notebook: str = ""
     python: str = ""
     python_source: str = ""
@@ -86,6 +90,7 @@ def survey(root: Path) -> Survey:
     return Survey(
         command=command,
         scripts=scripts,
+        others=() if scripts else tuple(_other_scripts(root)),
         notebook="" if scripts else _only(root.glob("*.ipynb")),
         python=python,
         python_source=python_source,
@@ -118,9 +123,15 @@ def _scripts(root: Path) -> Iterator[str]:
                     yield path.as_posix()
     if found:
         return
-    other = _only(p for p in root.glob("*.py") if not _NO_JOB.fullmatch(p.name))
-    if other:
-        yield other
+    others = _other_scripts(root)
+    if len(others) == 1:
+        yield others[0]
+
+
+def _other_scripts(root: Path) -> list[str]:
+    """Return the Python files of the project folder that could be the job, by name."""
+    names = [path.name for path in root.glob("*.py") if path.is_file()]
+    return sorted(name for name in names if not _NO_JOB.fullmatch(name))
 
 
 def _only(paths: Iterable[Path]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import ConfigError, InputError, StateError, UsageError
+from onebox.errors import ConfigError, InputError, UsageError
 from onebox.jobs import job_environment, notify, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
@@ -74,19 +73,6 @@ def check(context: BoxContext) -> None:
     if not context.invocation.own_command:
         configured_command(context)
     job_environment.secret_values(context)
-    check_local_dir(context)
-
-
-def check_local_dir(context: BoxContext) -> None:
-    """Raise StateError if the log and the receipt of a job cannot be written here."""
-    folder = context.local_dir
-    place = folder if folder.exists() else context.root
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise StateError(
-            f"{formatting.path(str(place))} cannot be written: the job's log and "
-            "receipt are kept there",
-            next="make it writable, or copy the project to a folder of yours",
-        )
 
 
 def refuse_shell_line(context: BoxContext, words: Sequence[str], task: str) -> None:
@@ -202,12 +188,12 @@ def configured_command(context: BoxContext) -> str:
     """
     command = context.settings.run.command
     if not command:
-        without = "onebox.toml has no [run] command"
+        without, first = f"{FILE} has no [run] command", f"set [run] command in {FILE}"
         if not (context.root / FILE).exists():
-            without = f"there is no {FILE} in {context.root}"
+            without, first = f"there is no {FILE} in {context.root}", "inv init"
         raise ConfigError(
             f"there is nothing to run: {without}",
-            next="inv run -- python job.py, or inv init",
+            next=f"{first}, or inv run -- python job.py",
         )
     return command
 
@@ -219,8 +205,8 @@ def check_script(context: BoxContext) -> None:
     Nothing is refused if the image could contain what is missing.
 
     Raises:
-        InputError: The command starts a script that does not exist, or a file of the
-            project that is no program.
+        InputError: The command starts a script that does not exist or is not pushed,
+            or a file of the project that is no program.
     """
     found = _problem(context)
     if found is None or _image_source(context):
@@ -246,14 +232,16 @@ def describe_missing_script(context: BoxContext) -> str:
     found, source = _problem(context), _image_source(context)
     if found is None or not found.missing or not source:
         return ""
-    name = formatting.path(found.missing)
-    return f"{name} is not in the project; if {source}, the job fails"
+    problem = found.problem
+    if not (context.root / found.missing).exists():
+        problem = f"{formatting.path(found.missing)} is not in the project"
+    return f"{problem}; if {source}, the job fails"
 
 
 def _problem(context: BoxContext) -> job_script.Unstartable | None:
     """Return why the command cannot start with the project's files alone."""
     command = context.invocation.own_command or context.settings.run.command or ""
-    return job_script.find_problem(command, context.root)
+    return job_script.find_problem(context, command)
 
 
 def _image_source(context: BoxContext) -> str:

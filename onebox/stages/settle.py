@@ -146,7 +146,8 @@ def _is_kept_for_command(context: BoxContext, box: Box) -> bool:
 
 def _show_receipt(context: BoxContext, created: float) -> None:
     if context.chain.receipt is not None:
-        bill.show(context, context.chain.receipt, created)
+        shared = context.chain.turn_came >= created
+        bill.show(context, context.chain.receipt, created, shared=shared)
 
 
 def _billed_from(context: BoxContext) -> float:

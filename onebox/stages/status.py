@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import other_providers, under_way
+from onebox.boxes import bring_up, other_providers, under_way
 from onebox.errors import OneboxError
 from onebox.jobs import follow, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
-from onebox.stages import queue, status_print
+from onebox.stages import notebook_files, queue, status_print
 from onebox.stages.status_values import BoxJob, BoxStatus
 from onebox.store.record import Record
 
@@ -102,6 +103,9 @@ def read(context: BoxContext, box: Box) -> BoxStatus:
     if name != context.settings.name and not is_builder:
         context = context.with_name(name)
     job = _read_job(context, box)
+    notebook = notebook_files.describe_open(context)
+    if notebook and not is_builder and job.state != "running":
+        job = replace(job, text=f"{job.text}; {notebook}")
     return BoxStatus(
         name=name,
         id=box.id,
@@ -153,6 +157,8 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
     try:
         status = remote_job.status(context.ssh(box).channel())
     except OneboxError as error:
+        if not bring_up.has_booted(context, box):
+            return BoxJob(None, "unknown", "still booting")
         reason = f"no information (the box does not answer: {error.message})"
         return BoxJob(None, "unknown", reason)
     finally:

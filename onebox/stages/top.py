@@ -14,6 +14,7 @@ from onebox.providers.values import Box
 from onebox.remote.channel import AgentError
 from onebox.remote.load import GpuLoad, Load
 from onebox.signals import Interrupted
+from onebox.stages import notebook_files
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -72,7 +73,8 @@ def _title(context: BoxContext, box: Box, load: Load) -> str:
         count = formatting.count(load.job_processes, "process", "processes")
         job = f"job {load.job} running {spent}, {count}"
     else:
-        job = "no job is running"
+        notebook = notebook_files.describe_open(context)
+        job = "; ".join(filter(None, ["no job is running", notebook]))
     return f"{'   '.join(parts)}\n{job}"
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,23 @@ def open_file(path: Path, flags: int) -> int:
         if error.errno != errno.ELOOP:
             raise
         raise not_ours_error(path, "file") from error
+
+
+def read_regular(path: Path) -> bytes:
+    """
+    Return the content of a regular file, also through a link.
+
+    A project that was cloned may bring a pipe in the place of a file, on which an
+    ordinary read waits forever.
+
+    Raises:
+        OSError: The path cannot be read, or is no regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        return file.read()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import re
 import time
@@ -49,20 +49,29 @@ def read(path: Path) -> LockHolder | None:
             return None
         since = os.fstat(fd).st_mtime
         holder = LockHolder(int(found["pid"]), found["command"], since)
-        # The file keeps the line of a process that has ended. The lock is tried only if
-        # the process lives, because a command that locks at this moment would fail.
-        return holder if _lives(holder.pid) and _is_locked(fd) else None
+        # The file keeps the line of a process that has unlocked it or ended.
+        return holder if _has_open(holder.pid, fd) else None
     except OSError:
         return None
     finally:
         os.close(fd)
 
 
-def _is_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+def _has_open(pid: int, fd: int) -> bool:
+    """
+    Return whether a process has the lock file open, as it does while it holds the lock.
+
+    The lock itself is not tried, because a command that locks at this moment would then
+    find it taken. On a system without /proc, a process that exists counts.
+    """
+    if not Path("/proc/self/fd").is_dir():
+        return _lives(pid)
+    lock, own = os.fstat(fd), str(fd) if pid == os.getpid() else ""
+    with contextlib.suppress(OSError):
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if file.name != own and os.path.samestat(file.stat(), lock):
+                    return True
     return False
 
 

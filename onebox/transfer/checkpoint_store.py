@@ -28,6 +28,7 @@ from onebox.remote.channel import AgentChannel
 from onebox.store.atomic_files import (
     open_file,
     private_dir,
+    read_regular,
     sync_dir,
     write_atomically,
 )
@@ -261,7 +262,7 @@ def _write(folder: Path, pull: Pull) -> None:
 def _read(folder: Path) -> Pull | None:
     """Return the pull in a folder; None if the folder has no valid description."""
     try:
-        values = json.loads((folder / DESCRIPTION).read_bytes())
+        values = json.loads(read_regular(folder / DESCRIPTION))
         return Pull(**{**values, "unstable": tuple(values["unstable"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None

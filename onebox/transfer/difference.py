@@ -67,21 +67,27 @@ class Difference:
         return "; ".join(phrases)
 
 
+# Files of at least this many bytes in the project folder itself are named.
+_BIG = 1 << 20
+
+
 def folder_sizes(entries: Iterable[Entry]) -> list[tuple[str, int]]:
     """
     Return the folders that hold the entries, with their bytes, the biggest first.
 
-    A folder is named by at most two parts of its path, such as "data/raw/". "./" is
-    the project folder itself, without its folders.
+    A folder is named by at most two parts of its path, such as "data/raw/". A big file
+    in the project folder itself is named; "./" are the other files there.
     """
     sizes: dict[bytes, int] = {}
     for entry in entries:
         if entry.kind == "f":
-            parts = entry.path.split(b"/")[:-1][:2]
-            folder = b"/".join(parts or [b"."])
+            *parts, name = entry.path.split(b"/")
+            folder = b"/".join([*(parts[:2] or [b"."]), b""])
+            if not parts and entry.size >= _BIG:
+                folder = name
             sizes[folder] = sizes.get(folder, 0) + entry.size
     largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
-    return [(f"{show(folder)}/", size) for folder, size in largest]
+    return [(show(folder), size) for folder, size in largest]
 
 
 def _first(paths: list[bytes]) -> str:

@@ -18,7 +18,7 @@ from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.key_value_file import KeyValueFile
 from onebox.agent.files.manifest import Entry
-from onebox.store.atomic_files import append_line, open_file
+from onebox.store.atomic_files import append_line, open_file, read_regular
 
 LINK = b"-> "
 DISPLACED = "displaced.jsonl"
@@ -85,7 +85,7 @@ class LastFetch:
         self._file = memory / "fetched.paths"
         self._saved = b""
         with contextlib.suppress(OSError):
-            self._saved = self._file.read_bytes()
+            self._saved = read_regular(self._file)
 
     def paths(self) -> frozenset[bytes]:
         """Return the paths; an empty set if they are unknown."""
@@ -149,7 +149,7 @@ def displaced_entries(memory: Path, into: Path, index: Index) -> dict[bytes, Ent
     # The file may not exist, or a crash may have left an incomplete line in it. Then
     # only the entries of the lines above are returned.
     with contextlib.suppress(OSError, ValueError, TypeError):
-        for line in (memory / DISPLACED).read_text("ascii").splitlines():
+        for line in read_regular(memory / DISPLACED).decode("ascii").splitlines():
             folder, path, now = json.loads(line)
             if folder == _relative(into, memory):
                 moved = _moved_entries(into, raw(now), raw(path), index)

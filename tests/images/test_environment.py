@@ -124,6 +124,26 @@ def test_list_of_packages_is_installed_on_the_live_box(project: Project) -> None
 
 
 @pytest.mark.usefixtures("index")
+def test_package_that_is_no_longer_listed_is_named(project: Project) -> None:
+    """It stays on the live box, so a job that needs it fails on the next one only."""
+    project.write("onebox.toml", PRINT_SIX)
+    project.inv("provision")
+    project.write("onebox.toml", LISTED + PRINT_SIX)
+    project.write("needs.txt", "six==1.16.0\niniconfig\n")
+    assert "needs.txt changed: 2 packages" in packages_line(project.inv("push").err)
+
+    project.write("needs.txt", "Iniconfig\n")
+    text = "six, no longer listed, stays on this box, and the next box lacks it"
+    planned = project.onebox("plan").out
+    assert f"packages   • would run  needs.txt changed; {text}" in planned
+    assert text in packages_line(project.onebox("push").err)
+    assert f"packages   ✓ up to date  {text}" in project.onebox("plan").out
+
+    project.write("needs.txt", "six\niniconfig\n")
+    assert "no longer listed" not in project.onebox("plan").out
+
+
+@pytest.mark.usefixtures("index")
 def test_list_of_before_a_failed_update_is_installed_again(project: Project) -> None:
     """A failed update may have replaced packages before it failed."""
     project.write("onebox.toml", PRINT_SIX)

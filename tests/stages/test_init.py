@@ -58,6 +58,35 @@ def test_init_names_no_script_that_is_not_there(project: Project) -> None:
     assert ".onebox/\n/results/\n" == project.read(".gitignore")
 
 
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (
+            ("fit.py", "train_model.py"),
+            "2 scripts, fit.py and train_model.py: choose one",
+        ),
+        (("a.py", "b.py", "c.py", "d.py"), "4 scripts, a.py, b.py, c.py and 1 more: "),
+    ],
+)
+def test_several_scripts_are_named(
+    project: Project, names: tuple[str, ...], text: str
+) -> None:
+    """None of them is the job for certain, so the command stays a comment."""
+    empty(project)
+    for name in names:
+        project.write(name, "")
+    done = project.onebox("init")
+
+    assert f"onebox.toml: {text}" in done.err, done
+    assert "no script found" not in done.err
+    assert load(project.root, {}, {}).run.command is None
+    run = project.onebox("run")
+    # A second `init` would be refused.
+    assert "next: set [run] command in onebox.toml, or onebox run --" in run.err, run
+    (project.root / "onebox.toml").unlink()
+    assert "next: onebox init, or onebox run --" in project.onebox("run").err
+
+
 def test_second_init_is_refused(project: Project) -> None:
     """The file stays; --force replaces it, and keeps a copy that nothing replaces."""
     before = project.read("onebox.toml")
@@ -225,8 +254,8 @@ def test_doctor_and_plan_name_a_missing_script(project: Project) -> None:
     planned = project.inv("plan")
 
     assert (0, 0) == (doctor.code, planned.code), doctor
-    assert "onebox.toml:2: [run] command names no.sh, which does not" in doctor.out
-    assert "no.sh does not exist here" in planned.out
+    assert "onebox.toml:2: [run] command: no.sh does not exist" in doctor.out
+    assert "no.sh does not exist" in planned.out
 
 
 def empty(project: Project) -> None:

@@ -73,6 +73,18 @@ def first_steps(out: str) -> list[int]:
 
 
 class TestPreempted:
+    def test_job_that_a_preemption_ends_has_no_green_mark(
+        self, project: Project
+    ) -> None:
+        """Its exit code may be 0, but the command line fails with 75."""
+        job = "trap 'exit 0' TERM; echo working; while :; do sleep 0.1; done"
+        write_job(project, "notice_after = 1\nnotice_seconds = 4", retries=0, job=job)
+        done = project.onebox("run")
+
+        assert 75 == done.code, done
+        (line,) = [text for text in done.err.splitlines() if "exit 0, the pro" in text]
+        assert line.startswith("run        ! "), line
+
     def test_box_that_dies_is_replaced_and_the_job_continues(
         self, project: Project
     ) -> None:

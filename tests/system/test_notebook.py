@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from tests.conftest import Project
 from tests.system.test_ssh import in_box
+from tests.system.test_terminal import exit_code, start_in_terminal
 
 pytest.importorskip("jupyter_server")
 
@@ -91,6 +93,12 @@ def test_notebooks_come_back_when_ctrl_c_stops_jupyter(lab: Project) -> None:
     line = lab.start("notebook")
     url = url_of(lab)
     assert 200 == ask(url)
+    text = rf"a notebook is open since [\d:]+ \(pid {line.pid}\)"
+    assert re.search(f"job none yet; {text}", lab.onebox("status").out)
+    with start_in_terminal(lab, "top", "--once") as child:
+        child.expect(f"no job is running; {text}")
+        assert 0 == exit_code(child)
+    assert re.search("(?m)^jupyter .* installed$", lab.err), lab.err
     assert 403 == ask(url[:-4] + "beef")
     assert url.partition("=")[2] not in str(servers(lab))
     work = in_box(lab, "work")

@@ -148,6 +148,9 @@ def test_runs_wait_for_the_box_and_run_in_order(desk: Desk) -> None:
         assert "provision  ✓ up to date" in other.err
     assert f"{box}: machine, disk, keys: gone" in others[-1].err
     assert [] == project.boxes()
+    # The box was up for longer than any of these runs.
+    assert all("this run used the box for" in other.err for other in others)
+    assert "this run used the box" not in first.err
 
 
 def test_busy_box_names_its_command_and_what_to_type(desk: Desk) -> None:

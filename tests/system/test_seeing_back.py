@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 
 import pexpect
 import pytest
 
 from onebox.agent.jobs import job_ops, load
-from tests.conftest import Project
+from tests.conftest import TOML, Project
 from tests.system.lines import let_job_continue
 from tests.system.test_terminal import exit_code, start_in_terminal
 
@@ -69,6 +73,43 @@ class TestHistory:
         assert "1 job, total cost $0" in lines
         assert "logs: .onebox/jobs/JOB/log, or inv logs --job=JOB" in lines
 
+    def test_running_job_is_listed_with_its_time(self, project: Project) -> None:
+        """The command that runs it is known, so nothing about it is unknown."""
+        project.write("job.sh", "echo working; while [ ! -e done ]; do sleep 0.1; done")
+        line = project.start("run")
+        project.until("working\n")
+        lines = project.onebox("history").out.splitlines()
+        (entry,) = json.loads(project.onebox("history", "--json").out)["entries"]
+        line.send_signal(signal.SIGINT)
+        line.wait(60)
+
+        row = dict(zip(*(text.split("\t") for text in lines)))
+        assert ("running", "0.0000") == (row["ended"], row["cost"])
+        assert 0 < float(row["seconds"]) == pytest.approx(entry["seconds"], abs=60)
+        # No command waits for the job any more.
+        assert "\tnot known yet\t" in project.onebox("history").out
+
+    def test_pipe_in_place_of_a_receipt_is_no_receipt(self, project: Project) -> None:
+        """A cloned project may bring one; nothing waits for its other end."""
+        folder = project.root / ".onebox/jobs/20261112-120000-abcd"
+        folder.mkdir(parents=True)
+        os.mkfifo(folder / "receipt.json")
+        (project.root / ".onebox/fetched/x").mkdir(parents=True)
+        os.mkfifo(project.root / ".onebox/fetched/x/folders.jsonl")
+        os.mkfifo(project.root / ".onebox/project.json")
+        words = [sys.executable, "-m", "onebox"]
+        for task in ("history", "plan"):
+            done = subprocess.run(
+                [*words, task],
+                cwd=project.root,
+                env=project.environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            assert 0 == done.returncode, done
+
     def test_detached_job_is_listed_before_it_has_a_receipt(
         self, project: Project
     ) -> None:
@@ -98,6 +139,20 @@ class TestHistory:
 
 
 class TestStatus:
+    def test_box_that_boots_is_no_box_that_fails(self, project: Project) -> None:
+        """It does not answer yet, which is no error."""
+        project.write("onebox.toml", TOML + "[local.rehearse]\nboot_delay = 60\n")
+        line = project.start("provision")
+        end = time.monotonic() + 60
+        while not project.boxes() and time.monotonic() < end:
+            time.sleep(0.05)
+        done = project.onebox("status")
+        line.kill()
+        line.wait()
+
+        assert 0 == done.code, done
+        assert "\n    job still booting\n" in done.out
+
     def test_several_boxes_are_a_table(self, project: Project) -> None:
         """Each has state, price, job, deadline, command, and if outputs are here."""
         project.write("job.sh", "mkdir -p results; echo 1 > results/x; exit 7")

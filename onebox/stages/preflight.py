@@ -1,0 +1,123 @@
+"""Find, before anything is created, what this machine alone can tell would go wrong."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.errors import InputError, OneboxError, StateError
+from onebox.images import stale_lock
+from onebox.settings import file_problems
+from onebox.settings.quoting import show
+from onebox.store.atomic_files import private_dir
+from onebox.store.paths import state_dir
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+
+# The project's own folder of onebox.
+LOCAL = ".onebox"
+
+
+def problems(context: BoxContext) -> Iterator[tuple[str, OneboxError]]:
+    """
+    Yield the errors of `check`, each with the table of onebox.toml that it concerns.
+
+    For onebox's own folders, `LOCAL` or "state" stands for the table.
+    """
+    for path, error in file_problems(context.settings, context.root):
+        yield path.partition(".")[0], error
+    stale = stale_lock.problem(context.root, context.settings.image.requirements)
+    if stale is not None:
+        yield "image", stale
+    outputs = _outputs_problem(context)
+    if outputs is not None:
+        yield "fetch", outputs
+    try:
+        _check_local_dir(context)
+    except OneboxError as error:
+        yield LOCAL, error
+    state = state_dir(context.environ)
+    unusable = unwritable(state)
+    if unusable is not None:
+        yield (
+            "state",
+            StateError(
+                f"onebox's state cannot be written to {state}: {unusable.strerror}",
+                next="fix the permissions, or set ONEBOX_STATE to another folder",
+            ),
+        )
+
+
+def check(context: BoxContext) -> None:
+    """
+    Raise the first error that this machine alone can find.
+
+    Raises:
+        InputError: A path that onebox.toml names is missing or of the wrong kind, or
+            uv.lock is older than pyproject.toml.
+
+        StateError: onebox cannot write into one of its own folders.
+    """
+    for _, error in problems(context):
+        raise error
+
+
+def unwritable(folder: Path) -> OSError | None:
+    """Return why onebox cannot create its *folder* or write into it, else None."""
+    try:
+        with tempfile.TemporaryFile(dir=private_dir(folder)):
+            return None
+    except OSError as error:
+        return error
+
+
+def _outputs_problem(context: BoxContext) -> OneboxError | None:
+    """Return an error if a file is in the way of the folder for the outputs."""
+    folder = context.outputs_folder
+    blocking = _file_at_or_above(folder)
+    if blocking is None:
+        return None
+    setting = "--into"
+    if folder == context.default_outputs_folder:
+        source = context.settings.source("fetch.outputs_to")
+        setting = f"{source}: [fetch] outputs_to"
+    return InputError(
+        f"{setting}: {show(str(folder))} cannot be created, because "
+        f"{show(str(blocking))} is not a folder",
+        next="name another folder, or move the file away",
+    )
+
+
+def _check_local_dir(context: BoxContext) -> None:
+    """Raise StateError if the logs and receipts of jobs cannot be kept here."""
+    for folder in (context.local_dir / "jobs", context.fetch_memory):
+        blocking = _file_at_or_above(folder)
+        if blocking is not None:
+            raise StateError(
+                f"{blocking} is not a folder, and onebox keeps logs and receipts there",
+                next="move it away, then run the same command again",
+            )
+    folder = context.local_dir
+    place = folder if folder.exists() else context.root
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StateError(
+            f"{formatting.path(str(place))} cannot be written, and onebox keeps logs "
+            "and receipts there",
+            next="make it writable, or copy the project to a folder of yours",
+        )
+
+
+def _file_at_or_above(folder: Path) -> Path | None:
+    """Return the nearest path that exists at or above *folder* if it is no folder."""
+    for path in (folder, *folder.parents):
+        # A path below a file does not exist either.
+        if path.is_dir():
+            return None
+        if path.exists() or path.is_symlink():
+            return path
+    return None

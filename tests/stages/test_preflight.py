@@ -1,0 +1,163 @@
+"""What this machine alone can tell is refused before a box exists, in every command."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from onebox.images.stale_lock import missing
+from tests.conftest import TOML, Project
+
+JOB = '[run]\ncommand = "python3 job.py"\n'
+LOCKED = Path(__file__).parents[1] / "images" / "locked"
+
+
+def refused(
+    project: Project, code: int, message: str, *, lines: tuple[str, ...]
+) -> None:
+    """Check that each line ends with *code* and *message*, and that no box exists."""
+    for line in lines:
+        done = project.onebox(line)
+
+        assert code == done.code, (line, done)
+        assert message in done.err + done.out, (line, done)
+        assert [] == project.boxes()
+
+
+def test_lock_that_lacks_a_package_is_refused(project: Project) -> None:
+    """No image is built from it, and the message has the command that updates it."""
+    project.write("onebox.toml", '[image]\nrequirements = "uv.lock"\n' + TOML)
+    project.write("uv.lock", (LOCKED / "uv.lock").read_text())
+    text = (LOCKED / "pyproject.toml").read_text()
+    project.write("pyproject.toml", text.replace('["six"]', '["six", "tabulate>=0.9"]'))
+
+    message = "uv.lock is older than pyproject.toml: it lacks tabulate"
+    refused(project, 66, message, lines=("plan", "run", "image", "push"))
+    assert "next: uv lock" in project.onebox("run").err
+    refused(project, 78, message, lines=("doctor",))
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "more", "expected"),
+    [
+        ('["six"]', "", []),
+        (
+            '["SIX>=1 ", \'Tabulate\', # why\n "a_b.c[x] (>=2)"]',
+            "",
+            ["Tabulate", "a_b.c"],
+        ),
+        # These may be left out of a lock, or are written in another way.
+        ('["tabulate; python_version < \'3\'", "x @ https://h/x.whl"]', "", []),
+        ('["tabulate", 7]', "", []),
+        ('["census[plots]"]', "", []),
+        (
+            '["six"]',
+            '[dependency-groups]\ndev = ["six", "ruff", {include-group="x"}]\n',
+            ["ruff"],
+        ),
+        ('["six"]', '[dependency-groups]\nlint = ["ruff"]\n', []),
+        (
+            '["six"]',
+            '[dependency-groups]\ndev = ["ruff"]\n[tool.uv]\ndefault-groups = []\n',
+            [],
+        ),
+        ('["six"]', '[project.optional-dependencies]\nplots = ["tabulate"]\n', []),
+    ],
+)
+def test_only_a_certain_lack_counts(
+    dependencies: str, more: str, expected: list[str]
+) -> None:
+    """Markers, URLs, extras and groups that are not installed claim nothing."""
+    text = (LOCKED / "pyproject.toml").read_text().replace('["six"]', dependencies)
+
+    assert expected == missing(text + more, (LOCKED / "uv.lock").read_text())
+
+
+def test_lock_of_extras_and_of_a_workspace() -> None:
+    """A package that is locked for an extra only is no dependency of the project."""
+    lock = (LOCKED / "uv.lock").read_text()
+    extra = '[{ name = "six", marker = "extra == \'a\'" }]'
+    lock = lock.replace(
+        'requires-dist = [{ name = "six" }]', f"requires-dist = {extra}"
+    )
+    text = (LOCKED / "pyproject.toml").read_text()
+
+    assert ["six"] == missing(text, lock)
+    assert [] == missing(text, lock.replace('virtual = "."', 'editable = "a"'))
+    assert [] == missing(text, "")
+
+
+def test_data_behind_a_link_out_of_the_project_is_refused(
+    project: Project, tmp_path: Path
+) -> None:
+    """A push would send the link only. A link inside the project is no mistake."""
+    (tmp_path / "big").mkdir()
+    (project.root / "d").symlink_to(tmp_path / "big")
+    project.write("onebox.toml", '[run]\ncommand = "ls"\n[push]\ndata = ["d/"]\n')
+
+    message = (
+        f'onebox.toml:4: [push] data: "d/" is a link to {tmp_path / "big"}, outside'
+    )
+    refused(project, 66, message, lines=("plan", "run", "push"))
+    assert '[push] data: \\"d/\\" is a link' in project.onebox("plan", "--json").out
+
+    (project.root / "d").unlink()
+    (project.root / "inside").mkdir()
+    (project.root / "d").symlink_to("inside")
+    assert 0 == project.onebox("plan").code
+
+
+def test_file_in_place_of_a_folder_of_onebox_is_refused(project: Project) -> None:
+    """The log of the job could not be written."""
+    project.write(".onebox", "a file")
+
+    refused(project, 78, ".onebox is not a folder", lines=("plan", "run", "doctor"))
+
+
+def test_folder_for_outputs_that_cannot_be_created_is_refused(project: Project) -> None:
+    """A file is in its way, so the outputs could not be fetched."""
+    project.write("f", "a file")
+    project.write("onebox.toml", TOML + 'outputs_to = "f/x"\n')
+
+    message = "onebox.toml:6: [fetch] outputs_to: "
+    refused(project, 66, message, lines=("plan", "run"))
+    assert 78 == project.onebox("doctor").code
+
+    project.write("onebox.toml", TOML)
+    done = project.onebox("run", "--into=f/x")
+    assert (66, []) == (done.code, project.boxes())
+    assert "--into: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("job.py", "git ignores it"),
+        ("node_modules/job.py", "it is in a folder of caches"),
+        ("results/job.py", "it is among the outputs"),
+    ],
+)
+def test_script_that_is_not_pushed_is_refused(
+    project: Project, name: str, why: str
+) -> None:
+    """The box would lack it. As data it is pushed although git ignores it."""
+    subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)
+    project.write(".gitignore", "/job.py\n")
+    project.write(name, "print(1)\n")
+    project.write("onebox.toml", TOML.replace("sh job.sh", f"python3 {name}"))
+
+    refused(project, 66, f"{name} is not pushed", lines=("plan", "run"))
+    assert why in project.onebox("doctor").out
+
+    with (project.root / "onebox.toml").open("a") as file:
+        file.write(f'[push]\ndata = ["{name}"]\n')
+    assert 0 == project.onebox("plan").code
+
+
+def test_state_that_cannot_be_written_is_refused_by_the_plan(project: Project) -> None:
+    """As by the run."""
+    project.environ["ONEBOX_STATE"] = "/proc/onebox-state"
+
+    refused(project, 78, "/proc/onebox-state", lines=("plan", "run"))
