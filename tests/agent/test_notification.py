@@ -59,6 +59,19 @@ def test_box_posts_the_end_of_a_job_that_no_client_follows(
     assert 1 == len(hook.posted)
 
 
+def test_client_claims_the_notification_of_a_job_that_ended_before_it_followed(
+    agent_box: AgentBox, hook: Hook
+) -> None:
+    """The client that has started a short job follows it only after its end."""
+    start(agent_box, hook, "true")
+    with agent_box.connect() as link:
+        until(lambda: link.request("job", job="j1")["state"] == "exited")
+        time.sleep(0.3)
+        follow(link, "j1")
+        assert claim(link)
+    assert [] == hook.posted
+
+
 def test_client_that_follows_claims_the_notification_before_the_box(
     agent_box: AgentBox, hook: Hook
 ) -> None:
