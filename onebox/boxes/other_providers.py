@@ -11,7 +11,7 @@ from onebox import formatting
 from onebox.boxes.finder import may_be_unlisted
 from onebox.errors import OneboxError, UsageError
 from onebox.providers.values import Box
-from onebox.store.box_store import BoxStore
+from onebox.store.box_store import BoxStore, box_folders
 from onebox.store.record import Record
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ def refuse(context: BoxContext) -> None:
 def find(context: BoxContext) -> list[BoxAtOtherProvider]:
     """Return the recorded boxes of this project that may exist at other providers."""
     boxes = []
-    for directory in sorted(context.store.directory.parent.glob("*")):
-        if not directory.is_dir():
-            continue
+    for directory in box_folders(context.store.directory.parent):
         is_ours = directory == context.store.directory
         store = context.store if is_ours else BoxStore(directory, context.screen.warn)
         record = _record(context, store)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.agent.file_names import printable
 from onebox.errors import OneboxError
-from onebox.store.box_store import BoxStore
+from onebox.store.box_store import BoxStore, box_folders
 from onebox.store.journal import Intent
 from onebox.store.paths import state_dir
 
@@ -65,8 +65,7 @@ def of_project(context: BoxContext, listed: Collection[str]) -> list[UnderWay]:
 
     A box that a command only uses is left out if its name is in *listed*.
     """
-    folders = context.store.directory.parent.glob("*")
-    found = _find(folders)
+    found = _find(box_folders(context.store.directory.parent))
     return [one for one in found if one.action != "use" or one.name not in listed]
 
 
@@ -78,8 +77,8 @@ def everywhere(
 
     A box that a command only uses is left out if its project and name are in *listed*.
     """
-    folders = (state_dir(context.environ) / "projects").glob("*/*")
-    found = _find(folders)
+    projects = (state_dir(context.environ) / "projects").glob("*")
+    found = _find(folder for project in projects for folder in box_folders(project))
     return [
         one
         for one in found

@@ -10,7 +10,7 @@ from onebox.context import BoxContext
 from onebox.jobs import follow, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.remote.answers import ExitRecord
-from onebox.store.box_store import BoxStore
+from onebox.store.box_store import BoxStore, box_folders
 from onebox.store.paths import JOB
 
 
@@ -81,6 +81,6 @@ def _jobs_of_other_boxes(context: BoxContext) -> set[str]:
     own = context.store.directory
     return {
         BoxStore(directory).record.job
-        for directory in own.parent.glob("*")
+        for directory in box_folders(own.parent)
         if directory != own
     }

@@ -13,7 +13,7 @@ from onebox.errors import OneboxError
 from onebox.jobs import receipt, run_record
 from onebox.jobs.receipt import Receipt
 from onebox.providers.costs import total
-from onebox.store.box_store import BoxStore
+from onebox.store.box_store import BoxStore, box_folders
 from onebox.store.paths import JOB
 from onebox.store.record import Record
 
@@ -221,7 +221,7 @@ def _recorded_jobs(context: BoxContext) -> dict[str, tuple[str, Record]]:
     Return the name and the record of each box of the project, by its latest job.
     """
     found = {}
-    for directory in context.store.directory.parent.glob("*"):
+    for directory in box_folders(context.store.directory.parent):
         with suppress(OneboxError, OSError):
             record = BoxStore(directory).record
             if JOB.fullmatch(record.job):

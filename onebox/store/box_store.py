@@ -210,6 +210,17 @@ def locks_released() -> Iterator[None]:
             _unlock(directory)
 
 
+def box_folders(project: Path) -> list[Path]:
+    """
+    Return the directories of the boxes of one project, by the name of the box.
+
+    The state directory of the *project* also has files, such as the rates of pushes.
+    """
+    with contextlib.suppress(OSError):
+        return sorted(path for path in project.iterdir() if path.is_dir())
+    return []
+
+
 def _held_by_this_thread() -> set[Path]:
     return {
         directory

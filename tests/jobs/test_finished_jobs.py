@@ -35,6 +35,20 @@ class TestLogs:
 
         assert (3, "working\nno newline") == (done.code, done.out)
 
+    def test_logs_passes_over_files_beside_the_folders_of_boxes(
+        self, project: Project
+    ) -> None:
+        """The rates of earlier pushes are in a file there; small pushes have none."""
+        assert 0 == project.inv("run").code
+        (folder,) = (project.home / "state" / "projects").iterdir()
+        (folder / "push_rates.json").write_text("{}")
+
+        done = project.inv("logs", "--tail=1")
+        assert 0 == done.code, done.err
+        assert 0 == project.inv("status").code
+        assert 0 == project.inv("history").code
+        assert 0 == project.inv("cleanup").code
+
     def test_logs_of_a_job_without_a_receipt_does_not_exit_with_0(
         self, project: Project
     ) -> None:
