@@ -57,11 +57,17 @@ def select_files(
 def select_project(
     context: BoxContext, index: Index | None = None, *, code_only: bool = False
 ) -> Selection:
-    """Select the files that `[push]` names, or its code only; see `select_files`."""
+    """
+    Select the files that `[push]` names; see `select_files`.
+
+    Args:
+        code_only: Select its code only, and print no warnings.
+    """
     push = context.settings.push
     outputs = [*output_roots(context), *noted_folders(context)]
-    data = () if code_only else push.data
-    return select_files(context, push.code, data, outputs, index)
+    if code_only:
+        return select(context.root, push.code, (), outputs, index)
+    return select_files(context, push.code, push.data, outputs, index)
 
 
 def describe_left_out(selection: Selection) -> str:

@@ -125,4 +125,4 @@ class TestHintsOfALine:
         project.write("onebox.toml", "")
         done = project.inv("box.run")
 
-        assert "next: inv box.run -- python job.py, or inv box.init" in done.err
+        assert "in onebox.toml, or inv box.run -- python job.py" in done.err

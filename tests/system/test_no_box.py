@@ -150,7 +150,7 @@ def test_table_of_a_narrow_terminal_has_room_for_the_command(
 
 
 def test_status_shows_the_command(project: Project) -> None:
-    """It is escaped, and in the table and the JSON document too."""
+    """It is escaped, also if there are several boxes, and in the JSON document."""
     project.write("onebox.toml", TOML.replace("sh job.sh", "echo 'a\\tb'; true"))
     project.inv("run", "--detach")
     one = project.inv("status")
@@ -159,9 +159,5 @@ def test_status_shows_the_command(project: Project) -> None:
     document = project.inv("status", "--json", "--name=main")
 
     assert "    command: echo 'a\\tb'; true\n" in one.out
-    head, _, main = both.out.splitlines()
-    assert ("command", r"echo 'a\tb'; true") == (
-        head.split("\t")[-1],
-        main.split("\t")[-1],
-    )
+    assert "    command: echo 'a\\tb'; true\n" in both.out
     assert r'''"command": "echo 'a\tb'; true"''' in document.out

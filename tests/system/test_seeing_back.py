@@ -90,7 +90,7 @@ class TestHistory:
         assert "\tnot known yet\t" in project.onebox("history").out
 
     def test_pipe_in_place_of_a_receipt_is_no_receipt(self, project: Project) -> None:
-        """A cloned project may bring one; nothing waits for its other end."""
+        """A cloned project may bring one, which is named; no command waits for it."""
         folder = project.root / ".onebox/jobs/20261112-120000-abcd"
         folder.mkdir(parents=True)
         os.mkfifo(folder / "receipt.json")
@@ -108,7 +108,8 @@ class TestHistory:
                 timeout=60,
                 check=False,
             )
-            assert 0 == done.returncode, done
+            assert 78 == done.returncode, done
+            assert b"neither a file nor a folder" in done.stderr
 
     def test_detached_job_is_listed_before_it_has_a_receipt(
         self, project: Project
