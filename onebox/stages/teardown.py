@@ -200,7 +200,7 @@ def _remove(
             for disk in disks
             if discard or preemption_recovery.is_superseded(context, disk)
         ]
-        with context.store.sessions.none_begins() as commands:
+        with context.store.sessions.none_begins(box.id) as commands:
             if commands and box.state == "running" and not discard:
                 raise InUse(
                     f"{describe_command(commands)} on {context.title} ({box.id}); "
