@@ -82,7 +82,7 @@ def perform(
         context.screen.stage("fetch") as stage_line,
     ):
         box = _reachable_box(context, box, stage_line, rescue=rescue)
-        before = context.store.sessions.before_fetch(box.id)
+        before = context.store.sessions.seen(box.id)
         if caller != "run" and not partial:
             ended = _require_ended_job(context, box)
         fetched = _download(

@@ -21,8 +21,8 @@ class _Document(NamedTuple):
     outputs: tuple[str, ...] = ()
 
 
-class BeforeFetch(NamedTuple):
-    """The mark of a box when a fetch begins, and whether a session runs there."""
+class Seen(NamedTuple):
+    """The mark of a box at one time, and whether a session ran there then."""
 
     mark: str | None
     running: bool
@@ -101,19 +101,19 @@ class Sessions:
         with self._changing():
             self._write(_Document(box_id, ""))
 
-    def before_fetch(self, box_id: str) -> BeforeFetch:
-        """Return what `note_fetched` needs to know of the time before the fetch."""
+    def seen(self, box_id: str) -> Seen:
+        """Return what is seen now; see `has_run`."""
         # A session takes its place first, and then gives the box a new mark. One that
-        # is missed by both lines has ended before the fetch.
+        # is missed by both lines has ended before.
         mark = self.mark(box_id)
         running = self._commands.runs(box_id) or self._shells.runs(box_id)
-        return BeforeFetch(mark, bool(running))
+        return Seen(mark, bool(running))
 
-    def may_have_written(self, box_id: str, before: BeforeFetch) -> bool:
-        """Return whether a session has run at or since the time of *before*."""
-        return before.running or self.mark(box_id) != before.mark
+    def has_run(self, box_id: str, since: Seen) -> bool:
+        """Return whether a session has run at or since that time."""
+        return since.running or self.mark(box_id) != since.mark
 
-    def note_fetched(self, box_id: str, before: BeforeFetch) -> None:
+    def note_fetched(self, box_id: str, before: Seen) -> None:
         """
         Record that the outputs are here.
 
@@ -121,7 +121,7 @@ class Sessions:
         it may have left more.
         """
         with self._changing():
-            if not self.may_have_written(box_id, before):
+            if not self.has_run(box_id, before):
                 self._write(_Document(box_id, ""))
 
     @contextmanager

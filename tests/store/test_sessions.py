@@ -64,7 +64,7 @@ def test_fetch_forgets_no_session_that_ran_when_it_began(
     """It may have written after the outputs were listed, though it ended since."""
     with sessions.during("inv exec", BOX, interactive=interactive):
         sessions.note_session(BOX, ["results/"])
-        before = sessions.before_fetch(BOX)
+        before = sessions.seen(BOX)
     sessions.note_fetched(BOX, before)
 
     assert sessions.mark(BOX)
@@ -79,7 +79,7 @@ def test_fetch_forgets_no_session_whose_process_was_killed(
     assert session.stdout is not None
     session.stdout.readline()
     sessions.note_session(BOX, [])
-    before = sessions.before_fetch(BOX)
+    before = sessions.seen(BOX)
     session.kill()
     session.communicate()
     sessions.note_fetched(BOX, before)
@@ -89,7 +89,7 @@ def test_fetch_forgets_no_session_whose_process_was_killed(
 
 def test_fetch_forgets_no_session_that_has_begun_since(sessions: Sessions) -> None:
     """It may have ended since, or still run."""
-    before = sessions.before_fetch(BOX)
+    before = sessions.seen(BOX)
     with sessions.during("inv exec", BOX, interactive=False):
         sessions.note_session(BOX, [])
         sessions.note_fetched(BOX, before)
@@ -103,7 +103,7 @@ def test_fetch_forgets_the_sessions_that_had_ended(sessions: Sessions) -> None:
     with sessions.during("inv exec", BOX, interactive=False):
         sessions.note_session(BOX, ["results/"])
     with sessions.during("inv exec", OTHER, interactive=False):
-        sessions.note_fetched(BOX, sessions.before_fetch(BOX))
+        sessions.note_fetched(BOX, sessions.seen(BOX))
 
     assert ("", ()) == (sessions.mark(BOX), sessions.outputs(BOX))
 

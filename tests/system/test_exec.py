@@ -445,50 +445,83 @@ def test_a_command_that_waits_for_a_removal_can_be_interrupted(
     assert 0 == project.inv("exec", "--", "true").code
 
 
-# `inv fetch` waits here between the list of the outputs and its end.
-WAITING_FETCH = """\
+# If there is a file "wait", a function waits at its end.
+WAITING = """\
 import pathlib, time
 from onebox import *
-from onebox.transfer import fetch_outputs
+from onebox.{package} import {module}
 
-fetch_all = fetch_outputs.fetch
+first = {module}.{function}
 
-def fetch_and_wait(*args, **options):
-    fetched = fetch_all(*args, **options)
-    pathlib.Path("listed").touch()
+def wait(*args, **options):
+    result = first(*args, **options)
+    pathlib.Path("wait").unlink()
+    pathlib.Path("waits").touch()
     while not pathlib.Path("end").exists():
         time.sleep(0.05)
-    return fetched
+    return result
 
 if pathlib.Path("wait").exists():
-    fetch_outputs.fetch = fetch_and_wait
+    {module}.{function} = wait
 """
+
+
+def start_waiting(
+    project: Project, stage: str, **where: str
+) -> subprocess.Popen[bytes]:
+    """Start a stage, and wait until it waits at the end of a function."""
+    project.write("tasks.py", WAITING.format(**where))
+    project.write("wait", "")
+    line = project.start(stage)
+    end = time.monotonic() + 60
+    while not (project.root / "waits").exists():
+        assert time.monotonic() < end, project.err
+        time.sleep(0.05)
+    return line
 
 
 def test_a_command_that_ends_during_a_fetch_keeps_the_box(project: Project) -> None:
     """It has written after the outputs were listed; the box is off later."""
     assert 0 == project.inv("push").code
-    project.write("tasks.py", WAITING_FETCH)
-    project.write("wait", "")
     write = "echo ready; until [ -e go ]; do sleep 0.05; done; "
     write += "mkdir -p results; echo 42 > results/late"
     other = replace(project, home=project.home / "other")
     other.home.mkdir()
     command = other.start("exec", f"--command={write}")
     other.until("ready")
-    fetch = project.start("fetch")
-    end = time.monotonic() + 60
-    while not (project.root / "listed").exists():
-        assert time.monotonic() < end, project.err
-        time.sleep(0.05)
+    fetch = start_waiting(
+        project, "fetch", package="transfer", module="fetch_outputs", function="fetch"
+    )
     let_job_continue(project)
     assert 0 == command.wait(60)
     project.write("end", "")
     assert 0 == fetch.wait(60), project.err
-    (project.root / "wait").unlink()
     project.cut_power()
     done = project.inv("teardown")
 
     assert 0 == done.code, done.err
     assert "42\n" == project.read("results/late")
     assert [] == project.boxes()
+
+
+def test_a_command_that_ends_after_the_check_of_a_teardown_keeps_the_box(
+    project: Project,
+) -> None:
+    """It has written after the outputs were compared."""
+    assert 0 == project.inv("push").code
+    other = replace(project, home=project.home / "other")
+    other.home.mkdir()
+    teardown = start_waiting(
+        project,
+        "teardown",
+        package="stages",
+        module="held_outputs",
+        function="check_box",
+    )
+    command = other.start(*MADE)
+    assert 0 == command.wait(60), other.err
+    project.write("end", "")
+
+    assert 73 == teardown.wait(60), project.err
+    assert "results/answer" in project.err
+    assert 1 == len(project.boxes())
