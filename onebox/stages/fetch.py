@@ -82,7 +82,7 @@ def perform(
         context.screen.stage("fetch") as stage_line,
     ):
         box = _reachable_box(context, box, stage_line, rescue=rescue)
-        mark = context.store.sessions.mark(box.id)
+        before = context.store.sessions.seen(box.id)
         if caller != "run" and not partial:
             ended = _require_ended_job(context, box)
         fetched = _download(
@@ -98,7 +98,7 @@ def perform(
                 fetched=fetched.digest or "nothing",
                 fetched_folder=context.outputs_folder_for_record,
             )
-            context.store.sessions.note_fetched(box.id, mark)
+            context.store.sessions.note_fetched(box.id, before)
             context.chain.fetched = fetched
             context.chain.fetched_folder = context.outputs_folder
             note_folder(context, context.outputs_folder)

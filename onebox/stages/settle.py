@@ -130,7 +130,7 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
 
 def _is_kept_for_command(context: BoxContext, box: Box) -> bool:
     """Return whether a command of the user's keeps the box; if so, print that."""
-    commands = context.store.sessions.commands()
+    commands = context.store.sessions.commands(box.id)
     if box.state != "running" or not commands:
         return False
     _remove_superseded(context)

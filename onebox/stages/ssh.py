@@ -98,7 +98,20 @@ def session(
                 next="inv status",
             )
 
-    with store.sessions.during(context.invocation.command, interactive=interactive):
+    waits_for: list[str] = []
+
+    def note_removal() -> None:
+        removed = [one.box for one in store.open_intents() if one.action == "delete"]
+        if removed and not waits_for:
+            waits_for.append(removed[-1])
+            context.screen.note(f"waits for the removal of {removed[-1]}")
+
+    with store.sessions.during(
+        context.invocation.command,
+        box.id,
+        interactive=interactive,
+        blocked=note_removal,
+    ):
         check_not_removed()
         store.sessions.note_session(box.id, configured_outputs(context))
         yield check_not_removed

@@ -189,7 +189,10 @@ def _remove(
         context.chain.timed("teardown"),
         context.screen.stage("teardown") as stage_line,
     ):
-        disks = context.boxes.preempted
+        disks, sessions = context.boxes.preempted, context.store.sessions
+        before = sessions.seen(box.id)
+        # A command may have run since the caller looked.
+        unused = unused and before.mark == ""
         stage_line.doing("checking that the outputs are fetched")
         if not discard and not unused:
             held_outputs.check_box(context, box, stage_line.doing)
@@ -200,7 +203,7 @@ def _remove(
             for disk in disks
             if discard or preemption_recovery.is_superseded(context, disk)
         ]
-        with context.store.sessions.none_begins() as commands:
+        with sessions.none_begins(box.id) as commands:
             if commands and box.state == "running" and not discard:
                 raise InUse(
                     f"{describe_command(commands)} on {context.title} ({box.id}); "
@@ -208,6 +211,9 @@ def _remove(
                     next="inv teardown when it has ended, or inv teardown "
                     "--discard-outputs",
                 )
+            if not discard and sessions.has_run(box.id, before):
+                # A command has ended since the outputs were checked.
+                held_outputs.check_box(context, box, stage_line.doing)
             for part in [*removable, box]:
                 stage_line.doing(f"removing {part.id}")
                 with signals_delayed():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
 from onebox.store.identity import random_id
-from onebox.store.run_queue import RunQueue, WaitingRun
+from onebox.store.run_queue import RunQueue, WaitingRun, locked
 
 
 class _Document(NamedTuple):
@@ -19,6 +19,13 @@ class _Document(NamedTuple):
     box: str
     mark: str
     outputs: tuple[str, ...] = ()
+
+
+class Seen(NamedTuple):
+    """The mark of a box at one time, and whether a session ran there then."""
+
+    mark: str | None
+    running: bool
 
 
 class Sessions:
@@ -39,9 +46,16 @@ class Sessions:
         self._shells = RunQueue(directory / "shells")
 
     @contextmanager
-    def during(self, line: str, *, interactive: bool) -> Iterator[None]:
+    def during(
+        self,
+        line: str,
+        box_id: str,
+        *,
+        interactive: bool,
+        blocked: Callable[[], None] = lambda: None,
+    ) -> Iterator[None]:
         """
-        Make known that a session runs while the body does.
+        Make known that a session runs on a box while the body does.
 
         It waits while a box is being removed (see `none_begins`).
 
@@ -49,18 +63,21 @@ class Sessions:
             line: The command line of the session.
 
             interactive: Whether it is a shell of the user, which does not keep the box.
+
+            blocked: Called again and again during that wait.
         """
-        with (self._shells if interactive else self._commands).place(line, ""):
+        queue = self._shells if interactive else self._commands
+        with queue.place(line, "", box=box_id, blocked=blocked):
             yield
 
-    def commands(self) -> list[WaitingRun]:
-        """Return the commands that run on the box now, the oldest first."""
-        return self._commands.runs()
+    def commands(self, box_id: str) -> list[WaitingRun]:
+        """Return the commands that run on a box now, the oldest first."""
+        return self._commands.runs(box_id)
 
     @contextmanager
-    def none_begins(self) -> Iterator[list[WaitingRun]]:
-        """Let no command begin during the body; yield those that run already."""
-        with self._commands.frozen() as running:
+    def none_begins(self, box_id: str) -> Iterator[list[WaitingRun]]:
+        """Let no command begin in the body; yield those that run already on a box."""
+        with self._commands.frozen(box_id) as running:
             yield running
 
     def mark(self, box_id: str) -> str | None:
@@ -75,23 +92,45 @@ class Sessions:
 
     def note_session(self, box_id: str, outputs: Sequence[str]) -> None:
         """Give the box a new mark, and record the configured outputs of a session."""
-        paths = dict.fromkeys([*self.outputs(box_id), *outputs])
-        self._write(_Document(box_id, random_id(8), tuple(paths)))
+        with self._changing():
+            paths = dict.fromkeys([*self.outputs(box_id), *outputs])
+            self._write(_Document(box_id, random_id(8), tuple(paths)))
 
     def note_new_box(self, box_id: str) -> None:
         """Record that no session has begun on the box."""
-        self._write(_Document(box_id, ""))
+        with self._changing():
+            self._write(_Document(box_id, ""))
 
-    def note_fetched(self, box_id: str, before: str | None) -> None:
+    def seen(self, box_id: str) -> Seen:
+        """Return what is seen now; see `has_run`."""
+        # A session takes its place first, and then gives the box a new mark. One that
+        # is missed by both lines has ended before.
+        mark = self.mark(box_id)
+        running = self._commands.runs(box_id) or self._shells.runs(box_id)
+        return Seen(mark, bool(running))
+
+    def has_run(self, box_id: str, since: Seen) -> bool:
+        """Return whether a session has run at or since that time."""
+        return since.running or self.mark(box_id) != since.mark
+
+    def note_fetched(self, box_id: str, before: Seen) -> None:
         """
         Record that the outputs are here.
 
-        A session that has begun since *before*, which was the mark when the fetch
-        began, or that still runs, may have left more.
+        Nothing is recorded if a session ran when the fetch began, or has begun since:
+        it may have left more.
         """
-        alone = not (self._commands.runs() or self._shells.runs())
-        if alone and self.mark(box_id) == before:
-            self._write(_Document(box_id, ""))
+        with self._changing():
+            if not self.has_run(box_id, before):
+                self._write(_Document(box_id, ""))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Let no other process or thread change the file in the body."""
+        with disk_errors(self._path):
+            private_dir(self._directory)
+            with locked(self._directory / "sessions.lock"):
+                yield
 
     def _read(self, box_id: str) -> _Document | None:
         """Return what is recorded; None if it is damaged or of another box."""
@@ -104,5 +143,4 @@ class Sessions:
 
     def _write(self, document: _Document) -> None:
         with disk_errors(self._path):
-            private_dir(self._directory)
             write_atomically(self._path, json.dumps(document._asdict()).encode())

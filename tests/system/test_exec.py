@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from onebox.store.box_store import BoxStore
 from tests.conftest import Project
 from tests.system.lines import finished_stages, let_job_continue
 from tests.system.test_terminal import exit_code, start_in_terminal
@@ -402,3 +403,125 @@ def test_the_users_own_ssh_counts_as_a_command(project: Project) -> None:
 
     assert 0 == done.code, done.err
     assert "42\n" == project.read("results/answer")
+
+
+def test_a_command_on_a_removed_box_does_not_keep_the_next_box(
+    project: Project,
+) -> None:
+    """Its client may hang for ever, and would cost money until the deadline."""
+    project.inv("provision")
+    line = project.start("exec", "--command=echo ready; sleep 86397; echo")
+    project.until("ready")
+    line.send_signal(signal.SIGSTOP)
+    assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
+    project.write("job.sh", "mkdir -p results; echo 1 > results/end")
+    done = project.inv("run")
+    left = project.boxes()
+    line.send_signal(signal.SIGCONT)
+
+    assert 0 == done.code, done.err
+    assert [] == left
+    assert 74 == line.wait(60)
+
+
+def test_a_command_that_waits_for_a_removal_can_be_interrupted(
+    project: Project,
+) -> None:
+    """A cloud may need minutes to delete a box. One line says what it waits for."""
+    project.inv("provision")
+    (box,) = project.boxes()
+    (state,) = project.home.glob("state/projects/*/main")
+    store = BoxStore(state)
+    with store.sessions.none_begins(box), store.intent("delete", box=box):
+        line = project.start("exec", "--", "true")
+        end = time.monotonic() + 60
+        while "waits for" not in project.err:
+            assert time.monotonic() < end, "it says nothing"
+            time.sleep(0.05)
+        line.send_signal(signal.SIGINT)
+        assert 130 == line.wait(60)
+
+    assert 1 == project.err.count(f"waits for the removal of {box}\n")
+    assert 0 == project.inv("exec", "--", "true").code
+
+
+# If there is a file "wait", a function waits at its end.
+WAITING = """\
+import pathlib, time
+from onebox import *
+from onebox.{package} import {module}
+
+first = {module}.{function}
+
+def wait(*args, **options):
+    result = first(*args, **options)
+    pathlib.Path("wait").unlink()
+    pathlib.Path("waits").touch()
+    while not pathlib.Path("end").exists():
+        time.sleep(0.05)
+    return result
+
+if pathlib.Path("wait").exists():
+    {module}.{function} = wait
+"""
+
+
+def start_waiting(
+    project: Project, stage: str, **where: str
+) -> subprocess.Popen[bytes]:
+    """Start a stage, and wait until it waits at the end of a function."""
+    project.write("tasks.py", WAITING.format(**where))
+    project.write("wait", "")
+    line = project.start(stage)
+    end = time.monotonic() + 60
+    while not (project.root / "waits").exists():
+        assert time.monotonic() < end, project.err
+        time.sleep(0.05)
+    return line
+
+
+def test_a_command_that_ends_during_a_fetch_keeps_the_box(project: Project) -> None:
+    """It has written after the outputs were listed; the box is off later."""
+    assert 0 == project.inv("push").code
+    write = "echo ready; until [ -e go ]; do sleep 0.05; done; "
+    write += "mkdir -p results; echo 42 > results/late"
+    other = replace(project, home=project.home / "other")
+    other.home.mkdir()
+    command = other.start("exec", f"--command={write}")
+    other.until("ready")
+    fetch = start_waiting(
+        project, "fetch", package="transfer", module="fetch_outputs", function="fetch"
+    )
+    let_job_continue(project)
+    assert 0 == command.wait(60)
+    project.write("end", "")
+    assert 0 == fetch.wait(60), project.err
+    project.cut_power()
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert "42\n" == project.read("results/late")
+    assert [] == project.boxes()
+
+
+def test_a_command_that_ends_after_the_check_of_a_teardown_keeps_the_box(
+    project: Project,
+) -> None:
+    """It has written after the outputs were compared."""
+    assert 0 == project.inv("push").code
+    other = replace(project, home=project.home / "other")
+    other.home.mkdir()
+    teardown = start_waiting(
+        project,
+        "teardown",
+        package="stages",
+        module="held_outputs",
+        function="check_box",
+    )
+    command = other.start(*MADE)
+    assert 0 == command.wait(60), other.err
+    project.write("end", "")
+
+    assert 73 == teardown.wait(60), project.err
+    assert "results/answer" in project.err
+    assert 1 == len(project.boxes())
