@@ -163,7 +163,8 @@ def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str
     receipt.keep(context, box, status.job, record)
     run_record.record_end(context, status.job, record)
     if status.job == context.store.record.job:
-        context.screen.note("then: inv fetch teardown")
+        here = "fetch " * (not context.store.record.fetched)
+        context.screen.note(f"then: inv {here}teardown")
     if record.code:
         raise JobFailed(record.code, status.job)
     return status.job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -129,6 +130,23 @@ def test_ctrl_c_while_jupyter_is_installed_says_so(
     assert 130 == line.wait(60)
     assert "onebox: stopped while Jupyter was being installed\n" in project.err
     assert "next: the same command resumes" in project.err
+
+
+def test_ctrl_c_during_a_removal_that_is_finished_is_no_failure(
+    project: Project, tmp_path: Path
+) -> None:
+    """The signal is handled when nothing is left, and the line says what is gone."""
+    project.inv("provision")
+    (box,) = project.boxes()
+    line = paused_at(project, tmp_path, DELETE, "teardown")
+    line.send_signal(signal.SIGINT)
+    (tmp_path / "go").touch()
+
+    assert 130 == line.wait(60), project.err
+    (row,) = [row for row in project.err.splitlines() if row.startswith("teardown ")]
+    assert re.fullmatch(rf"teardown +(✓|ok) .* {box}: machine, disk: gone", row)
+    assert "no box is left" in project.err
+    assert [] == project.boxes()
 
 
 def test_lock_of_an_ended_command_is_no_sign(project: Project, tmp_path: Path) -> None:
