@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onebox import providers, subprocess_env
-from onebox.boxes import other_providers
+from onebox.boxes import busy, other_providers
 from onebox.boxes.finder import BoxFinder
 from onebox.chain_state import ChainState
 from onebox.errors import Busy, ConnectionLost
@@ -359,16 +359,8 @@ class BoxContext:
     @property
     def next_if_busy(self) -> str:
         """Return what the user can type if another command or a job uses the box."""
-        if not self.invocation.job_requested:
-            return (
-                "wait for it, or take another box: --name=second\n"
-                "inv status, inv logs and inv cancel work now"
-            )
-        return (
-            "inv run --queue waits for it, then runs\n"
-            "inv run --name=second runs on another box\n"
-            "inv logs follows the job, inv cancel stops it"
-        )
+        holder = None if self.store.locked else self.store.holder()
+        return busy.next_steps(holder, starts_job=self.invocation.job_requested)
 
     @contextmanager
     def planning(self) -> Iterator[None]:

@@ -206,7 +206,10 @@ def report_interrupt(context: BoxContext) -> None:
         screen.say(f"        {_left(context, box)}")
         screen.say("  next: inv logs follows it; inv run starts it if it does not run")
         return
-    screen.say(f"onebox: stopped during {context.chain.stage or 'the command'}")
+    doing = f"during {context.chain.stage or 'the command'}"
+    if context.chain.stage == "jupyter":
+        doing = "while Jupyter was being installed"
+    screen.say(f"onebox: stopped {doing}")
     screen.say(f"        {_left(context, box)}")
     screen.say(f"  next: {_how_to_resume(context)}")
 

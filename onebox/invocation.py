@@ -183,3 +183,7 @@ class Invocation:
         if "teardown" in self.stages:
             return True
         return self.creates_temporary_box and (self.created_box or earlier_temporary)
+
+    def removes_box(self, earlier_temporary: bool) -> bool:
+        """Return whether the chain removes the box later; see `owes_teardown`."""
+        return "teardown" in self.stages or self.owes_teardown(earlier_temporary)

@@ -47,15 +47,17 @@ def error(context: BoxContext, purpose: str = "") -> UsageError:
     """
     others = other_boxes(context)
     lines = [describe(context.title_of(box.tags.name), box) for box in others]
-    lines += [
-        one.describe(context.title)
+    here = [
+        one
         for one in under_way.of_project(context, ())
         if one.name == context.settings.name
     ]
+    lines += [one.describe(context.title) for one in here]
+    soon = any(one.action != "delete" and not one.is_builder for one in here)
     return UsageError(
         f"{message(context)} {purpose}".rstrip(),
         running="\n".join(lines),
-        next="\n".join(_next(context, others)),
+        next="\n".join(_next(context, others, soon=soon)),
     )
 
 
@@ -91,16 +93,29 @@ def describe(title: str, box: Box, *, still: bool = False) -> str:
     return f"{title} is {up}: {formatting.rate(price)}, powers itself off {off}"
 
 
-def _next(context: BoxContext, others: list[Box]) -> list[str]:
-    """Return the commands that help, the likeliest one first."""
+def _next(context: BoxContext, others: list[Box], *, soon: bool) -> list[str]:
+    """
+    Return the commands that help, the likeliest one first.
+
+    Args:
+        soon: Whether another command creates the requested box at this moment.
+    """
     task = context.invocation.task
     usable = [box for box in others if is_on(box) or task in _ON_STOPPED]
     lines = [_on_other(context, box.tags.name) for box in usable] if task else []
     lines = list(dict.fromkeys(lines))
-    lines.append(_INSTEAD.get(task, _ANY))
+    if soon:
+        lines.insert(0, "wait, then run the same command again")
+    else:
+        lines.append(_INSTEAD.get(task, _ANY))
+    return [*lines, *earlier_jobs(context)]
+
+
+def earlier_jobs(context: BoxContext) -> list[str]:
+    """Return the command that lists the project's earlier jobs, if there are any."""
     if any((context.local_dir / "jobs").glob("*/log")):
-        lines.append("inv history lists the earlier jobs")
-    return lines
+        return ["inv history lists the earlier jobs"]
+    return []
 
 
 def _on_other(context: BoxContext, name: str) -> str:

@@ -10,7 +10,12 @@ from onebox.providers.costs import total
 
 
 def show(
-    context: BoxContext, receipt: Receipt, created: float, *, shared: bool = False
+    context: BoxContext,
+    receipt: Receipt,
+    created: float,
+    *,
+    shared: bool = False,
+    kept: bool = False,
 ) -> None:
     """
     Print the time and cost of a run, and how much CPU and memory its job used.
@@ -19,6 +24,8 @@ def show(
         created: The time (epoch seconds) from which on this run had its last box.
 
         shared: Whether other runs had the box before.
+
+        kept: Whether the box stays up.
     """
     lifetime = context.now() - created
     limit = context.settings.limits.max_cost
@@ -39,7 +46,7 @@ def show(
     context.screen.say()
     if receipt.exit == 0 and receipt.cause == "exit":
         context.screen.say(_verdict(context, receipt))
-    context.screen.say(cost_line(receipt, lifetime, shared=shared))
+    context.screen.say(cost_line(receipt, lifetime, shared=shared, kept=kept))
     if usage:
         context.screen.say(f"the job used {', '.join(usage)}")
 
@@ -51,18 +58,23 @@ def _verdict(context: BoxContext, receipt: Receipt) -> str:
     return f"succeeded in {formatting.seconds(receipt.seconds)} → {', '.join(places)}"
 
 
-def cost_line(receipt: Receipt, lifetime: float, *, shared: bool = False) -> str:
+def cost_line(
+    receipt: Receipt, lifetime: float, *, shared: bool = False, kept: bool = False
+) -> str:
     """
     Return one line of text with the cost of a run; `costs_of` explains *lifetime*,
-    `show` explains *shared*.
+    `show` explains *shared* and *kept*.
     """
     box, earlier = receipt.box, earlier_boxes(receipt)
     seconds = lifetime + sum(each.seconds for each in earlier)
     costs = costs_of(receipt, lifetime)
     if box.machine_per_hour == 0 and not earlier:
-        used = "this run used the box" if shared else "the box was up"
+        was_up = "the box has been up" if kept else "the box was up"
+        used = "this run used the box" if shared else was_up
         return f"no charge; {used} for {formatting.seconds(seconds)}"
     text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
+    if kept and not shared:
+        text = f"the box so far: {text}"
     hourly = total([box.machine_on_demand_per_hour, *box.extras_per_hour.values()])
     boxes = [
         (hourly, lifetime),

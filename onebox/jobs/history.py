@@ -96,12 +96,18 @@ class History:
         )
 
 
-def read(context: BoxContext, limit: int | None) -> History:
+def read(
+    context: BoxContext, limit: int | None, box_name: str | None = None
+) -> History:
     """
-    Return the latest jobs of this project, also those of other box names.
+    Return the latest jobs of this project.
 
-    Only files on this machine are read. A damaged receipt counts as missing. *limit* is
-    the number of entries to return, None for all.
+    Only files on this machine are read. A damaged receipt counts as missing.
+
+    Args:
+        limit: The number of entries to return, None for all.
+
+        box_name: Only the jobs of boxes of this name; None means all names.
     """
     folder = context.local_dir / "jobs"
     recorded = _recorded_jobs(context)
@@ -120,6 +126,8 @@ def read(context: BoxContext, limit: int | None) -> History:
         _entry(context, job, receipts.get(job), recorded.get(job), costs)
         for job in sorted(jobs, reverse=True)
     ]
+    if box_name is not None:
+        entries = [entry for entry in entries if entry.name == box_name]
     known = [entry.cost_usd for entry in entries if entry.cost_usd is not None]
     return History(
         entries=tuple(entries[:limit]),

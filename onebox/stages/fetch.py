@@ -114,7 +114,7 @@ def perform(
         and "teardown" not in context.invocation.stages
     ):
         power.power_off(context, box)
-    _warn_of_files_left(context, fetched)
+    _warn_of_files_left(context, fetched, caller)
     _warn_of_renamed_files(context, fetched)
     return fetched
 
@@ -263,15 +263,14 @@ def _check_complete(
         raise unnamed
 
 
-def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
+def _warn_of_files_left(context: BoxContext, fetched: Fetched, caller: str) -> None:
     """Warn about files of the job that the fetch has left on the box."""
     left = fetched.changes_outside
     if left is not None:
-        who = "the job" if context.store.record.job else "a command on the box"
-        context.screen.warn(
-            f"{formatting.count(left.count, 'file')} that {who} created or changed "
-            f"outside of the outputs: {held_outputs.name_files(left)}"
+        removed = caller == "teardown" or context.invocation.removes_box(
+            context.store.record.temporary
         )
+        context.screen.warn(held_outputs.describe_left(context, left, removed=removed))
     if fetched.dangling:
         names = map(formatting.path, fetched.dangling)
         context.screen.warn(

@@ -230,6 +230,24 @@ def refused_repositories_error(fetched: fetch_outputs.Fetched) -> OutputsHeld | 
     )
 
 
+def describe_left(context: BoxContext, left: ChangesOutside, *, removed: bool) -> str:
+    """
+    Return a warning about the job's files outside of the outputs.
+
+    Args:
+        removed: Whether this command line removes the box.
+    """
+    who = "the job" if context.store.record.job else "a command on the box"
+    fate, then = "left on the box", ", then inv fetch"
+    if removed:
+        fate, then = "removed with the box", ""
+    return (
+        f"{formatting.count(left.count, 'file')} that {who} created or changed "
+        f"outside of the outputs: {name_files(left)}: not fetched, and {fate}; to keep "
+        f"such files, add them to [fetch] outputs{then}"
+    )
+
+
 def name_files(left: ChangesOutside) -> str:
     """
     Return a text that names the first few files outside of the outputs.

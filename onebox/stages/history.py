@@ -9,6 +9,7 @@ from onebox import formatting
 from onebox.errors import UsageError
 from onebox.jobs import history
 from onebox.jobs.history import History, HistoryEntry
+from onebox.stages.status import is_for_one_name
 from onebox.ui.table import Cell
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ PIPE_HEAD = (
 
 def perform(context: BoxContext, limit: str) -> History:
     """
-    Print the jobs of this project, of all box names, also of boxes that are gone.
+    Print the jobs of this project, also of boxes that are gone.
+
+    They are those of all box names, or of the one name that is asked for.
 
     If Python code has called onebox, they are returned without being printed.
 
@@ -48,7 +51,8 @@ def perform(context: BoxContext, limit: str) -> History:
             f"--limit: expected a number of jobs, got {limit!r}",
             next="inv history --limit=20",
         )
-    found = history.read(context, int(limit) or None)
+    name = context.settings.name if is_for_one_name(context) else None
+    found = history.read(context, int(limit) or None, name)
     if context.invocation.from_python:
         return found
     if context.screen.json:
@@ -62,7 +66,10 @@ def perform(context: BoxContext, limit: str) -> History:
 def _print(context: BoxContext, found: History) -> None:
     screen = context.screen
     if not found.entries:
-        screen.print(f"{context.settings.project}: no job has run yet")
+        title = context.settings.project
+        if is_for_one_name(context):
+            title = context.title
+        screen.print(f"{title}: no job has run yet")
         return
     if not screen.out.is_terminal:
         screen.table(PIPE_HEAD, [_pipe_row(entry) for entry in found.entries])

@@ -31,6 +31,8 @@ _HEADER = f"""\
 _LOCAL = f'# "local" runs on this machine; or {", ".join(CLOUDS)}.'
 _CLOUD = '# "local" runs on this machine, at no cost.'
 _COLUMN = 31
+_GUESSED_OUTPUTS = ("results/",)
+_GUESS = "a guess: what does the job write?"
 
 
 def perform(context: BoxContext, *, force: bool = False) -> None:
@@ -71,6 +73,11 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
     json_schema.write(local_dir)
     _write_tasks(context)
     _write_gitignore(context, found)
+    if found.conda and not (found.requirements or found.setup):
+        screen.warn(
+            f"{found.conda} is not used yet: save setup.sh and uncomment setup and "
+            "include, as [image] in onebox.toml shows"
+        )
     if len(found.scripts) > 1:
         others = formatting.first_names(list(found.scripts[1:]))
         screen.note(f"[run] command is {found.command}; other scripts: {others}")
@@ -126,8 +133,9 @@ def template(provider: str, found: Survey) -> str:
             _line(f"data = {_list(found.data)}", "pushed although git ignores it")
         ]
     lines += ["", "[fetch]"]
-    outputs = found.outputs or ("results/",)
-    lines += [_line(f"outputs = {_list(outputs)}", "copied back after the job")]
+    outputs = found.outputs or _GUESSED_OUTPUTS
+    help = "copied back after the job" if found.outputs else _GUESS
+    lines += [_line(f"outputs = {_list(outputs)}", help)]
     if found.checkpoints:
         help = "copied back during the job too"
         lines += [_line(f"checkpoints = {_list(found.checkpoints)}", help)]
@@ -172,7 +180,7 @@ def _summary(found: Survey) -> str:
         found.setup,
         f"Python {found.python}" if found.python else "",
         found.requirements,
-        *found.outputs,
+        *(found.outputs or ["outputs in results/ (a guess)"]),
         *found.checkpoints,
         *found.data,
     ]
@@ -212,7 +220,7 @@ def _write_gitignore(context: BoxContext, found: Survey) -> None:
         raise not_ours_error(path, "file")
     before = path.read_bytes() if path.exists() else b""
     present = {line.strip().strip(b"/") for line in before.splitlines()}
-    outputs = [*(found.outputs or ("results/",)), *found.checkpoints]
+    outputs = [*(found.outputs or _GUESSED_OUTPUTS), *found.checkpoints]
     wanted = [
         ".onebox/",
         *(name for name in outputs if not _is_tracked(root, name)),

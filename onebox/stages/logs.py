@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.agent.file_names import printable
 from onebox.boxes import bring_up, no_box
 from onebox.errors import JobFailed, Lost, UsageError
 from onebox.jobs import (
@@ -27,6 +28,7 @@ from onebox.store.paths import JOB
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.jobs.receipt import Receipt
+    from onebox.providers.values import Box
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str
     else:
         latest = remote_job.latest(context)
         if latest is None:
-            raise UsageError(f"no job has run on {context.title} yet", next="inv run")
+            raise _no_job_error(context, box)
         status = latest
     path, shown = remote_job.log_path(context, status.job), 0
     context.chain.stage, context.chain.job_state = "run", "started"
@@ -161,10 +163,27 @@ def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str
     receipt.keep(context, box, status.job, record)
     run_record.record_end(context, status.job, record)
     if status.job == context.store.record.job:
-        context.screen.note("then: inv fetch teardown")
+        here = "fetch " * (not context.store.record.fetched)
+        context.screen.note(f"then: inv {here}teardown")
     if record.code:
         raise JobFailed(record.code, status.job)
     return status.job
+
+
+def _no_job_error(context: BoxContext, box: Box) -> UsageError:
+    holder = None if context.store.locked else context.store.holder()
+    first, used = "inv run", ""
+    if holder is not None:
+        command = printable(holder.command)
+        used = f'pid {holder.pid} "{command}" uses the box'
+        first = "wait, then run the same command again"
+        if holder.is_notebook:
+            first = "inv run --queue starts a job when the notebook has ended"
+    return UsageError(
+        f"no job has run on {context.title} ({box.id}) yet",
+        running=used,
+        next="\n".join([first, *no_box.earlier_jobs(context)]),
+    )
 
 
 def _show(

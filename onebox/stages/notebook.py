@@ -116,7 +116,7 @@ def _find_jupyter(context: BoxContext) -> tuple[str, int]:
     Raises:
         BoxFailed: Jupyter is missing and cannot be installed.
     """
-    connection = context.ssh()
+    connection, context.chain.stage = context.ssh(), "jupyter"
     with context.screen.stage("jupyter") as stage_line:
         stage_line.doing("looking for Jupyter, or installing it")
         env = dict(context.settings.image.env)
@@ -151,6 +151,7 @@ def _find_jupyter(context: BoxContext) -> tuple[str, int]:
                 next="add jupyterlab to [image] requirements, then inv image provision",
             )
         stage_line.end("", "installed")
+    context.chain.stage = "notebook"
     return found["python"], int(found["port"])
 
 

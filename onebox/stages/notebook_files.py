@@ -9,7 +9,6 @@ box could put any program into other files, so these are kept apart: in the fold
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 NOTEBOOK = b".ipynb"
 # The folders for other files, and for what is known of them.
 FILES, OTHERS = "files", "others"
-_COMMAND = re.compile(r"\bnotebook\b")
 
 
 def describe_open(context: BoxContext) -> str:
@@ -42,7 +40,7 @@ def describe_open(context: BoxContext) -> str:
     holder = context.store.holder()
     if holder is None or not context.store.record.session:
         return ""
-    if not _COMMAND.search(holder.command):
+    if not holder.is_notebook:
         return ""
     since = formatting.clock(holder.since, time.time())
     return f"a notebook is open since {since} (pid {holder.pid})"

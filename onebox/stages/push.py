@@ -115,7 +115,7 @@ def _push(context: BoxContext) -> None:
             stage_line.end("up to date", "; ".join(filter(None, [amount, left_out])))
             return
         changes = []
-        if pushed.sent_files < pushed.files:
+        if not pushed.is_first:
             changes.append(f"{pushed.sent_files:,} changed")
         if pushed.deleted:
             changes.append(f"{pushed.deleted:,} deleted")

@@ -47,6 +47,8 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
         invocation.leaves_box = invocation.leaves_box or (
             completed and _leaves_box_up(context)
         )
+        if invocation.leaves_box:
+            _show_receipt(context, _billed_from(context), kept=True)
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
@@ -144,10 +146,10 @@ def _is_kept_for_command(context: BoxContext, box: Box) -> bool:
     return True
 
 
-def _show_receipt(context: BoxContext, created: float) -> None:
+def _show_receipt(context: BoxContext, created: float, *, kept: bool = False) -> None:
     if context.chain.receipt is not None:
         shared = context.chain.turn_came >= created
-        bill.show(context, context.chain.receipt, created, shared=shared)
+        bill.show(context, context.chain.receipt, created, shared=shared, kept=kept)
 
 
 def _billed_from(context: BoxContext) -> float:

@@ -220,6 +220,8 @@ def _remove(
                     # Ctrl-C takes effect only after this call, which waits until
                     # nothing billable is left of the box.
                     delete.delete(context, part)
+                    if part is box:
+                        stage_line.end("", f"{box.id}: machine, disk: gone")
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()

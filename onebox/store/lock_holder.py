@@ -12,6 +12,7 @@ from pathlib import Path
 # A lock file has one line. More than this is not one of ours.
 LONGEST = 1 << 16
 _LINE = re.compile(r'"(?P<command>.*)" since [\d:]+ \(pid (?P<pid>\d+)\)', re.DOTALL)
+_NOTEBOOK = re.compile(r"\bnotebook\b")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class LockHolder:
     pid: int
     command: str
     since: float
+
+    @property
+    def is_notebook(self) -> bool:
+        """Return whether its command line runs a notebook, or prepares one."""
+        return _NOTEBOOK.search(self.command) is not None
 
 
 def text(command: str) -> str:

@@ -44,7 +44,8 @@ class Pushed:
     The result of a push.
 
     *files* and *bytes* count everything that was selected. *sent_files* and
-    *sent_bytes* count only what was transferred.
+    *sent_bytes* count only what was transferred. *is_first* says whether the box had
+    none of these files as they are here.
     """
 
     files: int
@@ -52,6 +53,7 @@ class Pushed:
     sent_files: int
     sent_bytes: int
     deleted: int
+    is_first: bool
     digest: str
 
 
@@ -105,6 +107,7 @@ def push(
         ConnectionLost: A call with a new channel continues the push.
     """
     sent_files = sent_bytes = deleted = 0
+    is_first = False
     for _ in range(PASSES):
         conversation = _Conversation(channel, write=True, kind=kind)
         hash_index = _load_index(index)
@@ -117,6 +120,7 @@ def push(
             digest = conversation.digest
             if not conversation.equal:
                 meter = Meter(progress, conversation.offers)
+                is_first = is_first or conversation.lacks_all(entries)
                 before_sending([_to_send(offer) for offer in conversation.offers])
                 contents = _Contents(conversation, connections, root, meter)
                 hashes, changed = contents.send(hash_index)
@@ -141,6 +145,7 @@ def push(
                 sent_files=sent_files,
                 sent_bytes=sent_bytes,
                 deleted=deleted,
+                is_first=is_first,
                 digest=digest,
             )
     if changed:
@@ -187,6 +192,11 @@ class _Conversation:
         # scans the local ones.
         channel.begin("push", write=write, kind=kind)
         self._frames = channel.frames()
+
+    def lacks_all(self, entries: list[Entry]) -> bool:
+        """Return whether none of these files is on the box as it is here."""
+        differ = {*self.without_contents, *(one.entry.path for one in self.offers)}
+        return all(entry.path in differ for entry in entries if entry.kind != "d")
 
     def compare(self, entries: list[Entry]) -> None:
         """Send the local manifest, and receive what differs on the box."""

@@ -55,8 +55,9 @@ def describe(size: int, folders: Sequence[tuple[str, int]], rate: float | None) 
     used = rate or _EXAMPLE
     time = formatting.seconds(size / used)
     speed = f"{formatting.byte_count(used)}/s"
+    guess = f"about {time} at a guess of {speed}"
     about = f"about {time} at the {speed} of the last push"
-    return f"{names}; {about if rate else f'at {speed}: {time}'}"
+    return f"{names}; {about if rate else guess}"
 
 
 def _read(file: Path) -> dict[str, float]:

@@ -263,8 +263,10 @@ def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
     for entry in scanned.entries:
         if entry.kind == "l":
             if _leads_out_of_project(entry.path, entry.target):
-                path = show(entry.path)
-                warnings.append(f"{path} is a link that leads out of the project")
+                warnings.append(
+                    f"{show(entry.path)} is a link to {show(entry.target)}, outside "
+                    "the project: what it leads to is not pushed"
+                )
         # Most files are readable for all users. These need no system call.
         elif entry.mode & ALL_READ != ALL_READ and not os.access(
             prefix + entry.path, os.R_OK

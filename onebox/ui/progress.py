@@ -39,6 +39,7 @@ class StageLine:
     mark: str = "done"
     result: str = ""
     detail: str = ""
+    ended: bool = False
 
     def end(self, result: str = "", detail: str = "", mark: str = "done") -> None:
         """
@@ -47,6 +48,7 @@ class StageLine:
         If *result* is "", the line shows the time that the stage took.
         """
         self.result, self.detail, self.mark = result, detail, mark
+        self.ended = True
 
 
 class _TotalBar(BarColumn):

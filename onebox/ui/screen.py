@@ -119,11 +119,10 @@ class Screen:
         with self._live.line(f"{name:<{NAME_WIDTH}}", began) as line:
             try:
                 yield line
-            except BaseException:
-                line.mark = "failed"
-                line.result = line.result or formatting.seconds(
-                    time.monotonic() - began
-                )
+            except BaseException as error:
+                # A signal that came when the stage had ended did not stop it.
+                if isinstance(error, Exception) or not line.ended:
+                    line.mark = "failed"
                 raise
             finally:
                 self._live.stop()

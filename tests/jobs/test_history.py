@@ -36,6 +36,19 @@ def job(number: int, box: str = "ob-1", **changes: Any) -> Receipt:
     )
 
 
+def test_name_selects_the_jobs_of_one_box(project: Project) -> None:
+    """Count and cost are those of the jobs that are listed."""
+    other = replace(job(2), box=replace(BOX, id="ob-2", name="b"))
+    read(project, job(1), other)
+    found = json.loads(project.inv("history", "--name=b", "--json").out)
+    none = project.inv("history", "--name=zz")
+
+    assert [other.job] == [entry["job"] for entry in found["entries"]]
+    assert 1 == found["count"]
+    assert 2 == json.loads(project.inv("history", "--json").out)["count"]
+    assert (0, "/zz: no job has run yet\n") == (none.code, none.out[-24:])
+
+
 class TestCost:
     def test_time_of_a_box_counts_once_for_all_of_its_jobs(
         self, project: Project

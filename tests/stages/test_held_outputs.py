@@ -153,7 +153,10 @@ def test_failed_job_without_outputs_leaves_nothing_to_fetch(project: Project) ->
 
 
 def test_changed_files_are_named_if_there_are_outputs(project: Project) -> None:
-    """Files changed beside the outputs are named in one line, and are deleted."""
+    """
+    Files changed beside the outputs are named in one line, which says that they are
+    removed with the box, or are left on it, and how to keep them.
+    """
     project.write("model.json", "untrained\n")
     project.write("same.json", "same\n")
     project.write(
@@ -166,8 +169,13 @@ def test_changed_files_are_named_if_there_are_outputs(project: Project) -> None:
 
     assert 0 == done.code, done.err
     line = "2 files that the job created or changed outside of the outputs: "
-    assert line + "model.json, new.bin\n" in done.err
+    line += "model.json, new.bin: not fetched, and "
+    advice = "to keep such files, add them to [fetch] outputs"
+    assert f"{line}removed with the box; {advice}\n" in done.err
     assert [] == project.boxes()
+    done = project.inv("run", "--keep")
+    assert f"{line}left on the box; {advice}, then inv fetch\n" in done.err
+    assert 0 == project.inv("teardown").code
 
 
 def test_file_deleted_here_during_a_run_is_no_result(project: Project) -> None:

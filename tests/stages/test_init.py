@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -225,6 +226,27 @@ def test_python_and_packages(
     assert expected == (found.python, found.requirements)
     (tmp_path / "onebox.toml").write_text(init.template("local", found))
     assert load(tmp_path, {}, {}).image.requirements == (expected[1] or None)
+
+
+def test_init_says_what_it_has_guessed_and_what_is_left_to_do(
+    project: Project,
+) -> None:
+    """The set-up of a conda environment is a comment, and no folder was found."""
+    empty(project)
+    project.write("main.py", "open('res.csv', 'w')\n")
+    project.write("environment.yml", "")
+    done = project.inv("init")
+    made = project.read("onebox.toml")
+    project.write("main.py", "open('out/res.csv', 'w')\n")
+    project.write("requirements.txt", "")
+    again = project.inv("init", "--force")
+
+    assert 0 == done.code, done.err
+    assert "! environment.yml is not used yet: save setup.sh and uncomment" in done.err
+    assert "python3 main.py, outputs in results/ (a guess)\n" in done.err
+    assert re.search(r'outputs = \["results/"\] +# a guess: what does the job', made)
+    assert "guess" not in again.err + project.read("onebox.toml")
+    assert "environment.yml" not in again.err
 
 
 def test_conda_file_is_named_with_the_line_that_creates_it(tmp_path: Path) -> None:

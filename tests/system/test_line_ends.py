@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -157,6 +158,22 @@ class TestKeptBox:
         project.inv("teardown")
         for words in ("mine", "run"):
             assert "kept" not in project.inv(words).err
+
+    def test_run_on_a_kept_box_ends_with_its_verdict(self, project: Project) -> None:
+        """Outputs, log, memory and cost so far are named before the kept box."""
+        for words in (("run", "--keep"), ("run",)):
+            done = project.inv(*words)
+            assert 0 == done.code, done.err
+            *_, verdict, cost, used, kept = done.err.splitlines()
+            assert re.match(r"succeeded in .+ → results/, log: \.onebox/jobs/", verdict)
+            assert cost.startswith("no charge; the box has been up for ")
+            assert used.startswith("the job used ") and "peak memory" in used
+            assert kept.startswith("box ")
+        done = project.inv("run", "--", "sh", "-c", "exit 3")
+        assert 3 == done.code
+        assert "succeeded" not in done.err
+        assert 1 == done.err.count("no charge; the box has been up for ")
+        assert "has been up" not in project.inv("push").err
 
     def test_box_of_a_run_elsewhere_is_not_reported_as_kept(
         self, project: Project

@@ -146,7 +146,7 @@ def test_files_of_a_session_are_not_those_of_a_later_job(lab: Project) -> None:
 
     assert 0 == done.code, done.err
     named = "2 files that the job created or changed outside of the outputs: "
-    assert f"{named}changed.txt, lost.txt\n" in done.err
+    assert f"{named}changed.txt, lost.txt: not fetched" in done.err
     assert 0 == lab.inv("teardown").code
 
 

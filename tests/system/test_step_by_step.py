@@ -203,3 +203,29 @@ def test_box_set_up_by_hand_can_be_saved_and_used(project: Project) -> None:
     )
     again = project.inv("run")
     assert (0, "by hand\n") == (again.code, again.out)
+
+
+def test_push_to_a_new_box_has_no_changed_files(project: Project) -> None:
+    """A link, which has no contents, is new too; a later push counts changes."""
+    project.write("same", "sh job.sh\n")
+    (project.root / "link").symlink_to("same")
+    project.write("empty", "")
+    first = project.inv("push")
+    project.write("same", "other\n")
+    second = project.inv("push")
+
+    assert (0, 0) == (first.code, second.code)
+    assert "6 files" in first.err
+    assert "changed" not in first.err
+    assert ", 1 changed" in second.err
+
+
+def test_logs_proposes_the_fetch_only_if_it_is_needed(project: Project) -> None:
+    """Outputs that are here are not to be fetched again."""
+    assert 0 == project.inv("run", "--detach").code
+    before = project.inv("logs")
+    assert 0 == project.inv("fetch").code
+    after = project.inv("logs")
+
+    assert "then: inv fetch teardown\n" in before.err
+    assert "then: inv teardown\n" in after.err
