@@ -104,7 +104,7 @@ def test_a_configuration_of_an_unknown_type_is_named(project: Project) -> None:
 
 def test_a_flag_of_the_program_with_a_wrong_number(project: Project) -> None:
     """As in `onebox --command-timeout=x plan`."""
-    check(project.onebox("-T", "x", "plan"), 64, "the value of a flag is wrong")
+    check(project.onebox("-T", "x", "plan"), 64, "-T: expected a whole number")
 
 
 def test_a_removed_working_directory_is_an_error(project: Project) -> None:
