@@ -2,89 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-
-class Known(NamedTuple):
-    """
-    What a command line may contain after the name of a task.
-
-    Attributes:
-        name: The task's name; "" for the words before the first task.
-
-        flags: Whether each flag takes a value; None if its value is optional.
-
-        positionals: How many words without a flag are arguments of the task.
-
-        is_stage: Whether the task is a stage of onebox or a user's own stage.
-
-        takes_command: Whether the task runs a command of the user.
-
-        read_only: Whether the task changes nothing, unless it has the flag `--yes`.
-
-        is_plan: Whether this is the stage `plan`.
-    """
-
-    name: str
-    flags: Mapping[str, bool | None]
-    positionals: int = 0
-    is_stage: bool = False
-    takes_command: bool = False
-    read_only: bool = False
-    is_plan: bool = False
-
-
-@dataclass(frozen=True)
-class Reading:
-    """
-    How far a command line can be read.
-
-    Attributes:
-        task: The task that the word at *index* follows.
-
-        index: The index of the first word that has no meaning; the number of words if
-            all have one.
-
-        problem: What is wrong with that word: "word" (neither flag, value nor task),
-            "flag" (unknown), "value" (the flag has none) or "switch" (the flag takes
-            none); "" if nothing is wrong.
-
-        flag: The flag of the problem "value" or "switch".
-
-        awaits: The flag for whose value the line ends too early, "" if there is none.
-    """
-
-    task: Known
-    index: int
-    problem: str = ""
-    flag: str = ""
-    awaits: str = ""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """
-    A mistake in a command line.
-
-    Attributes:
-        problem: What is wrong, for a message.
-
-        line: The words that were probably meant, None if that is not known.
-
-        other_lines: Other lines that may have been meant.
-
-        next: What to type to find out more, without the program's name.
-
-        about_stage: Whether the mistake or the line that was meant concerns a stage.
-    """
-
-    problem: str
-    line: Sequence[str] | None
-    next: str = ""
-    about_stage: bool = True
-    other_lines: Sequence[Sequence[str]] = ()
+from onebox.line_values import Given, Known, Mistake, Reading
 
 
 class Reader:
@@ -109,11 +30,15 @@ class Reader:
     def read(self, words: Sequence[str]) -> Reading:
         """Read words up to the first one that has no meaning; see `Reading`."""
         task, awaits, may_await, positionals = self.core, "", False, 0
+        place, given = -1, list[Given]()
         for index, word in enumerate(words):
             is_flag = word.startswith("-") and word != "-"
             if awaits:
-                if word in task.flags or (is_flag and task.is_stage):
-                    return Reading(task, index - 1, "value", awaits)
+                missing = task.is_stage and (is_flag or not word)
+                if word in task.flags or missing:
+                    return Reading(task, index - 1, "value", awaits, given=given)
+                both = range(index - 1, index + 1)
+                given.append(Given(task, place, awaits, word, both))
                 awaits = ""
                 continue
             if is_flag and (word not in task.flags or task is self.core):
@@ -126,11 +51,14 @@ class Reader:
                 if takes_value is _UNKNOWN:
                     if self._is_short_block(task, name):
                         continue
-                    return Reading(task, index, "flag")
+                    return Reading(task, index, "flag", given=given)
                 if takes_value is False and equals:
-                    return Reading(task, index, "switch", name)
+                    return Reading(task, index, "switch", name, given=given)
                 if takes_value is True and equals and not value and task.is_stage:
-                    return Reading(task, index, "value", name)
+                    return Reading(task, index, "value", name, given=given)
+                if takes_value is True and equals:
+                    one = range(index, index + 1)
+                    given.append(Given(task, place, name, value, one))
                 if not equals:
                     awaits = name if takes_value is True else ""
                     may_await = takes_value is None
@@ -140,13 +68,13 @@ class Reader:
             elif positionals:
                 positionals -= 1
             elif word in self.tasks:
-                task, may_await = self.tasks[word], False
+                task, place, may_await = self.tasks[word], index, False
                 positionals = task.positionals
             else:
-                return Reading(task, index, "word")
+                return Reading(task, index, "word", given=given)
         if awaits:
-            return Reading(task, len(words) - 1, "value", awaits, awaits)
-        return Reading(task, len(words))
+            return Reading(task, len(words) - 1, "value", awaits, awaits, given)
+        return Reading(task, len(words), given=given)
 
     def command_start(self, words: Sequence[str]) -> int | None:
         """
@@ -176,44 +104,15 @@ class Reader:
         line, problems = list(mistake.line), 0
         while "--" not in line and problems < len(words):
             further = self._first_mistake(line, self.read(line), is_program)
-            if further is None or further.line is None:
+            if further is None:
                 break
+            if further.line is None:
+                # No line is suggested that would be refused.
+                return replace(mistake, line=None, other_lines=(), next=further.next)
             line, problems = list(further.line), problems + 1
         return replace(mistake, line=line)
 
-    def explain_plan(
-        self, words: Sequence[str], command: Sequence[str], shared: Collection[str]
-    ) -> tuple[list[str], list[list[str]]]:
-        """
-        Return the tasks that may not be on a line with `plan`, and the lines to type.
-
-        They are the stages that change something, because the word `plan` promises that
-        nothing changes. Both lists are empty if there is nothing to separate.
-
-        Args:
-            command: The user's command, without `--`.
-
-            shared: The flags that apply to the whole line.
-        """
-        parts = self._tasks_in(words)
-        if {"--dry", "-R"}.intersection(words):
-            return [], []
-        plans = [part for part in parts if part[0].is_plan]
-        rest = [part for part in parts if not part[0].is_plan]
-        changing = [task.name for task, part in rest if _changes(task, part)]
-        if not plans or not changing:
-            return [], []
-        lines = []
-        for own, other in ((plans, rest), (rest, plans)):
-            line = [word for _, part in own for word in part]
-            flags = [f for task, part in other for f in _flags(task, part, shared)]
-            line += [flag for flag in dict.fromkeys(flags) if flag not in line]
-            if command and any(task.takes_command for task, _ in own):
-                line += ["--", *command]
-            lines.append(line)
-        return changing, lines
-
-    def _tasks_in(self, words: Sequence[str]) -> list[tuple[Known, Sequence[str]]]:
+    def tasks_in(self, words: Sequence[str]) -> list[tuple[Known, Sequence[str]]]:
         """Return each task of a line that can be read, with its own words."""
         starts = [
             n
@@ -251,6 +150,11 @@ class Reader:
     ) -> Mistake:
         index, task = reading.index, reading.task
         word = words[index]
+        if word == "help" and task is self.core:
+            about = [name for name in words[index + 1 :] if name in self.tasks][:1]
+            stage = any(self.tasks[name].is_stage for name in about)
+            line = [*words[:index], "--help", *about]
+            return Mistake('there is no task "help"', line, about_stage=stage)
         same = [name for name in self.tasks if name.endswith(f".{word}")]
         if len(same) > 1:
             lines = [_replaced(words, index, name) for name in same]
@@ -294,15 +198,47 @@ class Reader:
             moved = self._moved_after_task(words, index, flag)
             if moved:
                 return Mistake(f"{word} belongs after the task", moved)
+        owner, help = task.name or "the program", f"--help {task.name}".rstrip()
+        problem, line = f"{owner} has no flag {word}", None
+        long = _long_flag(word, task)
+        if long:
+            if task.flags[long] is True and not equals and rest:
+                equals, value = "=", rest.pop(0)
+            line = [*words[:index], f"{long}{equals}{value}", *rest]
+            return Mistake(problem, line, about_stage=task.is_stage)
+        others = [t for t in self.tasks.values() if t.is_stage and flag in t.flags]
+        if others:
+            names = list(dict.fromkeys(other.name for other in others))
+            *first, last = names
+            have = f"{', '.join(first)} and {last} have" if first else f"{last} has"
+            line = self._moved_to_earlier_task(words, index, flag)
+            return Mistake(f"{problem}; {have} it", line, help)
         # The dashes are left out, because with them any two short names are near.
         known = [name[2:] for name in (*task.flags, *self.core.flags) if name[2:]]
         near = nearest(flag[2:], known)
-        line = [*words[:index], f"--{near}{equals}{value}", *rest] if near else None
-        name = f"--help {task.name}".rstrip()
-        owner = task.name or "the program"
-        return Mistake(
-            f"{owner} has no flag {word}", line, name, about_stage=task.is_stage
-        )
+        if near:
+            line = [*words[:index], f"--{near}{equals}{value}", *rest]
+        return Mistake(problem, line, help, about_stage=task.is_stage)
+
+    def _moved_to_earlier_task(
+        self, words: Sequence[str], index: int, flag: str
+    ) -> list[str] | None:
+        """Return a line with the flag, at *index*, moved to an earlier task."""
+        parts, rest = self.tasks_in(words[:index]), list(words[index + 1 :])
+        line = list(words[: index - sum(len(part) for _, part in parts)])
+        moved = words[index]
+        taking = [n for n, (task, _) in enumerate(parts) if flag in task.flags]
+        if not taking:
+            return None
+        task = parts[taking[-1]][0]
+        if task.flags[flag] and "=" not in moved and rest:
+            moved = f"{moved}={rest.pop(0)}"
+        for n, (_, part) in enumerate(parts):
+            line += [*part, moved] if n == taking[-1] else part
+            if n == taking[-1] and task.is_plan:
+                # A line with a plan has no task that changes something.
+                return line
+        return [*line, *rest]
 
     def _moved_after_task(
         self, words: Sequence[str], index: int, flag: str
@@ -320,8 +256,17 @@ class Reader:
         for place, word in enumerate(rest):
             if word in self.tasks and flag in self.tasks[word].flags:
                 return [*words[:index], *rest[: place + 1], moved, *rest[place + 1 :]]
+        first = self._first_with(flag)
+        return [*words[:index], first, moved, *rest] if first and not rest else None
+
+    def _first_with(self, flag: str) -> str:
+        """Return the task that a flag alone was probably meant for."""
         runner = self._first_runner()
-        return [*words[:index], runner, moved, *rest] if runner and not rest else None
+        if runner and flag in self.tasks[runner].flags:
+            return runner
+        names = [n for n, t in self.tasks.items() if t.is_stage and flag in t.flags]
+        status = [name for name in names if name.rpartition(".")[2] == "status"]
+        return next(iter([*status, *names]), "")
 
     def _first_runner(self) -> str:
         """Return the name of the task that runs a job, "" if there is none."""
@@ -335,6 +280,9 @@ class Reader:
         if flag in ("--help", "-h"):
             # After a task, Invoke takes the task's own name as the value.
             return None if task is self.core else False
+        if flag == "-c" and "--command" in task.flags and task.is_stage:
+            # Invoke's own -c has no effect here, and the usual command would run.
+            return _UNKNOWN
         return self.core.flags.get(flag, _UNKNOWN)
 
     def _is_short_block(self, task: Known, word: str) -> bool:
@@ -373,19 +321,14 @@ class _Unknown:
 _UNKNOWN = _Unknown()
 
 
-def _changes(task: Known, words: Sequence[str]) -> bool:
-    """Return whether a task with these words is a stage that changes something."""
-    return task.is_stage and not (task.read_only and "--yes" not in words)
-
-
-def _flags(task: Known, words: Sequence[str], names: Collection[str]) -> Iterator[str]:
-    """Yield the flags with these *names* among the words of a task."""
-    rest = iter(words[1:])
-    for word in rest:
-        name, equals, _ = word.partition("=")
-        if name not in names:
-            continue
-        yield word if equals or not task.flags.get(name) else f"{word}={next(rest, '')}"
+def _long_flag(word: str, task: Known) -> str:
+    """Return the only long flag that begins as a short flag does, "" otherwise."""
+    long = [
+        flag
+        for flag in task.flags
+        if len(word) == 2 and flag.startswith(f"-{word}") and flag[:5] != "--no-"
+    ]
+    return long[0] if len(long) == 1 else ""
 
 
 def nearest(word: str, names: Sequence[str] | Mapping[str, Known]) -> str:

@@ -231,12 +231,14 @@ def python_call(
 
 @contextmanager
 def _corrected_line(from_python: bool) -> Iterator[None]:
-    """Add the command line with the right value to an error about a wrong value."""
+    """Add the command line, or the parameter, with the value that was meant."""
     try:
         yield
     except ConfigError as error:
         if error.meant and not error.next and not from_python:
             error.next = _with_meant_value(error)
+        elif error.meant and not error.next and error.source.startswith("--"):
+            error.next = f'{error.source[2:]}="{error.meant}"'
         raise
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
     from invoke.parser.parser import ParseResult
 
-    from onebox.command_line import Known, Mistake, Reader
+    from onebox.command_line import Reader
+    from onebox.line_values import Given, Known, Mistake
 
 # Names that tasks had in earlier versions, such as in crontab lines.
 EARLIER_NAMES = {"sweep": "cleanup"}
@@ -120,8 +121,6 @@ def remainder_of(c: Context) -> list[str]:
     """
     if isinstance(c.remainder, Remainder):
         return list(c.remainder.words)
-    if not c.remainder:
-        return []
     if "--" in sys.argv:
         words = sys.argv[sys.argv.index("--") + 1 :]
         if " ".join(words) == c.remainder:
@@ -150,7 +149,8 @@ def reader_of(
         core: What it knows about Invoke's own flags.
     """
     with with_bytecode():
-        from onebox.command_line import Known, Reader
+        from onebox.command_line import Reader
+        from onebox.line_values import Known
 
     tasks = {name: _known(context) for name, context in contexts}
     own = _known(core) if core is not None else Known("", {})
@@ -158,7 +158,7 @@ def reader_of(
 
 
 def _known(context: ParserContext) -> Known:
-    from onebox.command_line import Known
+    from onebox.line_values import Known
 
     arguments = set(context.args.values())
     stage = next((a.stage for a in arguments if isinstance(a, SharedArgument)), None)
@@ -178,22 +178,28 @@ def _known(context: ParserContext) -> Known:
     )
 
 
-def wrong_line(mistake: Mistake, before: Sequence[str] = ()) -> str:
+def wrong_line(
+    mistake: Mistake, before: Sequence[str] = (), command: Sequence[str] | None = None
+) -> str:
     """
     Return the message about a mistake.
 
     Args:
         before: The words of the line before those that *mistake* is about.
+
+        command: The command after the line, if it is not what follows `--`.
     """
     program = program_name()
+    after = _after_dashes() if command is None else (command and ["--", *command])
     text = f"onebox[64]: {mistake.problem}"
     if mistake.line is not None:
         lines = " or ".join(
-            shlex.join([program, *before, *line, *_after_dashes()])
+            shlex.join([program, *before, *line, *after])
             for line in (mistake.line, *mistake.other_lines)
         )
         return f"{text}\n  did you mean: {lines}"
-    return f"{text}\n  next: {program} {mistake.next}" if mistake.next else text
+    hint = mistake.advice or (mistake.next and f"{program} {mistake.next}")
+    return f"{text}\n  next: {hint}" if hint else text
 
 
 def is_program(word: str) -> bool:
@@ -234,6 +240,8 @@ if hasattr(Parser, "parse_argv"):
 def _parse(self: Parser, argv: list[str]) -> ParseResult:
     """Parse a line as Invoke does; explain a mistake that concerns a stage."""
     if not self.contexts:
+        if program_name() == "onebox":
+            _refuse_wrong_value(self, reader_of([], self.initial), argv, [])
         return _parse_argv(self, argv)
     result = _parse_tasks(self, argv)
     if not _begins_with_stage(result):
@@ -263,6 +271,7 @@ def _parse_tasks(self: Parser, argv: list[str]) -> ParseResult:
     if reading.problem == "word":
         _use_present_name(reader, words, reading.index)
         reading = reader.read(words)
+    _refuse_wrong_value(self, reader, words, before)
     # Invoke accepts these lines, with another meaning: `--into --dry` as a folder
     # called "--dry", and `-dry` as `-d -r y`. Both would run the job.
     accepted = reading.problem == "value" or (
@@ -283,6 +292,26 @@ def _parse_tasks(self: Parser, argv: list[str]) -> ParseResult:
     return parsed
 
 
+def _refuse_wrong_value(
+    parser: Parser, reader: Reader, words: list[str], before: list[str]
+) -> None:
+    """Raise WrongLine if a flag's value is no number, or if it has two values."""
+    with with_bytecode():
+        from onebox.flag_mistakes import wrong_value
+
+    def argument_of(given: Given) -> Any:
+        name: Any = given.task.name
+        for context in (parser.contexts.get(name), parser.initial):
+            if context is not None and given.flag in context.flags:
+                return context.flags[given.flag]
+        return None
+
+    mistake = wrong_value(words, reader.read(words).given, argument_of)
+    if mistake and (mistake.about_stage or program_name() == "onebox"):
+        FlagStore.clear()
+        raise WrongLine(wrong_line(mistake, before, _typed_after(words)))
+
+
 def _refuse_change_after_plan(
     parser: Parser, reader: Reader, words: list[str], before: list[str]
 ) -> None:
@@ -294,8 +323,11 @@ def _refuse_change_after_plan(
     """
     if {"--dry", "-R"}.intersection(before):
         return
+    with with_bytecode():
+        from onebox.plan_line import explain_plan
+
     shared = {f"--{name}" for name in (*SHARED_FLAGS, "no-spot")}
-    changing, lines = reader.explain_plan(words, _typed_after(words), shared)
+    changing, lines = explain_plan(reader, words, _typed_after(words), shared)
     if changing:
         FlagStore.clear()
         program = program_name()
@@ -342,6 +374,10 @@ def _explained(
     if mistake is None or not (mistake.about_stage or program_name() == "onebox"):
         return None
     FlagStore.clear()
+    if reading.problem == "flag" and mistake.line is None and mistake.next:
+        from onebox.flag_mistakes import with_setting
+
+        mistake = with_setting(mistake, words[reading.index])
     name: Any = reading.task.name
     context = parser.contexts.get(name)
     return WrongLine(wrong_line(mistake, before), context)

@@ -266,8 +266,9 @@ class Stage(Task):  # type: ignore[type-arg]
         """
         arguments = bound.arguments
         is_run = self.builtin and self.name == "run"
-        if self.builtin and self.name in ("run", "exec"):
-            stage_module("run").refuse_shell_line(context, remainder_of(c), self.name)
+        if self.builtin and self.name in ("run", "exec", "plan"):
+            words, line = remainder_of(c), arguments["command"]
+            stage_module("run").check_command(context, words, line, self.name)
         dry = c.config.run.dry
         if self.takes_command and not context.invocation.warnings:
             context.invocation.warnings = warnings_of(c)

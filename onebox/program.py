@@ -38,7 +38,7 @@ from onebox.parser import (
     reader_of,
 )
 from onebox.plugin import Stage
-from onebox.project_search import find_project, is_of_another_user
+from onebox.project_search import find_project, is_of_another_user, unread_tasks
 from onebox.providers import with_bytecode
 from onebox.tasks import ns
 from onebox.ui.plain import discard_stdout, note, print_lines
@@ -203,6 +203,9 @@ class OneboxProgram(Program):
             if isinstance(error, ImportError):
                 problem = str(error)
                 next = f"install what is missing for {sys.executable}"
+                of_onebox = (error.name or "").partition(".")[0] == "onebox"
+                if of_onebox or problem.startswith("cannot import name"):
+                    next = "correct the import; onebox --debug --list shows more"
             else:
                 text = error.msg if isinstance(error, SyntaxError) else error
                 problem = f"{type(error).__name__}: {text}"
@@ -253,7 +256,14 @@ class OneboxProgram(Program):
                 command, late_flags.warning(line, command, flags)
             )
             del words[start:]
-        super().parse_tasks()
+        try:
+            super().parse_tasks()
+        except WrongLine as error:
+            unread = unread_tasks(self.root)
+            if unread and reader.read(words).problem == "word":
+                problem, _, hint = error.text.partition("\n")
+                raise WrongLine(f"{problem}\n  {unread}\n{hint}") from error
+            raise
 
     def parse_cleanup(self) -> None:
         """Print help and lists, as Invoke does."""

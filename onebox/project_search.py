@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,24 @@ def is_of_another_user(folder: Path) -> bool:
     """Return whether another user, but not root, owns the files of a project."""
     places = (folder / "onebox.toml", folder / "tasks.py", folder / "tasks")
     return any(map(is_foreign, (*places, *(folder / "tasks").glob("*.py"))))
+
+
+def unread_tasks(folder: Path) -> str:
+    """Return why the tasks in the folder's tasks.py are not known; "" without one."""
+    source = folder / "tasks.py"
+    if not source.is_file() or is_foreign(source) or _names_onebox(folder):
+        return ""
+    text = "tasks.py does not name onebox, so it is not read"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source.read_bytes())
+    except SyntaxError as error:
+        problem = printable(" ".join(str(error.msg).split()))
+        return f"{text}; its line {error.lineno} has a SyntaxError: {problem}"
+    except (OSError, ValueError, RecursionError, MemoryError):
+        return text
+    return text
 
 
 def _has_settings(folder: Path) -> bool:

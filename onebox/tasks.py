@@ -60,6 +60,11 @@ def image(
 ) -> Any:
     """Build the image with the job's environment; skip if its recipe is unchanged."""
     context, module = context_of(c), stage_module("image")
+    if as_ and not (from_box or prune):
+        raise UsageError(
+            "--as names an image made with --from-box",
+            next=f"inv image --from-box --as={shlex.quote(as_)}",
+        )
     if list:
         return module.show_list(context)
     if json:

@@ -186,7 +186,10 @@ class TestOneImporterEach:
 BANDS = [
     {"api", "program", "project_search"},
     {"tasks"},
-    {"plugin", "flags", "parser", "invoke_internals", "line_contexts"},
+    {
+        *("plugin", "flags", "parser", "invoke_internals", "line_contexts"),
+        *("flag_mistakes", "plan_line"),
+    },
     {"runner"},
     {"stages"},
     {"exit_code", "completion"},
@@ -199,10 +202,10 @@ BANDS = [
     {"providers", "settings"},
     {"store"},
     {"ui"},
-    {"agent"},
+    {"agent", "command_line"},
     {
         "command_hints",
-        "command_line",
+        "line_values",
         "early_interrupt",
         "errors",
         "file_owners",

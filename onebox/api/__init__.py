@@ -11,8 +11,9 @@ The functions are below the classes; `help(onebox.api.run)` shows one of them:
 * `run`: Create the box, push, run the job, fetch its outputs, remove the box.
 * `provision`, `push`, `fetch`, `teardown`: One of these steps.
 * `logs`, `cancel`: Follow the job of a box, or stop it.
-* `plan`, `offers`, `status`, `history`: Return frozen dataclasses, the values that
-  `inv plan --json` and so on print, with the same names and units. They print nothing.
+* `plan`, `offers`, `status`, `history`: Return frozen dataclasses, the objects that
+  `inv plan --json` and so on print, with the same units. `docs/json.md` has their
+  fields. `offers` and `status` return tuples. They print nothing.
 
 Each does what the `inv` task of its name does. It raises the errors of `onebox.errors`,
 and never ends the process:

@@ -15,6 +15,7 @@ from onebox.invocation import PythonCall
 from onebox.line_contexts import python_call
 
 MARKS = ("tasks.py", "tasks/__init__.py", "onebox.toml")
+_SETTINGS = 'settings={"limits.max_hours": 2}'
 _LOG = logging.getLogger("onebox")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,9 +51,16 @@ def call(
 ) -> Iterator[Any]:
     """Yield the Invoke context for one call; raise an error of *output* at its end."""
     given = {path: value for path, value in flags.items() if value is not None}
-    root = _nearest_project() if project is None else Path(project).absolute()
     if output is not None and not callable(output):
-        raise TypeError(f"output: expected a function, got {output!r}")
+        raise _unexpected("output", "a function", output)
+    # The values may be secrets, so no message has them.
+    if settings is not None and not isinstance(settings, Mapping):
+        raise _unexpected("settings", "a dict", type(settings), _SETTINGS)
+    for path in settings or {}:
+        if not isinstance(path, str):
+            raise _unexpected("settings", "names of settings", path, _SETTINGS)
+    folder = path_text("project", project)
+    root = _nearest_project() if project is None else Path(folder).absolute()
     if not root.is_dir():
         raise InputError(f"project={str(project)!r} is not a folder")
     taker = None if output is None else _Taker(output)
@@ -61,7 +69,7 @@ def call(
         f"onebox.api.{name}({shown})",
         {**(settings or {}), **given},
         taker,
-        None if project is None else os.fspath(project),
+        None if project is None else folder,
     )
     with python_call(python, root, words) as c:
         yield c
@@ -90,14 +98,38 @@ def command_line(
     """Return a command as a line for the shell, or as words; the other one is empty."""
     if command is None:
         return "", []
+    hint = 'onebox.api.run("python job.py")'
     if isinstance(command, str):
         line, words = command, []
     else:
-        line, words = "", [os.fspath(word) for word in command]
-    if not line.strip() and not words:
-        hint = 'onebox.api.run("python job.py")'
+        try:
+            line, words = "", [os.fspath(word) for word in command]
+        except TypeError:
+            words = [command]  # type: ignore[list-item] # refused below
+        if not all(isinstance(word, str) for word in words):
+            raise _unexpected("command", "a string or a list of strings", command, hint)
+    if not line.strip() and not (words and words[0].strip()):
         raise UsageError("the command is empty", next=hint).in_full()
     return line, words
+
+
+def switches(**values: object) -> None:
+    """Raise UsageError if one of these parameters is neither True nor False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise _unexpected(name, "True or False", value)
+
+
+def path_text(name: str, path: str | os.PathLike[str] | None) -> str:
+    """Return the path in the parameter *name*, "" for None. Raises UsageError."""
+    if not isinstance(path, (str, os.PathLike, type(None))):
+        raise _unexpected(name, "a path", path)
+    return "" if path is None else os.fspath(path)
+
+
+def _unexpected(name: str, expected: str, value: object, hint: str = "") -> OneboxError:
+    problem = f"{name}: expected {expected}, got {value!r}"
+    return UsageError(problem, next=hint).in_full()
 
 
 def _nearest_project() -> Path:

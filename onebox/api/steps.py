@@ -6,7 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from onebox import tasks
-from onebox.api.calls import call, command_line, with_short_traceback
+from onebox.api.calls import (
+    call,
+    command_line,
+    path_text,
+    switches,
+    with_short_traceback,
+)
 from onebox.jobs.receipt import OutputCount, Receipt
 
 
@@ -69,6 +75,7 @@ def run(
     """
     flags = {"vm": vm, "provider": provider, "name": name, "spot": spot}
     line, words = command_line(command)
+    switches(keep=keep, detach=detach, queue=queue)
     with call("run", project, flags, settings, output, words, line) as c:
         receipt: Receipt | None = tasks.run(
             c,
@@ -77,7 +84,7 @@ def run(
             detach=detach,
             queue=queue,
             yes=True,
-            into="" if into is None else os.fspath(into),
+            into=path_text("into", into),
         )
     return receipt
 
@@ -153,10 +160,11 @@ def fetch(
         OneboxError: Another failure.
     """
     flags = {"provider": provider, "name": name}
+    switches(partial=partial, rescue=rescue)
     with call("fetch", project, flags, settings) as c:
         fetched = tasks.fetch(
             c,
-            into="" if into is None else os.fspath(into),
+            into=path_text("into", into),
             partial=partial,
             rescue=rescue,
         )
@@ -189,6 +197,7 @@ def teardown(
         OneboxError: Another failure.
     """
     flags = {"provider": provider, "name": name}
+    switches(discard_outputs=discard_outputs, all=all)
     with call("teardown", project, flags, settings) as c:
         tasks.teardown(c, discard_outputs=discard_outputs, all=all, yes=True)
 

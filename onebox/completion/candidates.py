@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from onebox.command_line import Known, Reader
+from onebox.command_line import Reader
+from onebox.line_values import Known
 
 if TYPE_CHECKING:
     # A word that can follow, and its description.

@@ -49,7 +49,7 @@ def perform(context: BoxContext, limit: str) -> History:
     if not limit.isdecimal():
         raise UsageError(
             f"--limit: expected a number of jobs, got {limit!r}",
-            next="inv history --limit=20",
+            next=f"inv history --limit=20{' --json' * context.screen.json}",
         )
     name = context.settings.name if is_for_one_name(context) else None
     found = history.read(context, int(limit) or None, name)

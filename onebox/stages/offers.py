@@ -27,7 +27,10 @@ def perform(context: BoxContext, limit: str) -> tuple[PricedOffer, ...]:
         UsageError: *limit* is not a number, or no offer fits.
     """
     if not limit.isdecimal():
-        raise UsageError(f"--limit={limit}: expected a number", next="inv offers")
+        raise UsageError(
+            f"--limit: expected a number of offers, got {limit!r}",
+            next=f"inv offers --limit=20{' --json' * context.screen.json}",
+        )
     found = tuple(priced_offer.of(context, offer) for offer in offers.find(context))
     shown = found[: int(limit) or None]
     if not context.invocation.from_python:

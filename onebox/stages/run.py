@@ -75,17 +75,25 @@ def check(context: BoxContext) -> None:
     job_environment.secret_values(context)
 
 
-def refuse_shell_line(context: BoxContext, words: Sequence[str], task: str) -> None:
+def check_command(
+    context: BoxContext, words: Sequence[str], line: str, task: str
+) -> None:
     """
-    Raise UsageError if the first word of a command is a line for a shell.
+    Raise UsageError if a typed command is empty, or a line for a shell in one word.
 
     A command of words is run without a shell. So one word such as "cd a && b" would be
     taken as the name of a program, unless there is a file of this name.
 
     Args:
-        task: The task that would run the command: "run" or "exec".
+        words: The command as words, empty if there is none.
+
+        line: The command as a line for a shell, "" if there is none.
+
+        task: The task that would run the command: "run", "exec" or "plan".
     """
-    if not words or not _SHELL_SYNTAX.search(words[0]):
+    if (words and not words[0].strip()) or (line and not line.strip()):
+        raise UsageError("the command is empty", next=f"inv {task} -- python job.py")
+    if task == "plan" or not words or not _SHELL_SYNTAX.search(words[0]):
         return
     line, *flags = words
     if any((folder / line).exists() for folder in (Path(), context.root)):

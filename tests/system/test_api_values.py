@@ -27,8 +27,18 @@ PRINT = (
 )
 # A call, the class of its error, the beginning of its text, and the end of its `next`.
 ERRORS = [
-    ("api.run(vm='larg')", "ConfigError", 'vm: there is no size "larg"', ""),
-    ("api.run(provider='awz')", "ConfigError", 'provider: "awz" is not one of', ""),
+    (
+        "api.run(vm='larg')",
+        "ConfigError",
+        'vm: there is no size "larg"',
+        'vm="large"',
+    ),
+    (
+        "api.run(provider='awz')",
+        "ConfigError",
+        'provider: "awz" is not one of',
+        'provider="aws"',
+    ),
     ("api.run(spot='x')", "ConfigError", "spot: expected true or false", ""),
     (
         "api.run(settings={'image.setup': 'no.sh'})",
@@ -223,8 +233,52 @@ class TestErrors:
         """No box is created for it."""
         done = script(project, "api.run(output='x')\n")
 
-        assert "TypeError: output: expected a function, got 'x'" in done.err
+        assert "UsageError: output: expected a function, got 'x'" in done.err
         assert "provision" not in done.err
+
+    def test_values_of_another_type_are_refused_with_their_parameter(
+        self, project: Project
+    ) -> None:
+        """No box is created, and the text has no setting's value."""
+        calls = {
+            "api.run(5)": "command: expected a string or a list of strings, got 5",
+            "api.plan(['a', 1])": "command: expected a string or a list of strings",
+            "api.plan(b'ls')": "command: expected a string or a list of strings",
+            "api.run([''])": "the command is empty",
+            "api.run(settings=[1])": "settings: expected a dict, got <class 'list'>",
+            "api.plan(settings={1: 'hidden'})": "settings: expected names of settings",
+            "api.run(keep='x')": "keep: expected True or False, got 'x'",
+            "api.fetch(partial=1)": "partial: expected True or False, got 1",
+            "api.teardown(all='x')": "all: expected True or False, got 'x'",
+            "api.run(into=5)": "into: expected a path, got 5",
+            "api.status(project=5)": "project: expected a path, got 5",
+        }
+        body = "".join(
+            f"try: {one}\nexcept onebox.errors.UsageError as e: print(e)\n"
+            for one in calls
+        )
+        done = script(project, f"import onebox.errors\n{body}")
+
+        assert 0 == done.code, done.err
+        lines = [
+            line for line in done.out.splitlines() if not line.startswith("  next: ")
+        ]
+        assert len(calls) == len(lines)
+        for line, text in zip(lines, calls.values()):
+            assert line.startswith(text)
+        assert "hidden" not in done.out + done.err
+        assert [] == project.boxes()
+
+    def test_value_that_was_meant_is_the_next_step(self, project: Project) -> None:
+        """It is spelled as the parameter."""
+        done = script(
+            project,
+            "for given in ({'vm': 'huge'}, {'provider': 'gpc'}):\n"
+            "    try: api.plan(**given)\n"
+            "    except api.OneboxError as e: show(e.next, e.meant)\n",
+        )
+
+        assert ['vm="small" small', 'provider="gcp" gcp'] == shown(done.out)
 
 
 class TestPythonHints:

@@ -97,6 +97,43 @@ def test_a_damaged_python_or_yaml_file_is_named(
     assert 2 == done.err.count("\n") or name == "invoke.yaml"
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("from onebox import nothing", "correct the import; onebox --debug --list"),
+        ("import onebox.nothing", "correct the import; onebox --debug --list"),
+        ("import onebox\nfrom json import nothing", "correct the import; onebox"),
+        ("import onebox\nimport nothing_here", "install what is missing for /"),
+    ],
+)
+def test_a_wrong_import_is_not_called_a_missing_package(
+    project: Project, text: str, advice: str
+) -> None:
+    """No installation adds a name that a package does not have."""
+    project.write("tasks.py", text)
+    check(project.onebox("plan"), 78, f"\n  next: {advice}")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x = 1\nif", "; its line 2 has a SyntaxError: invalid syntax\n  next: "),
+        ("x = 1\n", "so it is not read\n  next: onebox --list\n"),
+    ],
+)
+def test_tasks_that_are_not_read_are_named_beside_an_unknown_task(
+    project: Project, text: str, reason: str
+) -> None:
+    """A tasks.py that does not name onebox is no error as long as none is typed."""
+    project.write("tasks.py", text)
+
+    check(project.onebox("foo"), 64, reason)
+    assert 'there is no task "foo"\n  tasks.py does not' in project.onebox("foo").err
+    assert "tasks.py" not in project.onebox("status").err
+    project.write("tasks.py", "import onebox\n")
+    assert "tasks.py" not in project.onebox("foo").err
+
+
 def test_a_configuration_of_an_unknown_type_is_named(project: Project) -> None:
     """As in `onebox -f /path/without/suffix plan`."""
     check(project.onebox("-f", "/nonexistent", "plan"), 78, "'/nonexistent'")
@@ -104,7 +141,7 @@ def test_a_configuration_of_an_unknown_type_is_named(project: Project) -> None:
 
 def test_a_flag_of_the_program_with_a_wrong_number(project: Project) -> None:
     """As in `onebox --command-timeout=x plan`."""
-    check(project.onebox("-T", "x", "plan"), 64, "the value of a flag is wrong")
+    check(project.onebox("-T", "x", "plan"), 64, "-T: expected a whole number")
 
 
 def test_a_removed_working_directory_is_an_error(project: Project) -> None:

@@ -48,6 +48,11 @@ ns = Collection(box=onebox.ns)
         ("run -dry", "run --dry"),
         ("run --spot=yes", "run --spot"),
         ("--vm=large push run", "push --vm=large run"),
+        ("plan study --graph", "plan --graph"),
+        ("logs push --tail 3", "logs --tail=3 push"),
+        ("plan study --command 'a b' --graph", "plan '--command=a b'"),
+        ("exec -c 'a b'", "exec '--command=a b'"),
+        ("help run", "--help run"),
     ],
 )
 def test_the_line_that_was_meant_is_named(
@@ -75,6 +80,7 @@ def test_the_line_that_was_meant_is_named(
         ("run --into --dry", "--into=results-2"),
         ("run --command", "--command='python job.py'"),
         ("study --depth", "--depth=…"),
+        ("run --command ''", "--command='python job.py'"),
     ],
 )
 def test_a_flag_without_a_value_is_refused_with_an_example(
@@ -82,7 +88,7 @@ def test_a_flag_without_a_value_is_refused_with_an_example(
 ) -> None:
     """No word that follows is taken as the value by mistake."""
     project.write("tasks.py", OWN)
-    done = project.inv(*line.split())
+    done = project.inv(*shlex.split(line))
 
     flag = example.partition("=")[0]
     assert (64, "") == (done.code, done.out)
@@ -247,3 +253,147 @@ def test_program_splits_a_line_with_plan_too(project: Project) -> None:
     assert 64 == done.code
     assert "  next: onebox plan -- python x.py\n" in done.err
     assert "        onebox run -- python x.py\n" in done.err
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("count --epochs=x", "--epochs: expected a whole number, got 'x'"),
+        ("count --epochs 1.5 --bad", "--epochs: expected a whole number, got '1.5'"),
+        ("count --rate=x", "--rate: expected a number, got 'x'"),
+        ("count -T x", "-T: expected a whole number, got 'x'"),
+    ],
+)
+def test_a_value_that_is_no_number_is_named_with_its_flag(
+    project: Project, line: str, problem: str
+) -> None:
+    """This holds for a stage's own flags and for those of Invoke, without traceback."""
+    project.write(
+        "tasks.py", f"{OWN}@stage(push)\ndef count(c, epochs=3, rate=.1): 0\n"
+    )
+    for program, done in (
+        ("inv", project.inv(*line.split())),
+        ("onebox", project.onebox(*line.split())),
+    ):
+        assert (64, "") == (done.code, done.out)
+        next = f"  next: {program} --help count\n"
+        assert f"onebox[64]: {problem}\n{next}" == done.err
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("line", "problem", "meant"),
+    [
+        ("run --vm large --vm small", "--vm is given twice: large, small", "--vm"),
+        ("run --vm=large --vm=push", "--vm is given twice: large, push", "--vm"),
+        ("push run --name a --name=b", "--name is given twice: a, b", "--name"),
+        ("run --name a --name b --vm=c rnu", "--name is given twice: a, b", ""),
+    ],
+)
+def test_a_flag_with_two_values_is_refused(
+    project: Project, line: str, problem: str, meant: str
+) -> None:
+    """Both lines that may have been meant are named; no value is taken as a task."""
+    done = project.inv(*line.split(), "--", "sh", "job.sh")
+
+    assert (64, "") == (done.code, done.out)
+    assert done.err.startswith(f"onebox[64]: {problem}\n  did you mean: inv ")
+    assert done.err.endswith(" -- sh job.sh\n")
+    assert [] == project.boxes()
+    if meant:
+        both = done.err.partition("did you mean: ")[2].split(" or ")
+        assert [1, 1] == [typed.count(meant) for typed in both]
+
+
+@pytest.mark.fast
+def test_the_program_keeps_the_command_of_a_line_with_a_flag_twice(
+    project: Project,
+) -> None:
+    """The command of `onebox` needs no dashes."""
+    done = project.onebox("run", "--vm=a", "--vm", "b", "python", "job.py", "--vm=c")
+    lines = "onebox run --vm=a -- python job.py --vm=c or onebox run --vm b -- python"
+
+    assert 64 == done.code
+    assert f"--vm is given twice: a, b\n  did you mean: {lines}" in done.err
+
+
+@pytest.mark.fast
+def test_a_flag_that_may_have_several_values_is_no_mistake(project: Project) -> None:
+    """`ssh --forward` is one; it fails because there is no box."""
+    done = project.inv("ssh", "--forward=8080", "--forward", "8081")
+
+    assert "there is no box" in done.err
+
+
+@pytest.mark.fast
+def test_a_flag_of_other_tasks_names_them(project: Project) -> None:
+    """Each task is named once, and no line is suggested that would be refused."""
+    done = project.onebox("run", "--json")
+
+    assert 64 == done.code
+    assert '"kind": "UsageError"' in done.out
+    alone = project.onebox("--json").err
+    assert (
+        "--json belongs after the task\n  did you mean: onebox status --json" in alone
+    )
+    assert (
+        "run has no flag --json; cleanup, doctor, history, image, offers, plan and "
+        "status have it\n  next: onebox --help run\n"
+    ) in done.err
+
+
+@pytest.mark.fast
+def test_a_setting_that_is_typed_as_a_flag_is_named(project: Project) -> None:
+    """The line and the variable can be copied; `run` has no flag for each setting."""
+    done = project.onebox("run", "--max-hours=2")
+
+    assert 64 == done.code
+    assert "onebox[64]: run has no flag --max-hours; it is a setting\n" in done.err
+    assert (
+        "next: [limits] max_hours in onebox.toml, or ONEBOX_LIMITS_MAX_HOURS=2\n"
+    ) in done.err
+    assert "setting" not in project.onebox("run", "--zzz=2").err
+
+
+@pytest.mark.fast
+def test_the_version_has_no_other_short_flag(project: Project) -> None:
+    """`-V` is Invoke's."""
+    assert project.onebox("-V").out.startswith("onebox ")
+    assert "did you mean: onebox --version\n" in project.onebox("-v").err
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("task", ["run", "exec", "plan"])
+def test_an_empty_command_is_refused(project: Project, task: str) -> None:
+    """No box is created for it, and the usual command does not run instead."""
+    for words in (["--", ""], ["--", " "], ["--command=  "]):
+        for run in (project.inv, project.onebox):
+            done = run(task, *words)
+            assert (64, "") == (done.code, done.out)
+            assert "onebox[64]: the command is empty\n" in done.err
+    assert 64 == project.onebox(task, "").code
+    assert 64 == project.onebox(task, "--command", "").code
+    assert [] == project.boxes()
+
+
+@pytest.mark.fast
+def test_a_name_for_no_image_is_refused(project: Project) -> None:
+    """The line that names an image is in the message, and can be copied."""
+    for more in ([], ["--list"], ["--rebuild"]):
+        done = project.inv("image", "--as=a b", *more)
+        assert (64, "") == (done.code, done.out)
+        assert done.err == (
+            "onebox[64]: --as names an image made with --from-box\n"
+            "  next: inv image --from-box --as='a b'\n"
+        )
+
+
+@pytest.mark.fast
+def test_a_hint_about_a_document_is_about_a_document(project: Project) -> None:
+    """The hint keeps `--json`, in the document too."""
+    for task in ("history", "offers"):
+        done = project.inv(task, "--json", "--limit=a")
+        assert 64 == done.code
+        assert f'"next": "inv {task} --limit=20 --json"' in done.out
+        assert f"next: inv {task} --limit=20\n" in (project.inv(task, "--limit=a").err)
