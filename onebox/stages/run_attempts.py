@@ -41,7 +41,7 @@ class Command:
     Attributes:
         argv: The words, None if the command is a shell command.
 
-        shell_command: The shell command, None if the command is a list of words.
+        shell_command: The shell command. It is not used if there are words.
 
         secrets: The values of the variables that `[run] secrets` names, by name.
 
@@ -56,9 +56,9 @@ class Command:
     @property
     def text(self) -> str:
         """Return the command as one text."""
-        if self.shell_command is not None:
-            return self.shell_command
-        return shlex.join(self.argv or ())
+        if self.argv is not None:
+            return shlex.join(self.argv)
+        return self.shell_command or ""
 
 
 def run_all(context: BoxContext, command: Command, run: Run, box: Box) -> Receipt:

@@ -153,3 +153,12 @@ class TestEntries:
     ) -> None:
         """It fits a column."""
         assert outcome == read(project, job(1, **changes)).entries[0].outcome
+
+
+def test_the_command_that_has_run_is_listed(project: Project) -> None:
+    """The words after `--` run if there is a `--command` too."""
+    ran = project.inv("run", "--command=echo a", "--", "echo", "b")
+    (entry,) = json.loads(project.inv("history", "--json").out)["entries"]
+
+    assert "b\n" == ran.out
+    assert "echo b" == entry["command"]
