@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets as randomness
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.errors import Busy, JobFailed, Lost, Preempted
 from onebox.jobs import (
     job_environment,
@@ -58,7 +58,7 @@ class Command:
         """Return the command as one text."""
         if self.shell_command is not None:
             return self.shell_command
-        return shlex.join(self.argv or ())
+        return formatting.shell_line(self.argv or ())
 
 
 def run_all(context: BoxContext, command: Command, run: Run, box: Box) -> Receipt:
