@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import secrets
+import shlex
 import shutil
 import stat
 import time
@@ -156,11 +158,29 @@ def refuse_links(folder: Path, depth: int) -> None:
 def refuse_foreign(folder: Path) -> None:
     """Raise StateError if another user owns a folder of onebox."""
     if is_foreign(folder):
-        raise StateError(
-            f"{folder} belongs to another user, who could change what onebox keeps in "
-            "it",
-            next="copy the project, without .onebox, to a folder of your own",
-        )
+        reason = "who could change what onebox keeps in it"
+        raise foreign_error(folder, folder, reason)
+
+
+def foreign_error(path: Path, folder: Path, reason: str) -> StateError:
+    """
+    Return the error for a path of another user.
+
+    Args:
+        folder: The folder that its user may give to this user.
+    """
+    command = shlex.join(["chown", "-R", _user(), str(folder)])
+    return StateError(
+        f"{path} belongs to another user, {reason}",
+        next=f"{command}, if you trust it",
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def write_atomically(

@@ -128,7 +128,7 @@ def test_folders_that_a_clone_records_are_paths_of_outputs(project: Project) -> 
         '"\\ud800"',
     ]
     project.write(".onebox/fetched/main/folders.jsonl", "\n".join(lines))
-    done = project.onebox("plan", "run")
+    done = project.onebox("plan")
 
     assert 0 == done.code, done.err
     assert "Traceback" not in done.err
