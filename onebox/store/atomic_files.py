@@ -61,14 +61,19 @@ def open_in(folder: int, path: Path, flags: int) -> int:
 
     Raises:
         StateError: The file is a link, through which another file would be read or
-            written.
+            written. Or it is no regular file; a read of a pipe may not end.
     """
     try:
-        return os.open(path.name, flags | NO_LINK, 0o666, dir_fd=folder)
+        flags |= NO_LINK | os.O_NONBLOCK
+        fd = os.open(path.name, flags, 0o666, dir_fd=folder)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
         raise not_ours_error(path, "file") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise not_ours_error(path, "file")
+    return fd
 
 
 def open_file(path: Path, flags: int) -> int:
