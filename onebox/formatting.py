@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 # Each unit is 1024 times the one before it, because clouds list memory and disks in
@@ -190,3 +193,17 @@ def place_of(error: BaseException, folder: Path) -> str:
         if folder in file.parents and "site-packages" not in file.parts:
             return path(f"{file.relative_to(folder)}:{line}")
     return ""
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """
+    Return the line of shell that runs a program with its arguments.
+
+    >>> shell_line(["A=1", "b c"])
+    "'A=1' 'b c'"
+    """
+    line = shlex.join(words)
+    # Without quotes, a shell would set a variable instead.
+    if words and re.match(r"[A-Za-z_]\w*=", line):
+        line = f"'{words[0]}'{line[len(words[0]) :]}"
+    return line

@@ -10,7 +10,6 @@ Invoke's own `pre=` is not used for this, because it passes no arguments on, and
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
@@ -289,7 +288,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 # Only `run --keep` keeps the box; `image --keep` keeps the builder.
                 keep=is_run and arguments["keep"],
                 queue=is_run and arguments["queue"],
-                own_command=shlex.join(remainder_of(c))
+                own_command=load_module("formatting").shell_line(remainder_of(c))
                 or (arguments["command"] if is_run else ""),
             )
             # The plan of one of onebox's own stages covers the stages it needs.

@@ -8,13 +8,13 @@ project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` et
 from __future__ import annotations
 
 import copy
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
 from onebox.errors import UsageError
+from onebox.line_contexts import load_module
 from onebox.parser import remainder_of
 from onebox.plugin import Stage, context_of, stage_graph, stage_module
 
@@ -183,7 +183,7 @@ def plan(c: Context, command: str = "", graph: bool = False, json: bool = False)
     """Print what `inv run` would do, cost and refuse, and why; change nothing."""
     if graph:
         return stage_module("graph").show(context_of(c), stage_graph())
-    line = shlex.join(remainder_of(c)) or command
+    line = load_module("formatting").shell_line(remainder_of(c)) or command
     return stage_module("plan").show_run(context_of(c), line)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from onebox.store.atomic_files import read_regular
+
 # The text is not parsed as TOML, because `toml` refuses lists of several types, which
 # dependency groups often are, and tomllib begins with Python 3.11.
 _HEADER = re.compile(
@@ -104,9 +106,9 @@ def without_other_tools(text: str) -> str:
 
 
 def read(path: Path) -> str:
-    """Return the text of a file, "" if it cannot be read."""
+    """Return the text of a file, "" if it cannot be read or is no regular file."""
     try:
-        return path.read_text("utf-8", "replace")
+        return read_regular(path).decode("utf-8", "replace").replace("\r\n", "\n")
     except OSError:
         return ""
 

@@ -24,6 +24,13 @@ _REQUIREMENT = re.compile(
 _PART = re.compile(
     r"""\s+|,|#[^\n]*|"([^"\\\n]*)"|'([^'\n]*)'|\{[^{}\n]*\}|(?P<end>\])"""
 )
+# A comment or a string of TOML; the first group is a string of several lines,
+# of which one can look like a key or a table.
+_TOKEN = re.compile(
+    r"""#[^\n]*|(\"{3}(?:[^"\\]|\\[\s\S]|"{1,2}(?!"))*"{3,5}"""
+    r"""|'{3}(?:[^']|'{1,2}(?!'))*'{3,5})"""
+    r"""|"(?:[^"\\\n]|\\[^\n])*"|'[^'\n]*'"""
+)
 # The [[package]] of the project itself.
 _ITSELF = re.compile(r'^source = \{ (?:editable|virtual) = "\." \}$', re.M)
 _REQUIRES = re.compile(r"^requires-dist = \[(.*?)\]\s*?$", re.M | re.S)
@@ -43,11 +50,8 @@ def problem(root: Path, requirements: str | None) -> InputError | None:
     if not requirements or PurePosixPath(requirements).name != "uv.lock":
         return None
     lock = root / requirements
-    try:
-        project = lock.with_name("pyproject.toml").read_text("utf-8", "replace")
-        names = missing(project, lock.read_text("utf-8", "replace"))
-    except OSError:
-        return None
+    project = python_project.read(lock.with_name("pyproject.toml"))
+    names = missing(project, python_project.read(lock))
     if not names:
         return None
     folder = PurePosixPath(requirements).parent
@@ -72,6 +76,7 @@ def missing(project: str, lock: str) -> list[str]:
     own = [block for block in blocks if _ITSELF.search(block)]
     if len(own) != 1:
         return []
+    project = _TOKEN.sub(lambda token: '""' if token[1] else token[0], project)
     tables = dict(python_project.tables(project))
     tool = tables.get("tool.uv", "")
     if "exclude-dependencies" in tool:

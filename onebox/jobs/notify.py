@@ -21,7 +21,7 @@ from onebox.agent.file_names import printable
 from onebox.agent.jobs import notification
 from onebox.chain_state import Notice
 from onebox.context import BoxContext
-from onebox.errors import Busy, OneboxError, StateError
+from onebox.errors import OneboxError, StateError
 from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
@@ -89,7 +89,9 @@ def learned(
     state, command = context.store.record, context.settings.notify.command
     if not command or record is None or state.job != job_id or context.chain.notice:
         return
-    if not _is_followed_here(context) and _is_first(context, job_id):
+    if _was_notified(context, job_id) or _is_followed_here(context):
+        return
+    if _is_first(context, job_id):
         path = context.job_dir(job_id) / receipt.FILE
         of_job = receipt.read(path) or receipt.make(
             context, box, job_id, state.job_command, record
@@ -126,13 +128,15 @@ def _notify(context: BoxContext, notice: Notice, code: int) -> None:
 
 def _is_followed_here(context: BoxContext) -> bool:
     """Return whether another command holds the lock of the box, as `run` does."""
-    if context.store.locked:
-        return False
-    try:
-        context.lock()
-    except Busy:
-        return True
-    context.store.unlock()
+    # The lock itself is not tried, because a command that locks the box at this moment
+    # would find it taken.
+    return not context.store.locked and context.store.holder() is not None
+
+
+def _was_notified(context: BoxContext, job: str) -> bool:
+    """Return whether [notify] command has run for a job."""
+    with suppress(OSError, StateError):
+        return os.path.lexists(context.job_dir(job) / NOTIFIED)
     return False
 
 

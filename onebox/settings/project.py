@@ -6,7 +6,12 @@ from pathlib import Path
 
 from onebox.errors import ConfigError
 from onebox.settings.schema import Settings
-from onebox.store.identity import follow_move, other_holder, project_id
+from onebox.store.identity import (
+    follow_move,
+    other_holder,
+    project_id,
+    refuse_unreadable,
+)
 
 
 def project_of(root: Path, settings: Settings, state: Path) -> str:
@@ -15,9 +20,12 @@ def project_of(root: Path, settings: Settings, state: Path) -> str:
 
     Raises:
         ConfigError: The settings give the id of another folder.
+
+        StateError: The file that records the project's id belongs to another user.
     """
     source = settings.source("project")
     if source == "default":
+        refuse_unreadable(root)
         project = project_id(root, settings.project, state)
         follow_move(root, project, state)
         return project

@@ -33,7 +33,7 @@ from onebox.images.python_project import PythonProject
 from onebox.providers.values import Box
 from onebox.remote.ssh_script import ScriptFailed, run_script
 from onebox.stages import fetch_preempted
-from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.atomic_files import private_dir, read_regular, write_atomically
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -214,7 +214,8 @@ def _project_inputs(project: PythonProject | None) -> dict[str, str]:
     hashes = {f"{_PROJECT}spec": project.spec}
     for name in python_project.BUILD_FILES:
         with suppress(OSError):
-            text = (project.folder / name).read_text("utf-8", "replace")
+            text = read_regular(project.folder / name).decode("utf-8", "replace")
+            text = text.replace("\r\n", "\n")
             if name == "pyproject.toml":
                 text = python_project.without_other_tools(text)
             digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # A command with one of these characters can change the folder or create files first.
 _SHELL = re.compile(r"[&|;<>()$`\\*?\[\]{}~#!\n]")
 _QUOTED = re.compile(r"'[^']*'")
+# The variables that a line of shell sets for its program, such as `SEED=7 python a.py`.
+_VARIABLES = re.compile(
+    r"""\s*(?:[A-Za-z_]\w*=(?:[^\s'"]|'[^']*'|"[^"]*")*(?:\s+|$))*"""
+)
 _SCRIPT = re.compile(r"[\w.-][\w./-]*\.(?:py|ipynb|sh|R|r|jl|pl|js|rb|do|m)")
 # Programs that run a script: their flags that have no value, and the scripts' suffixes.
 _INTERPRETERS = (
@@ -66,10 +70,23 @@ def find_problem(context: BoxContext, command: str) -> Unstartable | None:
     Raises:
         OneboxError: The files to push cannot be selected.
     """
-    root, words = context.root, _words(command)
-    if not words or _SHELL.search(_QUOTED.sub("", command)):
+    if _SHELL.search(_QUOTED.sub("", command)):
         return None
-    program, rest = words[0], words[1:]
+    variables = _VARIABLES.match(command)
+    before = variables[0] if variables else ""
+    words = _words(command[len(before) :])
+    # With another PATH, any file can be a program.
+    if not words or "PATH=" in before.replace("PYTHONPATH=", ""):
+        return None
+    found = _problem_of(context, words)
+    if found is None or not found.meant:
+        return found
+    return replace(found, meant=f"{before.lstrip()}{found.meant}")
+
+
+def _problem_of(context: BoxContext, words: list[str]) -> Unstartable | None:
+    """Return why the program of a command cannot start; see `find_problem`."""
+    root, program, rest = context.root, words[0], words[1:]
     path = root / program
     if "/" not in program and path.is_file():
         return _file_as_program(program, rest, root)
@@ -82,11 +99,11 @@ def find_problem(context: BoxContext, command: str) -> Unstartable | None:
                 shlex.join([runner, plain, *rest]) if runner else "",
                 other=shlex.join(["chmod", "+x", plain]),
             )
-        return None if path.exists() else _missing(words, 0, root)
+        return _missing(words, 0, root) if _is_absent(root, program) else None
     index = _script_index(words)
     if index is None:
         return None
-    if not (root / words[index]).exists():
+    if _is_absent(root, words[index]):
         return _missing(words, index, root)
     reason = absence(context, words[index])
     if not reason:
@@ -97,7 +114,8 @@ def find_problem(context: BoxContext, command: str) -> Unstartable | None:
 
 def _file_as_program(name: str, rest: list[str], root: Path) -> Unstartable | None:
     """Return the problem that a file of the project is typed like a program."""
-    if shutil.which(name) is not None:
+    # Another file may have the name of a program that only the box has.
+    if not _SCRIPT.fullmatch(name) or shutil.which(name) is not None:
         return None
     for packaging in _PACKAGING:
         # The package of the project can have the file as one of its programs.
@@ -151,6 +169,17 @@ def _is_inside(word: str) -> bool:
     return not word.startswith(("-", "/", "~")) and ".." not in word.split("/")
 
 
+def _is_absent(root: Path, name: str) -> bool:
+    """
+    Return whether a path inside the project certainly does not exist on a box.
+
+    A link can lead to a file that only the box has.
+    """
+    path = root / name
+    inside = [part for part in path.parents if root in part.parents]
+    return not os.path.lexists(path) and not any(part.is_symlink() for part in inside)
+
+
 def absence(context: BoxContext, script: str) -> str:
     """
     Return why a push does not bring a script to the box, "" if it does.
@@ -162,7 +191,8 @@ def absence(context: BoxContext, script: str) -> str:
         OneboxError: The files to push cannot be selected.
     """
     if not (context.root / script).exists():
-        return "does not exist"
+        absent = _is_absent(context.root, script)
+        return "does not exist" if absent else ""
     path = PurePosixPath(os.path.normpath(script))
     # All data is pushed, and there may be much of it, so it is not listed.
     data = [

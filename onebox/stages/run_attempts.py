@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets as randomness
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.errors import Busy, JobFailed, Lost, Preempted
 from onebox.jobs import (
     job_environment,
@@ -57,7 +57,7 @@ class Command:
     def text(self) -> str:
         """Return the command as one text."""
         if self.argv is not None:
-            return shlex.join(self.argv)
+            return formatting.shell_line(self.argv)
         return self.shell_command or ""
 
 

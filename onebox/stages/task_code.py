@@ -8,16 +8,16 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-# The text of such a value is the same in each process.
-_NUMBERS = (bool, int, float, complex, Decimal, range, date, time, timedelta)
-_PLAIN = (*_NUMBERS, str, bytes, PurePath, Enum, type, type(None))
+# The text of such a value is the same in each process. A class is before its bases.
+_NUMBERS = (bool, int, float, complex, Decimal, range, datetime, date, time, timedelta)
+_PLAIN: tuple[Any, ...] = (*_NUMBERS, str, bytes, PurePath, type, type(None))
 
 
 def code_hash(body: Callable[..., Any], *values: object) -> str:
@@ -40,8 +40,12 @@ def _text(value: object, outer: tuple[int, ...]) -> str:
         outer: The ids of the objects that *value* is in; an object may contain itself.
     """
     name = f"{type(value).__module__}.{type(value).__qualname__}"
-    if isinstance(value, _PLAIN):
-        return f"{name} {value!r}"
+    if isinstance(value, Enum):
+        return f"{name} {value.name} {_text(value.value, outer)}"
+    for kind in _PLAIN:
+        if isinstance(value, kind):
+            # The text of a class of the user's own may contain an address.
+            return f"{name} {kind.__repr__(value)}"
     if id(value) in outer:
         return "…"
     outer = (*outer, id(value))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import secrets
+import shlex
 import shutil
 import stat
 import time
@@ -59,14 +61,19 @@ def open_in(folder: int, path: Path, flags: int) -> int:
 
     Raises:
         StateError: The file is a link, through which another file would be read or
-            written.
+            written. Or it is no regular file; a read of a pipe may not end.
     """
     try:
-        return os.open(path.name, flags | NO_LINK, 0o666, dir_fd=folder)
+        flags |= NO_LINK | os.O_NONBLOCK
+        fd = os.open(path.name, flags, 0o666, dir_fd=folder)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
         raise not_ours_error(path, "file") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise not_ours_error(path, "file")
+    return fd
 
 
 def open_file(path: Path, flags: int) -> int:
@@ -156,11 +163,29 @@ def refuse_links(folder: Path, depth: int) -> None:
 def refuse_foreign(folder: Path) -> None:
     """Raise StateError if another user owns a folder of onebox."""
     if is_foreign(folder):
-        raise StateError(
-            f"{folder} belongs to another user, who could change what onebox keeps in "
-            "it",
-            next="copy the project, without .onebox, to a folder of your own",
-        )
+        reason = "who could change what onebox keeps in it"
+        raise foreign_error(folder, folder, reason)
+
+
+def foreign_error(path: Path, folder: Path, reason: str) -> StateError:
+    """
+    Return the error for a path of another user.
+
+    Args:
+        folder: The folder that its user may give to this user.
+    """
+    command = shlex.join(["chown", "-R", _user(), str(folder)])
+    return StateError(
+        f"{path} belongs to another user, {reason}",
+        next=f"{command}, if you trust it",
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def write_atomically(

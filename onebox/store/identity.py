@@ -25,10 +25,11 @@ import tempfile
 from pathlib import Path
 
 from onebox.errors import StateError
-from onebox.file_owners import read_own
+from onebox.file_owners import is_foreign, read_own
 from onebox.store.atomic_files import (
     clear_drafts,
     disk_errors,
+    foreign_error,
     open_folder,
     private_dir,
     refuse_foreign,
@@ -88,16 +89,27 @@ def project_id(root: Path, name: str, state: Path) -> str:
     recorded = _recorded_id(folder)
     holder = _recorded_folder(recorded, state) if recorded else None
     # If the folder of the state directory still holds the id, this folder is a copy.
-    if holder == folder or (holder and _recorded_id(holder) != recorded):
+    if holder == folder or (holder and not _holds(holder, recorded)):
         return recorded
     salt = 0
     while True:
         candidate = _derived_id(folder, name, salt)
         holder = _recorded_folder(candidate, state)
-        if holder in (None, folder) or _recorded_id(holder) != candidate:
+        if holder in (None, folder) or not _holds(holder, candidate):
             return candidate
         # This id belongs to a project that was moved from here to another folder.
         salt += 1
+
+
+def refuse_unreadable(root: Path) -> None:
+    """
+    Raise StateError if the file that records a project's id here cannot be trusted.
+
+    Without it another id would be derived, and the boxes of the project not be found.
+    """
+    file = root.resolve() / PROJECT_FILE
+    if _is_unreadable(file.parent.parent):
+        raise foreign_error(file, file.parent, "so the id in it is not used")
 
 
 def follow_move(root: Path, project: str, state: Path) -> None:
@@ -132,7 +144,7 @@ def note_project(root: Path, project: str, state: Path) -> None:
 def other_holder(project: str, root: Path, state: Path) -> Path | None:
     """Return the folder that has *project* as its derived id, unless it is *root*."""
     holder = _recorded_folder(project, state) if _ID.fullmatch(project) else None
-    if holder in (None, root.resolve()) or _recorded_id(holder) != project:
+    if holder in (None, root.resolve()) or not _holds(holder, project):
         return None
     return holder
 
@@ -179,6 +191,23 @@ def _recorded_id(folder: Path) -> str:
         if _ID.fullmatch(found["project"]):
             return str(found["project"])
     return ""
+
+
+def _holds(folder: Path, project: str) -> bool:
+    """Return whether a folder records a project id, or may record it."""
+    return _recorded_id(folder) == project or _is_unreadable(folder)
+
+
+def _is_unreadable(folder: Path) -> bool:
+    """Return whether a project's file with its id exists, but is of another user."""
+    file = folder / PROJECT_FILE
+    try:
+        file.lstat()
+        return is_foreign(file) or not (file.is_symlink() or os.access(file, os.R_OK))
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _recorded_folder(project: str, state: Path) -> Path | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 
 import pytest
 
+from onebox.stages.task_code import code_hash
 from tests.conftest import Project
 
 TASKS = """\
@@ -137,6 +139,26 @@ class TestSkip:
         pipeline.inv("prepare")
 
         assert "preparing 3\n" == pipeline.inv("prepare", "--force").out
+
+
+def test_values_with_an_address_in_their_text_do_not_change() -> None:
+    """Their classes and contents count, as in another process."""
+
+    def value(text: str) -> list[object]:
+        class Text(str):
+            def __repr__(self) -> str:
+                return f"<Text at {id(self)}>"
+
+        class Kind(Enum):
+            ONE = object()
+
+        return [Text(text), Kind.ONE]
+
+    # The objects are kept, so that no two of them have the same address.
+    first, second = value("a"), value("a")
+
+    assert code_hash(value, *first) == code_hash(value, *second)
+    assert code_hash(value, *first) != code_hash(value, *value("b"))
 
 
 class TestRecord:

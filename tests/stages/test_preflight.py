@@ -75,6 +75,19 @@ def test_only_a_certain_lack_counts(
     assert expected == missing(text + more, (LOCKED / "uv.lock").read_text())
 
 
+def test_a_line_in_a_string_is_no_list_of_packages() -> None:
+    """A description can have any lines; the list behind it counts."""
+    lock = (LOCKED / "uv.lock").read_text()
+    text = (LOCKED / "pyproject.toml").read_text()
+    for quotes in ('"' * 3, "'" * 3):
+        lines = f'{quotes}\ndependencies = ["foo"]\n[project]\n{quotes}'
+        after = f"[project]\ndescription = {lines}  # {quotes}\n"
+        changed = text.replace("[project]\n", after, 1)
+
+        assert [] == missing(changed, lock)
+        assert ["tabulate"] == missing(changed.replace('"six"', '"tabulate"'), lock)
+
+
 def test_lock_of_extras_and_of_a_workspace() -> None:
     """A package that is locked for an extra only is no dependency of the project."""
     lock = (LOCKED / "uv.lock").read_text()

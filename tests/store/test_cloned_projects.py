@@ -114,6 +114,36 @@ def test_files_of_onebox_that_do_not_end_are_refused(
         assert f"{path} is neither a file nor a folder" in done.stderr
 
 
+def test_pipe_in_place_of_the_schema_is_not_read(project: Project) -> None:
+    """`init` writes the schema in its place; `status` goes on without it."""
+    (project.root / ".onebox").mkdir()
+    os.mkfifo(project.root / ".onebox/schema.json")
+    (project.root / "onebox.toml").unlink()
+
+    assert bounded(project, "--complete", "--", "'onebox st'").returncode == 0
+    for task in ("status", "plan", "init"):
+        done = bounded(project, task)
+        assert done.returncode in (0, 66, 78), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["uv.lock", "pyproject.toml"])
+def test_pipe_in_place_of_a_list_of_packages_is_not_read(
+    project: Project, name: str
+) -> None:
+    """`plan` and `init` end, whichever of the two files is a pipe."""
+    text = '[image]\nrequirements = "uv.lock"\n\n[run]\ncommand = "sh job.sh"\n'
+    project.write("onebox.toml", text)
+    for other in ("uv.lock", "pyproject.toml"):
+        project.write(other, '[project]\nname = "x"\n')
+    (project.root / name).unlink()
+    os.mkfifo(project.root / name)
+    for words in (("plan",), ("doctor",), ("init", "--force")):
+        done = bounded(project, *words)
+        assert done.returncode in (0, 66, 78), done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_folders_that_a_clone_records_are_paths_of_outputs(project: Project) -> None:
     """Any other line of the file is ignored, and the project is pushed as usual."""
     lines = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,40 @@ def test_onebox_folder_of_another_user_is_refused(project: Project) -> None:
         done = project.onebox(*words)
         assert 78 == done.code
         assert f"{project.root / '.onebox'} belongs to another user" in done.err
+        assert f"next: chown -R root {project.root / '.onebox'}, if you" in done.err
+    assert [] == project.boxes()
+
+
+@only_root
+def test_id_of_a_project_that_another_user_owns_is_not_replaced(
+    project: Project,
+) -> None:
+    """After a move and a `chown -R`, the box is found again, not taken as gone."""
+    assert 0 == project.onebox("provision").code
+    boxes = project.boxes()
+    moved, copy = project.root.with_name("moved"), project.root.with_name("copy")
+    project.root.rename(moved)
+    shutil.copytree(moved, copy)
+    mine = [moved / ".onebox", *(moved / ".onebox").rglob("*")]
+    assert 0 == project.onebox("status", cwd=moved).code
+    for path in mine:
+        give(path)
+    file = moved / ".onebox/project.json"
+    for task in ("teardown", "status", "history", "plan", "provision"):
+        done = project.onebox(task, cwd=moved)
+        assert 78 == done.code, (task, done)
+        assert f"{file} belongs to another user" in done.err
+        assert f"next: chown -R root {file.parent}, if you trust it" in done.err
+    # Its id is taken, also for a copy and for a new project in the old place.
+    assert "no box is up" in project.onebox("status", cwd=copy).out
+    project.root.mkdir()
+    (project.root / "onebox.toml").write_bytes((moved / "onebox.toml").read_bytes())
+    assert "no box is up" in project.onebox("status").out
+    assert boxes == project.boxes()
+
+    for path in mine:
+        os.chown(path, 0, 0)
+    assert 0 == project.onebox("teardown", cwd=moved).code
     assert [] == project.boxes()
 
 

@@ -233,6 +233,27 @@ class TestDetached:
 
         assert "cancel\n" == project.read("causes")
 
+    def test_status_never_takes_the_lock_of_the_box(
+        self, project: Project, hook: Hook
+    ) -> None:
+        """A command that starts at this moment would be refused as busy."""
+        project.write("job.sh", "exit 5")
+        set_notify(project, command="echo $ONEBOX_EXIT >>codes")
+        use(project, hook)
+        assert 0 == project.inv("run", "--detach").code
+        hook.until_posted()
+        project.write(
+            "tasks.py",
+            "from onebox import *\nfrom onebox.store.box_store import BoxStore\n"
+            "def lock(*words):\n    raise RuntimeError('locked')\n"
+            "BoxStore.lock = lock\n",
+        )
+        for _ in range(2):
+            done = project.inv("status")
+            assert 0 == done.code, done.err
+
+        assert "5\n" == project.read("codes")
+
 
 class TestBell:
     @pytest.mark.parametrize(("seconds", "keys"), [(0.0, 1), (60.0, 0)])

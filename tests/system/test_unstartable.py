@@ -24,7 +24,11 @@ from tests.conftest import Project
             "onebox run -- python job.py, or chmod +x job.py",
         ),
         ("./tool", "./tool is not executable", "chmod +x tool"),
-        ("prog a", "prog is a file here, not a program", "onebox run -- ./prog a"),
+        (
+            "prog.sh a",
+            "prog.sh is a file here, not a program",
+            "onebox run -- ./prog.sh a",
+        ),
         ("bash missing.sh", "missing.sh does not exist", "correct the command"),
         ("sh -eu jb.sh", "jb.sh does not exist", "onebox run -- sh -eu job.sh"),
         (
@@ -41,7 +45,7 @@ def test_the_reason_and_the_command_that_was_meant_are_named(
     """`run` and `plan` refuse with the same words and exit code."""
     project.write("job.py", "print(1)\n")
     project.write("tool", "#!/bin/sh\n")
-    project.write("prog", "#!/bin/sh\n").chmod(0o755)
+    project.write("prog.sh", "#!/bin/sh\n").chmod(0o755)
     for task in ("run", "plan"):
         done = project.onebox(task, *shlex.split(line))
         assert 66 == done.code, (done.out, done.err)
@@ -73,6 +77,19 @@ def test_the_command_of_the_file_is_corrected_in_the_file(project: Project) -> N
         ["--command=cp job.sh x.sh && sh x.sh"],
         ["packaged.py"],
         ["ls"],
+        # The image may have these programs.
+        ["nextflow", "run", "main.nf"],
+        ["./link.sh"],
+        ["python", "link.py"],
+        ["./away/link.sh"],
+        ["--command=PYTHONPATH=./src python3 packaged.py"],
+        ["--command=DATA=data/x A='b c' D=\"e f\" python packaged.py"],
+        ["--command=PATH=bin packaged2.py"],
+        ["--command=A=b/c"],
+        ["--command=env A=data/x python missing.py"],
+        ["--command=time python missing.py"],
+        ["--command=nohup python missing.py"],
+        ["--command=exec python missing.py"],
     ],
 )
 def test_a_command_that_can_start_is_left_alone(
@@ -81,10 +98,34 @@ def test_a_command_that_can_start_is_left_alone(
     """A script with a first line and the x bit, programs, and lines for a shell."""
     project.write("prog", "#!/bin/sh\n").chmod(0o755)
     project.write("packaged.py", "")
+    project.write("packaged2.py", "")
+    project.write("nextflow", "a configuration")
+    for name in ("link.sh", "link.py", "away"):
+        (project.root / name).symlink_to(f"/nonexistent/{name}")
     project.write("setup.py", "setup(scripts=['packaged.py'])\n")
     planned = project.onebox("run", "--dry", *line)
 
+    assert [] == project.boxes()
     assert 0 == planned.code, planned.err
+
+
+@pytest.mark.fast
+def test_variables_before_the_program_are_no_program(project: Project) -> None:
+    """The script behind them is checked. In a command of words, they are a program."""
+    line = "PYTHONPATH=src/lib python3 job.py"
+    project.write("onebox.toml", f'[run]\ncommand = "{line}"\n')
+    project.write("job.py", "print(1)\n")
+    assert 0 == project.onebox("plan").code
+    (project.root / "job.py").rename(project.root / "jobs.py")
+    done = project.onebox("plan")
+    assert 66 == done.code
+    assert "[run] command: job.py does not exist" in done.err
+    meant = line.replace("job.py", "jobs.py")
+    assert f'  next: [run] command = "{meant}"\n' in done.err
+
+    done = project.onebox("run", "--", "A=src/lib", "python3", "jobs.py")
+    assert 66 == done.code
+    assert "A=src/lib does not exist" in done.err
 
 
 @pytest.mark.fast
