@@ -65,6 +65,8 @@ class LineContexts:
         self._running: list[BoxContext] = []
         # Whether the stage that was called last prints a JSON document (`--json`).
         self.json = False
+        # Whether that stage replaces onebox.toml (`init --force`).
+        self.replaces_file = False
         # The boxes that are kept are printed at exit, because before that a later task
         # of the command line may remove one.
         if call is None:
@@ -131,7 +133,7 @@ class LineContexts:
         flags, file = self._flags[-1]
         settings = load_module("settings")
         invoke = config_levels(c, file)
-        key = (freeze(flags), file, repr(invoke))
+        key = (freeze(flags), file, repr(invoke), self.replaces_file)
         if key not in self._contexts:
             call = self._call
             command = call.text if call else shlex.join([program_name(), *sys.argv[1:]])
@@ -158,6 +160,7 @@ class LineContexts:
                         tasks=self._task_names.get(file),
                         places=settings.Places(
                             file=file,
+                            replaces_file=self.replaces_file,
                             invoke=tuple(
                                 settings.InvokeLevel(*level) for level in invoke
                             ),

@@ -188,6 +188,9 @@ class Stage(Task):  # type: ignore[type-arg]
         with error_documents():
             contexts = LineContexts.of(c)
         contexts.json = self.builtin and bool(kwargs.get("json"))
+        contexts.replaces_file = self.builtin and bool(
+            self.name == "init" and kwargs.get("force")
+        )
         with contexts.using(flags, self.config_file), contexts.entered(c) as context:
             # Invoke passes the defaults of a stage on the command line, but not those
             # of a stage in another task's `pre`. The defaults are applied here, so that

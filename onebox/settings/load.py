@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from onebox import formatting
-from onebox.errors import InputError
+from onebox.errors import ConfigError, InputError
 from onebox.providers import PROVIDERS
 from onebox.settings.fields import Conflict, Table, build
 from onebox.settings.file_layers import (
+    Document,
     InvokeLevel,
     invoke_level,
     merge_documents,
@@ -31,6 +32,7 @@ from onebox.settings.mistakes import Mistakes
 from onebox.settings.quoting import show
 from onebox.settings.schema import Settings, keys
 from onebox.settings.sizes import all_sizes, choose
+from onebox.settings.toml_file import FILE
 
 # The beginning of a URL such as s3://bucket/file.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -50,11 +52,15 @@ class Places:
 
         invoke: The values of `onebox` in Invoke's configuration, the lowest level
             first.
+
+        replaces_file: Whether the command writes a new onebox.toml, so that a wrong one
+            is not read.
     """
 
     file: str = ""
     user_file: Path | None = None
     invoke: tuple[InvokeLevel, ...] = ()
+    replaces_file: bool = False
 
 
 NOWHERE_ELSE = Places()
@@ -82,9 +88,26 @@ def load(
         ConfigError: Settings are wrong. The message has a line for each mistake that
             can be found without mending another one.
     """
+    try:
+        return _load(root, environ, flags, places)
+    except ConfigError:
+        if not places.replaces_file:
+            raise
+        return _load(root, environ, flags, places, Document(FILE, []))
+
+
+def _load(
+    root: Path,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    places: Places,
+    own: Document | None = None,
+) -> Settings:
+    """Return the settings with *own* as the project's file; see `load`."""
     named = places.file or environ.get("ONEBOX_CONFIG", "")
     by = "onebox.collection" if places.file else "ONEBOX_CONFIG"
-    own = project_file(root, named, by if named else "")
+    if own is None:
+        own = project_file(root, named, by if named else "")
     documents = [*map(invoke_level, places.invoke), own]
     if places.user_file is not None:
         documents.insert(0, user_file(places.user_file, environ.get("HOME", "")))

@@ -343,3 +343,15 @@ def test_no_file_of_a_box_is_written_through_a_link(
     assert [] == list(place.iterdir())
     link.unlink()
     assert 0 == project.inv("teardown").code
+
+
+@pytest.mark.parametrize("text", ["[run\n", "vm = 7\n", '[run]\nno = "x"\n'])
+def test_force_replaces_a_file_that_is_wrong(project: Project, text: str) -> None:
+    """The file is kept under another name; without `--force` it is an error."""
+    project.write("onebox.toml", text)
+    assert 78 == project.onebox("init").code
+    done = project.onebox("init", "--force")
+
+    assert 0 == done.code, done.err
+    assert text == project.read("onebox.toml~")
+    assert 0 == project.onebox("status").code
