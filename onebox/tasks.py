@@ -8,6 +8,7 @@ project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` et
 from __future__ import annotations
 
 import copy
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
