@@ -44,9 +44,9 @@ Make = Callable[[random.Random, int], Iterator[Outcome]]
 VERDICTS = ("survived", "named", "lost")
 # The functions that inject random faults, with their number in the tests and in full.
 RANDOM: dict[str, list[tuple[Make, int, int]]] = {
-    "clients": [(client_kills.client_kills, 25, 1000)],
-    "boxes": [(box_kills.supervisor_kills, 40, 1000), (box_kills.box_crashes, 3, 100)],
-    "connections": [(broken_connections.round_trips, 12, 200)],
+    "clients": [(client_kills.client_kills, 16, 1000)],
+    "boxes": [(box_kills.supervisor_kills, 26, 1000), (box_kills.box_crashes, 3, 100)],
+    "connections": [(broken_connections.round_trips, 8, 200)],
     "disks": [(full_disks.full_local_disk, 3, 60), (full_disks.full_box_disk, 3, 60)],
     "files": [(damaged_files.cuts, 6, 400), (damaged_files.hostile_names, 1, 10)],
     "crowd": [(concurrent_commands.rounds, 4, 200)],
@@ -54,7 +54,7 @@ RANDOM: dict[str, list[tuple[Make, int, int]]] = {
 # The number of random faults in one world, in full and in the tests.
 TOGETHER, FEW_TOGETHER = 25, 13
 # The approximate number of a scene's steps in the tests.
-FEW_KILLS, FEW_FULL = 4, 2
+FEW_KILLS, FEW_FULL = 3, 2
 
 
 def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[Work]]:

@@ -44,7 +44,15 @@ def inv(
     tasks = Collection(*ns.tasks.values())
     # What a process of its own would do at its end.
     at_exit: list[Callable[[], None]] = []
-    monkeypatch.setattr(atexit, "register", at_exit.append)
+    register = atexit.register
+
+    def note(function: Callable[[], None]) -> None:
+        # Those of libraries must not run before the end of this process: after that of
+        # weakref, no finalizer would run.
+        ours = type(getattr(function, "__self__", None)).__module__.startswith("onebox")
+        (at_exit.append if ours else register)(function)
+
+    monkeypatch.setattr(atexit, "register", note)
 
     def run(*words: str) -> LineResult:
         code = 0
