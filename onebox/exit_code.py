@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from invoke.exceptions import Exit
 
@@ -155,7 +156,7 @@ def system_error(error: OSError) -> OneboxError:
 def unexpected_error(error: Exception) -> OneboxError:
     """Return the OneboxError for an error that no code of onebox expects."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
     text = printable(" ".join(f"{type(error).__name__}: {error}".split()))
     return OneboxError(
         f"internal error: {text} ({place})",

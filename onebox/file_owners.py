@@ -12,7 +12,7 @@ def is_foreign(path: Path) -> bool:
     """
     Return whether a path, or the file that it leads to, belongs to another user.
 
-    Root is no other user. A path that does not exist belongs to nobody.
+    Root does not count as another user. The result is False if the path does not exist.
     """
     owners: set[int] = set()
     with contextlib.suppress(OSError):

@@ -386,7 +386,7 @@ def _explained(
 def install() -> None:
     """Wrap Invoke's parser; an Invoke without this method keeps its own messages."""
     if hasattr(Parser, "parse_argv"):
-        Parser.parse_argv = _parse  # type: ignore[method-assign] # see the module
+        Parser.parse_argv = _parse  # type: ignore[method-assign] # Invoke has no hook
 
 
 install()

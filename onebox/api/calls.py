@@ -102,12 +102,13 @@ def command_line(
     if isinstance(command, str):
         line, words = command, []
     else:
+        wrong = _unexpected("command", "a string or a list of strings", command, hint)
         try:
             line, words = "", [os.fspath(word) for word in command]
         except TypeError:
-            words = [command]  # type: ignore[list-item] # refused below
+            raise wrong from None
         if not all(isinstance(word, str) for word in words):
-            raise _unexpected("command", "a string or a list of strings", command, hint)
+            raise wrong
     if not line.strip() and not (words and words[0].strip()):
         raise UsageError("the command is empty", next=hint).in_full()
     return line, words

@@ -98,35 +98,37 @@ def _run(argv: Sequence[str], data: bytes, until: float) -> tuple[int, bytes, by
     ) as process:
         try:
             assert process.stdin and process.stdout and process.stderr
-            received = {process.stdout: bytearray(), process.stderr: bytearray()}
+            output, errors = bytearray(), bytearray()
             left = memoryview(data)
             with selectors.DefaultSelector() as pipes:
                 os.set_blocking(process.stdin.fileno(), False)
-                pipes.register(process.stdin, selectors.EVENT_WRITE)
-                for pipe in received:
-                    pipes.register(pipe, selectors.EVENT_READ)
+                pipes.register(
+                    process.stdin, selectors.EVENT_WRITE, (process.stdin, None)
+                )
+                for pipe, text in ((process.stdout, output), (process.stderr, errors)):
+                    pipes.register(pipe, selectors.EVENT_READ, (pipe, text))
                 while pipes.get_map():
                     ready = pipes.select(max(until - time.monotonic(), 0))
                     if not ready:
                         raise subprocess.TimeoutExpired(argv, 0)
                     for key, _ in ready:
-                        if key.fileobj is process.stdin:
+                        pipe, received = key.data
+                        if received is None:
                             left = _send(key.fd, left)
                             ended = not left
                         else:
                             part = os.read(key.fd, CHUNK)
-                            received[key.fileobj] += part  # type: ignore[index]
+                            received += part
                             ended = not part
                         if ended:
-                            pipes.unregister(key.fileobj)
-                            key.fileobj.close()  # type: ignore[union-attr]
-                    if sum(map(len, received.values())) > LONGEST_OUTPUT:
+                            pipes.unregister(pipe)
+                            pipe.close()
+                    if len(output) + len(errors) > LONGEST_OUTPUT:
                         raise OverflowError
             code = process.wait(max(until - time.monotonic(), 0))
         except BaseException:
             process.kill()
             raise
-    output, errors = received.values()
     return code, bytes(output), bytes(errors)
 
 

@@ -89,7 +89,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.serve()
 
     def serve(self) -> None:
-        """Answer the request."""
+        """Answer the request; each fake defines it."""
         raise NotImplementedError
 
     def cut(self) -> None:

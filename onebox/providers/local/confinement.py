@@ -19,7 +19,7 @@ from .layout import Layout, MachineConfig
 # This is the first version of Landlock that confines signals and abstract sockets.
 _SCOPES_ABI = 6
 _SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - text for the user, not a path
-_OWN = "/tmp, /var/tmp, /dev/shm, /run"  # noqa: S108 - text
+_OWN = "/tmp, /var/tmp, /dev/shm, /run"  # noqa: S108 - text for the user, not a path
 
 
 class RefusedError(Exception):

@@ -214,7 +214,7 @@ def _is_system(home: Path) -> bool:
     """
     Return whether a home directory belongs to the system.
 
-    For example, the home directory of the user `nobody` is / on some systems.
+    For example, some systems use / as the home directory of the user `nobody`.
     """
     if home == Path("/"):
         return True
