@@ -122,14 +122,14 @@ class Invocation:
         self.own_command = own_command
         self.keep = self.keep or keep
         self.box_used = self.box_used or stage in USE_BOX
+        if stage == "run" and not only:
+            self.job_requested = True
         if self._need_depth:
             return
         self.task = stage
         self.only = only
         if stage in ("provision", "notebook"):
             self.box_requested = True
-        if stage == "run" and not only:
-            self.job_requested = True
 
     @contextmanager
     def as_need(self) -> Iterator[None]:

@@ -13,6 +13,12 @@ from tests.system.lines import let_job_continue
 
 CHANGED = TOML.replace("[run]", '[run]\nwhen = "changed"')
 
+# A task that is interrupted after its push, so that its chain leaves a box.
+INTERRUPTED = (
+    "import onebox\nfrom onebox import *\n\n\n@onebox.stage(onebox.push)\n"
+    "def mine(c):\n    raise KeyboardInterrupt\n"
+)
+
 
 class TestDryLines:
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
@@ -20,7 +26,8 @@ class TestDryLines:
         self, project: Project, line: tuple[str, ...]
     ) -> None:
         """A dry line deletes nothing, not even a box that a killed chain has left."""
-        project.inv("push")
+        project.write("tasks.py", INTERRUPTED)
+        assert 130 == project.inv("mine").code
         (box,) = project.boxes()
         done = project.inv(*line)
 
@@ -345,11 +352,7 @@ def test_plan_before_a_push_does_not_hide_the_box(project: Project) -> None:
 
 def test_keyboard_interrupt_of_a_users_handler_names_the_box(project: Project) -> None:
     """KeyboardInterrupt counts as the signal: the exit code is 130."""
-    project.write(
-        "tasks.py",
-        "import onebox\nfrom onebox import *\n\n\n@onebox.stage(onebox.push)\n"
-        "def mine(c):\n    raise KeyboardInterrupt\n",
-    )
+    project.write("tasks.py", INTERRUPTED)
     done = project.inv("mine")
 
     (box,) = project.boxes()
@@ -364,3 +367,32 @@ def test_keep_holds_for_the_box_that_existed(project: Project) -> None:
     assert 0 == done.code, done.err
     assert 2 == done.err.count("machine, disk, keys: gone"), done.err
     assert [] == project.boxes()
+
+
+@pytest.mark.parametrize("body", ["print('DONE')", "raise SystemExit(3)"])
+def test_box_of_a_job_that_a_stage_needs_is_removed(
+    project: Project, body: str
+) -> None:
+    """The chain created the box only for that job, however the stage itself ends."""
+    project.write(
+        "tasks.py",
+        "import onebox\nfrom onebox import *\n\n\n@onebox.stage(onebox.run)\n"
+        f"def report(c):\n    {body}\n",
+    )
+    done = project.inv("report")
+
+    assert done.code == (3 if "3" in body else 0), done.err
+    assert "machine, disk, keys: gone" in done.err
+    assert [] == project.boxes()
+
+
+def test_box_that_a_push_has_left_stays_after_a_run(project: Project) -> None:
+    """The push says that the box is kept, so a later run does not remove it."""
+    pushed = project.inv("push")
+    (box,) = project.boxes()
+    assert f"kept  {box}" in pushed.err
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err
+    assert f"kept  {box}" in done.err
+    assert [box] == project.boxes()
