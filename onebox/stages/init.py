@@ -120,6 +120,9 @@ def template(provider: str, found: Survey) -> str:
     else:
         # The script of this example does not exist, or the notebook needs nbconvert.
         lines += ["# your job, a line of shell, for example:", _example_command(found)]
+    if found.packages:
+        help = f"for import {', '.join(found.packages)}"
+        lines += [_line('env = { PYTHONPATH = "src" }', help)]
     if found.data:
         lines += ["", "[push]"]
         lines += [
