@@ -332,10 +332,18 @@ def _long_flag(word: str, task: Known) -> str:
 
 
 def nearest(word: str, names: Sequence[str] | Mapping[str, Known]) -> str:
-    """Return the name that is nearest to *word*, "" if none is near."""
+    """
+    Return the name that is nearest to *word*, "" if none is near.
+
+    >>> nearest("mv", ["vm", "name"]), nearest("nme", ["vm", "name"])
+    ('vm', 'name')
+    """
     import difflib
 
-    return next(iter(difflib.get_close_matches(word[:99], list(names), 1, 0.6)), "")
+    near = difflib.get_close_matches(word[:99], list(names), 1, 0.6)
+    # Two short words with swapped letters have little else in common.
+    swapped = (name for name in names if sorted(name) == sorted(word))
+    return next(iter([*near, *swapped]), "")
 
 
 def _replaced(words: Sequence[str], index: int, word: str) -> list[str]:

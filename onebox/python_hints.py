@@ -55,7 +55,8 @@ class PythonHints(Hints):
     """
     The spelling of `inv` commands and flags for users of `onebox.api`.
 
-    A command without a function stays a command, for a terminal.
+    A command without a function stays a command, for a terminal. Its spelling can
+    stand wherever the command can, also in the middle of a sentence.
 
     Attributes:
         project: The value of the parameter `project`, None if the call has none.
@@ -72,7 +73,7 @@ class PythonHints(Hints):
         >>> hints.spell("a larger --vm, or inv teardown --discard-outputs")
         'a larger vm, or onebox.api.teardown(discard_outputs=True, name="b")'
         >>> hints.spell("inv run -- python a.py; inv doctor")
-        'onebox.api.run("python a.py", name="b"); in a terminal: `onebox doctor`'
+        'onebox.api.run("python a.py", name="b"); `onebox doctor` in a terminal'
         """
         return _PYTHON_COMMAND.sub(self._as_python, text)
 
@@ -95,7 +96,7 @@ class PythonHints(Hints):
         except LookupError:
             folder = f"cd {shlex.quote(self.project)} && " if self.project else ""
             command = super().spell(f"inv {found['words']}")
-            return f"in a terminal: `{folder}{command}{rest}`"
+            return f"`{folder}{command}{rest}` in a terminal"
 
     def _calls(self, words: list[str], command: str) -> list[str]:
         """Return the calls for a command; raise LookupError if there is no such one."""

@@ -13,7 +13,14 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from onebox import formatting
 from onebox.boxes import bring_up, create, delete
 from onebox.errors import BoxFailed, OneboxError
-from onebox.images import image_list, python_env, recipe, sanitize, snapshot
+from onebox.images import (
+    image_list,
+    missing_programs,
+    python_env,
+    recipe,
+    sanitize,
+    snapshot,
+)
 from onebox.jobs import remote_job
 from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
@@ -321,6 +328,7 @@ def _set_up(builder: Builder) -> None:
     image = builder.context.settings.image
     if image.setup:
         builder.run("setup", image.setup, ["bash", f"./{image.setup}"])
+        missing_programs.warn(builder.context, builder.log.path, image.setup)
     if python_env.is_requested(image):
         project = recipe.project(builder.context)
         build_system = project.build_system if project else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from onebox.agent.files import manifest
 from onebox.errors import InputError
 from onebox.settings.checks import InvalidValue, in_project
+from onebox.transfer.backups import backups_of
 from onebox.transfer.select import RECEIPT
 
 _PATTERN = frozenset("*?[")
@@ -100,7 +101,7 @@ def find_outputs(root: Path, names: Iterable[str]) -> Files:
 
 def find_inputs(root: Path, names: Iterable[str], outputs: Iterable[str]) -> Files:
     """
-    Return the files at and below the declared inputs, without the outputs.
+    Return the files at and below the declared inputs, without outputs and backups.
 
     A link stands for what it leads to, wherever it is. No folder is read twice, so
     links may form loops. A link remains a link if it leads to an output, to a folder
@@ -134,7 +135,11 @@ def find_inputs(root: Path, names: Iterable[str], outputs: Iterable[str]) -> Fil
         found.paths.update(walk.paths)
         walked.update(_below(real, folder, link) for folder in walk.folders)
         links += sorted(walk.links)
-    found.paths.difference_update(find_outputs(root, outputs).paths)
+    made = find_outputs(root, outputs).paths
+    # A fetch keeps a backup of an output that was changed here.
+    backup = backups_of({*made, *map(os.fsencode, map(os.path.normpath, outputs))})
+    found.paths.difference_update(made)
+    found.paths.difference_update([*filter(backup.match, found.paths)])
     return found
 
 

@@ -112,12 +112,15 @@ def _command_check(context: BoxContext) -> Iterator[Check]:
     """Yield a warning if the job's command is missing, or names missing scripts."""
     command = context.settings.run.command
     if not command:
-        yield Check(
-            "command",
-            None,
-            "onebox.toml has no [run] command",
-            "set it, or inv run -- python train.py",
-        )
+        file = context.settings.config_file
+        # Without the file, the check of the file has said so.
+        if (context.root / file).exists():
+            yield Check(
+                "command",
+                None,
+                f"{file} has no [run] command",
+                "set it, or inv run -- python train.py",
+            )
         return
     absent = job_script.describe_absent(context, command)
     if absent:
@@ -165,6 +168,14 @@ def _configuration_checks(context: BoxContext) -> Iterator[Check]:
     if not valid:
         return
     count = formatting.count(len(given_settings(context.settings)), "setting")
+    if not (context.root / file).exists():
+        yield Check(
+            file,
+            None,
+            f"there is no {file} in {formatting.path(str(context.root))}; {count}",
+            "inv init",
+        )
+        return
     yield Check(
         file,
         True,

@@ -60,7 +60,7 @@ class _State:
 
         installed: The inputs that are installed now: packages, and the project.
 
-        listed: The packages that lists have named so far, sorted.
+        listed: The packages that the lists of successful updates have named, sorted.
     """
 
     box: str = ""
@@ -184,7 +184,6 @@ def update(context: BoxContext, found: Update) -> None:
     box = context.boxes.running()
     state = _state(context, box)
     listed = {*state.listed, *listed_packages.listed(_files(context))}
-    state = replace(state, listed=sorted(listed))
     with (
         context.chain.timed("packages"),
         context.screen.stage("packages") as stage_line,
@@ -204,7 +203,8 @@ def update(context: BoxContext, found: Update) -> None:
         if found.project:
             details.append(f"{found.project.name}, from the pushed code")
         stage_line.end("", "; ".join(filter(None, [*details, found.lingering])))
-    _write(context, replace(state, box=box.id, installed=found.installed))
+    done = replace(state, installed=found.installed, listed=sorted(listed))
+    _write(context, replace(done, box=box.id))
 
 
 def _project_inputs(project: PythonProject | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ from onebox.stages import project_survey
 from onebox.stages.project_survey import Survey
 from onebox.store import paths
 from onebox.store.atomic_files import not_ours_error, write_atomically
+from onebox.transfer import backups
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -95,19 +96,11 @@ def _keep_copy(path: Path, text: str) -> str:
     with suppress(FileNotFoundError):
         before = path.read_bytes()
         if before != text.encode():
-            free = _free_name(path)
+            name = backups.free_name(os.fsencode(path), os.path.lexists)
+            free = Path(os.fsdecode(name))
             write_atomically(free, before, mode=path.stat().st_mode & 0o777)
             return free.name
     return ""
-
-
-def _free_name(path: Path) -> Path:
-    """Return the first of `name~`, `name~2`, … that no file has."""
-    free, count = path.with_name(f"{path.name}~"), 1
-    while os.path.lexists(free):
-        count += 1
-        free = path.with_name(f"{path.name}~{count}")
-    return free
 
 
 def print_example(context: BoxContext) -> None:
@@ -127,6 +120,9 @@ def template(provider: str, found: Survey) -> str:
     else:
         # The script of this example does not exist, or the notebook needs nbconvert.
         lines += ["# your job, a line of shell, for example:", _example_command(found)]
+    if found.packages:
+        help = f"for import {', '.join(found.packages)}"
+        lines += [_line('env = { PYTHONPATH = "src" }', help)]
     if found.data:
         lines += ["", "[push]"]
         lines += [

@@ -35,7 +35,15 @@ _INTERPRETERS = (
     (re.compile(r"bash|dash|sh|zsh"), re.compile(r"-[euxv]+"), (".bash", ".sh")),
 )
 # The program that runs a script, by the script's suffix.
-_RUNNERS = {".py": "python", ".bash": "bash", ".sh": "bash", ".R": "Rscript"}
+_RUNNERS = {
+    ".py": "python",
+    ".bash": "bash",
+    ".sh": "bash",
+    ".R": "Rscript",
+    ".jl": "julia",
+}
+# Programs whose mistyped names are known.
+_PROGRAMS = ("python", "python3", "bash", "Rscript", "julia", "make")
 # The files that can make a file of the project a program in the environment of the job.
 _PACKAGING = ("pyproject.toml", "setup.cfg", "setup.py")
 
@@ -100,6 +108,8 @@ def _problem_of(context: BoxContext, words: list[str]) -> Unstartable | None:
                 other=shlex.join(["chmod", "+x", plain]),
             )
         return _missing(words, 0, root) if _is_absent(root, program) else None
+    if _is_unknown(context, program):
+        return _unknown_program(words, root)
     index = _script_index(words)
     if index is None:
         return None
@@ -117,16 +127,54 @@ def _file_as_program(name: str, rest: list[str], root: Path) -> Unstartable | No
     # Another file may have the name of a program that only the box has.
     if not _SCRIPT.fullmatch(name) or shutil.which(name) is not None:
         return None
-    for packaging in _PACKAGING:
-        # The package of the project can have the file as one of its programs.
-        path = root / packaging
-        if path.is_file() and name in path.read_text(errors="replace"):
-            return None
+    if _is_packaged(name, root):
+        return None
     problem = f"{formatting.path(name)} is a file here, not a program"
     runner = _RUNNERS.get(Path(name).suffix)
     if runner and not (root / name).stat().st_mode & 0o111:
         return Unstartable(problem, shlex.join([runner, name, *rest]))
     return Unstartable(problem, shlex.join([f"./{name}", *rest]))
+
+
+def _is_packaged(name: str, root: Path) -> bool:
+    """Return whether the project's package may have a program of this name."""
+    paths = [root / packaging for packaging in _PACKAGING]
+    return any(
+        path.is_file() and name in path.read_text(errors="replace") for path in paths
+    )
+
+
+def _is_unknown(context: BoxContext, program: str) -> bool:
+    """Return whether neither this machine, the project nor an image has a program."""
+    image, root = context.settings.image, context.root
+    if image.use or image.setup or image.packer or image.requirements:
+        return False
+    return not (
+        "/" in program
+        or os.path.lexists(root / program)
+        or shutil.which(program)
+        or _is_packaged(program, root)
+    )
+
+
+def _unknown_program(words: list[str], root: Path) -> Unstartable | None:
+    """
+    Return the problem that the first word is a missing script, or a mistyped program.
+
+    None if it can be a program that only the box has.
+    """
+    name, *rest = words
+    runner = _RUNNERS.get(PurePosixPath(name).suffix)
+    if runner and _SCRIPT.fullmatch(name):
+        return _missing([runner, *words], 1, root)
+    # Names with digits, such as python2, and ipython or cmake are other programs.
+    known = [one for one in _PROGRAMS if one[0].lower() == name[0].lower()]
+    swapped = [one for one in known if sorted(one) == sorted(name)]
+    near = swapped or difflib.get_close_matches(name[:99], known, 1, 0.8)
+    if not near or not name.isalpha():
+        return None
+    problem = f"there is no program {formatting.path(name)}"
+    return Unstartable(problem, shlex.join([near[0], *rest]))
 
 
 def _missing(words: list[str], index: int, root: Path) -> Unstartable:

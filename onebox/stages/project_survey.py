@@ -58,6 +58,8 @@ class Survey:
         outputs, checkpoints: Folders for them that exist or that the script names.
 
         data: Folders with data that git ignores.
+
+        packages: The packages in src/ of a project that is not installed.
     """
 
     command: str = ""
@@ -72,6 +74,7 @@ class Survey:
     outputs: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 def survey(root: Path) -> Survey:
@@ -100,6 +103,7 @@ def survey(root: Path) -> Survey:
         outputs=tuple(_folders(root, _OUTPUTS, text)),
         checkpoints=tuple(_folders(root, _CHECKPOINTS, text)),
         data=tuple(f"{name}/" for name in _DATA if _is_ignored(root, name)),
+        packages=() if _is_installable(root) else tuple(_packages(root)),
     )
 
 
@@ -112,8 +116,8 @@ def has_tracked_files(root: Path, folder: str) -> bool:
 def _scripts(root: Path) -> Iterator[str]:
     """Yield the scripts that could be the job, the likeliest first."""
     found = False
-    packages = sorted(path.parent for path in root.glob("src/*/__init__.py"))
-    folders = [Path(), *map(Path, _FOLDERS), *(p.relative_to(root) for p in packages)]
+    packages = [Path("src", name) for name in _packages(root)]
+    folders = [Path(), *map(Path, _FOLDERS), *packages]
     for suffix in _PROGRAMS:
         for folder in folders:
             for name in _NAMES:
@@ -126,6 +130,17 @@ def _scripts(root: Path) -> Iterator[str]:
     others = _other_scripts(root)
     if len(others) == 1:
         yield others[0]
+
+
+def _packages(root: Path) -> list[str]:
+    """Return the names of the packages in src/."""
+    return sorted(path.parent.name for path in root.glob("src/*/__init__.py"))
+
+
+def _is_installable(root: Path) -> bool:
+    """Return whether the project has a file with which pip can install it."""
+    names = ("pyproject.toml", "setup.py", "setup.cfg")
+    return any((root / name).is_file() for name in names)
 
 
 def _other_scripts(root: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import secrets
 import stat
@@ -20,6 +21,7 @@ from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.receiver import Receiver
 from onebox.errors import OutputsHeld
+from onebox.transfer.backups import free_name
 from onebox.transfer.download import Downloaded
 from onebox.transfer.fsync import sync_file_system, sync_files
 from onebox.transfer.ledger import Ledger
@@ -206,11 +208,7 @@ class Installer:
         if self._all_ours(path):
             remove(folder, name)
             return
-        free = name + b"~"
-        count = 1
-        while _exists(folder, free):
-            count += 1
-            free = name + b"~%d" % count
+        free = free_name(name, functools.partial(_exists, folder))
         os.rename(name, free, src_dir_fd=folder, dst_dir_fd=folder)
         above = path.rpartition(b"/")[0]
         self.kept_aside.append((path, above + b"/" + free if above else free))

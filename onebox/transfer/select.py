@@ -19,6 +19,7 @@ from onebox.agent.files.manifest import Entry
 from onebox.errors import InputError
 from onebox.providers import PROVIDERS
 from onebox.transfer import git, never_pushed
+from onebox.transfer.backups import backups_of
 from onebox.transfer.gitignore import tracked_without_git
 
 OWN = b".onebox"
@@ -55,7 +56,7 @@ _CREDENTIALS = re.compile(
 @dataclass(frozen=True)
 class LeftOut:
     """
-    A local output or cache, of which at least one file is not pushed.
+    A local output, its backup or a cache, of which at least one file is not pushed.
 
     *path* is the output, with a slash at the end if it is a folder. For caches it is
     the name of their folders (see `never_pushed`). *files* is the number of files that
@@ -105,9 +106,9 @@ def select(
 
         data: At and below these paths, everything is selected.
 
-        outputs: Files at and below these paths are not selected as code. Exceptions are
-            files that git tracks, and files below a *code* path that is itself in the
-            output.
+        outputs: Files at and below these paths, and the backups that a fetch keeps of
+            them, are not selected as code. Exceptions are files that git tracks, and
+            files below a *code* path that is itself in the output.
 
         index: The index in which hashes are looked up.
 
@@ -120,8 +121,9 @@ def select(
     tops = [_top(root, name) for name in code]
     results = [_inside(name) for name in outputs]
     caches: dict[bytes, set[bytes]] = {}
+    backups: dict[bytes, set[bytes]] = {}
     if tops:
-        code_paths, caches = _code(base, tops, results)
+        code_paths, caches, backups = _code(base, tops, results)
         paths.update(code_paths)
     for name in data:
         paths.update(_data(base, _top(root, name)))
@@ -138,44 +140,56 @@ def select(
             "it in [push] data)"
         )
     selection.left_out.extend(_left_out(base, results, set(selection.paths)))
-    for folder, files in sorted(caches.items()):
+    for path, files in sorted(backups.items()):
         if files - paths:
-            selection.caches.append(LeftOut(folder + b"/", len(files - paths)))
+            folder = os.path.isdir(os.path.join(base, path))
+            selection.left_out.append(LeftOut(path + b"/" * folder, len(files - paths)))
+    for path, files in sorted(caches.items()):
+        if files - paths:
+            selection.caches.append(LeftOut(path + b"/", len(files - paths)))
     return selection
 
 
 def _code(
     base: bytes, tops: list[bytes], outputs: list[bytes]
-) -> tuple[set[bytes], dict[bytes, set[bytes]]]:
+) -> tuple[set[bytes], dict[bytes, set[bytes]], dict[bytes, set[bytes]]]:
     """
     Return the files below *tops* that git tracks or that `git add` would add.
 
-    Outputs and caches that git does not track are left out. The second result has the
-    files in the caches; see `never_pushed.separate`.
+    Outputs, their backups and caches that git does not track are left out. The second
+    result has the files in the caches; see `never_pushed.separate`. The third has those
+    in each backup.
     """
+    backup = backups_of(outputs)
+
+    def above(path: bytes) -> list[bytes]:
+        """Return the outputs and backups that *path* is in."""
+        found = backup.match(path)
+        places = [output for output in outputs if _below(path, output)]
+        return [*places, found[0]] if found else places
 
     def is_output(path: bytes) -> bool:
         return any(
-            _below(path, output)
-            and not any(_below(top, output) and _below(path, top) for top in tops)
-            for output in outputs
+            not any(_below(top, output) and _below(path, top) for top in tops)
+            for output in above(path)
         )
 
     # Git must not enter repositories in outputs: a job may have configured them to
     # run programs.
-    def is_below_output(path: bytes) -> bool:
-        return any(_below(path, output) for output in outputs)
-
-    listed = git.list_files(base, tops, is_below_output)
+    listed = git.list_files(base, tops, lambda path: bool(above(path)))
     if listed is None:
         tracked, others = set[bytes](), tracked_without_git(base, tops)
     else:
         tracked, others, skipped = listed
         as_code = [folder for folder in sorted(skipped) if not is_output(folder)]
         others.update(tracked_without_git(base, as_code))
-    others = {path for path in others if not is_output(path)}
-    others, caches = never_pushed.separate(others, tops)
-    return tracked | others, caches
+    code = {path for path in others if not is_output(path)}
+    backups: dict[bytes, set[bytes]] = {}
+    for path in others - code:
+        if found := backup.match(path):
+            backups.setdefault(found[0], set()).add(path)
+    code, caches = never_pushed.separate(code, tops)
+    return tracked | code, caches, backups
 
 
 def _without_credentials(

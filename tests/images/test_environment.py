@@ -144,6 +144,26 @@ def test_package_that_is_no_longer_listed_is_named(project: Project) -> None:
 
 
 @pytest.mark.usefixtures("index")
+def test_package_of_a_failed_update_does_not_stay_on_the_box(project: Project) -> None:
+    """Only a package that was installed can stay there without being listed."""
+    project.write("onebox.toml", PRINT_SIX)
+    project.inv("provision")
+    project.write("onebox.toml", LISTED + PRINT_SIX)
+    project.write("needs.txt", "six==1.16.0\niniconfig\n")
+    assert 0 == project.inv("push").code
+    project.write("needs.txt", "six==1.16.0\nno-such-package-zzq\n")
+    failed = project.inv("push")
+    assert (70, True) == (failed.code, "no-such-package-zzq" in failed.err)
+
+    project.write("needs.txt", "six==1.16.0\n")
+    done = project.inv("push")
+
+    stays = "iniconfig, no longer listed, stays on this box"
+    assert (0, True) == (done.code, stays in done.err), done.err
+    assert "no-such-package-zzq" not in done.err + project.inv("plan").out
+
+
+@pytest.mark.usefixtures("index")
 def test_list_of_before_a_failed_update_is_installed_again(project: Project) -> None:
     """A failed update may have replaced packages before it failed."""
     project.write("onebox.toml", PRINT_SIX)

@@ -39,6 +39,24 @@ def built_project(project: Project) -> Project:
     return project
 
 
+def test_missing_program_in_the_middle_of_the_script_is_named(project: Project) -> None:
+    """Without `set -e` the script goes on, and the image is built without it."""
+    project.write("onebox.toml", RECIPE)
+    project.write(
+        "setup.sh", "true\nnosuchcmd -y\necho other: line 3: x: command not found\n"
+    )
+    done = project.inv("image")
+
+    assert 0 == done.code, done.err
+    (warning,) = [line for line in done.err.splitlines() if "the script went" in line]
+    assert "setup.sh: line 2: nosuchcmd: command not found; the script" in warning
+    project.write("setup.sh", "set -e\n" + project.read("setup.sh"))
+    assert 70 == project.inv("image").code
+    project.write("setup.sh", "nosuchcmd 2>/dev/null || true\n")
+    done = project.inv("image")
+    assert (0, False) == (done.code, "the script went on" in done.err)
+
+
 def image_files(project: Project) -> list[Path]:
     """Return the stored images, oldest first."""
     found = (project.home / "local" / "images").glob("oi-*")

@@ -122,6 +122,24 @@ class TestIgnoredFolders:
         assert not skipped(project)
 
 
+class TestBackups:
+    @pytest.mark.parametrize("output", ["out.txt", "*.txt", "made/"])
+    def test_a_backup_of_an_output_is_no_input(
+        self, project: Project, output: str
+    ) -> None:
+        """A fetch keeps an output that was changed here as `out.txt~`."""
+        make = "pathlib.Path('made').mkdir(exist_ok=True); "
+        make += "pathlib.Path('out.txt').write_text('')"
+        declare(project, ["."], [output, "ran"], make)
+        project.write("out.txt", "")
+        assert not skipped(project)
+        project.write("made~" if output == "made/" else "out.txt~2", "edited")
+        assert skipped(project)
+        project.write("job.sh~", "new")
+
+        assert "prepare runs: job.sh~ changed" in project.inv("prepare").err
+
+
 class TestFolders:
     """A folder is an output although it has no content to compare."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
@@ -19,3 +20,22 @@ def test_doctor_has_one_line_for_the_owner_and_one_for_the_processes(
     (owner,) = re.findall(r"^owner.*", shown, re.MULTILINE)
     assert re.fullmatch(r"owner +✓ [a-z0-9-]+, in /.*", owner)
     assert re.search(r"^processes +✓ can track daemons$", shown, re.MULTILINE)
+
+
+def test_missing_onebox_toml_is_said_once_with_what_writes_it(
+    project: Project,
+) -> None:
+    """A file that does not exist is not valid, and cannot lack a command."""
+    (project.root / "onebox.toml").unlink()
+    project.write("train.py", "")
+    done = project.onebox("doctor")
+    checks = json.loads(project.onebox("doctor", "--json").out)["checks"]
+
+    assert 0 == done.code, done.err
+    assert re.search(
+        r"^onebox.toml +! there is no onebox.toml in /", done.out, re.MULTILINE
+    )
+    assert "next: onebox init" in done.out
+    assert "valid" not in done.out
+    assert "[run] command" not in done.out
+    assert {"onebox.toml": None}.items() <= {c["name"]: c["ok"] for c in checks}.items()

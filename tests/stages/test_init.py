@@ -47,6 +47,22 @@ def test_init_finds_everything_a_job_needs(project: Project) -> None:
     assert 0 == project.inv("plan").code
 
 
+@pytest.mark.parametrize("installed", ["", "pyproject.toml", "setup.py"])
+def test_package_in_src_can_be_imported(project: Project, installed: str) -> None:
+    """A package that is not installed is in PYTHONPATH."""
+    empty(project)
+    project.write("src/census_lib/__init__.py", "word = 'found'\n")
+    project.write("train.py", "import census_lib; print(census_lib.word)\n")
+    if installed:
+        project.write(installed, "")
+    assert 0 == project.inv("init").code
+    env = load(project.root, {}, {}).run.env
+
+    assert ({} if installed else {"PYTHONPATH": "src"}) == env
+    if not installed:
+        assert "found\n" == project.inv("run").out
+
+
 def test_init_names_no_script_that_is_not_there(project: Project) -> None:
     """Without a script the command is a comment, and the last line says so."""
     empty(project)

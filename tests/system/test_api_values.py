@@ -190,7 +190,7 @@ class TestErrors:
         assert "next: onebox.api.run(queue=True) waits for it" in busy
         assert 'onebox.api.run(name="second") runs on another box' in busy
         assert "onebox.api.teardown(discard_outputs=True)" in runs
-        assert "in a terminal: `onebox fetch --unsafe-links` creates them" in link
+        assert "`onebox fetch --unsafe-links` in a terminal creates them" in link
         assert "onebox.api.fetch(); onebox.api.teardown(), or" in held
         for text in (busy, runs, held):
             assert "--" not in text
@@ -298,15 +298,19 @@ class TestPythonHints:
     @pytest.mark.parametrize(
         ("text", "spelled"),
         [
-            ("inv doctor", "in a terminal: `onebox doctor`"),
-            ("inv run --only", "in a terminal: `onebox run --only --name=b`"),
+            ("inv doctor", "`onebox doctor` in a terminal"),
+            (
+                "built for the next box, or by inv image",
+                "built for the next box, or by `onebox image --name=b` in a terminal",
+            ),
+            ("inv run --only", "`onebox run --only --name=b` in a terminal"),
             (
                 "inv fetch --rescue teardown",
                 'onebox.api.fetch(rescue=True, name="b"); '
                 'onebox.api.teardown(name="b")',
             ),
             ("inv run --command='a b' x", 'onebox.api.run("a b", name="b") x'),
-            ("inv ssh -- top, or", "in a terminal: `onebox ssh --name=b -- top`, or"),
+            ("inv ssh -- top, or", "`onebox ssh --name=b -- top` in a terminal, or"),
             ("a larger --vm", "a larger vm"),
             ("--no-spot", "spot=False"),
             ('"--vm" and `inv run` and a--vm', '"--vm" and `inv run` and a--vm'),

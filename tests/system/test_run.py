@@ -168,6 +168,23 @@ def test_unchanged_job_is_skipped(project: Project) -> None:
     assert "changed by hand\n" == project.read("results/answer.txt~")
 
 
+def test_backup_of_an_output_is_no_change_of_the_code(project: Project) -> None:
+    """A fetch that keeps the user's changed output leaves the job up to date."""
+    outputs = 'outputs = ["answer.txt"]'
+    project.write(
+        "onebox.toml", TOML_CHANGED.replace('outputs = ["results/"]', outputs)
+    )
+    project.write("job.sh", "echo working; echo 42 > answer.txt\n")
+    assert 0 == project.inv("run").code
+    project.write("answer.txt", "changed by hand\n")
+    assert "working\n" == project.inv("run").out
+    assert "changed by hand\n" == project.read("answer.txt~")
+
+    assert ["run"] == finished_stages(project.inv("run").err)
+    plan = project.inv("plan").err
+    assert "answer.txt~" not in plan.partition("not pushed")[0]
+
+
 def test_edit_during_a_run_makes_the_job_outdated(project: Project) -> None:
     """The edited file was not part of the run."""
     project.write("onebox.toml", TOML_CHANGED)

@@ -37,6 +37,11 @@ from tests.conftest import Project
             "onebox run -- python job.py 'a  b'",
         ),
         ("src/no.sh", "src/no.sh does not exist", "correct the command"),
+        ("nothing.py 0", "nothing.py does not exist", "correct the command"),
+        ("jbo.py 0", "jbo.py does not exist", "onebox run -- python job.py 0"),
+        ("no-such.R", "no-such.R does not exist", "correct the command"),
+        ("pythn job.py", "there is no program pythn", "onebox run -- python job.py"),
+        ("bahs job.sh", "there is no program bahs", "onebox run -- bash job.sh"),
     ],
 )
 def test_the_reason_and_the_command_that_was_meant_are_named(
@@ -79,6 +84,10 @@ def test_the_command_of_the_file_is_corrected_in_the_file(project: Project) -> N
         ["ls"],
         # The image may have these programs.
         ["nextflow", "run", "main.nf"],
+        ["xpython", "job.py"],
+        ["python9", "job.py"],
+        ["pypyx", "job.py"],
+        ["tooling.py"],
         ["./link.sh"],
         ["python", "link.py"],
         ["./away/link.sh"],
@@ -102,7 +111,7 @@ def test_a_command_that_can_start_is_left_alone(
     project.write("nextflow", "a configuration")
     for name in ("link.sh", "link.py", "away"):
         (project.root / name).symlink_to(f"/nonexistent/{name}")
-    project.write("setup.py", "setup(scripts=['packaged.py'])\n")
+    project.write("setup.py", "setup(scripts=['packaged.py', 'tooling.py'])\n")
     planned = project.onebox("run", "--dry", *line)
 
     assert [] == project.boxes()
@@ -135,3 +144,14 @@ def test_an_image_can_contain_what_is_missing_here(project: Project) -> None:
     project.write("setup.sh", "")
 
     assert 0 == project.onebox("plan", "sh", "missing.sh").code
+    assert 0 == project.onebox("plan", "missing.sh").code
+    assert 0 == project.onebox("plan", "pythn", "job.py").code
+
+
+@pytest.mark.fast
+def test_a_listed_package_can_have_the_program(project: Project) -> None:
+    """Some packages have programs such as rst2html.py."""
+    project.write("onebox.toml", '[image]\nrequirements = "needs.txt"\n')
+    project.write("needs.txt", "docutils\n")
+
+    assert 0 == project.onebox("plan", "rst2html.py", "a.rst").code

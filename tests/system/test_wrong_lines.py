@@ -45,6 +45,8 @@ ns = Collection(box=onebox.ns)
         ("run -vm large", "run --vm=large"),
         ("-vm large run", "run --vm=large"),
         ("run -vm=large --nmae=x", "run --vm=large --name=x"),
+        ("run --mv=large", "run --vm=large"),
+        ("run --mv large python job.py", "run --vm large -- python job.py"),
         ("run -dry", "run --dry"),
         ("run --spot=yes", "run --spot"),
         ("--vm=large push run", "push --vm=large run"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from onebox.errors import InputError
 from onebox.transfer.gitignore import tracked_without_git
-from onebox.transfer.select import select
+from onebox.transfer.select import LeftOut, select
 
 NAMES = ["a", "b", "ab", "x.o", "y.o", ".c", "a b", "[a]", "é", "a\n", "-n", "b\\"]
 PIECES = [
@@ -107,6 +107,32 @@ def test_outputs_are_no_code_without_git(tmp_path: Path) -> None:
     assert select(tmp_path, ["."], [], ["out"]).paths == [b"main"]
 
 
+@pytest.mark.parametrize("repository", [False, True])
+def test_backups_of_outputs_are_no_code(tmp_path: Path, repository: bool) -> None:
+    """
+    A fetch keeps a file that was changed here as `model.pkl~`, `model.pkl~2`, ….
+
+    Other files with such an end are code, and so are tracked ones and those that a
+    path of the code names.
+    """
+    kept = ["model.pkl~", "m/a~2/x", "m/b~", "m/c~"]
+    code = ["train.py~", "m/model.pkl~", "model.pkl~1", "model.pkl~x", "old~2"]
+    if repository:
+        git(tmp_path, "init", "-q")
+        write_files(tmp_path, ["m/b~"], {})
+        git(tmp_path, "add", ".")
+    write_files(tmp_path, [*kept, *code], {"": "*.pkl\n"})
+    git(tmp_path, "init", "-q", "m/a~3")
+    outputs = ["model.pkl", "m/a/", "m/b", "m/c"]
+    chosen = select(tmp_path, [".", "m/c~"], [], outputs)
+
+    there = {".gitignore", *code, "m/c~"} | ({"m/b~"} if repository else set())
+    assert chosen.paths == sorted(map(str.encode, there))
+    left = [LeftOut(b"m/a~2/", 1), LeftOut(b"model.pkl~", 1)]
+    left += [] if repository else [LeftOut(b"m/b~", 1)]
+    assert chosen.left_out == sorted(left, key=lambda one: one.path)
+
+
 def test_project_may_be_a_folder_of_a_repository(tmp_path: Path) -> None:
     """The ignore rules of the folders above it count."""
     git(tmp_path, "init", "-q")
@@ -183,7 +209,7 @@ def test_unreadable_files_are_all_named_at_once() -> None:
     # Root reads everything, so another user has to look.
     code = (
         "import os, sys; from pathlib import Path; sys.path[:0] = sys.argv[1:]\n"
-        "from onebox.transfer.select import select\n"
+        "from onebox.transfer.select import LeftOut, select\n"
         "os.getuid() or os.setuid(65534)\n"
         "select(Path('.'), ['.'], [], [])"
     )
