@@ -15,6 +15,7 @@ from onebox.errors import JobFailed, Lost, UsageError
 from onebox.jobs import (
     finished_jobs,
     follow,
+    job_facts,
     log,
     notify,
     receipt,
@@ -112,6 +113,11 @@ def perform(
             finished = finished_jobs.latest(context)
     if finished is None:
         if job:
+            if job_facts.read(context, job) is not None:
+                raise UsageError(
+                    f"the log of job {job} is not here, and its box is gone",
+                    next="inv history",
+                )
             raise UsageError(
                 f"there is no job {job} in {context.settings.project}",
                 next="inv history lists the jobs",

@@ -86,8 +86,8 @@ class TestHistory:
         row = dict(zip(*(text.split("\t") for text in lines)))
         assert ("running", "0.0000") == (row["ended"], row["cost"])
         assert 0 < float(row["seconds"]) == pytest.approx(entry["seconds"], abs=60)
-        # No command waits for the job any more.
-        assert "\tnot known yet\t" in project.onebox("history").out
+        # No command waits for the job any more, and its end is not known.
+        assert "\trunning\t0.0000\t" in project.onebox("history").out
 
     def test_pipe_in_place_of_a_receipt_is_no_receipt(self, project: Project) -> None:
         """A cloned project may bring one, which is named; no command waits for it."""
@@ -114,18 +114,21 @@ class TestHistory:
     def test_detached_job_is_listed_before_it_has_a_receipt(
         self, project: Project
     ) -> None:
-        """Its end is known after `inv logs` or `inv fetch`."""
+        """Its end is known after `inv status`, and with its log after `inv logs`."""
         project.inv("run", "--name=b", "--detach", "--", "true")
         head, row = [
             line.split("\t") for line in project.inv("history").out.splitlines()
         ]
         entry = dict(zip(head, row))
-        assert ("b", "true", "not known yet") == (
+        assert ("b", "true", "running", "0.0000") == (
             entry["name"],
             entry["command"],
             entry["ended"],
+            entry["cost"],
         )
         assert "" == entry["log"]
+        until_not_running(project, "b")
+        assert "\t0\tsucceeded, not fetched\t0.0000\t" in project.inv("history").out
         project.inv("logs", "--name=b")
         assert "\tsucceeded\t" in project.inv("history").out
 
