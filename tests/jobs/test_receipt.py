@@ -54,9 +54,12 @@ def make_receipt(**changes: object) -> Receipt:
     ("changes", "cost"),
     [
         ({"box": replace(BOX, machine_per_hour=0.0, extras_per_hour={})}, "$0>"),
-        ({"box": replace(BOX, machine_per_hour=60.0, extras_per_hour={})}, "least $1>"),
+        (
+            {"box": replace(BOX, machine_per_hour=60.0, extras_per_hour={})},
+            "at least $1.00>",
+        ),
         ({"box": replace(BOX, machine_per_hour=None)}, "cost unknown>"),
-        ({"costs": {"machine": 2.0}}, " s, $2>"),
+        ({"costs": {"machine": 2.0}}, ", $2.00>"),
     ],
 )
 def test_text_of_a_receipt_without_costs_has_the_cost_of_its_own_time(
