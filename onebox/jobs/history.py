@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onebox import formatting
 from onebox.context import BoxContext
-from onebox.errors import OneboxError
+from onebox.errors import OneboxError, UsageError
 from onebox.jobs import job_facts, receipt, run_record
 from onebox.jobs.job_facts import JobFacts
 from onebox.jobs.receipt import Receipt
@@ -156,6 +156,28 @@ def read(
         cost_usd=sum(sums),
         cost_is_least=len(sums) < len(entries)
         or any(entry.cost_is_least for entry in entries),
+    )
+
+
+def find_id(context: BoxContext, part: str) -> str:
+    """
+    Return the id of the only job of this project whose id contains *part*.
+
+    Raises:
+        UsageError: No id contains it, or several do; the message lists them.
+    """
+    folder = context.local_dir / "jobs"
+    ids = {path.name for path in folder.glob("*") if JOB.fullmatch(path.name)}
+    ids |= _recorded_jobs(context).keys()
+    found = sorted(job for job in ids if part in job)
+    if len(found) == 1:
+        return found[0]
+    shown = formatting.path(part)
+    raise UsageError(
+        f"--job: {shown} is part of several ids: {formatting.first_names(found)}"
+        if found
+        else f"--job: {shown} is not the id of a job, nor a part of one",
+        next="inv history lists the jobs",
     )
 
 

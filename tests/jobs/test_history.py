@@ -178,3 +178,13 @@ def test_the_command_that_has_run_is_listed(project: Project) -> None:
 
     assert "b\n" == ran.out
     assert "echo b" == entry["command"]
+
+
+def test_part_of_two_ids_names_them(project: Project) -> None:
+    """A part that one id has alone is that id."""
+    read(project, job(1), job(2))
+    done = project.inv("logs", "--job=abcd")
+
+    assert 64 == done.code
+    assert f"part of several ids: {job(1).job}, {job(2).job}\n" in done.err
+    assert f"job {job(2).job}, from" in project.inv("logs", "--job=1202").err

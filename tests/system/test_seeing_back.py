@@ -65,9 +65,15 @@ class TestHistory:
         (job,) = [path.name for path in project.root.glob(".onebox/jobs/*")]
 
         assert all(len(line) <= columns for line in lines), lines
-        (row,) = [line for line in lines if line.startswith(job)]
+        (row,) = [
+            line
+            for line in lines
+            if line.startswith(job if columns == 140 else job[-4:] + "  ")
+        ]
         assert "echo xxxx" in row
         assert "…" in row
+        # The end of the id is an id, and the command gets its room.
+        assert 0 == project.inv("logs", f"--job={job[-4:]}").code
         assert re.search(r"succeeded +\$0\b", row)
         assert ("this machine" in row) == (columns == 140)
         assert "1 job, total cost $0" in lines
