@@ -360,7 +360,11 @@ class BoxContext:
     def next_if_busy(self) -> str:
         """Return what the user can type if another command or a job uses the box."""
         holder = None if self.store.locked else self.store.holder()
-        return busy.next_steps(holder, starts_job=self.invocation.job_requested)
+        return busy.next_steps(
+            holder,
+            starts_job=self.invocation.job_requested,
+            only=self.invocation.only and self.invocation.task == "run",
+        )
 
     @contextmanager
     def planning(self) -> Iterator[None]:

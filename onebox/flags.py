@@ -30,9 +30,15 @@ SHARED_FLAGS = {
 EXAMPLES = {
     "--as": "with-pytorch",
     "--command": "'python job.py'",
+    "--forward": "8888",
     "--into": "results-2",
+    "--job": "20261112-120000-abcd",
+    "--limit": "50",
     "--name": "second",
+    "--profile": "gpu",
     "--provider": CLOUDS[0],
+    "--since": "10m",
+    "--tail": "100",
     "--vm": "large",
 }
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 from onebox.store.lock_holder import LockHolder
 
 
-def next_steps(holder: LockHolder | None, *, starts_job: bool) -> str:
+def next_steps(
+    holder: LockHolder | None, *, starts_job: bool, only: bool = False
+) -> str:
     """
     Return the commands that help, one a line.
 
     Args:
         holder: The command that uses the box; None if a job or this process does.
 
-        starts_job: Whether the refused command line runs a job.
+        starts_job: Whether the refused command line runs a job and what it needs.
+
+        only: Whether it is `run --only`, which needs this box.
     """
     lines = ["inv run --queue waits for it, then runs"]
     lines += ["inv run --name=second runs on another box"]
-    if not starts_job:
+    if only:
+        lines = ["inv run --only --queue waits for it, then runs"]
+    elif not starts_job:
         lines = ["wait for it, or take another box: --name=second"]
     if holder is not None and holder.is_notebook:
         lines += [f"Ctrl-C in the terminal of the notebook (pid {holder.pid}) ends it"]
-    elif starts_job:
+    elif starts_job or only:
         lines += ["inv logs follows the job, inv cancel stops it"]
     else:
         lines += ["inv status, inv logs and inv cancel work now"]

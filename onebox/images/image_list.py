@@ -84,9 +84,9 @@ def show(context: BoxContext) -> None:
             image.name,
             image.id,
             image.project,
-            _bound(formatting.byte_count(image.stored_bytes), image.at_most),
+            bound(formatting.byte_count(image.stored_bytes), image.at_most),
             formatting.seconds(max(now - image.created, 0)),
-            _bound(formatting.money(image.monthly_usd), image.at_most),
+            bound(formatting.money(image.monthly_usd), image.at_most),
             "recipe" if image.by_recipe else "by hand",
             formatting.first_names(list(image.used_by)) or "-",
         )
@@ -98,12 +98,12 @@ def show(context: BoxContext) -> None:
 
 def monthly_price(context: BoxContext, image: Image) -> str:
     """Return an image's price for a month as text; "at most" marks an upper bound."""
-    return _bound(formatting.money(_month(context, image)), image.at_most)
+    return bound(formatting.money(_month(context, image)), image.at_most)
 
 
 def stored_size(image: Image) -> str:
     """Return an image's stored size as text; "at most" marks an upper bound."""
-    return _bound(formatting.byte_count(image.stored), image.at_most)
+    return bound(formatting.byte_count(image.stored), image.at_most)
 
 
 def _month(context: BoxContext, image: Image) -> float | None:
@@ -111,11 +111,11 @@ def _month(context: BoxContext, image: Image) -> float | None:
     return None if rate is None else rate * image.stored / GB
 
 
-def _bound(text: str, at_most: bool) -> str:
+def bound(text: str, at_most: bool) -> str:
     """
     Return *text*, marked as an upper bound if it is one.
 
-    >>> _bound("$2", True), _bound("$0", True)
+    >>> bound("$2", True), bound("$0", True)
     ('at most $2', '$0')
     """
     return f"at most {text}" if at_most and text not in ("$0", "0 B") else text

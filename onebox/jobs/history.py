@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onebox import formatting
 from onebox.context import BoxContext
-from onebox.errors import OneboxError
-from onebox.jobs import receipt, run_record
+from onebox.errors import OneboxError, UsageError
+from onebox.jobs import job_facts, receipt, run_record
+from onebox.jobs.job_facts import JobFacts
 from onebox.jobs.receipt import Receipt
 from onebox.providers.costs import total
 from onebox.store.box_store import BoxStore, box_folders
@@ -38,7 +39,8 @@ class HistoryEntry:
 
         seconds: How long the job ran.
 
-        outcome: Whether it succeeded, failed or was cancelled, in a few words.
+        outcome: Whether it succeeded, failed or was cancelled, in a few words. A job
+            is "running" until this machine learns of its end; the box is not asked.
 
         exit: The exit code.
 
@@ -66,6 +68,20 @@ class HistoryEntry:
     cost_is_least: bool
     log: str | None
     receipt: str | None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """
+    What is known of a job that has no receipt.
+
+    *outcome* is its outcome in a few words. The cost of its box is counted up to
+    *until* (epoch seconds).
+    """
+
+    facts: JobFacts
+    outcome: str
+    until: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,20 +137,47 @@ def read(
         for job in jobs
         if (found := receipt.read(folder / job / receipt.FILE)) is not None
     }
-    costs = _costs(receipts)
+    known = {
+        job: one
+        for job in jobs - receipts.keys()
+        if (one := _what_is_known(context, job, recorded.get(job))) is not None
+    }
+    costs = _costs(receipts, known)
     entries = [
-        _entry(context, job, receipts.get(job), recorded.get(job), costs)
+        _entry(context, job, receipts.get(job), known.get(job), costs)
         for job in sorted(jobs, reverse=True)
     ]
     if box_name is not None:
         entries = [entry for entry in entries if entry.name == box_name]
-    known = [entry.cost_usd for entry in entries if entry.cost_usd is not None]
+    sums = [entry.cost_usd for entry in entries if entry.cost_usd is not None]
     return History(
         entries=tuple(entries[:limit]),
         count=len(entries),
-        cost_usd=sum(known),
-        cost_is_least=len(known) < len(entries)
+        cost_usd=sum(sums),
+        cost_is_least=len(sums) < len(entries)
         or any(entry.cost_is_least for entry in entries),
+    )
+
+
+def find_id(context: BoxContext, part: str) -> str:
+    """
+    Return the id of the only job of this project whose id contains *part*.
+
+    Raises:
+        UsageError: No id contains it, or several do; the message lists them.
+    """
+    folder = context.local_dir / "jobs"
+    ids = {path.name for path in folder.glob("*") if JOB.fullmatch(path.name)}
+    ids |= _recorded_jobs(context).keys()
+    found = sorted(job for job in ids if part in job)
+    if len(found) == 1:
+        return found[0]
+    shown = formatting.path(part)
+    raise UsageError(
+        f"--job: {shown} is part of several ids: {formatting.first_names(found)}"
+        if found
+        else f"--job: {shown} is not the id of a job, nor a part of one",
+        next="inv history lists the jobs",
     )
 
 
@@ -142,34 +185,30 @@ def _entry(
     context: BoxContext,
     job: str,
     of_job: Receipt | None,
-    recorded: tuple[str, Record] | None,
+    known: _Known | None,
     costs: dict[str, tuple[float | None, bool]],
 ) -> HistoryEntry:
     folder = context.job_dir(job)
     log = _path_here(context, folder / "log")
+    cost, is_least = costs.get(job, (None, False))
     if of_job is None:
-        name, record = recorded or ("", Record())
-        is_on_box = record.job == job and bool(record.box)
-        seconds = _running_for(context, name, record) if is_on_box else None
-        cost = None if seconds is None else run_record.cost(record.hourly, seconds)
-        outcome = "not known yet" if is_on_box else "no information"
+        facts = JobFacts(job) if known is None else known.facts
         return HistoryEntry(
             job=job,
-            name=name or None,
-            command=record.job_command or None,
-            started=_moment(job),
-            provider=record.provider or None,
-            size=record.size or None,
-            type=None,
-            seconds=seconds,
-            outcome=outcome if seconds is None else "running",
-            exit=None,
+            name=facts.name or None,
+            command=facts.command or None,
+            started=facts.started or _moment(job),
+            provider=facts.provider or None,
+            size=facts.size or None,
+            type=facts.type or None,
+            seconds=facts.seconds,
+            outcome="no information" if known is None else known.outcome,
+            exit=facts.exit,
             cost_usd=cost,
-            cost_is_least=bool(cost),
+            cost_is_least=is_least,
             log=log,
             receipt=None,
         )
-    cost, is_least = costs[job]
     return HistoryEntry(
         job=job,
         name=of_job.box.name,
@@ -179,7 +218,7 @@ def _entry(
         size=of_job.box.size,
         type=of_job.box.type,
         seconds=of_job.seconds,
-        outcome=_outcome(of_job),
+        outcome=_outcome(of_job.exit, of_job.cause, advice=of_job.advice),
         exit=of_job.exit,
         cost_usd=cost,
         cost_is_least=is_least,
@@ -208,20 +247,20 @@ def _running_for(context: BoxContext, name: str, record: Record) -> float | None
     return max(time.time() - record.job_started, 0.0)
 
 
-def _outcome(of_job: Receipt) -> str:
+def _outcome(code: int, cause: str, *, advice: str | None = None) -> str:
     """Return how a job ended in at most three words, so that it fits a column."""
-    if of_job.cause == "cancel":
+    if cause == "cancel":
         return "cancelled"
-    if of_job.cause == "oom" or of_job.advice:
+    if cause == "oom" or advice:
         return "out of memory"
     words = {
         "preempted": "preempted",
         "deadline": "deadline",
         "poweroff": "powered off",
     }
-    if of_job.cause in words:
-        return words[of_job.cause]
-    return f"exit {of_job.exit}" if of_job.exit else "succeeded"
+    if cause in words:
+        return words[cause]
+    return f"exit {code}" if code else "succeeded"
 
 
 def _recorded_jobs(context: BoxContext) -> dict[str, tuple[str, Record]]:
@@ -237,22 +276,71 @@ def _recorded_jobs(context: BoxContext) -> dict[str, tuple[str, Record]]:
     return found
 
 
-def _costs(receipts: dict[str, Receipt]) -> dict[str, tuple[float | None, bool]]:
+def _what_is_known(
+    context: BoxContext, job: str, recorded: tuple[str, Record] | None
+) -> _Known | None:
+    """Return what is known of a job without a receipt, None if nothing is."""
+    facts = job_facts.read(context, job)
+    name, record = recorded or ("", Record())
+    was_started = facts is not None
+    if facts is None:
+        if recorded is None:
+            return None
+        facts = job_facts.of_record(name, record)
+    if not record.box or record.box != facts.box:
+        return _of_gone_box(facts)
+    now = time.time()
+    off = facts.deadline if 0 < facts.deadline < now else 0.0
+    until = off or now
+    if facts.exit is not None:
+        held = "" if record.fetched else ", not fetched"
+        outcome = f"{_outcome(facts.exit, facts.cause)}{held}"
+        return _Known(facts, outcome, until)
+    seconds = _running_for(context, name, record)
+    if seconds is not None:
+        return _Known(replace(facts, seconds=seconds), "running", until)
+    # The box is not asked. It reports the end of a job to `inv status`, say.
+    outcome = "running" if was_started and not off else "not known yet"
+    return _Known(facts, outcome, until)
+
+
+def _of_gone_box(facts: JobFacts) -> _Known:
+    outcome = "discarded" if facts.discarded else "no information"
+    if facts.exit is not None:
+        outcome = _outcome(facts.exit, facts.cause)
+    return _Known(facts, outcome, facts.removed or facts.started)
+
+
+def _costs(
+    receipts: dict[str, Receipt], known: dict[str, _Known]
+) -> dict[str, tuple[float | None, bool]]:
     """
     Return the cost of each job in USD, and whether it may be higher.
 
     A receipt has the cost of its box from the box's creation on, and of the run's
     earlier boxes. What an earlier receipt has counted is subtracted, so that the sum
     over all jobs counts each box once.
+
+    Args:
+        known: What is known of the jobs without a receipt.
     """
     costs: dict[str, tuple[float | None, bool]] = {}
     counted: dict[str, float] = {}
-    for job in sorted(receipts):
+    for job in sorted(receipts.keys() | known.keys()):
+        if job not in receipts:
+            facts, until = known[job].facts, known[job].until
+            seconds = until - (facts.created or facts.started or until)
+            cost = run_record.cost(facts.hourly, max(seconds, 0.0))
+            if cost is not None:
+                before = counted.get(facts.box, 0.0)
+                counted[facts.box] = max(cost, before)
+                cost = max(cost - before, 0.0)
+            costs[job] = cost, bool(facts.hourly)
+            continue
         of_job = receipts[job]
-        rates = [of_job.box.machine_per_hour, *of_job.box.extras_per_hour.values()]
         if not of_job.costs:
             # No client waited for this job, so the lifetime of its box is unknown.
-            cost = run_record.cost(total(rates), max(of_job.seconds, 0.0))
+            cost = of_job.own_cost
             counted[of_job.box.id] = counted.get(of_job.box.id, 0.0) + (cost or 0.0)
             costs[job] = cost, bool(cost)
             continue
@@ -264,6 +352,7 @@ def _costs(receipts: dict[str, Receipt]) -> dict[str, tuple[float | None, bool]]
             continue
         others = [] if of_job.attempts is None else of_job.attempts.jobs
         boxes = {receipts[each].box.id for each in others if each in receipts}
+        boxes |= {known[each].facts.box for each in others if each in known}
         boxes.discard(of_job.box.id)
         earlier -= sum(counted.get(each, 0.0) for each in boxes)
         before = counted.get(of_job.box.id, 0.0)

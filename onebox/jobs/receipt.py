@@ -141,7 +141,11 @@ class Receipt:
     advice: str | None = None
 
     def __repr__(self) -> str:
-        cost = "cost unknown" if self.cost is None else formatting.money(self.cost)
+        least = "" if self.costs else "at least "
+        known = self.cost if self.costs else self.own_cost
+        cost = "cost unknown" if known is None else formatting.money(known)
+        if known:
+            cost = least + cost
         spent = formatting.seconds(self.seconds)
         return f"<Receipt of job {self.job}: exit {self.exit}, {spent}, {cost}>"
 
@@ -154,6 +158,12 @@ class Receipt:
     def cost(self) -> float | None:
         """Return the cost of the run in USD, None if a part of it is unknown."""
         return total(self.costs.values()) if self.costs else None
+
+    @property
+    def own_cost(self) -> float | None:
+        """Return the cost in USD of the box while the job ran, None if unknown."""
+        rates = [self.box.machine_per_hour, *self.box.extras_per_hour.values()]
+        return run_record.cost(total(rates), max(self.seconds, 0.0))
 
     def to_dict(self) -> dict[str, Any]:
         """

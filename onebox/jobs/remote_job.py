@@ -225,6 +225,50 @@ def fetch_log(
         receipt.keep(context, box, job_id, latest.record)
 
 
+def keep_log(context: BoxContext, box: Box, seconds: float) -> JobStatus | None:
+    """
+    Fetch the log of the latest job up to now, and write its receipt if it has ended.
+
+    No attempt is repeated. This takes about *seconds* at most, whatever the box sends.
+
+    Returns:
+        The status of the job, None if no job has run on the box.
+
+    Raises:
+        OneboxError: The box does not answer in time, or answers something else. What
+            has arrived of the log until then is kept.
+    """
+    end = time.monotonic() + seconds
+
+    def left() -> float:
+        return max(end - time.monotonic(), 0.0)
+
+    channel = context.ssh(box).channel(within=seconds)
+    channel.begin("job", job=None)
+    job = JobStatus.parse(channel.finish(within=left()), None)
+    if job.state == "none" or job.job.startswith("image-"):
+        return None
+    limit = context.settings.limits.max_log
+    with JobLog(log_path(context, job.job), limit=limit) as copy:
+        try:
+            job = _follow(
+                channel,
+                job.job,
+                copy,
+                lambda data: None,
+                None,
+                None,
+                wait=False,
+                within=left(),
+            )
+        finally:
+            copy.flush()
+        copy.keep_marks(job.marks)
+    if job.record is not None:
+        receipt.keep(context, box, job.job, job.record)
+    return job
+
+
 def exit_record(status: JobStatus) -> ExitRecord:
     """Return the exit record of a job that has ended. Raises Lost if it has none."""
     if status.record is not None:
@@ -255,10 +299,11 @@ def _follow(
     gone: Callable[[int], None] | None,
     *,
     wait: bool = True,
+    within: float | None = None,
 ) -> JobStatus:
     channel.begin("follow", job=job_id, offset=copy.size, wait=wait)
     in_a_row = 0
-    for kind, payload in channel.frames(silence=SILENCE_SECONDS):
+    for kind, payload in channel.frames(within=within, silence=SILENCE_SECONDS):
         in_a_row = in_a_row + 1 if kind == b"G" else 0
         if in_a_row > GAPS_IN_A_ROW:
             raise ProtocolError("the box sends gaps of a log, but no log")

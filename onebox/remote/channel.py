@@ -158,6 +158,10 @@ class AgentChannel:
                     count += 1
                     if count > MOST_BEATS:
                         raise protocol.Garbled("too many empty frames")
+                if kind not in b"AE" and time.monotonic() > end:
+                    # A box that sends without a pause would never be waited for.
+                    self._closed.set()
+                    raise Silent("the box does not answer in time")
                 if kind == b"P" and not beats:
                     continue
             except protocol.Closed as error:

@@ -169,6 +169,7 @@ def merge_documents(
                 chosen_by,
                 "",
                 _unknown_profile(profile, names),
+                "" if names else f"add [profile.NAME] to {FILE}, or leave it out",
                 meant=nearest(profile, names),
             )
         values += [layer.profiles.get(profile, {}) for layer in layers]

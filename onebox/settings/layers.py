@@ -7,6 +7,7 @@ higher layer overrides it. `file_layers` reads the layers that are files.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -154,7 +155,11 @@ def read_value(
         for check in key.checks:
             check(value)
     except InvalidValue as problem:
-        raise error(source, label, str(problem), problem.next, problem.meant) from None
+        step = problem.next
+        if source.startswith("--") and not problem.meant:
+            example = shlex.quote(key.example.strip('"'))
+            step = step or f"for example {source}={example}"
+        raise error(source, label, str(problem), step, problem.meant) from None
     return value
 
 

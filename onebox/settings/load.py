@@ -251,7 +251,13 @@ def file_problems(settings: Settings, root: Path) -> Iterator[tuple[str, InputEr
             continue
         try:
             if not (root / name).exists():
-                yield path, InputError(problem + "does not exist")
+                yield (
+                    path,
+                    InputError(
+                        problem + "does not exist",
+                        next=f"create it, or correct {source if place else FILE}",
+                    ),
+                )
             elif is_file and not (root / name).is_file():
                 yield path, InputError(problem + "is not a file")
             elif path == "push.data" and (target := _outside(root, name)):

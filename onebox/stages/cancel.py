@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
-from onebox.jobs import follow, notify, remote_job, run_record
+from onebox.jobs import follow, job_facts, notify, remote_job, run_record
 from onebox.remote.answers import JobStatus
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def perform(context: BoxContext) -> None:
         status = JobStatus.parse(answer, latest.job)
         record = remote_job.exit_record(status)
         run_record.record_end(context, status.job, record)
+        job_facts.note_end(context, status.job, record)
         stage_line.end("", f"{latest.job}: {follow.describe(record)}")
     notify.learned(context, box, status.job, record)
     context.screen.note("then: inv fetch teardown")

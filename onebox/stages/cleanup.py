@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting, providers
 from onebox.boxes import delete, under_way
 from onebox.errors import OneboxError
+from onebox.images import image_totals
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, FreeObject
 from onebox.remote import connection, keys
@@ -76,6 +77,7 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.note("sweep is an earlier name of: inv cleanup")
     verdicts, unreachable = _judge_boxes(context)
     free_resources = _find_free(context, unreachable)
+    images = image_totals.find(context, _used_providers(context), unreachable)
     tags = [verdict.box.tags for verdict in verdicts]
     others = under_way.everywhere(context, [(one.project, one.name) for one in tags])
     if not context.screen.json:
@@ -83,7 +85,8 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         _print_free(context, free_resources)
         for one in others:
             context.screen.print(one.describe(f"{one.project}/{one.name}"))
-        if not (verdicts or free_resources or unreachable or others):
+        image_totals.show(context, images)
+        if not (verdicts or free_resources or images or unreachable or others):
             context.screen.print("you have no boxes and no other resources")
     expired = [verdict for verdict in verdicts if verdict.expired]
     if verdicts and not expired:
@@ -103,6 +106,7 @@ def perform(context: BoxContext, *, yes: bool) -> None:
     if context.screen.json:
         fields = _fields(verdicts, free_resources, unreachable)
         fields.update({"removed": removed, "not_removed": failed, "under_way": others})
+        fields["images"] = images
         context.screen.print_json("cleanup", fields)
     if failed:
         raise OneboxError(
@@ -111,7 +115,7 @@ def perform(context: BoxContext, *, yes: bool) -> None:
     if unreachable:
         raise OneboxError(
             f"not checked: {formatting.first_names(unreachable)}",
-            next="inv doctor --provider=…",
+            next=f"inv doctor --provider={unreachable[0].split()[0]}",
         )
 
 

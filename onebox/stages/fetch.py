@@ -346,21 +346,22 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
 def _end_line(
     context: BoxContext, stage_line: StageLine, fetched: Fetched, partial: bool
 ) -> None:
-    if not output_roots(context):
+    roots = output_roots(context)
+    if not roots:
         stage_line.end("nothing to do", "no [fetch] outputs are configured")
         return
-    folders = [path for path in output_roots(context) if path not in fetched.missing]
-    where = " ".join(_local_name(context, path) for path in folders)
+    where = " ".join(_local_name(context, p) for p in roots if p not in fetched.missing)
     missing = [p for p in context.settings.fetch.outputs if p in fetched.missing]
     if not fetched.files:
-        empty = formatting.first_names(missing) or where
-        stage_line.end("", f"no outputs: {empty} is empty", mark="warn")
+        absent = [f"{path} is not on the box" for path in missing]
+        why = formatting.first_names([f"{where} is empty"] * bool(where) + absent)
+        stage_line.end("", f"no outputs: {why}", mark="warn")
         return
     count = formatting.count(fetched.files, "file")
     amount = f"{count}, {formatting.byte_count(fetched.bytes)}"
     state = "as they are now" if partial else "verified"
     context.chain.fetched_to = where
-    without = f" (no {formatting.first_names(missing)})" if missing else ""
+    without = f" (no {formatting.first_names(missing)})" * bool(missing)
     stage_line.end("", f"{amount}, {state} → {where}{without}")
 
 

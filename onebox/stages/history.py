@@ -76,7 +76,12 @@ def _print(context: BoxContext, found: History) -> None:
         return
     is_wide = screen.out.width >= WIDE
     now = time.time()
-    rows = [_row(entry, now, is_wide=is_wide) for entry in found.entries]
+    # The command gets the room of all but the random end of the ids, if that is unique.
+    ends = {entry.job[-4:] for entry in found.entries}
+    begin = -4 if len(ends) == found.count else 0
+    rows = [
+        _row(entry, now, entry.job[begin:], is_wide=is_wide) for entry in found.entries
+    ]
     screen.table(WIDE_HEAD if is_wide else HEAD, rows, shorten="command")
     screen.print()
     screen.print(_sum(found))
@@ -86,13 +91,15 @@ def _print(context: BoxContext, found: History) -> None:
     )
 
 
-def _row(entry: HistoryEntry, now: float, *, is_wide: bool) -> list[str | Cell]:
+def _row(
+    entry: HistoryEntry, now: float, short: str, *, is_wide: bool
+) -> list[str | Cell]:
     started = "" if entry.started is None else formatting.clock(entry.started, now)
     mark = "done" if entry.outcome == "succeeded" else "failed"
     if entry.exit is None or entry.outcome in ("cancelled", "preempted"):
         mark = "kept"
     row: list[str | Cell] = [
-        entry.job,
+        entry.job if is_wide else short,
         started,
         _one_line(entry.command),
         _one_line(entry.size),

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox import formatting
 from onebox.agent.file_names import printable
 from onebox.boxes import bring_up, no_box
 from onebox.errors import JobFailed, Lost, UsageError
 from onebox.jobs import (
     finished_jobs,
     follow,
+    history,
+    job_facts,
     log,
     notify,
     receipt,
@@ -87,7 +88,8 @@ def perform(
 
         follow: Wait for the end of a running job.
 
-        job: The id of the job. "" means the latest job of this box name.
+        job: The id of the job, or a part that only its id has. "" means the latest
+            job of this box name.
 
     Returns:
         The job's receipt, None if it is missing or damaged.
@@ -97,10 +99,7 @@ def perform(
     """
     selection = Selection.parse(tail, since, follow=follow)
     if job and not JOB.fullmatch(job):
-        raise UsageError(
-            f"--job: {formatting.path(job)} is not the id of a job",
-            next="inv history lists the jobs",
-        )
+        job = history.find_id(context, job)
     finished = finished_jobs.find(context, job) if job else None
     if finished is None or finished.receipt is None:
         if context.find_box() is not None:
@@ -112,6 +111,11 @@ def perform(
             finished = finished_jobs.latest(context)
     if finished is None:
         if job:
+            if job_facts.read(context, job) is not None:
+                raise UsageError(
+                    f"the log of job {job} is not here, and its box is gone",
+                    next="inv history",
+                )
             raise UsageError(
                 f"there is no job {job} in {context.settings.project}",
                 next="inv history lists the jobs",

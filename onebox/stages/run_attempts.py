@@ -14,6 +14,7 @@ from onebox import formatting
 from onebox.errors import Busy, JobFailed, Lost, Preempted
 from onebox.jobs import (
     job_environment,
+    job_facts,
     ports,
     preemption,
     receipt,
@@ -114,6 +115,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
         context.chain.job_state = ""
         raise
     context.chain.job_state = "started"
+    job_facts.note_start(context, box)
 
 
 def _run_attempt(

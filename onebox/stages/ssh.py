@@ -163,8 +163,8 @@ def install(context: BoxContext) -> None:
     idle = context.settings.limits.idle_minutes
     context.screen.note(
         "a box counts as idle while only plain ssh or an editor is connected: it "
-        f"powers itself off {idle:g} min after the last job or inv command; inv ssh "
-        "keeps it on"
+        f"powers itself off {idle:g} min after the last job or command of onebox; "
+        "inv ssh keeps it on"
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, other_providers, under_way
 from onebox.errors import OneboxError
-from onebox.jobs import follow, notify, remote_job
+from onebox.jobs import follow, job_facts, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
 from onebox.stages import notebook_files, queue, status_print
@@ -167,6 +167,7 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
         return BoxJob(None, "none", "none yet")
     command = _command(record, status.job)
     if status.record is not None:
+        job_facts.note_end(context, status.job, status.record)
         notify.learned(context, box, status.job, status.record)
         words = follow.outcome(status.record)
         return BoxJob(

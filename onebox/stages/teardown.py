@@ -14,7 +14,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import checkpoints, remote_job, run_record
+from onebox.jobs import checkpoints, job_facts, receipt, remote_job, run_record
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import (
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Before outputs are discarded, the box is asked for its job and outputs. It gets this
 # many seconds to answer.
 ANSWER_SECONDS = 10.0
+# Then it gets this many seconds to send the log of the job.
+LOG_SECONDS = 30.0
 
 
 class InUse(UsageError):
@@ -198,6 +200,9 @@ def _remove(
             held_outputs.check_box(context, box, stage_line.doing)
         elif discard and not yes and not _loses_nothing(context, box, disks):
             _confirm_discard(context, [box, *disks])
+        if discard:
+            stage_line.doing("fetching the log")
+            _keep_log(context, box)
         removable = [
             disk
             for disk in disks
@@ -231,11 +236,41 @@ def _remove(
     return [disk.id for disk in disks if disk not in removable]
 
 
+def _keep_log(context: BoxContext, box: Box) -> None:
+    """
+    Keep what is known of the job on a box whose outputs are discarded.
+
+    Its log is fetched if the box answers. A box that does not is removed all the same.
+    """
+    job = context.store.record.job
+    job_facts.note_discarded(context)
+    if box.state != "running" or (job and _has_receipt(context, job)):
+        return
+    try:
+        context.ssh(box).channel(within=ANSWER_SECONDS)
+        ended = remote_job.keep_log(context, box, LOG_SECONDS)
+        if ended is not None:
+            run_record.record_end(context, ended.job, ended.record)
+            job_facts.note_end(context, ended.job, ended.record)
+    except (OneboxError, OSError) as error:
+        if job:
+            context.screen.warn(f"the log of job {job} is not complete here: {error}")
+
+
+def _has_receipt(context: BoxContext, job: str) -> bool:
+    return receipt.read(context.job_dir(job) / receipt.FILE) is not None
+
+
 def _end_run(context: BoxContext) -> None:
     """Forget the latest run and its attempts; print a note if its job had not ended."""
     run = run_record.read(context)
     run_record.forget(context)
     if run is not None and run.attempts and not run.ended:
+        facts = job_facts.read(context, run.job)
+        known = facts is not None and facts.exit is not None
+        if facts and known and facts.cause not in run_record.NOT_BY_ITSELF:
+            # `status` has stored the end of the job, but the box did not answer now.
+            return
         pull = checkpoints.pulls(context).latest(run.id)
         kept = "" if pull is None else "; its checkpoints stay in .onebox/checkpoints"
         context.screen.note(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from onebox.context import BoxContext
 from onebox.invocation import Invocation
-from onebox.jobs import history
+from onebox.jobs import history, job_facts
 from onebox.jobs.receipt import Receipt
 from onebox.jobs.run_record import EarlierBox, RunTotals
 from tests.conftest import Project
@@ -89,6 +89,22 @@ class TestCost:
         assert entry.cost_usd == pytest.approx(0.11)
         assert entry.cost_is_least
 
+    def test_time_of_a_box_whose_job_has_no_receipt_counts_once(
+        self, project: Project
+    ) -> None:
+        """It counts up to the removal of the box, after that of the earlier job."""
+        first = job(1, "ob-1", costs={"machine": 1.0, "outputs": 0.0})
+        facts = job_facts.JobFacts(
+            job(2).job, box="ob-1", hourly=3.0, created=1.0, removed=3601.0
+        )
+        folder = project.root / ".onebox/jobs" / facts.job
+        folder.mkdir(parents=True)
+        (folder / job_facts.FILE).write_text(json.dumps(asdict(facts)))
+        found = read(project, first)
+
+        assert [2.0, 1.0] == [entry.cost_usd for entry in found.entries]
+        assert (3.0, True) == (found.cost_usd, found.cost_is_least)
+
     def test_unknown_price_makes_the_sum_a_lower_bound(self, project: Project) -> None:
         """It is not counted as 0."""
         unknown = job(1, "ob-1", costs={"machine": None, "outputs": 0.0})
@@ -162,3 +178,13 @@ def test_the_command_that_has_run_is_listed(project: Project) -> None:
 
     assert "b\n" == ran.out
     assert "echo b" == entry["command"]
+
+
+def test_part_of_two_ids_names_them(project: Project) -> None:
+    """A part that one id has alone is that id."""
+    read(project, job(1), job(2))
+    done = project.inv("logs", "--job=abcd")
+
+    assert 64 == done.code
+    assert f"part of several ids: {job(1).job}, {job(2).job}\n" in done.err
+    assert f"job {job(2).job}, from" in project.inv("logs", "--job=1202").err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,25 @@ def make_receipt(**changes: object) -> Receipt:
         "log_gone": 0,
     }
     return Receipt(**{**values, **changes})  # type: ignore[arg-type]  # by name
+
+
+@pytest.mark.parametrize(
+    ("changes", "cost"),
+    [
+        ({"box": replace(BOX, machine_per_hour=0.0, extras_per_hour={})}, "$0>"),
+        (
+            {"box": replace(BOX, machine_per_hour=60.0, extras_per_hour={})},
+            "at least $1.00>",
+        ),
+        ({"box": replace(BOX, machine_per_hour=None)}, "cost unknown>"),
+        ({"costs": {"machine": 2.0}}, ", $2.00>"),
+    ],
+)
+def test_text_of_a_receipt_without_costs_has_the_cost_of_its_own_time(
+    changes: dict[str, object], cost: str
+) -> None:
+    """A free box has no unknown cost."""
+    assert repr(make_receipt(**changes)).endswith(cost)
 
 
 @pytest.mark.parametrize(

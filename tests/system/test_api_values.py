@@ -39,12 +39,17 @@ ERRORS = [
         'provider: "awz" is not one of',
         'provider="aws"',
     ),
-    ("api.run(spot='x')", "ConfigError", "spot: expected true or false", ""),
+    (
+        "api.run(spot='x')",
+        "ConfigError",
+        "spot: expected true or false",
+        "for example spot=True",
+    ),
     (
         "api.run(settings={'image.setup': 'no.sh'})",
         "InputError",
         "image.setup: ",
-        "",
+        "create it, or correct image.setup",
     ),
     (
         "api.run(settings={'run.secrets': ['HF_TOKEN']})",

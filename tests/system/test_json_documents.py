@@ -144,7 +144,9 @@ SOURCES = {
     "images": of_lines(
         "provision", "image --from-box --as=geo --yes", "image --list --json"
     ),
-    "cleanup": of_lines("provision", "cleanup --yes --json"),
+    "cleanup": of_lines(
+        "provision", "image --from-box --as=geo --yes", "cleanup --yes --json"
+    ),
     "error": of_lines("offers --vm=huge --json"),
     "receipt": receipts,
 }

@@ -65,9 +65,15 @@ class TestHistory:
         (job,) = [path.name for path in project.root.glob(".onebox/jobs/*")]
 
         assert all(len(line) <= columns for line in lines), lines
-        (row,) = [line for line in lines if line.startswith(job)]
+        (row,) = [
+            line
+            for line in lines
+            if line.startswith(job if columns == 140 else job[-4:] + "  ")
+        ]
         assert "echo xxxx" in row
         assert "…" in row
+        # The end of the id is an id, and the command gets its room.
+        assert 0 == project.inv("logs", f"--job={job[-4:]}").code
         assert re.search(r"succeeded +\$0\b", row)
         assert ("this machine" in row) == (columns == 140)
         assert "1 job, total cost $0" in lines
@@ -86,8 +92,8 @@ class TestHistory:
         row = dict(zip(*(text.split("\t") for text in lines)))
         assert ("running", "0.0000") == (row["ended"], row["cost"])
         assert 0 < float(row["seconds"]) == pytest.approx(entry["seconds"], abs=60)
-        # No command waits for the job any more.
-        assert "\tnot known yet\t" in project.onebox("history").out
+        # No command waits for the job any more, and its end is not known.
+        assert "\trunning\t0.0000\t" in project.onebox("history").out
 
     def test_pipe_in_place_of_a_receipt_is_no_receipt(self, project: Project) -> None:
         """A cloned project may bring one, which is named; no command waits for it."""
@@ -114,18 +120,21 @@ class TestHistory:
     def test_detached_job_is_listed_before_it_has_a_receipt(
         self, project: Project
     ) -> None:
-        """Its end is known after `inv logs` or `inv fetch`."""
+        """Its end is known after `inv status`, and with its log after `inv logs`."""
         project.inv("run", "--name=b", "--detach", "--", "true")
         head, row = [
             line.split("\t") for line in project.inv("history").out.splitlines()
         ]
         entry = dict(zip(head, row))
-        assert ("b", "true", "not known yet") == (
+        assert ("b", "true", "running", "0.0000") == (
             entry["name"],
             entry["command"],
             entry["ended"],
+            entry["cost"],
         )
         assert "" == entry["log"]
+        until_not_running(project, "b")
+        assert "\t0\tsucceeded, not fetched\t0.0000\t" in project.inv("history").out
         project.inv("logs", "--name=b")
         assert "\tsucceeded\t" in project.inv("history").out
 
