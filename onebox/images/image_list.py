@@ -85,7 +85,7 @@ def show(context: BoxContext) -> None:
             image.id,
             image.project,
             bound(formatting.byte_count(image.stored_bytes), image.at_most),
-            formatting.seconds(max(now - image.created, 0)),
+            formatting.age(max(now - image.created, 0)),
             bound(formatting.money(image.monthly_usd), image.at_most),
             "recipe" if image.by_recipe else "by hand",
             formatting.first_names(list(image.used_by)) or "-",

@@ -16,6 +16,8 @@ STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yell
 GAP = 2
 # The column whose texts may be cut keeps at least this width.
 SHORTENED = 12
+# A text of at most this width, such as "2 min 57 s" or "311 MB", is not broken.
+SHORT = 12
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _widths(
     columns = [[title, *(row[n].text for row in rows)] for n, title in enumerate(head)]
     widths = [max(map(cell_len, texts)) for texts in columns]
     least = [
-        max(cell_len(word) for text in texts for word in [*text.split(), ""])
+        max(cell_len(part) for text in texts for part in _unbroken(text))
         for texts in columns
     ]
     excess = sum(widths) + GAP * (len(widths) - 1) - width
@@ -97,6 +99,11 @@ def _widths(
             return None
         widths[max(room)[1]] -= 1
     return widths
+
+
+def _unbroken(text: str) -> Sequence[str]:
+    """Return the parts of a text that stay on one line: its words, or a short text."""
+    return [text] if cell_len(text) <= SHORT else text.split()
 
 
 def _records(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
