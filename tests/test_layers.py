@@ -214,6 +214,7 @@ BANDS = [
         "late_flags",
         "repositories",
         "signals",
+        "standard_streams",
         "subprocess_env",
     },
 ]
