@@ -13,7 +13,6 @@ from typing import TextIO
 
 from rich.console import Console
 
-
 CLOSED = "it is closed"
 
 
