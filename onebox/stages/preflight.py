@@ -14,21 +14,22 @@ from onebox.images import stale_lock
 from onebox.settings import file_problems
 from onebox.settings.quoting import show
 from onebox.store.atomic_files import private_dir
-from onebox.store.paths import state_dir
+from onebox.store.paths import local_root, state_dir
 from onebox.transfer.ledger import LastFetch
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# The project's own folder of onebox.
+# The project's own folder of onebox, and the name of the folder of the local boxes.
 LOCAL = ".onebox"
+BOXES = "local boxes"
 
 
 def problems(context: BoxContext) -> Iterator[tuple[str, OneboxError]]:
     """
     Yield the errors of `check`, each with the table of onebox.toml that it concerns.
 
-    For onebox's own folders, `LOCAL` or "state" stands for the table.
+    For onebox's own folders, `LOCAL`, `BOXES` or "state" stands for the table.
     """
     for path, error in file_problems(context.settings, context.root):
         yield path.partition(".")[0], error
@@ -43,16 +44,16 @@ def problems(context: BoxContext) -> Iterator[tuple[str, OneboxError]]:
         _check_local_dir(context)
     except OneboxError as error:
         yield LOCAL, error
-    state = state_dir(context.environ)
-    unusable = unwritable(state)
-    if unusable is not None:
-        yield (
-            "state",
-            StateError(
-                f"onebox's state cannot be written to {state}: {unusable.strerror}",
-                next="fix the permissions, or set ONEBOX_STATE to another folder",
-            ),
-        )
+    folders = [("state", "onebox's state", "ONEBOX_STATE", state_dir(context.environ))]
+    if context.provider_name == "local":
+        root = local_root(context.environ)
+        folders.append((BOXES, "a local box", "ONEBOX_LOCAL_ROOT", root))
+    for name, what, variable, folder in folders:
+        unusable = unwritable(folder)
+        if unusable is not None:
+            problem = f"{what} cannot be written to {folder}: {unusable.strerror}"
+            advice = f"fix the permissions, or set {variable} to another folder"
+            yield name, StateError(problem, next=advice)
 
 
 def check(context: BoxContext) -> None:

@@ -242,3 +242,27 @@ def test_folder_sealed_by_the_user_after_a_fetch_is_refused(project: Project) ->
     results.chmod(0o755)
     results.chmod(0o555)
     assert [66, 66] == [line("plan"), line("run")]
+
+
+def test_folder_of_local_boxes_that_cannot_be_written_is_refused(
+    project: Project,
+) -> None:
+    """By the plan, as by the run and by doctor."""
+    project.environ["ONEBOX_LOCAL_ROOT"] = "/proc/y"
+
+    message = "a local box cannot be written to /proc/y"
+    refused(project, 78, message, lines=("plan", "run", "doctor"))
+
+
+@pytest.mark.parametrize(
+    "variable", ["ONEBOX_STATE", "ONEBOX_IDENTITY", "ONEBOX_LOCAL_ROOT"]
+)
+def test_relative_folder_of_onebox_is_refused(project: Project, variable: str) -> None:
+    """From another working directory, its boxes would not be found."""
+    project.environ[variable] = "some where"
+
+    message = f"{variable} is not an absolute path: 'some where'"
+    refused(project, 78, message, lines=("plan", "run", "status"))
+    hint = f"  next: export {variable}='{project.root}/some where'\n"
+    assert hint in project.onebox("status").err
+    assert not (project.root / "some where").exists()

@@ -527,3 +527,12 @@ def test_modes_name_flags_of_their_tasks() -> None:
         for flag, mode in modes.items():
             named = {flag, *(mode.beside or ()), *mode.without} - {""}
             assert named <= flags, (task, named - flags)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("task", ["history", "offers"])
+def test_endless_number_means_all(project: Project, task: str) -> None:
+    """Python itself converts no number of so many digits."""
+    done = project.inv(task, f"--limit={'9' * 5000}")
+
+    assert 0 == done.code, done.err
