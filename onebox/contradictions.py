@@ -114,7 +114,7 @@ def _part(known: Known, words: Sequence[str], arguments: Iterable[Any]) -> _Part
     return _Part(known, words, stage, given[False], given[True])
 
 
-def _wrong_flags(part: _Part) -> Iterator[tuple[str, list[Sequence[str]]]]:
+def _wrong_flags(part: _Part) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each problem with the flags of a task, and the words that were meant."""
     chosen = [flag for flag in part.given if flag in part.modes]
     for flag in chosen:

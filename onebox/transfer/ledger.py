@@ -112,7 +112,9 @@ class LastFetch:
 
     def note_installed(self) -> None:
         """Record that the files are installed and the folders have their modes."""
-        os.utime(self._file)
+        # Without any path there is no file.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._file)
 
     def has_sealed(self, into: Path, path: str) -> bool:
         """Return whether the folder *path* has its mode since the last fetch."""
