@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import sys
 
-from onebox import early_interrupt
+from onebox import early_interrupt, standard_streams
 
 __version__ = "0.1.0"
 
 early_interrupt.begin()
+standard_streams.reserve()
 
 # Let Python write bytecode during the imports below. Invoke disables that, and uv and
 # editable installs write no bytecode, so every `inv` would compile these modules again.

@@ -11,7 +11,7 @@ until the first stage runs.
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
@@ -40,6 +40,43 @@ EXAMPLES = {
     "--since": "10m",
     "--tail": "100",
     "--vm": "large",
+}
+
+
+class Mode(NamedTuple):
+    """
+    What may stand beside a flag that changes what its task does.
+
+    Attributes:
+        beside: The task's own flags that may; None means all.
+
+        command: Whether a command of the user may follow.
+
+        without: The shared flags that may not.
+    """
+
+    beside: tuple[str, ...] | None = ()
+    command: bool = False
+    without: tuple[str, ...] = ()
+
+
+# For each of onebox's own stages, the flags that change what it does. "" is the stage
+# without such a flag. `contradictions` refuses a line with anything else.
+MODES: dict[str, dict[str, Mode]] = {
+    "image": {
+        "": Mode(("rebuild", "keep", "yes")),
+        "from-box": Mode(("as", "yes")),
+        "list": Mode(("json",)),
+        "prune": Mode(("as", "all", "yes")),
+    },
+    "run": {"command": Mode(None)},
+    "exec": {"command": Mode(None)},
+    "plan": {"command": Mode(None), "graph": Mode(("json",))},
+    "teardown": {"all": Mode(("discard-outputs", "yes"), without=("name",))},
+    "ssh": {"install": Mode(), "uninstall": Mode()},
+    "cleanup": {"print-cron": Mode()},
+    "doctor": {"policy": Mode(), "settings": Mode(("json",))},
+    "init": {"example": Mode()},
 }
 
 

@@ -195,6 +195,21 @@ def place_of(error: BaseException, folder: Path) -> str:
     return ""
 
 
+def whole_number(text: str) -> int | None:
+    """
+    Return the number in a text of digits, None for another text.
+
+    It is at most 10**18, because Python converts no endless number.
+
+    >>> whole_number("007"), whole_number("9" * 5000) == 10**18, whole_number("-1")
+    (7, True, None)
+    """
+    if not text.isdecimal():
+        return None
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= 18 else 10**18
+
+
 def shell_line(words: Sequence[str]) -> str:
     """
     Return the line of shell that runs a program with its arguments.

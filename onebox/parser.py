@@ -91,7 +91,7 @@ def error_documents() -> Iterator[None]:
         text = error.text if isinstance(error, WrongLine) else error.message
         typed = sys.argv[1:]
         typed = typed[: typed.index("--")] if "--" in typed else typed
-        if text and "--json" in typed:
+        if text and any(word.partition("=")[0] == "--json" for word in typed):
             print_lines([_document(text, error.code)])
         raise
 
@@ -288,6 +288,10 @@ def _parse_tasks(self: Parser, argv: list[str]) -> ParseResult:
         if explained is None:
             raise
         raise explained from error
+    with with_bytecode():
+        from onebox.contradictions import refuse
+
+    refuse(parsed, reader, words, before, _typed_after(words))
     _refuse_change_after_plan(self, reader, words, before)
     return parsed
 

@@ -19,6 +19,7 @@ from onebox.project_files import select_project
 from onebox.providers.values import Box
 from onebox.signals import Interrupted, signals_as_exceptions
 from onebox.stages import preflight, provision, queue, run, settle
+from onebox.ui.console import CLOSED
 
 # The stages whose chain is checked before its needs run.
 CHECKED = ("provision", "push", "run", "notebook")
@@ -43,9 +44,11 @@ def outermost_stage(context: BoxContext) -> Iterator[None]:
                 report_interrupt(context)
                 raise
             if context.screen.problem:
+                advice = "free some space; inv logs prints a job's output again"
+                if context.screen.problem == CLOSED:
+                    advice = "give it a reader or a file, such as /dev/null"
                 raise NotWritten(
-                    f"stdout cannot be written: {context.screen.problem}",
-                    next="free some space; inv logs prints a job's output again",
+                    f"stdout cannot be written: {context.screen.problem}", next=advice
                 )
             if context.screen.closed:
                 # The reader of our output is gone, so the exit code must be that of a

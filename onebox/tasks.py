@@ -8,13 +8,11 @@ project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` et
 from __future__ import annotations
 
 import copy
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from onebox.errors import UsageError
 from onebox.line_contexts import load_module
 from onebox.parser import remainder_of
 from onebox.plugin import Stage, context_of, stage_graph, stage_module
@@ -61,15 +59,8 @@ def image(
 ) -> Any:
     """Build the image with the job's environment; skip if its recipe is unchanged."""
     context, module = context_of(c), stage_module("image")
-    if as_ and not (from_box or prune):
-        raise UsageError(
-            "--as names an image made with --from-box",
-            next=f"inv image --from-box --as={shlex.quote(as_)}",
-        )
     if list:
         return module.show_list(context)
-    if json:
-        raise UsageError("--json goes with --list", next="inv image --list --json")
     if prune:
         return module.prune(context, as_, everywhere=all, yes=yes)
     if from_box:

@@ -188,7 +188,7 @@ BANDS = [
     {"tasks"},
     {
         *("plugin", "flags", "parser", "invoke_internals", "line_contexts"),
-        *("flag_mistakes", "plan_line"),
+        *("flag_mistakes", "plan_line", "contradictions"),
     },
     {"runner"},
     {"stages"},
@@ -214,6 +214,7 @@ BANDS = [
         "late_flags",
         "repositories",
         "signals",
+        "standard_streams",
         "subprocess_env",
     },
 ]

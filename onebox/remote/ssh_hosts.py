@@ -8,6 +8,7 @@ One Include line in the user's configuration makes ssh read these files.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from onebox.errors import OneboxError, UsageError
 from onebox.providers.values import Box
 from onebox.remote.ssh_config import host_entry
-from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.atomic_files import private_dir, read_regular, write_atomically
 
 HOST = "host.conf"
 KNOWN_HOSTS = "host.known"
@@ -94,7 +95,7 @@ def install(folder: Path, state: Path) -> bool:
 
     Raises:
         UsageError: The configuration is a link, through which onebox does not write, or
-            it has several names, of which only one would change.
+            it has several names, of which only one would change, or is no file.
     """
     line = include_line(state)
     path = folder / "config"
@@ -147,7 +148,7 @@ def _names(path: Path) -> list[str]:
 
 def _read(path: Path) -> bytes | None:
     with contextlib.suppress(OSError):
-        return path.read_bytes()
+        return read_regular(path)
     return None
 
 
@@ -158,9 +159,13 @@ def _read_config(path: Path, by_hand: str) -> bytes | None:
             f"{path} is a link, and onebox does not write through a link", next=by_hand
         )
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENXIO, errno.EISDIR):
+            raise
+        raise UsageError(f"{path} is no regular file", next="move it away") from None
 
 
 def _replace(path: Path, before: bytes | None, after: bytes, by_hand: str) -> bool:

@@ -8,8 +8,10 @@ reads wrongly.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,9 @@ _MISREAD_LITERAL = re.compile(r"'''[\s\S]*\\[ \t\r]*\n")
 # Between brackets, toml wrongly ends a string at a comma that is the first character of
 # the string or follows an escaped quote.
 _MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
+# It also ends a key between braces at a = or a comma.
+_MISREAD_KEY = re.compile(r"""["'][^\n]*[=,]""")
+_ASSIGNED = re.compile(r"[ \t]*=")
 _VALUE = re.compile(rf"[ \t]*({_STRING})")
 
 
@@ -130,13 +135,28 @@ def parse(text: str) -> list[TomlEntry]:
         raise Malformed(
             line,
             labels[before[-1]] if before else "",
-            "is not valid TOML: write key = value, strings in quotes, lists of one "
-            "type",
+            _reason(text),
         ) from None
     entries = [
         TomlEntry(path, value, _line(path, lines)) for path, value in flat((), tree)
     ]
     return sorted(entries, key=lambda entry: (entry.line, len(entry.path)))
+
+
+def _reason(text: str) -> str:
+    """Return why a text cannot be read, which may be a limit of the package."""
+    # Python has a parser of its own from 3.11 on. It is not used for the values,
+    # because a project's file must mean the same with every Python.
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        with contextlib.suppress(ValueError, RecursionError):
+            tomllib.loads(text)
+            return (
+                "is TOML that the toml package cannot read: write it with spaces "
+                "around =, and with lists of one type"
+            )
+    return "is not valid TOML: write key = value, strings in quotes, lists of one type"
 
 
 def flat(
@@ -247,6 +267,13 @@ def _end_of_statement(text: str, at: int, line: int, label: str) -> int:
                 "between brackets",
             )
         at = match.end()
+        if depth > 0 and _MISREAD_KEY.match(piece) and _ASSIGNED.match(text, at):
+            raise Malformed(
+                line,
+                label,
+                "toml cannot read a key with = or , between braces; write the table in "
+                "lines",
+            )
     if depth > 0:
         raise Malformed(line, label, "a bracket is not closed")
     return at

@@ -162,7 +162,8 @@ def _configuration_checks(context: BoxContext) -> Iterator[Check]:
     for table, error in preflight.problems(context):
         # The state has a check of its own.
         if table != "state":
-            name = table if table == preflight.LOCAL else file
+            own = table in (preflight.LOCAL, preflight.BOXES)
+            name = table if own else file
             valid = valid and name != file
             yield Check(name, False, error.message, error.next)
     if not valid:

@@ -46,13 +46,14 @@ def perform(context: BoxContext, limit: str) -> History:
     Args:
         limit: The text of `--limit`, a number of jobs; "0" means all.
     """
-    if not limit.isdecimal():
+    most = formatting.whole_number(limit)
+    if most is None:
         raise UsageError(
             f"--limit: expected a number of jobs, got {limit!r}",
             next=f"inv history --limit=20{' --json' * context.screen.json}",
         )
     name = context.settings.name if is_for_one_name(context) else None
-    found = history.read(context, int(limit) or None, name)
+    found = history.read(context, most or None, name)
     if context.invocation.from_python:
         return found
     if context.screen.json:

@@ -48,7 +48,8 @@ class Selection:
     @classmethod
     def parse(cls, tail: str, since: str, *, follow: bool) -> Selection:
         """Return the selection that the flags mean. Raises UsageError."""
-        if tail and not tail.isdecimal():
+        lines = formatting.whole_number(tail)
+        if tail and lines is None:
             raise UsageError(
                 f"--tail: expected a number of lines, got {tail!r}",
                 next="inv logs --tail=100",
@@ -60,7 +61,7 @@ class Selection:
                 f'--since: expected a duration such as "10m" or "2 h", got {since!r}',
                 next="inv logs --since=10m",
             ) from error
-        return cls(int(tail) if tail else None, seconds, follow)
+        return cls(lines, seconds, follow)
 
     @property
     def is_all(self) -> bool:

@@ -26,13 +26,14 @@ def perform(context: BoxContext, limit: str) -> tuple[PricedOffer, ...]:
     Raises:
         UsageError: *limit* is not a number, or no offer fits.
     """
-    if not limit.isdecimal():
+    most = formatting.whole_number(limit)
+    if most is None:
         raise UsageError(
             f"--limit: expected a number of offers, got {limit!r}",
             next=f"inv offers --limit=20{' --json' * context.screen.json}",
         )
     found = tuple(priced_offer.of(context, offer) for offer in offers.find(context))
-    shown = found[: int(limit) or None]
+    shown = found[: most or None]
     if not context.invocation.from_python:
         _print(context, found, shown)
     return shown

@@ -14,20 +14,22 @@ from onebox.images import stale_lock
 from onebox.settings import file_problems
 from onebox.settings.quoting import show
 from onebox.store.atomic_files import private_dir
-from onebox.store.paths import state_dir
+from onebox.store.paths import local_root, state_dir
+from onebox.transfer.ledger import LastFetch
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# The project's own folder of onebox.
+# The project's own folder of onebox, and the name of the folder of the local boxes.
 LOCAL = ".onebox"
+BOXES = "local boxes"
 
 
 def problems(context: BoxContext) -> Iterator[tuple[str, OneboxError]]:
     """
     Yield the errors of `check`, each with the table of onebox.toml that it concerns.
 
-    For onebox's own folders, `LOCAL` or "state" stands for the table.
+    For onebox's own folders, `LOCAL`, `BOXES` or "state" stands for the table.
     """
     for path, error in file_problems(context.settings, context.root):
         yield path.partition(".")[0], error
@@ -35,22 +37,23 @@ def problems(context: BoxContext) -> Iterator[tuple[str, OneboxError]]:
     if stale is not None:
         yield "image", stale
     outputs = _outputs_problem(context)
+    outputs = outputs or _read_only_problem(context)
     if outputs is not None:
         yield "fetch", outputs
     try:
         _check_local_dir(context)
     except OneboxError as error:
         yield LOCAL, error
-    state = state_dir(context.environ)
-    unusable = unwritable(state)
-    if unusable is not None:
-        yield (
-            "state",
-            StateError(
-                f"onebox's state cannot be written to {state}: {unusable.strerror}",
-                next="fix the permissions, or set ONEBOX_STATE to another folder",
-            ),
-        )
+    folders = [("state", "onebox's state", "ONEBOX_STATE", state_dir(context.environ))]
+    if context.provider_name == "local":
+        root = local_root(context.environ)
+        folders.append((BOXES, "a local box", "ONEBOX_LOCAL_ROOT", root))
+    for name, what, variable, folder in folders:
+        unusable = unwritable(folder)
+        if unusable is not None:
+            problem = f"{what} cannot be written to {folder}: {unusable.strerror}"
+            advice = f"fix the permissions, or set {variable} to another folder"
+            yield name, StateError(problem, next=advice)
 
 
 def check(context: BoxContext) -> None:
@@ -58,8 +61,9 @@ def check(context: BoxContext) -> None:
     Raise the first error that this machine alone can find.
 
     Raises:
-        InputError: A path that onebox.toml names is missing or of the wrong kind, or
-            uv.lock is older than pyproject.toml.
+        InputError: A path that onebox.toml names is missing or of the wrong kind,
+            uv.lock is older than pyproject.toml, or a folder for outputs cannot be
+            written.
 
         StateError: onebox cannot write into one of its own folders.
     """
@@ -82,15 +86,72 @@ def _outputs_problem(context: BoxContext) -> OneboxError | None:
     blocking = _file_at_or_above(folder)
     if blocking is None:
         return None
-    setting = "--into"
-    if folder == context.default_outputs_folder:
-        source = context.settings.source("fetch.outputs_to")
-        setting = f"{source}: [fetch] outputs_to"
     return InputError(
-        f"{setting}: {show(str(folder))} cannot be created, because "
-        f"{show(str(blocking))} is not a folder",
+        f"{_setting_of_folder(context)}: {show(str(folder))} cannot be created, "
+        f"because {show(str(blocking))} is not a folder",
         next="name another folder, or move the file away",
     )
+
+
+def _setting_of_folder(context: BoxContext) -> str:
+    """Return the flag or the setting that names the folder for the outputs."""
+    if context.outputs_folder != context.default_outputs_folder:
+        return "--into"
+    source = context.settings.source("fetch.outputs_to")
+    return f"{source}: [fetch] outputs_to"
+
+
+def _read_only_problem(context: BoxContext) -> OneboxError | None:
+    """Return an error if a fetch could not write where it puts the outputs."""
+    into = context.outputs_folder
+    for name in ("outputs", "checkpoints"):
+        source = context.settings.source(f"fetch.{name}")
+        for output in getattr(context.settings.fetch, name):
+            place = _nearest_folder(into, into / output)
+            # A fetch can write into a folder that an earlier one has made read-only,
+            # because the job had.
+            sealed = place == into / output and _is_sealed(context, output)
+            if not (_writable(place) or sealed):
+                return _read_only(place, f"{source}: [fetch] {name}")
+    # A folder on another disk also receives the files while they are transferred.
+    place = _nearest_folder(into, into)
+    memory = _nearest_folder(context.local_dir, context.local_dir)
+    staged = place.stat().st_dev != memory.stat().st_dev
+    if (staged or place != into) and not _writable(place):
+        return _read_only(place, _setting_of_folder(context))
+    return None
+
+
+def _read_only(folder: Path, setting: str) -> InputError:
+    place = setting.removeprefix("default: ")
+    path = formatting.path(str(folder))
+    return InputError(
+        f"{place}: {path} cannot be written, so the outputs could not be fetched",
+        next="make it writable, or name another folder with --into",
+    )
+
+
+def _nearest_folder(into: Path, path: Path) -> Path:
+    """
+    Return the nearest folder at or above *path* that exists.
+
+    Below *into*, a link is no folder, because a fetch replaces it.
+    """
+    while not path.is_dir() or (into in path.parents and path.is_symlink()):
+        path = path.parent
+    return path
+
+
+def _is_sealed(context: BoxContext, output: str) -> bool:
+    """Return whether a fetch has made the folder of an output read-only."""
+    return any(
+        LastFetch(memory).has_sealed(context.outputs_folder, output.rstrip("/"))
+        for memory in context.fetch_memory.parent.glob("*")
+    )
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _check_local_dir(context: BoxContext) -> None:
@@ -104,7 +165,7 @@ def _check_local_dir(context: BoxContext) -> None:
             )
     folder = context.local_dir
     place = folder if folder.exists() else context.root
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not _writable(place):
         raise StateError(
             f"{formatting.path(str(place))} cannot be written, and onebox keeps logs "
             "and receipts there",

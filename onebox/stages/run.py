@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import time
@@ -81,6 +82,8 @@ def check_command(
     """
     Raise UsageError if a typed command is empty, or a line for a shell in one word.
 
+    It is raised too if Python code has given a command that no program can receive.
+
     A command of words is run without a shell. So one word such as "cd a && b" would be
     taken as the name of a program, unless there is a file of this name.
 
@@ -93,6 +96,8 @@ def check_command(
     """
     if (words and not words[0].strip()) or (line and not line.strip()):
         raise UsageError("the command is empty", next=f"inv {task} -- python job.py")
+    for text in (*words, line):
+        _check_text(text)
     if task == "plan" or not words or not _SHELL_SYNTAX.search(words[0]):
         return
     line, *flags = words
@@ -109,6 +114,18 @@ def check_command(
         f"{show(line)} is one word, but not the name of a program",
         next=" ".join(meant),
     )
+
+
+def _check_text(text: str) -> None:
+    """Raise UsageError if a part of a command cannot be an argument of a program."""
+    if "\0" in text:
+        raise UsageError(f"the command contains a NUL byte: {show(text)}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the command contains a character that cannot be encoded: {show(text)}"
+        ) from None
 
 
 def perform(

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def config_dir(environ: Mapping[str, str]) -> Path:
 def local_root(environ: Mapping[str, str]) -> Path:
     """Return the directory in which the `local` provider keeps its boxes."""
     if environ.get("ONEBOX_LOCAL_ROOT"):
-        return Path(environ["ONEBOX_LOCAL_ROOT"]).absolute()
+        return _absolute(environ, "ONEBOX_LOCAL_ROOT")
     return _directory(environ, "", "XDG_DATA_HOME", ".local/share") / "local"
 
 
@@ -94,11 +95,28 @@ def _directory(environ: Mapping[str, str], own: str, xdg: str, home: str) -> Pat
             neither variable is set.
     """
     if own and environ.get(own):
-        return Path(environ[own]).absolute()
+        return _absolute(environ, own)
     # The XDG specification requires an absolute path and ignores a relative one.
     if Path(environ.get(xdg, "")).is_absolute():
         return Path(environ[xdg]) / "onebox"
     return _home(environ) / home / "onebox"
+
+
+def _absolute(environ: Mapping[str, str], variable: str) -> Path:
+    """
+    Return the path that a variable holds.
+
+    Raises:
+        StateError: The path is relative. In another working directory it would be
+            another folder, and the boxes that are recorded there would be forgotten.
+    """
+    path = Path(environ[variable])
+    if not path.is_absolute():
+        raise StateError(
+            f"{variable} is not an absolute path: {str(path)!r}",
+            next=f"export {variable}={shlex.quote(str(path.absolute()))}",
+        )
+    return path
 
 
 def _home(environ: Mapping[str, str]) -> Path:

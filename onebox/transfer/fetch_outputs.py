@@ -201,6 +201,7 @@ def fetch(
                 kept_aside = install(
                     entries, fresh, into, memory, index(), receiver, downloaded
                 )
+                last_fetch.note_installed()
                 if kept_aside:
                     owners = note_displaced(memory, into, kept_aside, index())
             forget_displaced(memory)

@@ -110,6 +110,19 @@ class LastFetch:
             draft.replace(self._file)
             self._saved = data
 
+    def note_installed(self) -> None:
+        """Record that the files are installed and the folders have their modes."""
+        # Without any path there is no file.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._file)
+
+    def has_sealed(self, into: Path, path: str) -> bool:
+        """Return whether the folder *path* has its mode since the last fetch."""
+        if raw(path) not in self.paths():
+            return False
+        changed = (into / path).stat().st_ctime_ns
+        return changed <= self._file.stat().st_mtime_ns
+
 
 def note_displaced(
     memory: Path, into: Path, kept_aside: Iterable[tuple[bytes, bytes]], index: Index

@@ -13,13 +13,16 @@ from typing import TextIO
 
 from rich.console import Console
 
+CLOSED = "it is closed"
+
 
 class PipeSafeConsole(Console):
     """
     A console that stops printing when a write fails.
 
     Attributes:
-        problem: Why the write failed; "" if the reader has closed the pipe.
+        problem: Why the write failed; "" if the reader has closed the pipe. It is
+            `CLOSED` if stdout was closed from the start (`>&-`).
     """
 
     problem = ""
@@ -30,7 +33,8 @@ class PipeSafeConsole(Console):
         # Python flushes the buffer when it exits, which would raise again if the
         # descriptor still led to the closed pipe.
         devnull = os.open(os.devnull, os.O_WRONLY)
-        with contextlib.suppress(OSError, ValueError):
+        # A stream that Python code has put in the place of another may lack `fileno`.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             os.dup2(devnull, self.file.fileno())
         os.close(devnull)
 
@@ -38,7 +42,10 @@ class PipeSafeConsole(Console):
         """Print a line without control codes."""
         # The line is not printed by rich, which would replace the tabs between the
         # cells of a table by spaces.
-        if self.quiet or self.file is None:
+        if self.quiet:
+            return
+        if (sys.stderr if self.stderr else sys.stdout) is None:
+            self.problem = CLOSED
             return
         try:
             self.file.write(f"{text}\n")
@@ -93,7 +100,9 @@ def write_fully(fd: int, data: bytes) -> None:
 
 def is_tty(stream: TextIO | None) -> bool:
     """Return whether a stream exists and is a terminal."""
-    return stream is not None and stream.isatty()
+    # A stream that Python code has put in the place of another may lack `isatty`.
+    ask = getattr(stream, "isatty", None)
+    return ask is not None and bool(ask())
 
 
 @contextlib.contextmanager
@@ -106,5 +115,5 @@ def broken_pipes_ignored() -> Iterator[None]:
     try:
         yield
     except OSError:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stderr.flush()

@@ -16,6 +16,8 @@ def note(line: str) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines of requested output to stdout; a closed pipe is not an error."""
+    if sys.stdout is None:
+        return
     try:
         for line in lines:
             print(line)

@@ -25,7 +25,7 @@ from onebox.command_hints import Hints
 from onebox.errors import OneboxError
 from onebox.ui import layout
 from onebox.ui.byte_stream import ByteStream, shown_together
-from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, consoles
+from onebox.ui.console import PipeSafeConsole, broken_pipes_ignored, consoles, is_tty
 from onebox.ui.heartbeat import Heartbeat
 from onebox.ui.json_document import document
 from onebox.ui.layout import CHECK_WIDTH, NAME_WIDTH
@@ -61,9 +61,7 @@ class Screen:
         self.line_open = False
         self._taker = output
         self._stdout, self._stderr = ByteStream("stdout"), ByteStream("stderr")
-        # If stdout is closed (`>&-`), nothing is written to it, because descriptor 1
-        # may belong to any other file.
-        self.closed = output is None and sys.stdout is None
+        self.closed = False
         self._heartbeat = Heartbeat(self.say)
         self._live = LiveLine(
             self.err if self.live else None, self._heartbeat if not self.live else None
@@ -274,7 +272,7 @@ class Screen:
     @property
     def can_ask(self) -> bool:
         """Return whether a user at a terminal can answer a question."""
-        return bool(sys.stdin and sys.stdin.isatty() and self.live)
+        return self.live and is_tty(sys.stdin)
 
     def ask(self, question: str, expected: str) -> bool:
         """
@@ -303,6 +301,9 @@ class Screen:
             return
         if self._taker is not None:
             self._taker(data)
+            return
+        if sys.stdout is None:
+            # Stdout was closed on purpose (`>&-`), and the log has the output.
             return
         self.clear_footer()
         with broken_pipes_ignored():

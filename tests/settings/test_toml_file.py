@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,6 +63,13 @@ INVALID = "is not valid TOML: write key = value, strings in quotes, lists of one
 COMMA = (
     'toml cannot read a string with a comma at its start or after \\" between brackets'
 )
+KEY = "toml cannot read a key with = or , between braces; write the table in lines"
+LIMIT = (
+    "is TOML that the toml package cannot read: write it with spaces around =, and "
+    "with lists of one type"
+    if sys.version_info >= (3, 11)
+    else INVALID
+)
 DOTS = "toml cannot read a string of several lines here; write [t] above it"
 LITERAL = "toml cannot read a line that ends with \\ in '''; write \\\\ in \"\"\""
 SINGLE = "toml cannot read this escaped string; write it in single quotes"
@@ -103,6 +111,11 @@ SINGLE = "toml cannot read this escaped string; write it in single quotes"
         ('a = ["x", ","]', 1, "a", COMMA),
         ("a = { b = ', x' }", 1, "a", COMMA),
         ('a = ["\\"x\\", y"]', 1, "a", COMMA),
+        # These are valid.
+        ('[run]\nenv={ "A=B"="x" }', 2, "[run] env", KEY),
+        ("a = { b = 1, 'c,d' = 2 }", 1, "a", KEY),
+        ("a=0x1F", 1, "a", LIMIT),
+        ('a = [1, "x"]', 1, "a", LIMIT),
         ('t.a = """m\nn"""', 1, "[t] a", DOTS),
         ("[s]\nt.a = '''\nn'''", 2, "[s.t] a", DOTS.replace("[t]", "[s.t]")),
     ],

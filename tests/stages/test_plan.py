@@ -273,9 +273,9 @@ def test_plan_is_a_value(project: Project) -> None:
 
 
 def test_plan_of_a_shell_line_is_that_of_run(project: Project) -> None:
-    """`--command` is planned as `run` takes it; words after `--` come first."""
+    """`--command` is planned as `run` takes it, and so are words after `--`."""
     line = project.inv("plan", "--command=cd / && ls", "--json")
-    words = project.inv("plan", "--command=ls", "--json", "--", "echo", "a b")
+    words = project.inv("plan", "--json", "--", "echo", "a b")
 
     assert "cd / && ls" == json.loads(line.out)["command"]
     assert "echo 'a b'" == json.loads(words.out)["command"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +177,92 @@ def test_state_that_cannot_be_written_is_refused_by_the_plan(project: Project) -
     project.environ["ONEBOX_STATE"] = "/proc/onebox-state"
 
     refused(project, 78, "/proc/onebox-state", lines=("plan", "run"))
+
+
+# Root may write anywhere, unless it gives up these capabilities.
+POWERS = "-dac_override,-dac_read_search"
+SETPRIV = ("setpriv", f"--bounding-set={POWERS}", f"--inh-caps={POWERS}")
+PLAIN = SETPRIV if os.geteuid() == 0 else ()
+
+
+@pytest.mark.skipif(
+    bool(PLAIN) and shutil.which("setpriv") is None, reason="needs util-linux"
+)
+@pytest.mark.parametrize(
+    ("outputs", "made", "sealed", "flags"),
+    [
+        ("results/", "results", "results", []),
+        ("deep/results/", "deep", "deep", []),
+        ("model.bin", "elsewhere", "elsewhere", ["--into=elsewhere"]),
+        ("results/", "elsewhere", "elsewhere", ["--into=elsewhere/new"]),
+    ],
+)
+def test_folder_for_outputs_that_cannot_be_written_is_refused(
+    project: Project, outputs: str, made: str, sealed: str, flags: list[str]
+) -> None:
+    """The job would run, and its outputs could not be fetched."""
+    project.write("onebox.toml", TOML.replace("results/", outputs))
+    (project.root / made).mkdir()
+    (project.root / sealed).chmod(0o555)
+
+    for line in [["plan"]] * (not flags) + [["run", *flags], ["run", "--dry", *flags]]:
+        done = subprocess.run(
+            [*PLAIN, sys.executable, "-m", "onebox", *line],
+            cwd=project.root,
+            env=project.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert 66 == done.returncode, (line, done)
+        assert f"{sealed} cannot be written" in done.stderr + done.stdout, (line, done)
+        assert [] == project.boxes()
+    assert 0o555 == (project.root / sealed).stat().st_mode & 0o777
+
+
+@pytest.mark.skipif(
+    bool(PLAIN) and shutil.which("setpriv") is None, reason="needs util-linux"
+)
+def test_folder_sealed_by_the_user_after_a_fetch_is_refused(project: Project) -> None:
+    """One that the job itself has made read-only can be fetched again."""
+    project.write("job.sh", "mkdir results; echo 1 > results/x; chmod 555 results")
+
+    def line(*words: str) -> int:
+        return subprocess.run(
+            [*PLAIN, sys.executable, "-m", "onebox", *words],
+            cwd=project.root,
+            env=project.environ,
+            capture_output=True,
+            check=False,
+        ).returncode
+
+    assert [0, 0, 0] == [line("run"), line("plan"), line("run")]
+    results = project.root / "results"
+    results.chmod(0o755)
+    results.chmod(0o555)
+    assert [66, 66] == [line("plan"), line("run")]
+
+
+def test_folder_of_local_boxes_that_cannot_be_written_is_refused(
+    project: Project,
+) -> None:
+    """By the plan, as by the run and by doctor."""
+    project.environ["ONEBOX_LOCAL_ROOT"] = "/proc/y"
+
+    message = "a local box cannot be written to /proc/y"
+    refused(project, 78, message, lines=("plan", "run", "doctor"))
+
+
+@pytest.mark.parametrize(
+    "variable", ["ONEBOX_STATE", "ONEBOX_IDENTITY", "ONEBOX_LOCAL_ROOT"]
+)
+def test_relative_folder_of_onebox_is_refused(project: Project, variable: str) -> None:
+    """From another working directory, its boxes would not be found."""
+    project.environ[variable] = "some where"
+
+    message = f"{variable} is not an absolute path: 'some where'"
+    refused(project, 78, message, lines=("plan", "run", "status"))
+    hint = f"  next: export {variable}='{project.root}/some where'\n"
+    assert hint in project.onebox("status").err
+    assert not (project.root / "some where").exists()

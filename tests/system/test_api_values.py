@@ -328,3 +328,47 @@ class TestPythonHints:
 
         assert spelled == hints.spell(text)
         assert spelled == hints.spell(spelled)
+
+
+def test_streams_need_no_more_than_write(project: Project) -> None:
+    """A logger or a tee in place of stdout and stderr gets messages and output."""
+    done = script(
+        project,
+        "class Tee:\n"
+        "    def __init__(self, file): self.file = file\n"
+        "    def write(self, text): return self.file.write(text)\n"
+        "    def flush(self): self.file.flush()\n"
+        "sys.stdout, sys.stderr = Tee(sys.stdout), Tee(sys.stderr)\n"
+        "api.run()\n",
+    )
+
+    assert 0 == done.code, done.err
+    assert "working\n" == done.out
+    assert "teardown" in done.err
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (r"api.run(['echo', 'a\0b'])", "contains a NUL byte"),
+        (r"api.run('echo a\0b')", "contains a NUL byte"),
+        (r"api.run(['echo', '\ud800'])", "cannot be encoded"),
+        (r"api.run(settings={'run.command': 'a\0b'})", "a control character"),
+        (r"api.run(settings={'run.command': '\ud800'})", "not valid UTF-8"),
+        (r"api.run(settings={'run.env': {'A': '\ud800'}})", "not valid UTF-8"),
+        (r"api.plan('echo a\0b')", "contains a NUL byte"),
+    ],
+)
+def test_command_that_no_program_can_get_is_refused_first(
+    project: Project, call: str, problem: str
+) -> None:
+    """No box is created for it."""
+    done = script(
+        project,
+        f"try: show({call})\nexcept Exception as error: show(type(error), error)",
+    )
+
+    assert "UsageError'" in done.out or "ConfigError'" in done.out, done.out + done.err
+    assert problem in done.out
+    assert [] == project.boxes()

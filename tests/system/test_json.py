@@ -213,9 +213,11 @@ class TestErrors:
 
     def test_a_later_stage_prints_its_own_form(self, project: Project) -> None:
         """`--json` of one task does not reach the next task."""
-        done = project.inv("cleanup", "--json", "cleanup")
+        done = project.inv("cleanup", "--json", "cancel")
 
-        assert done.out.rstrip().endswith("you have no boxes and no other resources")
+        assert 64 == done.code
+        assert "error" != json.loads(done.out)["kind"]
+        assert "onebox[64]: there is no box" in done.err
 
     @pytest.mark.fast
     @pytest.mark.parametrize("program", ["inv", "onebox"])

@@ -89,6 +89,10 @@ class TestGoneBox:
         for flags, out in (
             (("--tail=2",), "line 4\nend"),
             (("--tail=0",), ""),
+            (
+                (f"--tail={'9' * 5000}", "--since=1h"),
+                "line 1\nline 2\nline 3\nline 4\nend",
+            ),
             (("--tail=99", "--no-follow"), "line 1\nline 2\nline 3\nline 4\nend"),
             (("--since=1h",), "line 1\nline 2\nline 3\nline 4\nend"),
             (("--since=0 s",), ""),

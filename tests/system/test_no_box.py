@@ -101,7 +101,6 @@ def test_each_task_names_what_to_type(
         ("ssh", "--forward=x"),
         ("offers", "--limit=x"),
         ("exec",),
-        ("image", "--json"),
         ("run", "--", "cd a && b"),
     ],
 )

@@ -120,6 +120,18 @@ def test_nothing_is_written_through_a_link(project: Project) -> None:
     assert 64 == project.inv("ssh", "--uninstall").code
 
 
+def test_pipe_in_place_of_the_configuration_is_refused(project: Project) -> None:
+    """A read of it would wait forever."""
+    config = project.home / ".ssh" / "config"
+    config.parent.mkdir()
+    os.mkfifo(config)
+
+    for flag in ("--install", "--uninstall"):
+        done = project.inv("ssh", flag, timeout=30)
+        assert 64 == done.code
+        assert f"{config} is no regular file\n  next: move it away" in done.err
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root can change an owner")
 def test_owner_and_mode_stay(project: Project) -> None:
     """Root edits the configuration of the user whose home folder this is."""

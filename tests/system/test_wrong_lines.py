@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import pytest
 
+from onebox.flags import MODES
+from onebox.tasks import ns
 from tests.conftest import Project
 
 OWN = """\
@@ -382,13 +385,13 @@ def test_an_empty_command_is_refused(project: Project, task: str) -> None:
 @pytest.mark.fast
 def test_a_name_for_no_image_is_refused(project: Project) -> None:
     """The line that names an image is in the message, and can be copied."""
-    for more in ([], ["--list"], ["--rebuild"]):
-        done = project.inv("image", "--as=a b", *more)
-        assert (64, "") == (done.code, done.out)
-        assert done.err == (
-            "onebox[64]: --as names an image made with --from-box\n"
-            "  next: inv image --from-box --as='a b'\n"
-        )
+    done = project.inv("image", "--as=a b")
+    assert (64, "") == (done.code, done.out)
+    assert done.err == (
+        "onebox[64]: --as goes with --from-box or --prune\n"
+        "  did you mean: inv image --from-box '--as=a b' or inv image --prune "
+        "'--as=a b'\n"
+    )
 
 
 @pytest.mark.fast
@@ -399,3 +402,139 @@ def test_a_hint_about_a_document_is_about_a_document(project: Project) -> None:
         assert 64 == done.code
         assert f'"next": "inv {task} --limit=20 --json"' in done.out
         assert f"next: inv {task} --limit=20\n" in (project.inv(task, "--limit=a").err)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("typed", "problem", "meant"),
+    [
+        (
+            "ssh --install --uninstall",
+            "--install does not go with --uninstall",
+            "ssh --install or onebox ssh --uninstall",
+        ),
+        ("ssh --install -- ls", "ssh --install takes no command", "ssh --install"),
+        ("ssh --install extra", "ssh --install takes no command", "ssh --install"),
+        (
+            "push ssh --forward=1 --install",
+            "--install does not go with --forward",
+            "push ssh --install",
+        ),
+        (
+            "doctor --settings --policy",
+            "--policy does not go with --settings",
+            "doctor --policy or onebox doctor --settings",
+        ),
+        (
+            "doctor --policy --json",
+            "--policy does not go with --json",
+            "doctor --policy",
+        ),
+        (
+            "image --list --prune --yes",
+            "--list does not go with --prune",
+            "image --list --yes or onebox image --prune --yes",
+        ),
+        ("image --json", "--json goes with --list", "image --list --json"),
+        ("image --all", "--all goes with --prune", "image --prune --all"),
+        (
+            "image --list --as x",
+            "--list does not go with --as",
+            "image --list",
+        ),
+        (
+            "cleanup --print-cron --yes",
+            "--print-cron does not go with --yes",
+            "cleanup --print-cron",
+        ),
+        ("init --force --example", "--example does not go with --force", None),
+        ("plan --graph -- cmd", "plan --graph takes no command", "plan --graph"),
+        ("plan --graph --command=x", "--graph does not go with --command", None),
+        (
+            "teardown --all --name=b --yes",
+            "--all does not go with --name",
+            "teardown --all --yes or onebox teardown --name=b --yes",
+        ),
+        (
+            "run --keep --command=x -- y",
+            "--command does not go with a command after it",
+            "run --keep -- y or onebox run --keep --command=x",
+        ),
+        ("exec --command=x y", "--command does not go with a command after it", None),
+        ("status -- ls", "status takes no command", "status"),
+    ],
+)
+def test_parts_that_contradict_each_other_are_refused(
+    project: Project, typed: str, problem: str, meant: str | None
+) -> None:
+    """None of them is ignored, and nothing runs."""
+    done = project.onebox(*shlex.split(typed))
+
+    assert 64 == done.code
+    assert f"onebox[64]: {problem}\n" in done.err
+    assert not done.out or "--json" in typed
+    if meant is not None:
+        assert f"  did you mean: onebox {meant}\n" in done.err
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "image --list --name=a",
+        "push ssh --install run --dry -- ls",
+        "status history",
+        "train -- ls",
+    ],
+)
+def test_parts_that_fit_are_left_alone(project: Project, typed: str) -> None:
+    """A command belongs to a task that takes one, or to one of the user."""
+    project.write("tasks.py", OWN)
+    done = project.onebox(*shlex.split(typed), "--help" if "list" in typed else "-e")
+
+    assert "takes no command" not in done.err
+    assert "does not go with" not in done.err
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("cleanup --print-cron --json", "--print-cron does not go with --json"),
+        ("status --json history", "with --json, stdout has one document"),
+        ("history status --json", "with --json, stdout has one document"),
+        ("run status --json -- ls", "with --json, stdout has one document"),
+        ("plan --json=1", "--json takes no value"),
+    ],
+)
+def test_wrong_line_with_a_document_prints_one_document(
+    project: Project, typed: str, problem: str
+) -> None:
+    """It is the error, and nothing else is on stdout."""
+    done = project.onebox(*shlex.split(typed))
+    document = json.loads(done.out)
+
+    assert 64 == done.code == document["error"]["exit"]
+    assert document["error"]["message"].startswith(problem)
+    assert f"onebox[64]: {problem}" in done.err
+
+
+def test_modes_name_flags_of_their_tasks() -> None:
+    """The table of the modes is about flags that exist."""
+    for task, modes in MODES.items():
+        flags = {
+            argument.name.strip("_").replace("_", "-")
+            for argument in ns[task].get_arguments()
+        }
+        for flag, mode in modes.items():
+            named = {flag, *(mode.beside or ()), *mode.without} - {""}
+            assert named <= flags, (task, named - flags)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("task", ["history", "offers"])
+def test_endless_number_means_all(project: Project, task: str) -> None:
+    """Python itself converts no number of so many digits."""
+    done = project.inv(task, f"--limit={'9' * 5000}")
+
+    assert 0 == done.code, done.err
