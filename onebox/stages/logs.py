@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.agent.file_names import printable
 from onebox.boxes import bring_up, no_box
 from onebox.errors import JobFailed, Lost, UsageError
