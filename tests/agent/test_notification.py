@@ -72,6 +72,20 @@ def test_client_claims_the_notification_of_a_job_that_ended_before_it_followed(
     assert [] == hook.posted
 
 
+def test_client_that_has_just_begun_to_follow_claims_the_notification(
+    agent_box: AgentBox, hook: Hook
+) -> None:
+    """At the job's end it has created the file of the followers, but no lock yet."""
+    start(agent_box, hook, "while [ ! -e go ]; do sleep 0.05; done")
+    (agent_box.root / "jobs/j1/followers").touch()
+    (agent_box.work / "go").touch()
+    with agent_box.connect() as link:
+        until(lambda: link.request("job", job="j1")["state"] == "exited")
+        time.sleep(0.3)
+        assert claim(link)
+    assert [] == hook.posted
+
+
 def test_client_that_follows_claims_the_notification_before_the_box(
     agent_box: AgentBox, hook: Hook
 ) -> None:

@@ -171,15 +171,6 @@ class TestEntries:
         assert outcome == read(project, job(1, **changes)).entries[0].outcome
 
 
-def test_the_command_that_has_run_is_listed(project: Project) -> None:
-    """The words after `--` run if there is a `--command` too."""
-    ran = project.inv("run", "--command=echo a", "--", "echo", "b")
-    (entry,) = json.loads(project.inv("history", "--json").out)["entries"]
-
-    assert "b\n" == ran.out
-    assert "echo b" == entry["command"]
-
-
 def test_part_of_two_ids_names_them(project: Project) -> None:
     """A part that one id has alone is that id."""
     read(project, job(1), job(2))

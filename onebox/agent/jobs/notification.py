@@ -8,6 +8,7 @@ client that follows the job has some time to do so before the box.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -71,12 +72,15 @@ def after_end(
     """
     Post to *url* that a job has ended, unless a client claims the notification.
 
-    *followed* is whether a client followed the job at its end. If none has followed it
-    yet, one may be about to: a job can end before the client that has started it
-    follows. A failure is written to stderr, without the URL.
+    *followed* is whether a client followed the job at its end. If none did, one may be
+    about to: a job can end before the client that has started it follows, or before
+    that client has locked the file of the followers. A failure is written to stderr,
+    without the URL.
     """
-    never_followed = not os.path.exists(os.path.join(directory, FOLLOWERS))
-    followed = followed or (never_followed and record.cause == "exit")
+    age = 0.0
+    with contextlib.suppress(FileNotFoundError):
+        age = time.time() - os.stat(os.path.join(directory, FOLLOWERS)).st_mtime
+    followed = followed or (age < GONE_WAIT and record.cause == "exit")
     left_at = now = time.monotonic()
     end = now + CLIENT_WAIT
     while followed and now < min(end, left_at + GONE_WAIT):
