@@ -214,7 +214,8 @@ class Reader:
             line = self._moved_to_earlier_task(words, index, flag)
             return Mistake(f"{problem}; {have} it", line, help)
         # The dashes are left out, because with them any two short names are near.
-        known = [name[2:] for name in (*task.flags, *self.core.flags) if name[2:]]
+        own = [name for name in self.core.flags if not name.startswith("--list")]
+        known = [name[2:] for name in (*task.flags, *own) if name[2:]]
         near = nearest(flag[2:], known)
         if near:
             line = [*words[:index], f"--{near}{equals}{value}", *rest]

@@ -111,6 +111,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
             _replay_open_intents(context)
             return False
         run.check(context)
+        _warn_once(context, preflight.describe_links(context))
         if context.invocation.queue:
             # What would be refused is refused before the wait, too.
             _check_box(context, stage)
@@ -142,11 +143,15 @@ def _check_box(context: BoxContext, stage: str) -> Box | None:
     other_providers.refuse(context)
     if stage == "run":
         run.check_script(context)
-        warning = run.describe_missing_script(context)
-        if warning and warning not in context.chain.warned:
-            context.chain.warned.add(warning)
-            context.screen.warn(warning)
+        _warn_once(context, run.describe_missing_script(context))
     return None
+
+
+def _warn_once(context: BoxContext, warning: str) -> None:
+    """Print a warning, unless it is "" or was printed for this command line."""
+    if warning and warning not in context.chain.warned:
+        context.chain.warned.add(warning)
+        context.screen.warn(warning)
 
 
 def _replay_open_intents(context: BoxContext) -> None:

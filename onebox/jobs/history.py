@@ -218,7 +218,8 @@ def _entry(
         size=of_job.box.size,
         type=of_job.box.type,
         seconds=of_job.seconds,
-        outcome=_outcome(of_job.exit, of_job.cause, advice=of_job.advice),
+        outcome=_outcome(of_job.exit, of_job.cause, advice=of_job.advice)
+        + _discarded(job_facts.read(context, job)),
         exit=of_job.exit,
         cost_usd=cost,
         cost_is_least=is_least,
@@ -304,10 +305,14 @@ def _what_is_known(
     return _Known(facts, outcome, until)
 
 
+def _discarded(facts: JobFacts | None) -> str:
+    return ", discarded" if facts is not None and facts.discarded else ""
+
+
 def _of_gone_box(facts: JobFacts) -> _Known:
     outcome = "discarded" if facts.discarded else "no information"
     if facts.exit is not None:
-        outcome = _outcome(facts.exit, facts.cause)
+        outcome = f"{_outcome(facts.exit, facts.cause)}{_discarded(facts)}"
     return _Known(facts, outcome, facts.removed or facts.started)
 
 

@@ -118,10 +118,10 @@ def note_end(context: BoxContext, job: str, record: ExitRecord | None) -> None:
 
 
 def note_discarded(context: BoxContext) -> None:
-    """Store that the recorded box is removed now, and its outputs with it."""
-    facts = _latest(context)
+    """Store that the recorded box is removed now, with outputs that are not here."""
+    facts, lost = _latest(context), not context.store.record.fetched
     if facts is not None:
-        _write(context, replace(facts, removed=time.time(), discarded=True))
+        _write(context, replace(facts, removed=time.time(), discarded=lost))
 
 
 def _latest(context: BoxContext) -> JobFacts | None:

@@ -196,10 +196,15 @@ class _Planner:
             outputs=tuple(output_roots(context)),
             checkpoints=settings.fetch.checkpoints,
             questions=tuple(self.questions),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self._links()),
             refusals=tuple(self.refusals),
             warnings=context.invocation.warnings,
         )
+
+    def _links(self) -> list[str]:
+        if "run" not in self.stages:
+            return []
+        return [note for note in [preflight.describe_links(self.context)] if note]
 
     @contextmanager
     def _catching(self, step: str) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.errors import InputError, OneboxError, StateError
 from onebox.images import stale_lock
+from onebox.project_files import configured_outputs
 from onebox.settings import file_problems
 from onebox.settings.quoting import show
 from onebox.store.atomic_files import private_dir
@@ -69,6 +70,29 @@ def check(context: BoxContext) -> None:
     """
     for _, error in problems(context):
         raise error
+
+
+def describe_links(context: BoxContext) -> str:
+    """
+    Return a warning about a link out of the project in the place of an output folder.
+
+    A fetch never writes through it, because a project that was cloned may bring a link
+    that leads anywhere. Return "" without such a link.
+    """
+    for root in configured_outputs(context):
+        path = context.outputs_folder / root.rstrip("/")
+        inside = [
+            p for p in (path, *path.parents) if context.outputs_folder in p.parents
+        ]
+        link = next((p for p in reversed(inside) if p.is_symlink()), None)
+        if link is not None and not link.resolve().is_relative_to(context.root):
+            name = formatting.path(os.path.relpath(link, context.root))
+            return (
+                f"{name} is a link, which no output is written through: it will be "
+                f"kept as {name}~, beside a folder {name}; --into=DIR puts the outputs "
+                "elsewhere"
+            )
+    return ""
 
 
 def unwritable(folder: Path) -> OSError | None:

@@ -25,6 +25,7 @@ from onebox.transfer.backups import free_name
 from onebox.transfer.download import Downloaded
 from onebox.transfer.fsync import sync_file_system, sync_files
 from onebox.transfer.ledger import Ledger
+from onebox.transfer.other_disk import copy_into
 
 
 def install(
@@ -86,6 +87,7 @@ class Installer:
         self._staged = staged
         self._writer = FolderWriter(self._into, self._clear)
         self._new_folders: set[bytes] = set()
+        self._has_other_disks = False
         self.kept_aside: list[tuple[bytes, bytes]] = []
 
     def install(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
@@ -152,11 +154,34 @@ class Installer:
         ):
             self._clear(*self._writer.parent(entry.path), entry.path)
         try:
-            self._writer.place(entry.path, self._staging, staged)
+            try:
+                self._writer.place(entry.path, self._staging, staged)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._place_copy(entry.path, staged)
         except OSError as error:
             # The error must name the path of the output. The original error names the
             # file in the staging directory.
             raise OSError(error.errno, error.strerror, entry.path) from error
+
+    def _place_copy(self, path: bytes, staged: bytes) -> None:
+        """Copy a file to its path, which is on another disk than the staging folder."""
+        with self._folder_of(path) as folder:
+            copy = copy_into(folder, self._staging, staged)
+            self._writer.place(path, folder, copy)
+        os.unlink(staged, dir_fd=self._staging)
+
+    @contextlib.contextmanager
+    def _folder_of(self, path: bytes) -> Iterator[int]:
+        """Yield a descriptor of a path's folder, which is on another disk."""
+        self._has_other_disks = True
+        # The writer may close its own descriptor of the folder.
+        folder = os.dup(self._writer.parent(path)[0])
+        try:
+            yield folder
+        finally:
+            os.close(folder)
 
     def _check_unchanged(self, entry: Entry) -> None:
         """
@@ -196,7 +221,13 @@ class Installer:
             return
         if here is not None:
             self._clear(folder, name, entry.path)
-        self._writer.link(entry.path, entry.target, self._staging)
+        try:
+            self._writer.link(entry.path, entry.target, self._staging)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with self._folder_of(entry.path) as folder:
+                self._writer.link(entry.path, entry.target, folder)
 
     def _clear(self, folder: int, name: bytes, path: bytes) -> None:
         """
@@ -246,7 +277,8 @@ class Installer:
         for folder in list(folders):
             folders.update(_ancestors(folder))
         folders.add(b"")
-        if sync_file_system(self._writer.base, len(folders)):
+        others = self._has_other_disks
+        if not others and sync_file_system(self._writer.base, len(folders)):
             return
         for folder in sorted(folders, reverse=True):
             os.fsync(self._writer.folder(folder, make=False))

@@ -266,3 +266,21 @@ def test_relative_folder_of_onebox_is_refused(project: Project, variable: str) -
     hint = f"  next: export {variable}='{project.root}/some where'\n"
     assert hint in project.onebox("status").err
     assert not (project.root / "some where").exists()
+
+
+def test_link_out_of_the_project_in_the_place_of_outputs_is_named(
+    project: Project,
+) -> None:
+    """The plan and the run say that nothing is written through it; both go on."""
+    scratch = project.home / "scratch"
+    scratch.mkdir()
+    link = project.root / "results"
+    link.symlink_to(scratch)
+    plan, done = project.inv("plan"), project.inv("run")
+
+    assert (0, 0) == (plan.code, done.code), done.err
+    for text in (plan.out, done.err):
+        assert "results is a link, which no output is written through" in text
+    assert "42\n" == project.read("results/answer.txt")
+    assert [] == list(scratch.iterdir())
+    assert "is a link" not in project.inv("plan").out

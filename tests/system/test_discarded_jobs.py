@@ -49,7 +49,11 @@ def test_job_that_has_ended_keeps_log_exit_code_and_cost(project: Project) -> No
 
     assert (0, []) == (done.code, project.boxes())
     assert "abandoned" not in done.err
-    assert ("succeeded", 0, 0) == (entry["outcome"], entry["exit"], entry["cost_usd"])
+    assert ("succeeded, discarded", 0, 0) == (
+        entry["outcome"],
+        entry["exit"],
+        entry["cost_usd"],
+    )
     assert (0, "precious\n") == (shown.code, shown.out)
     assert not (project.root / "results").exists()
 
@@ -63,7 +67,7 @@ def test_cancelled_job_is_cancelled_in_the_history(project: Project) -> None:
     project.inv(*DISCARD)
     entry = only_entry(project)
 
-    assert ("cancelled", 143) == (entry["outcome"], entry["exit"])
+    assert ("cancelled, discarded", 143) == (entry["outcome"], entry["exit"])
     assert "up\n" == (project.root / entry["log"]).read_text()
 
 
@@ -121,7 +125,7 @@ def test_box_that_does_not_answer_is_removed_and_its_job_is_listed(
 
     assert [] == project.boxes()
     # `status` has reported its end.
-    assert ("succeeded", 0) == (
+    assert ("succeeded, discarded", 0) == (
         only_entry(project)["outcome"],
         only_entry(project)["exit"],
     )

@@ -1,0 +1,60 @@
+"""Outputs are fetched into a folder that is a disk of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.transfer.synced_project import SyncedProject, refused, snapshot
+
+
+@pytest.fixture
+def disk(project: SyncedProject) -> Iterator[Path]:
+    """The folder for the outputs, with a small disk mounted on it."""
+    place = project.root / "out"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "onebox-test", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be mounted here: that takes root")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_outputs_are_copied_to_another_disk(project: SyncedProject, disk: Path) -> None:
+    """Modes, times, links and folders are those of the box; edited files are kept."""
+    project.job("out/a", b"1").chmod(0o640)
+    project.job("out/deep/b", b"2" * 100_000)
+    (project.box.work / "out/link").symlink_to("deep/b")
+    (project.box.work / "out/empty").mkdir()
+    project.fetch()
+    assert snapshot(disk) == snapshot(project.box.work / "out")
+    on_box = (project.box.work / "out/a").stat()
+    assert on_box.st_mtime_ns == (disk / "a").stat().st_mtime_ns
+
+    (disk / "a").write_bytes(b"mine")
+    project.job("out/a", b"3")
+    fetched = project.fetch()
+    assert [(b"out/a", b"out/a~")] == fetched.kept_aside
+    assert (b"3", b"mine") == ((disk / "a").read_bytes(), (disk / "a~").read_bytes())
+    assert project.verify() is None
+    names = {path.name for path in disk.iterdir()}
+    assert {"a", "a~", "deep", "link", "empty"} == names
+
+
+def test_full_disk_keeps_the_outputs_on_the_box(
+    project: SyncedProject, disk: Path
+) -> None:
+    """No part of a file has its final name, and a later fetch completes."""
+    project.job("out/big", b"x" * (5 << 20))
+    with refused("the disk is full"):
+        project.fetch()
+    assert [] == list(disk.iterdir())
+
+    subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
+    project.fetch()
+    assert 5 << 20 == (disk / "big").stat().st_size
