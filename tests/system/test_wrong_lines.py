@@ -349,6 +349,17 @@ def test_a_flag_of_other_tasks_names_them(project: Project) -> None:
 
 
 @pytest.mark.fast
+def test_wrong_flag_of_a_task_is_not_taken_for_the_list_of_tasks(
+    project: Project,
+) -> None:
+    """`--list` after a task would print the list, and exit with 0."""
+    done = project.inv("logs", "--last")
+
+    assert 64 == done.code
+    assert "logs has no flag --last\n  next: inv --help logs\n" in done.err
+
+
+@pytest.mark.fast
 def test_a_setting_that_is_typed_as_a_flag_is_named(project: Project) -> None:
     """The line and the variable can be copied; `run` has no flag for each setting."""
     done = project.onebox("run", "--max-hours=2")
