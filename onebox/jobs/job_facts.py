@@ -18,6 +18,7 @@ from onebox.errors import StateError
 from onebox.jobs.stored_values import check_types, cleaned
 from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
+from onebox.remote.json_fields import LATEST
 from onebox.store.atomic_files import open_folder, read_regular, write_in
 from onebox.store.record import Record
 
@@ -96,8 +97,18 @@ def read_file(path: Path) -> JobFacts | None:
         names = {field.name for field in fields(JobFacts)}
         facts = JobFacts(**{k: v for k, v in document.items() if k in names})
         check_types(facts)
+        _check_ranges(facts)
         return facts if facts.job == path.parent.name else None
     return None
+
+
+def _check_ranges(facts: JobFacts) -> None:
+    """Raise ValueError for a number that no job can have."""
+    times = (facts.created, facts.deadline, facts.started, facts.removed)
+    numbers = [(number, LATEST) for number in (*times, facts.seconds or 0)]
+    numbers += [(facts.hourly or 0, 1e6), (facts.exit or 0, 255)]
+    if not all(0 <= number <= most for number, most in numbers):
+        raise ValueError("a number is out of range")
 
 
 def note_start(context: BoxContext, box: Box) -> None:
@@ -117,11 +128,15 @@ def note_end(context: BoxContext, job: str, record: ExitRecord | None) -> None:
     )
 
 
-def note_discarded(context: BoxContext) -> None:
-    """Store that the recorded box is removed now, with outputs that are not here."""
+def if_discarded(context: BoxContext) -> JobFacts | None:
+    """Return what will be known of the recorded job if its box is removed now."""
     facts, lost = _latest(context), not context.store.record.fetched
-    if facts is not None:
-        _write(context, replace(facts, removed=time.time(), discarded=lost))
+    return None if facts is None else replace(facts, discarded=lost)
+
+
+def note_removed(context: BoxContext, facts: JobFacts) -> None:
+    """Store that the box of a job has been removed now."""
+    _write(context, replace(facts, removed=time.time()))
 
 
 def _latest(context: BoxContext) -> JobFacts | None:

@@ -149,6 +149,8 @@ def _is_unknown(context: BoxContext, program: str) -> bool:
     image, root = context.settings.image, context.root
     if image.use or image.setup or image.packer or image.requirements:
         return False
+    if "PATH" in context.settings.run.env:
+        return False
     return not (
         "/" in program
         or os.path.lexists(root / program)
@@ -167,14 +169,28 @@ def _unknown_program(words: list[str], root: Path) -> Unstartable | None:
     runner = _RUNNERS.get(PurePosixPath(name).suffix)
     if runner and _SCRIPT.fullmatch(name):
         return _missing([runner, *words], 1, root)
-    # Names with digits, such as python2, and ipython or cmake are other programs.
-    known = [one for one in _PROGRAMS if one[0].lower() == name[0].lower()]
-    swapped = [one for one in known if sorted(one) == sorted(name)]
-    near = swapped or difflib.get_close_matches(name[:99], known, 1, 0.8)
-    if not near or not name.isalpha():
+    near = next((one for one in _PROGRAMS if _is_slip(name, one)), "")
+    if not near or name in _PROGRAMS:
         return None
     problem = f"there is no program {formatting.path(name)}"
-    return Unstartable(problem, shlex.join([near[0], *rest]))
+    return Unstartable(problem, shlex.join([near, *rest]))
+
+
+def _is_slip(name: str, meant: str) -> bool:
+    """
+    Return whether a name is *meant* with swapped letters, or one too few or doubled.
+
+    Names that are merely similar are other programs: pyston, bashdb, cmake.
+
+    >>> [_is_slip(name, "python") for name in ("pyhton", "pythn", "pythoon", "pyston")]
+    [True, True, True, False]
+    """
+    if name[:1] != meant[0]:
+        return False
+    swapped = sorted(name) == sorted(meant)
+    without = {meant[:n] + meant[n + 1 :] for n in range(1, len(meant))}
+    doubled = {meant[:n] + meant[n - 1 :] for n in range(1, len(meant) + 1)}
+    return swapped or name in without | doubled
 
 
 def _missing(words: list[str], index: int, root: Path) -> Unstartable:

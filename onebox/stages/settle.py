@@ -48,7 +48,8 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
             completed and _leaves_box_up(context)
         )
         if invocation.leaves_box:
-            if invocation.created_box and record.temporary:
+            left = invocation.created_box or "push" in invocation.stages
+            if left and record.temporary:
                 # The line says that the box is kept, so no later run removes it.
                 context.store.update(temporary=False)
             _show_receipt(context, _billed_from(context), kept=True)

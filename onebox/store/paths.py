@@ -114,7 +114,7 @@ def _absolute(environ: Mapping[str, str], variable: str) -> Path:
     if not path.is_absolute():
         raise StateError(
             f"{variable} is not an absolute path: {str(path)!r}",
-            next=f"export {variable}={shlex.quote(str(path.absolute()))}",
+            next=f"export {variable}={shlex.quote(str(path.expanduser().absolute()))}",
         )
     return path
 

@@ -150,3 +150,27 @@ def test_damaged_facts_of_a_job_are_no_facts(
     del document["hourly"]
     (folder / job_facts.FILE).write_text(json.dumps(document))
     assert (only_entry(project)["command"] or "\x1b").isprintable()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"started": 1 << 62},
+        {"started": -9e10},
+        {"hourly": 9e18},
+        {"seconds": 9e10 * 100},
+        {"exit": 99999},
+    ],
+)
+def test_impossible_number_in_a_file_of_the_project_is_ignored(
+    project: Project, wrong: dict[str, float]
+) -> None:
+    """A project that was cloned may bring any file; the other jobs are listed."""
+    job = "20261101-101010-aaaa"
+    facts = {"job": job, "exit": 0, "cause": "exit", **wrong}
+    project.write(f".onebox/jobs/{job}/job.json", json.dumps(facts))
+    done = project.inv("history", "--json")
+
+    assert 0 == done.code, done.err
+    (entry,) = json.loads(done.out)["entries"]
+    assert "no information" == entry["outcome"]

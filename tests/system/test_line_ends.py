@@ -396,3 +396,16 @@ def test_box_that_a_push_has_left_stays_after_a_run(project: Project) -> None:
     assert 0 == done.code, done.err
     assert f"kept  {box}" in done.err
     assert [box] == project.boxes()
+
+
+def test_box_of_an_interrupted_push_stays_after_the_next_push(
+    project: Project,
+) -> None:
+    """The line of the second push says that the box is kept."""
+    project.write("tasks.py", INTERRUPTED)
+    assert 130 == project.inv("mine").code
+    (box,) = project.boxes()
+    assert f"kept  {box}" in project.inv("push").err
+
+    assert 0 == project.inv("run").code
+    assert [box] == project.boxes()

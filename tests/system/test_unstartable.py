@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,9 @@ def test_the_command_of_the_file_is_corrected_in_the_file(project: Project) -> N
         ["xpython", "job.py"],
         ["python9", "job.py"],
         ["pypyx", "job.py"],
+        ["pyston", "job.py"],
+        ["ptpython", "job.py"],
+        ["bashdb", "job.sh"],
         ["tooling.py"],
         ["./link.sh"],
         ["python", "link.py"],
@@ -155,3 +160,20 @@ def test_a_listed_package_can_have_the_program(project: Project) -> None:
     project.write("needs.txt", "docutils\n")
 
     assert 0 == project.onebox("plan", "rst2html.py", "a.rst").code
+
+
+def test_program_that_only_the_box_has_is_not_refused(
+    project: Project, tmp_path: Path
+) -> None:
+    """A machine may have python3 and no python, and a path of the job's own."""
+    for name in ("ssh", "ssh-keygen", "git", "sh", "bash"):
+        found = shutil.which(name)
+        if found:
+            (tmp_path / name).symlink_to(found)
+    project.write("job.py", "")
+    project.write("bin/tool.py", "#!/bin/sh\n").chmod(0o755)
+    for command in ("python job.py", "make", "julia x.jl"):
+        done = project.inv("plan", f"--command={command}", env={"PATH": str(tmp_path)})
+        assert "there is no program" not in done.out, command
+    project.write("onebox.toml", '[run]\nenv = { PATH = "bin:/usr/bin:/bin" }\n')
+    assert 0 == project.inv("plan", "--command=tool.py").code
