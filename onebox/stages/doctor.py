@@ -113,7 +113,7 @@ def _command_check(context: BoxContext) -> Iterator[Check]:
     command = context.settings.run.command
     if not command:
         file = context.settings.config_file
-        # Without the file, the check of the file has said so.
+        # If there is no onebox.toml, another check has reported that.
         if (context.root / file).exists():
             yield Check(
                 "command",

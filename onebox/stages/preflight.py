@@ -15,7 +15,7 @@ from onebox.project_files import configured_outputs
 from onebox.settings import file_problems
 from onebox.settings.quoting import show
 from onebox.store.atomic_files import private_dir
-from onebox.store.paths import local_root, state_dir
+from onebox.store.paths import holds, local_root, state_dir
 from onebox.transfer.ledger import LastFetch
 
 if TYPE_CHECKING:
@@ -79,13 +79,17 @@ def describe_links(context: BoxContext) -> str:
     A fetch never writes through it, because a project that was cloned may bring a link
     that leads anywhere. Return "" without such a link.
     """
-    for root in configured_outputs(context):
-        path = context.outputs_folder / root.rstrip("/")
+    # `Path.resolve` raises an error for a link that leads to itself.
+    project = Path(os.path.realpath(context.root))
+    for output in configured_outputs(context):
+        path = context.outputs_folder / output.rstrip("/")
         inside = [
-            p for p in (path, *path.parents) if context.outputs_folder in p.parents
+            each
+            for each in reversed((path, *path.parents))
+            if context.outputs_folder in each.parents
         ]
-        link = next((p for p in reversed(inside) if p.is_symlink()), None)
-        if link is not None and not link.resolve().is_relative_to(context.root):
+        link = next((each for each in inside if each.is_symlink()), None)
+        if link is not None and not holds(project, Path(os.path.realpath(link))):
             name = formatting.path(os.path.relpath(link, context.root))
             return (
                 f"{name} is a link, which no output is written through: it will be "

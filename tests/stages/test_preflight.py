@@ -284,3 +284,22 @@ def test_link_out_of_the_project_in_the_place_of_outputs_is_named(
     assert "42\n" == project.read("results/answer.txt")
     assert [] == list(scratch.iterdir())
     assert "is a link" not in project.inv("plan").out
+
+
+def test_link_that_leads_to_itself_stops_no_run(project: Project) -> None:
+    """Such a link in the place of outputs is set aside by the fetch."""
+    (project.root / "results").symlink_to("results")
+    plan, done = project.inv("plan"), project.inv("run")
+
+    assert (0, 0) == (plan.code, done.code), plan.err + done.err
+    assert "42\n" == project.read("results/answer.txt")
+
+
+def test_link_within_a_project_behind_a_link_is_not_named(project: Project) -> None:
+    """The project's own path may contain a link, such as /tmp on macOS."""
+    (project.root / "runs").mkdir()
+    (project.root / "results").symlink_to("runs")
+    place = project.home / "place"
+    place.symlink_to(project.root)
+
+    assert "is a link" not in project.inv("plan", cwd=place).out

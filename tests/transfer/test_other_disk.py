@@ -46,6 +46,20 @@ def test_outputs_are_copied_to_another_disk(project: SyncedProject, disk: Path) 
     assert {"a", "a~", "deep", "link", "empty"} == names
 
 
+def test_file_of_any_name_stays_on_another_disk(
+    project: SyncedProject, disk: Path
+) -> None:
+    """A copy under way has a name that no output and no file of the user has."""
+    (disk / ".onebox-mine").write_bytes(b"mine")
+    for name in (".onebox-copy", ".onebox-draft", "zz"):
+        project.job(f"out/{name}", name.encode())
+    project.fetch()
+
+    assert project.verify() is None
+    names = {path.name for path in disk.iterdir()}
+    assert {".onebox-mine", ".onebox-copy", ".onebox-draft", "zz"} == names
+
+
 def test_full_disk_keeps_the_outputs_on_the_box(
     project: SyncedProject, disk: Path
 ) -> None:
