@@ -108,7 +108,7 @@ def _problem_of(context: BoxContext, words: list[str]) -> Unstartable | None:
                 other=shlex.join(["chmod", "+x", plain]),
             )
         return _missing(words, 0, root) if _is_absent(root, program) else None
-    if _is_unknown(context, program):
+    if program not in _PROGRAMS and _is_unknown(context, program):
         return _unknown_program(words, root)
     index = _script_index(words)
     if index is None:
@@ -170,7 +170,7 @@ def _unknown_program(words: list[str], root: Path) -> Unstartable | None:
     if runner and _SCRIPT.fullmatch(name):
         return _missing([runner, *words], 1, root)
     near = next((one for one in _PROGRAMS if _is_slip(name, one)), "")
-    if not near or name in _PROGRAMS:
+    if not near:
         return None
     problem = f"there is no program {formatting.path(name)}"
     return Unstartable(problem, shlex.join([near, *rest]))
@@ -202,7 +202,7 @@ def _missing(words: list[str], index: int, root: Path) -> Unstartable:
     except OSError:
         files = []
     meant = ""
-    for near in difflib.get_close_matches(last[:99], files, 1, 0.6):
+    for near in difflib.get_close_matches(last[:99], files, 1, 0.7):
         if near.isprintable():
             other = f"{folder}/{near}" if folder else near
             meant = shlex.join([*words[:index], other, *words[index + 1 :]])

@@ -175,5 +175,8 @@ def test_program_that_only_the_box_has_is_not_refused(
     for command in ("python job.py", "make", "julia x.jl"):
         done = project.inv("plan", f"--command={command}", env={"PATH": str(tmp_path)})
         assert "there is no program" not in done.out, command
+    done = project.inv("run", "--command=python absent.py", env={"PATH": str(tmp_path)})
+    assert 66 == done.code, done.err
+    assert "absent.py does not exist" in done.err
     project.write("onebox.toml", '[run]\nenv = { PATH = "bin:/usr/bin:/bin" }\n')
     assert 0 == project.inv("plan", "--command=tool.py").code
