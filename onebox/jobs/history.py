@@ -144,7 +144,14 @@ def read(
     }
     costs = _costs(receipts, known)
     entries = [
-        _entry(context, job, receipts.get(job), known.get(job), costs)
+        _entry(
+            context,
+            job,
+            receipts.get(job),
+            known.get(job),
+            costs,
+            is_on_box=job in recorded and bool(recorded[job][1].box),
+        )
         for job in sorted(jobs, reverse=True)
     ]
     if box_name is not None:
@@ -187,6 +194,8 @@ def _entry(
     of_job: Receipt | None,
     known: _Known | None,
     costs: dict[str, tuple[float | None, bool]],
+    *,
+    is_on_box: bool,
 ) -> HistoryEntry:
     folder = context.job_dir(job)
     log = _path_here(context, folder / "log")
@@ -219,7 +228,7 @@ def _entry(
         type=of_job.box.type,
         seconds=of_job.seconds,
         outcome=_outcome(of_job.exit, of_job.cause, advice=of_job.advice)
-        + _discarded(job_facts.read(context, job)),
+        + ("" if is_on_box else _discarded(job_facts.read(context, job))),
         exit=of_job.exit,
         cost_usd=cost,
         cost_is_least=is_least,

@@ -128,15 +128,18 @@ def note_end(context: BoxContext, job: str, record: ExitRecord | None) -> None:
     )
 
 
-def if_discarded(context: BoxContext) -> JobFacts | None:
-    """Return what will be known of the recorded job if its box is removed now."""
-    facts, lost = _latest(context), not context.store.record.fetched
-    return None if facts is None else replace(facts, discarded=lost)
+def note_removal(context: BoxContext, *, discard: bool) -> None:
+    """
+    Store, before the recorded box is removed, whether its outputs are given up.
 
+    As long as the box is recorded, the history ignores this.
 
-def note_removed(context: BoxContext, facts: JobFacts) -> None:
-    """Store that the box of a job has been removed now."""
-    _write(context, replace(facts, removed=time.time()))
+    Args:
+        discard: Whether outputs that are not here are given up.
+    """
+    facts, lost = _latest(context), discard and not context.store.record.fetched
+    if facts is not None and (discard or facts.discarded):
+        _write(context, replace(facts, removed=time.time(), discarded=lost))
 
 
 def _latest(context: BoxContext) -> JobFacts | None:

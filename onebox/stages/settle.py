@@ -48,10 +48,6 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
             completed and _leaves_box_up(context)
         )
         if invocation.leaves_box:
-            left = invocation.created_box or "push" in invocation.stages
-            if left and record.temporary:
-                # The line says that the box is kept, so no later run removes it.
-                context.store.update(temporary=False)
             _show_receipt(context, _billed_from(context), kept=True)
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
@@ -92,6 +88,12 @@ def print_kept_box(context: BoxContext) -> None:
         detail += f", powers itself off {off}; {user}"
         context.screen.print_stage("box", "kept", "in use", detail)
         return
+    invocation = context.invocation
+    is_left = invocation.created_box or "push" in invocation.stages
+    if is_left and context.store.record.temporary:
+        # The line that is printed now says that the box is kept, so a later run must
+        # not remove it. An earlier chain may have created the box for its job.
+        context.store.update(temporary=False)
     detail += f", {_powers_off(context, box)}"
     context.screen.print_stage("box", "kept", "kept", detail)
 

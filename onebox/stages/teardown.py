@@ -15,7 +15,6 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.jobs import checkpoints, job_facts, receipt, remote_job, run_record
-from onebox.jobs.job_facts import JobFacts
 from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import (
@@ -201,11 +200,9 @@ def _remove(
             held_outputs.check_box(context, box, stage_line.doing)
         elif discard and not yes and not _loses_nothing(context, box, disks):
             _confirm_discard(context, [box, *disks])
-        of_job: JobFacts | None = None
         if discard:
             stage_line.doing("fetching the log")
             _keep_log(context, box)
-            of_job = job_facts.if_discarded(context)
         removable = [
             disk
             for disk in disks
@@ -222,6 +219,7 @@ def _remove(
             if not discard and sessions.has_run(box.id, before):
                 # A command has ended since the outputs were checked.
                 held_outputs.check_box(context, box, stage_line.doing)
+            job_facts.note_removal(context, discard=discard)
             for part in [*removable, box]:
                 stage_line.doing(f"removing {part.id}")
                 with signals_delayed():
@@ -232,8 +230,6 @@ def _remove(
                         stage_line.end("", f"{box.id}: machine, disk: gone")
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
-        if of_job is not None:
-            job_facts.note_removed(context, of_job)
         context.end_with_box()
         stage_line.end(
             "", f"{formatting.first_names(removed)}: machine, disk, keys: gone"

@@ -25,7 +25,7 @@ from onebox.transfer.backups import free_name
 from onebox.transfer.download import Downloaded
 from onebox.transfer.fsync import sync_file_system, sync_files
 from onebox.transfer.ledger import Ledger
-from onebox.transfer.other_disk import copy_into
+from onebox.transfer.other_disk import copy_into, copy_name, link_into
 
 
 def install(
@@ -49,7 +49,7 @@ def install(
     ledger.add(fresh)
     ledger.save()
     with contextlib.closing(
-        Installer(into, index, ledger, receiver.fd, downloaded.staged)
+        Installer(into, memory, index, ledger, receiver.fd, downloaded.staged)
     ) as installer:
         installer.install(entries, downloaded.blocks)
     ledger.mark_installed(entries)
@@ -66,6 +66,8 @@ class Installer:
     *kept_aside* lists its path and its new name.
 
     Args:
+        memory: The folder of the fetch memory.
+
         staging: The open staging directory.
 
         staged: Maps the path of each downloaded file to its name in the staging
@@ -75,12 +77,14 @@ class Installer:
     def __init__(
         self,
         into: Path,
+        memory: Path,
         index: Index,
         ledger: Ledger,
         staging: int,
         staged: dict[bytes, bytes],
     ) -> None:
         self._into = os.fsencode(into)
+        self._memory = memory
         self._index = index
         self._ledger = ledger
         self._staging = staging
@@ -168,9 +172,21 @@ class Installer:
     def _place_copy(self, path: bytes, staged: bytes) -> None:
         """Copy a file to its path, which is on another disk than the staging folder."""
         with self._folder_of(path) as folder:
-            copy = copy_into(folder, self._staging, staged)
-            self._writer.place(path, folder, copy)
+            copy_into(folder, self._staging, staged, self._copy)
+            self._place_from(folder, path)
         os.unlink(staged, dir_fd=self._staging)
+
+    def _place_from(self, folder: int, path: bytes) -> None:
+        """Move a complete copy, which is in an open folder, to its path."""
+        try:
+            self._writer.place(path, folder, self._copy)
+        except BaseException:
+            remove(folder, self._copy)
+            raise
+
+    @functools.cached_property
+    def _copy(self) -> bytes:
+        return copy_name(self._memory)
 
     @contextlib.contextmanager
     def _folder_of(self, path: bytes) -> Iterator[int]:
@@ -227,7 +243,8 @@ class Installer:
             if error.errno != errno.EXDEV:
                 raise
             with self._folder_of(entry.path) as folder:
-                self._writer.link(entry.path, entry.target, folder)
+                link_into(folder, entry.target, self._copy)
+                self._place_from(folder, entry.path)
 
     def _clear(self, folder: int, name: bytes, path: bytes) -> None:
         """

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from onebox.boxes import delete as deletion
 from onebox.context import BoxContext
 from onebox.invocation import Invocation
 from onebox.jobs import job_facts
+from onebox.signals import Interrupted
 from onebox.stages import teardown
 from tests.conftest import Project
 from tests.system.test_hostile_agent import (
@@ -95,6 +98,12 @@ def test_job_that_still_runs_is_discarded_with_its_log_up_to_now(
     assert "precious\n" == log.read_text()
 
 
+def open_for_discard(project: Project) -> BoxContext:
+    """Return a context for the teardown that discards the outputs."""
+    line = Invocation("inv teardown --discard-outputs --yes", ("teardown",))
+    return BoxContext.open(str(project.root), project.environ, {}, line)
+
+
 @pytest.mark.parametrize("hostile", [True, False])
 def test_box_that_does_not_answer_is_removed_and_its_job_is_listed(
     project: Project, monkeypatch: pytest.MonkeyPatch, *, hostile: bool
@@ -116,8 +125,7 @@ def test_box_that_does_not_answer_is_removed_and_its_job_is_listed(
     )
     monkeypatch.setattr(teardown, "ANSWER_SECONDS", 3.0)
     monkeypatch.setattr(teardown, "LOG_SECONDS", 1.0)
-    line = Invocation("inv teardown --discard-outputs --yes", ("teardown",))
-    context = BoxContext.open(str(project.root), project.environ, {}, line)
+    context = open_for_discard(project)
     try:
         teardown.perform(context, discard=True, yes=True)
     finally:
@@ -174,3 +182,50 @@ def test_impossible_number_in_a_file_of_the_project_is_ignored(
     assert 0 == done.code, done.err
     (entry,) = json.loads(done.out)["entries"]
     assert "no information" == entry["outcome"]
+
+
+def test_outputs_that_are_fetched_after_all_are_not_called_discarded(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A discard can be interrupted before the box is removed."""
+    project.write("job.sh", "mkdir -p results; echo x >results/x")
+    assert 0 == project.inv("run", "--detach").code
+    until_not_running(project, "main")
+    context = open_for_discard(project)
+
+    def interrupted(*about: object) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(deletion, "delete", interrupted)
+        teardown.perform(context, discard=True, yes=True)
+    context.close()
+    context.store.unlock()
+    assert "succeeded, discarded" != only_entry(project)["outcome"]
+    assert 0 == project.inv("fetch", "teardown").code
+
+    assert "succeeded" == only_entry(project)["outcome"]
+
+
+def test_interrupt_after_the_removal_does_not_lose_that_outputs_were_discarded(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C takes effect when the box is gone."""
+    project.write("job.sh", "mkdir -p results; echo x >results/x")
+    assert 0 == project.inv("run", "--detach").code
+    until_not_running(project, "main")
+    context = open_for_discard(project)
+    delete = deletion.delete
+
+    def then_interrupted(*about: Any) -> None:
+        delete(*about)
+        raise Interrupted(signal.SIGINT)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(deletion, "delete", then_interrupted)
+        teardown.perform(context, discard=True, yes=True)
+    context.close()
+    context.store.unlock()
+
+    project.inv("teardown")
+    assert "succeeded, discarded" == only_entry(project)["outcome"]

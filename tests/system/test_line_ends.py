@@ -409,3 +409,16 @@ def test_box_of_an_interrupted_push_stays_after_the_next_push(
 
     assert 0 == project.inv("run").code
     assert [box] == project.boxes()
+
+
+def test_push_before_a_run_does_not_keep_the_box_of_an_interrupted_one(
+    project: Project,
+) -> None:
+    """No line has said that this box is kept."""
+    project.write("tasks.py", INTERRUPTED)
+    assert 130 == project.inv("mine").code
+    done = project.inv("push", "run")
+
+    assert 0 == done.code, done.err
+    assert "machine, disk, keys: gone" in done.err
+    assert [] == project.boxes()

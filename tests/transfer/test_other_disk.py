@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from onebox.transfer import other_disk
 from tests.transfer.synced_project import SyncedProject, refused, snapshot
 
 
@@ -49,15 +51,32 @@ def test_outputs_are_copied_to_another_disk(project: SyncedProject, disk: Path) 
 def test_file_of_any_name_stays_on_another_disk(
     project: SyncedProject, disk: Path
 ) -> None:
-    """A copy under way has a name that no output and no file of the user has."""
-    (disk / ".onebox-mine").write_bytes(b"mine")
+    """A copy or link under way has a name that no output or file of the user has."""
+    mine = f"link-{os.getpid()}"
+    (disk / mine).mkdir()
+    (disk / mine / "kept").write_bytes(b"mine")
     for name in (".onebox-copy", ".onebox-draft", "zz"):
         project.job(f"out/{name}", name.encode())
+    (project.box.work / "out/l").symlink_to("zz")
     project.fetch()
 
     assert project.verify() is None
+    assert b"mine" == (disk / mine / "kept").read_bytes()
     names = {path.name for path in disk.iterdir()}
-    assert {".onebox-mine", ".onebox-copy", ".onebox-draft", "zz"} == names
+    assert {mine, ".onebox-copy", ".onebox-draft", "zz", "l"} == names
+
+
+def test_copy_that_a_crash_has_cut_off_is_replaced(
+    project: SyncedProject, disk: Path
+) -> None:
+    """The next copy into the folder has the same name, and then the file's own."""
+    project.memory.mkdir()
+    draft = disk / os.fsdecode(other_disk.copy_name(project.memory))
+    draft.write_bytes(b"a part")
+    project.job("out/a")
+    project.fetch()
+
+    assert ["a"] == [path.name for path in disk.iterdir()]
 
 
 def test_full_disk_keeps_the_outputs_on_the_box(
