@@ -3,7 +3,8 @@ The entry point of the agent: `serve` a client, or `watch` over the box.
 
 `python3 -I -S <root>/agent.pyz serve` answers requests on stdin, in order, until
 the client closes the connection. `… watch` runs from boot to power-off, without a
-client. `… session NAME` becomes a shell or a command in the job's folder.
+client. `… session NAME` becomes a shell or a command in the job's folder. `… pool
+DIRECTORY` runs the units of a job, whose directory it gets.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ def main(small: bool = False) -> None:
             from . import host_key
             from .files import file_ops, striping
             from .jobs import job_ops, load, session
+            from .units import ops as unit_ops
 
             ops = {
                 **server.OPS,
                 **job_ops.OPS,
+                **unit_ops.OPS,
                 **session.OPS,
                 **load.OPS,
                 **file_ops.OPS,
@@ -55,7 +58,15 @@ def main(small: bool = False) -> None:
         from .jobs import session
 
         session.enter(BoxConfig.load(root), sys.argv[2])
+    elif mode == "pool" and len(sys.argv) == 3 and not small:
+        from .box import BoxConfig
+        from .jobs import job_ops
+        from .units import pool
+
+        box = BoxConfig.load(root)
+        sys.exit(pool.run(box, sys.argv[2], job_ops.own_environment()))
     else:
         raise SystemExit(
-            "usage: python3 -I -S %s serve|watch|session NAME" % sys.argv[0]
+            "usage: python3 -I -S %s serve|watch|session NAME|pool DIRECTORY"
+            % sys.argv[0]
         )

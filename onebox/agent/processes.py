@@ -127,6 +127,14 @@ def name(pid: int) -> str:
     return read("/proc/%d/comm" % pid).decode("utf-8", "replace").strip()
 
 
+def variable(pid: int, name: bytes) -> bytes:
+    """Return a variable of a process's environment, b"" if it has none such."""
+    for entry in _environment(pid).split(b"\0"):
+        if entry.startswith(name + b"="):
+            return entry[len(name) + 1 :]
+    return b""
+
+
 def send(signum: int, pids: Iterable[int]) -> None:
     """
     Send a signal to the processes *pids*; a negative number means a process group.

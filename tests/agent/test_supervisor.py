@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -314,38 +312,6 @@ def test_a_process_that_forks_during_the_listing_is_found() -> None:
     assert done.stdout == "[]\n"
 
 
-@pytest.fixture
-def memory_limit() -> Iterator[Path]:
-    """The `cgroup.procs` file of a cgroup that is limited to 64 MB."""
-    group = small_cgroup()
-    if group is None:
-        pytest.skip("no memory cgroup can be made here: that takes root and a v1 or v2")
-    members = group / "cgroup.procs"
-    yield members
-    until(lambda: not members.read_text())
-    group.rmdir()
-
-
-def small_cgroup() -> Path | None:
-    """
-    Create a cgroup with 64 MB, of either version; return None if that is impossible.
-    """
-    for base, limit in (
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-        (Path("/sys/fs/cgroup"), "memory.max"),
-    ):
-        group = base / f"onebox-test-{secrets.token_hex(4)}"
-        with contextlib.suppress(OSError):
-            group.mkdir()
-            try:
-                (group / limit).write_text(str(64 << 20))
-            except OSError:
-                group.rmdir()
-                raise
-            return group
-    return None
-
-
 @pytest.mark.parametrize("below_a_shell", [False, True])
 def test_a_job_killed_for_lack_of_memory_has_the_cause_oom(
     agent_box: AgentBox, memory_limit: Path, below_a_shell: bool
@@ -362,24 +328,6 @@ def test_a_job_killed_for_lack_of_memory_has_the_cause_oom(
 
     assert end["record"]["code"] == 137
     assert end["record"]["cause"] == "oom"
-
-
-@pytest.fixture
-def small_disk(agent_box: AgentBox) -> Iterator[AgentBox]:
-    """A box with a disk of 16 MB for everything."""
-    base = agent_box.root.parent
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "onebox-test", str(base)],
-        capture_output=True,
-    )
-    if made.returncode:
-        pytest.skip("no small disk can be mounted here: that takes root")
-    try:
-        box = AgentBox(base)
-        yield box
-        box.close()
-    finally:
-        subprocess.run(["umount", "-l", str(base)], check=True)
 
 
 @pytest.mark.parametrize("slowly", [False, True])

@@ -14,6 +14,8 @@ from ..box import read
 # job are no logins, but need these variables too, for example those that name a proxy.
 ENVIRONMENT = "/etc/environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# How early the kernel kills a job when memory runs out.
+OOM_SCORE = 200
 
 
 class JobPlan(NamedTuple):
@@ -24,7 +26,8 @@ class JobPlan(NamedTuple):
     SIGTERM and SIGKILL. The log is limited to *max_log* bytes; 0 means no limit.
     *spec* is the part of the request that is stored in the job's directory. *notify* is
     the URL that the supervisor tells of the job's end, "" for none; it may contain a
-    secret and is never stored.
+    secret and is never stored. *units* are the contents of `units.json`, b"" if the job
+    has no units.
     """
 
     job: str
@@ -34,6 +37,7 @@ class JobPlan(NamedTuple):
     max_log: int
     spec: Dict[str, Any]
     notify: str = ""
+    units: bytes = b""
 
 
 def system_environment(path: str = ENVIRONMENT) -> Dict[str, str]:
@@ -75,30 +79,47 @@ def leave_connection(keep: Tuple[int, ...], errors: str) -> None:
 
 
 def become_job(plan: JobPlan, work: str, log: int) -> None:
-    """
-    Replace this process with the job.
+    """Replace this process with the job; see `become_command`."""
+    become_command(plan.commands, plan.environment, work, log, OOM_SCORE)
 
-    Exit with 127 if the command is missing, or 126 if it cannot be run.
+
+def become_command(
+    commands: List[List[bytes]],
+    environment: Dict[bytes, bytes],
+    work: str,
+    log: int,
+    oom_score: int,
+) -> None:
+    """
+    Replace this process with the first of *commands* that exists, in its own session.
+
+    Exit with 127 if there is none, or 126 if it cannot be run.
     """
     os.setsid()
     signal.set_wakeup_fd(-1)
-    everything = set(signal.valid_signals())
-    for signum in everything - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(signum, signal.SIG_DFL)
+    for signum in signal.valid_signals():
+        if signal.getsignal(signum) not in (signal.SIG_DFL, None):
+            signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    processes.adjust_oom_score(200)
+    processes.adjust_oom_score(oom_score)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    name = os.fsdecode(plan.commands[0][0])
+    name = os.fsdecode(commands[0][0])
     code, why = 127, "command not found"
     try:
         os.chdir(work)
-        for words in plan.commands:
+        for words in commands:
             try:
-                os.execvpe(words[0], words, plan.environment)  # noqa: S606 (no shell wanted)
+                os.execvpe(words[0], words, environment)  # noqa: S606 (no shell wanted)
             except (FileNotFoundError, NotADirectoryError):
                 continue
     except OSError as error:
         code, why = 126, error.strerror or str(error)
     os.write(2, os.fsencode("onebox: %s: %s\n" % (name, why)))
     os._exit(code)
+
+
+def exit_code(status: int) -> int:
+    """Return the exit code that a shell shows for the wait status *status*."""
+    by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return 128 + by_signal if by_signal else os.WEXITSTATUS(status)

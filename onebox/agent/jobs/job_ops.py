@@ -12,17 +12,12 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .. import processes
-from ..box import BoxConfig
+from ..box import BoxConfig, cpus
 from ..protocol import Channel, Refused
-from . import (
-    exec,
-    job_state,
-    log_stream,
-    log_times,
-    metrics,
-    notification,
-    supervisor,
-)
+from ..units import plan as unit_plan
+from ..units import progress as unit_progress
+from ..units import threads
+from . import exec, job_state, log_stream, log_times, metrics, notification, supervisor
 from .job_state import StopOrder
 
 # A job inherits these variables from the agent's own environment.
@@ -67,7 +62,7 @@ def follow(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
     The log is sent as it grows. If the request has `wait` = false, only the log up to
     now is sent. Return the status of the job, and the marks of its log (`log_times`).
     """
-    job = _existing_job(box, request)
+    job = existing_job(box, request)
     offset, wait = request.get("offset", 0), request.get("wait", True)
     follower = notification.follow(box.path("jobs", job)) if wait else -1
     fd = os.open(box.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
@@ -89,7 +84,7 @@ def follow(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
 
 def cancel(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Stop a job and all its processes; return its status when they have ended."""
-    job = _existing_job(box, request)
+    job = existing_job(box, request)
     job_state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
     while job_state.read(box, job).state == "running":
         log_stream.listen(channel, box, 0.02)
@@ -102,7 +97,7 @@ def cancel(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
 
 def claim(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Return whether the client has to notify of the job's end; see `notification`."""
-    job = _existing_job(box, request)
+    job = existing_job(box, request)
     return {"claimed": notification.claim(box.path("jobs", job))}
 
 
@@ -134,6 +129,7 @@ def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
         "started": begun.at if begun else None,
         "log_bytes": _size_and_age(directory, "log")[0],
         "sample": sample._asdict() if sample else None,
+        "units": unit_progress.read(directory),
         "heartbeat_age": _size_and_age(directory, "heartbeat")[1],
     }
 
@@ -151,7 +147,7 @@ def _size_and_age(directory: str, name: str) -> Tuple[int, Optional[float]]:
     return stat.st_size, max(0.0, time.time() - stat.st_mtime)
 
 
-def _existing_job(box: BoxConfig, request: Dict[str, Any]) -> str:
+def existing_job(box: BoxConfig, request: Dict[str, Any]) -> str:
     """
     Return the id of the requested job, or of the latest job if none is named.
 
@@ -178,7 +174,6 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     secrets = strings(request, "secrets")
     grace = request.get("cancel_grace", job_state.GRACE)
     max_log = request.get("max_log", 0)
-    shell, argv = request.get("shell"), request.get("argv")
     notify = request.get("notify", "")
     if not isinstance(grace, (int, float)) or grace < 0:
         raise Refused("argument", "cancel_grace cannot be %r" % grace)
@@ -187,23 +182,24 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     if not isinstance(notify, str):
         # The message must not contain the URL: it may hold a secret.
         raise Refused("argument", "notify is not a URL")
-    if isinstance(shell, str) and argv is None:
-        commands = [["bash", "-c", shell], ["sh", "-c", shell]]
-    elif isinstance(argv, list) and argv and shell is None:
-        commands = [[str(word) for word in argv]]
-    else:
-        raise Refused("argument", "a job has either argv or shell")
+    commands, defaults = _commands(request), threads.job_variables(cpus())
+    units = b""
+    if not commands:
+        # The pool sets these variables for each unit.
+        commands, defaults = [_pool(box, job)], {}
+        # The request may be large, and every process forked from here has a copy.
+        units = unit_plan.encode(request.pop("units"))
     spec = {
         "job": job,
-        "argv": argv,
-        "shell": shell,
+        "argv": request.get("argv"),
+        "shell": request.get("shell"),
         "env": env,
         "secrets": sorted(secrets),
         "outputs": request.get("outputs", []),
         "cancel_grace": grace,
         "max_log": max_log,
     }
-    environment = dict(base_environment(box), **env)
+    environment = {**defaults, **base_environment(box), **env}
     environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=box.id)
     return exec.JobPlan(
         job=job,
@@ -213,7 +209,37 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
         max_log=max_log,
         spec=spec,
         notify=notify,
+        units=units,
     )
+
+
+def _commands(request: Dict[str, Any]) -> List[List[str]]:
+    """
+    Return the commands of which the first that exists is the job; [] if it has units.
+
+    Raises `Refused` if the request has not exactly one of shell, argv and units.
+    """
+    shell, argv = request.get("shell"), request.get("argv")
+    units = request.get("units")
+    if isinstance(shell, str) and argv is None and units is None:
+        return [["bash", "-c", shell], ["sh", "-c", shell]]
+    if isinstance(argv, list) and argv and shell is None and units is None:
+        return [[str(word) for word in argv]]
+    if units is None or argv is not None or shell is not None:
+        raise Refused("argument", "a job has either argv, shell or units")
+    return []
+
+
+def _pool(box: BoxConfig, job: str) -> List[str]:
+    """Return the command that runs the units of a job."""
+    agent = os.path.abspath(sys.argv[0])
+    python = sys.executable or "python3"
+    return [python, "-I", "-S", agent, "pool", box.path("jobs", job)]
+
+
+def own_environment() -> Dict[bytes, bytes]:
+    """Return the variables of this process."""
+    return dict(os.environb)
 
 
 def base_environment(box: BoxConfig) -> Dict[str, str]:

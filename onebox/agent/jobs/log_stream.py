@@ -7,11 +7,12 @@ import os
 import select
 import sys
 import time
-from typing import Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from .. import protocol
 from ..box import BoxConfig, touch
 from ..protocol import CHUNK, Channel
+from ..units import progress as unit_progress
 from . import exit_record, job_state, log_limit, metrics
 
 # Output that is printed within this many seconds is sent together.
@@ -31,8 +32,8 @@ def stream(
     Send *log* from its current position on, until the job has ended.
 
     With *until*, send only the log up to about this offset, and do not wait. Also send
-    a sample of the box's load about once a second, and a "G" frame for each missing
-    range of the log.
+    a sample of the box's load about once a second, with the progress of the job's
+    units, and a "G" frame for each missing range of the log.
     """
     directory = box.path("jobs", job)
     notifications = LogNotifications(directory)
@@ -66,7 +67,7 @@ def _stream(
     directory = box.path("jobs", job)
     view = memoryview(bytearray(CHUNK))
     nap, over, check_at = GATHER, False, 0.0
-    sent: Optional[metrics.MetricSample] = None
+    sent: Optional[Dict[str, Any]] = None
     while True:
         notifications.clear()
         count = os.readv(log, [view])
@@ -86,9 +87,11 @@ def _stream(
         if now >= check_at:
             check_at = now + CHECK
             sample = metrics.latest(directory)
-            if sample and sample != sent:
-                sent = sample
-                channel.send_json(b"S", sample._asdict())
+            if sample:
+                report = dict(sample._asdict(), units=unit_progress.read(directory))
+                if report != sent:
+                    sent = report
+                    channel.send_json(b"S", report)
             # A supervisor that was killed leaves no exit record. In this case only its
             # lock, which is free then, shows that the job is over.
             over = job_state.read(box, job).state != "running"

@@ -11,18 +11,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import select
 import signal
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from .. import processes
 from ..box import BoxConfig, boottime, disk_space, sync_folder, touch
 from ..protocol import Refused
-from . import exec, exit_record, job_state, log_limit, log_times, metrics, notification
+from ..units import plan as unit_plan
+from ..units import progress as unit_progress
+from . import (
+    durable,
+    exec,
+    exit_record,
+    job_state,
+    log_limit,
+    log_times,
+    metrics,
+    notification,
+)
 from .exit_record import StoredExitRecord
 
 # All times are in seconds.
@@ -131,10 +141,13 @@ class _JobSupervisor:
             os.path.join(fresh, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _save(fresh, "spec.json", self.plan.spec)
+        durable.save_json(fresh, "spec.json", self.plan.spec)
+        if self.plan.units:
+            durable.save(fresh, unit_plan.NAME, self.plan.units)
+            unit_progress.prepare(fresh)
         at = job_state.next_start(self.box, time.time())
         start = job_state.Start(os.getpid(), self.box.boot_id, at)
-        _save(fresh, "started.json", start._asdict())
+        durable.save_json(fresh, "started.json", start._asdict())
         self.log = os.open(
             os.path.join(fresh, "log"),
             os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
@@ -245,7 +258,7 @@ class _JobSupervisor:
         The main process may be a shell that exits with 143 when SIGTERM ends its
         command.
         """
-        return _exit_code(self.status or 0) == 128 + signal.SIGTERM
+        return exec.exit_code(self.status or 0) == 128 + signal.SIGTERM
 
     def reap(self) -> bool:
         """
@@ -339,7 +352,7 @@ class _JobSupervisor:
         """
         status = self.status or 0
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        code = _exit_code(status)
+        code = exec.exit_code(status)
         cause = self.cause or ("signal" if by_signal else "exit")
         if not self.cause and code:
             if metrics.killed_for_memory(self.oom_kills, code):
@@ -379,20 +392,3 @@ class _JobSupervisor:
         except FileNotFoundError:
             return 0
         return size
-
-
-def _exit_code(status: int) -> int:
-    """Return the exit code that a shell shows for the wait status *status*."""
-    by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    return 128 + by_signal if by_signal else os.WEXITSTATUS(status)
-
-
-def _save(directory: str, name: str, value: Dict[str, Any]) -> None:
-    """Write *value* durably as a JSON file in *directory*."""
-    fd = os.open(
-        os.path.join(directory, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""The units of a job: the pool that runs them, and how each of them ends."""
