@@ -30,6 +30,15 @@ _before, sys.dont_write_bytecode = (
 )
 
 from onebox.errors import OneboxError
+from onebox.pipeline_tasks import (
+    fetch,
+    image,
+    map_,
+    provision,
+    push,
+    run,
+    teardown,
+)
 from onebox.plugin import stage
 from onebox.tasks import (
     cancel,
@@ -37,25 +46,22 @@ from onebox.tasks import (
     collection,
     doctor,
     exec_,
-    fetch,
     history,
-    image,
     init,
     logs,
     notebook,
     ns,
     offers,
     plan,
-    provision,
-    push,
-    run,
     ssh,
     status,
-    teardown,
     top,
 )
 
 sys.dont_write_bytecode = _before
+
+# A star import has only `map_`, because `map` would hide Python's own function.
+map = map_
 
 # `ns` is left out, because after a star import Invoke would take it as the collection
 # of the user's `tasks.py`.
@@ -71,6 +77,7 @@ __all__ = [
     "image",
     "init",
     "logs",
+    "map_",
     "notebook",
     "offers",
     "plan",

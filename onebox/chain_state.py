@@ -14,6 +14,8 @@ from onebox.providers.values import Offer
 if TYPE_CHECKING:
     from onebox.jobs.receipt import Receipt
     from onebox.transfer.fetch_outputs import Fetched
+    from onebox.units.job import UnitJob
+    from onebox.units.results import UnitCounts
 
 
 @dataclass
@@ -113,6 +115,10 @@ class ChainState:
         fetched_earlier_job: The id of a job that an earlier command started, if this
             command has fetched its outputs; else "".
 
+        units: The units that `map` runs; None for another job.
+
+        unit_counts: How many of the fetched units are done, None if there are none.
+
         receipt: The receipt of the job.
 
         notice: The run that is followed; None if there is none.
@@ -138,8 +144,15 @@ class ChainState:
     pushed_digest: str = ""
     fetched: Fetched | None = None
     fetched_earlier_job: str = ""
+    units: UnitJob | None = None
+    unit_counts: UnitCounts | None = None
     receipt: Receipt | None = None
     notice: Notice | None = None
+
+    @property
+    def task(self) -> str:
+        """Return the name of the task that runs the job: "run" or "map"."""
+        return "run" if self.units is None else "map"
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

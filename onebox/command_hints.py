@@ -13,6 +13,7 @@ OWN = (
     "provision",
     "push",
     "run",
+    "map",
     "fetch",
     "teardown",
     "plan",

@@ -2,12 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+# The stages that run a job.
+JOB_STAGES = ("run", "map")
 # The stages after which the command line names a box that is up.
-USE_BOX = ("provision", "push", "run", "fetch", "cancel")
+USE_BOX = ("provision", "push", *JOB_STAGES, "fetch", "cancel")
+
+
+@dataclass(frozen=True)
+class UnitFlags:
+    """
+    What a call of `map` asks for.
+
+    Attributes:
+        words: The command as words, empty if there is none.
+
+        line: The command as a line for a shell, "" if there is none.
+
+        over: The parameters of `--over`, each as "NAME=VALUES".
+
+        failed: Whether only the units run that are not done.
+
+        limit: At most how many units run, "" for all.
+    """
+
+    words: tuple[str, ...] = ()
+    line: str = ""
+    over: tuple[str, ...] = ()
+    failed: bool = False
+    limit: str = ""
+
+    @classmethod
+    def of(cls, words: Sequence[str], arguments: Mapping[str, Any]) -> UnitFlags:
+        """Return what a call with these *arguments* asks for; *words* follow `--`."""
+        return cls(
+            tuple(words),
+            arguments["command"],
+            tuple(_over_texts(arguments["over"] or ())),
+            arguments["failed"],
+            arguments["limit"],
+        )
+
+
+def _over_texts(over: Sequence[str] | Mapping[str, object]) -> Iterator[str]:
+    """Yield the parameters as `--over` has them; Python code may pass a dict."""
+    if not isinstance(over, Mapping):
+        yield from over
+        return
+    for name, values in over.items():
+        if isinstance(values, Iterable) and not isinstance(values, (str, bytes)):
+            texts = [_value_text(value).replace('"', '""') for value in values]
+            listed = ",".join([f'"{text}"' for text in texts])
+            yield f"{name}={listed}"
+        else:
+            yield f"{name}={values}"
+
+
+def _value_text(value: object) -> str:
+    """Return a value as onebox.toml writes it: `True` is "true"."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
@@ -58,6 +115,8 @@ class Invocation:
         own_command: The command that the stage that began last was given, after `--` or
             by `--command`, as a line of shell; "" if it was given none.
 
+        units: What the stage `map` that began last asks for; None for another stage.
+
         warnings: What may be wrong with the words of the command.
 
         task: The stage of onebox that the user has called last, "" for a stage of the
@@ -93,6 +152,7 @@ class Invocation:
     only: bool = False
     queue: bool = False
     own_command: str = ""
+    units: UnitFlags | None = None
     warnings: tuple[str, ...] = ()
     task: str = ""
     box_requested: bool = False
@@ -116,13 +176,15 @@ class Invocation:
         keep: bool,
         own_command: str,
         queue: bool = False,
+        units: UnitFlags | None = None,
     ) -> None:
         """Record that a stage begins; *stage* is "" for a stage of the user's own."""
         self.queue = queue
         self.own_command = own_command
+        self.units = units
         self.keep = self.keep or keep
         self.box_used = self.box_used or stage in USE_BOX
-        if stage == "run" and not only:
+        if stage in JOB_STAGES and not only:
             self.job_requested = True
         if self._need_depth:
             return
@@ -139,6 +201,11 @@ class Invocation:
             yield
         finally:
             self._need_depth -= 1
+
+    @property
+    def plans_map(self) -> bool:
+        """Return whether the line is `inv plan map`, which is the plan of `map`."""
+        return "plan" in self.stages and "map" in self.stages
 
     @property
     def is_need(self) -> bool:

@@ -25,6 +25,8 @@ class Known(NamedTuple):
         read_only: Whether the task changes nothing, unless it has the flag `--yes`.
 
         is_plan: Whether this is the stage `plan`.
+
+        is_map: Whether this is the stage `map`.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Known(NamedTuple):
     takes_command: bool = False
     read_only: bool = False
     is_plan: bool = False
+    is_map: bool = False
 
 
 class Given(NamedTuple):

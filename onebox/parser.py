@@ -175,6 +175,7 @@ def _known(context: ParserContext) -> Known:
         takes_command=getattr(stage, "takes_command", False),
         read_only=getattr(stage, "read_only", False),
         is_plan=stage is not None and stage.builtin and stage.name == "plan",
+        is_map=stage is not None and stage.builtin and stage.name == "map",
     )
 
 

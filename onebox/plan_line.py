@@ -32,7 +32,10 @@ def explain_plan(
         return [], []
     plans = [part for part in parts if part[0].is_plan]
     rest = [part for part in parts if not part[0].is_plan]
-    changing = [task.name for task, part in rest if _changes(task, part)]
+    # `inv plan map` is the plan of `map`.
+    changing = [
+        task.name for task, part in rest if _changes(task, part) and not task.is_map
+    ]
     if not plans or not changing:
         return [], []
     lines = []

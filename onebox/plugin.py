@@ -21,6 +21,7 @@ from invoke.tasks import Task
 from onebox.command_hints import Hints
 from onebox.errors import OneboxError
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
+from onebox.invocation import JOB_STAGES, UnitFlags
 from onebox.invoke_internals import all_tasks, collection_in_use, names_in
 from onebox.line_contexts import LineContexts, freeze, load_module
 from onebox.parser import error_documents, remainder_of, warnings_of
@@ -267,11 +268,12 @@ class Stage(Task):  # type: ignore[type-arg]
         With `--dry`, one of onebox's own stages prints its part of the plan instead.
         """
         arguments = bound.arguments
-        is_run = self.builtin and self.name == "run"
-        if self.builtin and self.name in ("run", "exec", "plan"):
+        is_run = self.builtin and self.name in JOB_STAGES
+        if self.builtin and self.name in (*JOB_STAGES, "exec", "plan"):
             words, line = remainder_of(c), arguments["command"]
             stage_module("run").check_command(context, words, line, self.name)
-        dry = c.config.run.dry
+        is_map = self.builtin and self.name == "map"
+        dry = c.config.run.dry or (is_map and context.invocation.plans_map)
         if self.takes_command and not context.invocation.warnings:
             context.invocation.warnings = warnings_of(c)
             # A plan has the warnings as lines of its own.
@@ -293,6 +295,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 queue=is_run and arguments["queue"],
                 own_command=load_module("formatting").shell_line(remainder_of(c))
                 or (arguments["command"] if is_run else ""),
+                units=UnitFlags.of(remainder_of(c), arguments) if is_map else None,
             )
             # The plan of one of onebox's own stages covers the stages it needs.
             planned = dry and self.builtin
@@ -375,26 +378,3 @@ def context_of(c: Context) -> BoxContext:
 def stage_module(name: str) -> Any:
     """Import and return the module of `onebox.stages` that does a stage's work."""
     return load_module(f"stages.{name}")
-
-
-def stage_graph() -> list[Any]:
-    """
-    Return a `StageNode` for each stage that needs others and that no other one needs.
-
-    The list is empty if Invoke's executor has not called the stage.
-    """
-    node_class = stage_module("graph").StageNode
-    typed = all_tasks()
-    stages = [task for task in typed if isinstance(task, Stage)]
-
-    def node(stage: Stage) -> Any:
-        needs = tuple(node(need) for need in stage.needs)
-        name = typed.get(stage, stage.name)
-        return node_class(name, needs, stage.inputs, stage.outputs)
-
-    needed = {need.body for stage in stages for need in stage.needs}
-    return [
-        node(stage)
-        for stage in stages
-        if stage.body not in needed and (stage.needs or stage.declares_files)
-    ]

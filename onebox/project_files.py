@@ -89,7 +89,30 @@ def describe_left_out(selection: Selection) -> str:
 def configured_outputs(context: BoxContext) -> list[str]:
     """Return the paths of outputs and checkpoints that onebox.toml names now."""
     fetch = context.settings.fetch
-    return [*fetch.outputs, *fetch.checkpoints]
+    return [*dict.fromkeys([*fetch.outputs, *fetch.checkpoints, *_unit_roots(context)])]
+
+
+def checkpoint_paths(context: BoxContext) -> tuple[str, ...]:
+    """
+    Return the paths that are fetched while the job runs.
+
+    On spot capacity they include the folder of all units, so that units that are done
+    do not run again after a preemption.
+    """
+    checkpoints = context.settings.fetch.checkpoints
+    if context.chain.units is None or not context.settings.wants_spot:
+        return checkpoints
+    return tuple(dict.fromkeys([*checkpoints, context.chain.units.plan.root]))
+
+
+def _unit_roots(context: BoxContext) -> list[str]:
+    """Return the folder that holds the outputs of all units, if there are units."""
+    if context.chain.units is not None:
+        return [context.chain.units.plan.root]
+    table = context.settings.map
+    if table.command or table.over or table.params:
+        return [table.root]
+    return []
 
 
 def output_roots(context: BoxContext) -> list[str]:
@@ -108,7 +131,7 @@ def output_roots(context: BoxContext) -> list[str]:
 
 def roots_of_attempt(context: BoxContext) -> list[str]:
     """Return the paths of `output_roots` that are not pulled as checkpoints."""
-    checkpoints = context.settings.fetch.checkpoints
+    checkpoints = checkpoint_paths(context)
     return [root for root in output_roots(context) if root not in checkpoints]
 
 

@@ -19,6 +19,10 @@ FUNCTIONS = {
         *("command", "vm", "provider", "name", "spot"),
         *("keep", "detach", "queue", "into"),
     ),
+    "map": (
+        *("command", "over", "failed", "limit", "vm", "provider", "name", "spot"),
+        *("keep", "detach", "queue", "into"),
+    ),
     "fetch": ("name", "provider", "into", "partial", "rescue"),
     "teardown": ("name", "provider", "discard_outputs", "all"),
     "plan": ("command", "vm", "provider", "name", "spot"),
@@ -33,7 +37,7 @@ _IMPLIED = {"--yes"}
 _NAMES = {name for names in FUNCTIONS.values() for name in names}
 _BOOLEANS = {
     *("spot", "keep", "detach", "queue"),
-    *("partial", "rescue", "discard_outputs", "all"),
+    *("failed", "partial", "rescue", "discard_outputs", "all"),
 }
 
 

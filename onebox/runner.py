@@ -15,14 +15,15 @@ from onebox.exit_code import (
     system_error,
     unexpected_error,
 )
+from onebox.invocation import JOB_STAGES
 from onebox.project_files import select_project
 from onebox.providers.values import Box
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import preflight, provision, queue, run, settle
+from onebox.stages import map, preflight, provision, queue, run, settle
 from onebox.ui.console import CLOSED
 
 # The stages whose chain is checked before its needs run.
-CHECKED = ("provision", "push", "run", "notebook")
+CHECKED = ("provision", "push", "run", "map", "notebook")
 
 
 @contextmanager
@@ -110,7 +111,12 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         if not context.invocation.own_command and run.reason(context) is None:
             _replay_open_intents(context)
             return False
+        context.chain.units = None
         run.check(context)
+    if stage == "map" and not map.check(context):
+        _replay_open_intents(context)
+        return False
+    if stage in JOB_STAGES:
         _warn_once(context, preflight.describe_links(context))
         if context.invocation.queue:
             # What would be refused is refused before the wait, too.
@@ -141,7 +147,7 @@ def _check_box(context: BoxContext, stage: str) -> Box | None:
         provision.check(context, box)
         return box
     other_providers.refuse(context)
-    if stage == "run":
+    if stage in JOB_STAGES:
         run.check_script(context)
         _warn_once(context, run.describe_missing_script(context))
     return None

@@ -15,153 +15,26 @@ from invoke.exceptions import Exit
 
 from onebox.line_contexts import load_module
 from onebox.parser import remainder_of
-from onebox.plugin import Stage, context_of, stage_graph, stage_module
-
-JSON_HELP = "Print one JSON document."
+from onebox.pipeline_tasks import (
+    JSON_HELP,
+    builtin_stage,
+    fetch,
+    image,
+    map_,
+    provision,
+    push,
+    run,
+    teardown,
+)
+from onebox.plugin import Stage, context_of, stage_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from invoke.context import Context
 
 
-def _stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stage]:
-    def decorate(body: Callable[..., Any]) -> Stage:
-        return Stage(body, needs=needs, builtin=True, **options)
-
-    return decorate
-
-
-@_stage(
-    help={
-        "from-box": "Save the disk of the live box instead of building the recipe.",
-        "as": "Name of the image that --from-box saves or --prune removes.",
-        "list": "Print your images and their monthly cost.",
-        "json": JSON_HELP,
-        "prune": "Remove images that a newer one replaces.",
-        "all": "With --prune: in all of your projects.",
-        "rebuild": "Build even if the recipe is unchanged.",
-        "keep": "Keep the builder box if its set-up fails.",
-        "yes": "Answer yes to all questions.",
-    }
-)
-def image(
-    c: Context,
-    from_box: bool = False,
-    as_: str = "",
-    list: bool = False,
-    prune: bool = False,
-    all: bool = False,
-    rebuild: bool = False,
-    keep: bool = False,
-    yes: bool = False,
-    json: bool = False,
-) -> Any:
-    """Build the image with the job's environment; skip if its recipe is unchanged."""
-    context, module = context_of(c), stage_module("image")
-    if list:
-        return module.show_list(context)
-    if prune:
-        return module.prune(context, as_, everywhere=all, yes=yes)
-    if from_box:
-        return module.save_from_box(context, as_, yes=yes)
-    context.invocation.keep_builder = keep
-    return module.perform(context, rebuild=rebuild)
-
-
-@_stage(image, on_box=True)
-def provision(c: Context) -> Any:
-    """Create or reuse the box; it stays up until `inv teardown`."""
-    return stage_module("provision").perform(context_of(c))
-
-
-@_stage(provision, on_box=True, before_job=True)
-def push(c: Context) -> Any:
-    """Copy code and data to the box; delete there what was deleted here."""
-    return stage_module("push").perform(context_of(c))
-
-
-@_stage(
-    push,
-    takes_command=True,
-    help={
-        "keep": "Keep the box up after the job.",
-        "detach": "Start the job and return; `inv logs` follows it.",
-        "queue": "If the box is busy, wait in this terminal for your turn, then run. "
-        "A closed terminal loses its turn.",
-        "command": "Shell command to run instead of [run] command.",
-        "into": "Folder for the outputs, instead of the usual one.",
-        "yes": "Answer yes to all questions.",
-    },
-)
-def run(
-    c: Context,
-    command: str = "",
-    keep: bool = False,
-    detach: bool = False,
-    queue: bool = False,
-    yes: bool = False,
-    into: str = "",
-) -> Any:
-    """Run the job and fetch its outputs; `inv run -- COMMAND` runs another."""
-    return stage_module("run").perform(
-        context_of(c),
-        remainder_of(c) or None,
-        shell_command=command or None,
-        detach=detach,
-        yes=yes,
-    )
-
-
-@_stage(
-    each_time=True,
-    help={
-        "into": "Folder for the outputs, instead of the usual one.",
-        "partial": "Fetch even if the job still runs or its outcome is unknown.",
-        "unsafe-links": "Also create links that point out of the project.",
-        "unsafe-git": "Also fetch .git folders, although git runs programs they name.",
-        "rescue": "Pay for a machine that reads the disk of a preempted box.",
-    },
-)
-def fetch(
-    c: Context,
-    into: str = "",
-    partial: bool = False,
-    unsafe_links: bool = False,
-    unsafe_git: bool = False,
-    rescue: bool = False,
-) -> Any:
-    """Fetch the outputs, verified byte for byte."""
-    context = context_of(c)
-    with context.using_outputs_folder(into or context.job_outputs_folder):
-        return stage_module("fetch").perform(
-            context,
-            partial=partial,
-            unsafe_links=unsafe_links,
-            unsafe_git=unsafe_git,
-            rescue=rescue,
-        )
-
-
-@_stage(
-    each_time=True,
-    help={
-        "discard-outputs": "Delete outputs that are not fetched.",
-        "all": "Remove all boxes of this project.",
-        "yes": "Answer yes to all questions.",
-    },
-)
-def teardown(
-    c: Context, discard_outputs: bool = False, all: bool = False, yes: bool = False
-) -> Any:
-    """Remove the box after its outputs are fetched, and verify that it is gone."""
-    context, module = context_of(c), stage_module("teardown")
-    if all:
-        return module.perform_all(context, discard=discard_outputs, yes=yes)
-    return module.perform(context, discard=discard_outputs, yes=yes)
-
-
-@_stage(
+@builtin_stage(
     each_time=True,
     read_only=True,
     takes_command=True,
@@ -174,12 +47,15 @@ def teardown(
 def plan(c: Context, command: str = "", graph: bool = False, json: bool = False) -> Any:
     """Print what `inv run` would do, cost and refuse, and why; change nothing."""
     if graph:
-        return stage_module("graph").show(context_of(c), stage_graph())
+        nodes = load_module("stage_graph").stage_graph()
+        return stage_module("graph").show(context_of(c), nodes)
+    if context_of(c).invocation.plans_map:
+        return None
     line = load_module("formatting").shell_line(remainder_of(c)) or command
     return stage_module("plan").show_run(context_of(c), line)
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     read_only=True,
     help={"limit": "Print at most this many offers; 0 prints all.", "json": JSON_HELP},
@@ -189,13 +65,13 @@ def offers(c: Context, limit: str = "15", json: bool = False) -> Any:
     return stage_module("offers").perform(context_of(c), limit)
 
 
-@_stage(each_time=True, read_only=True, help={"json": JSON_HELP})
+@builtin_stage(each_time=True, read_only=True, help={"json": JSON_HELP})
 def status(c: Context, json: bool = False) -> Any:
     """Print the boxes and jobs of this project."""
     return stage_module("status").perform(context_of(c))
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     read_only=True,
     help={
@@ -203,18 +79,28 @@ def status(c: Context, json: bool = False) -> Any:
         "since": "Print only the output of the last time, such as 10m or 2h.",
         "follow": "Wait for the end of a running job; if not, exit with 0.",
         "job": "Id of an earlier job, as `inv history` prints it.",
+        "unit": "Show the output of this unit of `inv map`.",
     },
 )
 def logs(
-    c: Context, tail: str = "", since: str = "", follow: bool = True, job: str = ""
+    c: Context,
+    tail: str = "",
+    since: str = "",
+    follow: bool = True,
+    job: str = "",
+    unit: str = "",
 ) -> Any:
     """Show the job's output, follow it live, and exit with its exit code."""
+    if unit:
+        return stage_module("unit_log").perform(
+            context_of(c), unit, tail=tail, follow=follow, job=job
+        )
     return stage_module("logs").perform(
         context_of(c), tail=tail, since=since, follow=follow, job=job
     )
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     read_only=True,
     help={"limit": "Print at most so many jobs; 0 prints all.", "json": JSON_HELP},
@@ -224,7 +110,7 @@ def history(c: Context, limit: str = "20", json: bool = False) -> Any:
     return stage_module("history").perform(context_of(c), limit)
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     read_only=True,
     help={"once": "Print once, as in a pipe, instead of every 2 s."},
@@ -234,13 +120,13 @@ def top(c: Context, once: bool = False) -> Any:
     return stage_module("top").perform(context_of(c), once=once)
 
 
-@_stage(each_time=True)
+@builtin_stage(each_time=True)
 def cancel(c: Context) -> Any:
     """Stop the job: SIGTERM, a grace period, SIGKILL. The box stays up."""
     return stage_module("cancel").perform(context_of(c))
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     takes_command=True,
     iterable=["forward"],
@@ -268,13 +154,13 @@ def ssh(
     return None
 
 
-@_stage(push, each_time=True)
+@builtin_stage(push, each_time=True)
 def notebook(c: Context) -> Any:
     """Run Jupyter on the box until Ctrl-C, and fetch the notebooks."""
     return stage_module("notebook").perform(context_of(c))
 
 
-@_stage(
+@builtin_stage(
     name="exec",
     each_time=True,
     takes_command=True,
@@ -288,7 +174,7 @@ def exec_(c: Context, command: str = "") -> Any:
     return None
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     read_only=True,
     help={
@@ -307,7 +193,7 @@ def cleanup(
     return module.perform(context, yes=yes)
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     read_only=True,
     help={
@@ -326,7 +212,7 @@ def doctor(
     return module.print_policy(context) if policy else module.perform(context)
 
 
-@_stage(
+@builtin_stage(
     each_time=True,
     help={
         "force": "Replace an existing onebox.toml, which is kept as onebox.toml~.",
@@ -346,6 +232,7 @@ ns = Collection(
     provision,
     push,
     run,
+    map_,
     fetch,
     teardown,
     plan,

@@ -40,7 +40,16 @@ All functions have these parameters:
 from __future__ import annotations
 
 from onebox.api.queries import history, offers, plan, status
-from onebox.api.steps import cancel, fetch, logs, provision, push, run, teardown
+from onebox.api.steps import (
+    cancel,
+    fetch,
+    logs,
+    map,
+    provision,
+    push,
+    run,
+    teardown,
+)
 from onebox.boxes.priced_offer import PricedOffer
 from onebox.errors import JobFailed, OneboxError
 from onebox.jobs.history import History, HistoryEntry
@@ -50,9 +59,11 @@ from onebox.stages.plan_values import (
     PlannedBox,
     PlannedPush,
     PlannedStep,
+    PlannedUnits,
     Refusal,
 )
 from onebox.stages.status_values import BoxJob, BoxStatus
+from onebox.units.results import UnitCounts
 
 __all__ = [
     "BoxJob",
@@ -66,13 +77,16 @@ __all__ = [
     "PlannedBox",
     "PlannedPush",
     "PlannedStep",
+    "PlannedUnits",
     "PricedOffer",
     "Receipt",
     "Refusal",
+    "UnitCounts",
     "cancel",
     "fetch",
     "history",
     "logs",
+    "map",
     "offers",
     "plan",
     "provision",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from onebox import tasks
+from onebox import pipeline_tasks, tasks
 from onebox.api.calls import (
     call,
     command_line,
@@ -77,8 +77,74 @@ def run(
     line, words = command_line(command)
     switches(keep=keep, detach=detach, queue=queue)
     with call("run", project, flags, settings, output, words, line) as c:
-        receipt: Receipt | None = tasks.run(
+        receipt: Receipt | None = pipeline_tasks.run(
             c,
+            command=line,
+            keep=keep,
+            detach=detach,
+            queue=queue,
+            yes=True,
+            into=path_text("into", into),
+        )
+    return receipt
+
+
+@with_short_traceback
+def map(
+    command: str | Sequence[str | os.PathLike[str]] | None = None,
+    *,
+    over: Mapping[str, Iterable[object]] | None = None,
+    failed: bool = False,
+    limit: int | None = None,
+    vm: str | None = None,
+    provider: str | None = None,
+    name: str | None = None,
+    spot: bool | None = None,
+    project: str | os.PathLike[str] | None = None,
+    keep: bool = False,
+    detach: bool = False,
+    queue: bool = False,
+    into: str | os.PathLike[str] | None = None,
+    output: Callable[[bytes], None] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Receipt | None:
+    """
+    Run a command once for each set of parameters, many at once; return the receipt.
+
+    Args:
+        command: A line for the shell, or a list of words, with placeholders such as
+            {seed}. By default it is the command of [map] in onebox.toml.
+
+        over: The values of each parameter by its name, such as {"seed": range(1, 51)};
+            they replace those of [map] with the same name.
+
+        failed: Run only the units that are not done.
+
+        limit: Run at most so many units.
+
+        vm, provider, name, spot, project, keep, detach, queue, into, output, settings:
+            See `run`.
+
+    Returns:
+        The receipt; its `units` are how many are done. None if *detach* is set, or if
+        *failed* finds that all units are done.
+
+    Raises:
+        JobFailed: A unit has failed; the outputs of all units are fetched.
+
+        OneboxError: Another failure. Its text has what still runs, and what to do.
+
+        KeyboardInterrupt: The call was interrupted; a job that has started continues.
+    """
+    flags = {"vm": vm, "provider": provider, "name": name, "spot": spot}
+    line, words = command_line(command)
+    switches(failed=failed, keep=keep, detach=detach, queue=queue)
+    with call("map", project, flags, settings, output, words, line) as c:
+        receipt: Receipt | None = pipeline_tasks.map_(
+            c,
+            over=over,
+            failed=failed,
+            limit="" if limit is None else str(limit),
             command=line,
             keep=keep,
             detach=detach,
@@ -108,7 +174,7 @@ def provision(
     """
     flags = {"vm": vm, "provider": provider, "name": name, "spot": spot}
     with call("provision", project, flags, settings) as c:
-        return str(tasks.provision(c).id)
+        return str(pipeline_tasks.provision(c).id)
 
 
 @with_short_traceback
@@ -128,7 +194,7 @@ def push(
     """
     flags = {"vm": vm, "provider": provider, "name": name, "spot": spot}
     with call("push", project, flags, settings) as c:
-        tasks.push(c)
+        pipeline_tasks.push(c)
 
 
 @with_short_traceback
@@ -162,7 +228,7 @@ def fetch(
     flags = {"provider": provider, "name": name}
     switches(partial=partial, rescue=rescue)
     with call("fetch", project, flags, settings) as c:
-        fetched = tasks.fetch(
+        fetched = pipeline_tasks.fetch(
             c,
             into=path_text("into", into),
             partial=partial,
@@ -199,7 +265,7 @@ def teardown(
     flags = {"provider": provider, "name": name}
     switches(discard_outputs=discard_outputs, all=all)
     with call("teardown", project, flags, settings) as c:
-        tasks.teardown(c, discard_outputs=discard_outputs, all=all, yes=True)
+        pipeline_tasks.teardown(c, discard_outputs=discard_outputs, all=all, yes=True)
 
 
 @with_short_traceback

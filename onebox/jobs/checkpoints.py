@@ -12,6 +12,7 @@ from onebox import formatting
 from onebox.agent.files import manifest
 from onebox.context import BoxContext
 from onebox.errors import Busy, ConnectionLost, OneboxError
+from onebox.project_files import checkpoint_paths
 from onebox.providers.values import Box
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
@@ -42,7 +43,7 @@ def take(
 
     Return None if the run has no pull. `CheckpointStore.pull` has the details.
     """
-    roots = context.settings.fetch.checkpoints
+    roots = checkpoint_paths(context)
     return pulls(context).pull(
         channel, roots, _no_progress, run=run, job=job, box=box.id, wait=wait
     )
@@ -57,7 +58,7 @@ def pulling(
 
     Yield the thread that pulls. Yield None if no checkpoints are configured.
     """
-    if not context.settings.fetch.checkpoints:
+    if not checkpoint_paths(context):
         yield None
         return
     puller = CheckpointPuller(context, context.ssh(box), run=run, job=job)

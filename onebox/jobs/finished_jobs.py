@@ -9,7 +9,7 @@ from onebox import formatting
 from onebox.context import BoxContext
 from onebox.jobs import follow, receipt
 from onebox.jobs.receipt import Receipt
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 from onebox.store.box_store import BoxStore, box_folders
 from onebox.store.paths import JOB
 

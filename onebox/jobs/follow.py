@@ -12,7 +12,8 @@ from onebox.errors import Lost, Preempted
 from onebox.jobs import checkpoints, notify, ports, preemption, remote_job
 from onebox.jobs.memory_advice import KILLED, memory_advice
 from onebox.providers.values import Box
-from onebox.remote.answers import ExitRecord, Sample
+from onebox.remote.job_answers import ExitRecord, Sample
+from onebox.units import progress as unit_progress
 
 _CAUSES = {
     "cancel": "cancelled",
@@ -79,14 +80,14 @@ def watch(
         lasted = formatting.seconds(time.time() - context.store.record.job_started)
         how = preemption.preemption_reason(context, box)
         unknown = f"job {job_id}: its outcome is unknown"
-        screen.print_stage("run", "failed", lasted, how or unknown)
+        screen.print_stage(context.chain.task, "failed", lasted, how or unknown)
         raise
     screen.close_line()
     mark = "failed" if record.code else "done"
     if not record.code and record.cause not in ("exit", "cancel"):
         mark = "warn"
     screen.print_stage(
-        "run", mark, formatting.seconds(record.seconds), describe(record)
+        context.chain.task, mark, formatting.seconds(record.seconds), describe(record)
     )
     advice = memory_advice(context, box, record)
     if advice:
@@ -126,6 +127,8 @@ def describe(record: ExitRecord) -> str:
         text += f" ({_signal_name(code - 128)})"
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
+    if record.units is not None:
+        text += f": {unit_progress.ending(record.units)}"
     return text + _survivors(record)
 
 
@@ -167,9 +170,12 @@ def _footer(
     """
     started = context.store.record.job_started or began
     spent = max(time.time() - started, 0)
-    parts = [f"run  {formatting.seconds(spent)}"]
+    task = "run" if sample.units is None else "map"
+    parts = [f"{task}  {formatting.seconds(spent)}"]
     if box.offer.hourly:
         parts.append(formatting.money(box.offer.hourly * spent / 3600))
+    if sample.units is not None:
+        parts += unit_progress.describe(sample.units)
     # These are the numbers of the job and not those of the machine, as in the receipt.
     if sample.job_cpu is not None and sample.cpus is not None:
         parts.append(f"{sample.job_cpu:.1f} of {sample.cpus} cores")

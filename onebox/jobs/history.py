@@ -227,7 +227,7 @@ def _entry(
         size=of_job.box.size,
         type=of_job.box.type,
         seconds=of_job.seconds,
-        outcome=_outcome(of_job.exit, of_job.cause, advice=of_job.advice)
+        outcome=_outcome(of_job)
         + ("" if is_on_box else _discarded(job_facts.read(context, job))),
         exit=of_job.exit,
         cost_usd=cost,
@@ -257,8 +257,15 @@ def _running_for(context: BoxContext, name: str, record: Record) -> float | None
     return max(time.time() - record.job_started, 0.0)
 
 
-def _outcome(code: int, cause: str, *, advice: str | None = None) -> str:
+def _outcome(of_job: Receipt) -> str:
     """Return how a job ended in at most three words, so that it fits a column."""
+    units = of_job.units
+    if of_job.cause == "exit" and of_job.exit and units is not None and units.failed:
+        return f"{units.failed:,} of {units.total:,} failed"
+    return _ending(of_job.exit, of_job.cause, advice=of_job.advice)
+
+
+def _ending(code: int, cause: str, *, advice: str | None = None) -> str:
     if cause == "cancel":
         return "cancelled"
     if cause == "oom" or advice:
@@ -304,7 +311,7 @@ def _what_is_known(
     until = off or now
     if facts.exit is not None:
         held = "" if record.fetched else ", not fetched"
-        outcome = f"{_outcome(facts.exit, facts.cause)}{held}"
+        outcome = f"{_ending(facts.exit, facts.cause)}{held}"
         return _Known(facts, outcome, until)
     seconds = _running_for(context, name, record)
     if seconds is not None:
@@ -321,7 +328,7 @@ def _discarded(facts: JobFacts | None) -> str:
 def _of_gone_box(facts: JobFacts) -> _Known:
     outcome = "discarded" if facts.discarded else "no information"
     if facts.exit is not None:
-        outcome = f"{_outcome(facts.exit, facts.cause)}{_discarded(facts)}"
+        outcome = f"{_ending(facts.exit, facts.cause)}{_discarded(facts)}"
     return _Known(facts, outcome, facts.removed or facts.started)
 
 

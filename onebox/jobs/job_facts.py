@@ -17,7 +17,7 @@ from onebox.context import BoxContext
 from onebox.errors import StateError
 from onebox.jobs.stored_values import check_types, cleaned
 from onebox.providers.values import Box
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 from onebox.remote.json_fields import LATEST
 from onebox.store.atomic_files import open_folder, read_regular, write_in
 from onebox.store.record import Record

@@ -8,7 +8,7 @@ from onebox import formatting
 from onebox.context import BoxContext
 from onebox.providers import CLOUDS
 from onebox.providers.values import Box
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 from onebox.settings import Size
 
 # A killed job that used at least this part of the memory probably had too little.

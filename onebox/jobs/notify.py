@@ -26,7 +26,7 @@ from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
 from onebox.remote import answers
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 from onebox.store.atomic_files import NO_LINK, open_folder
 
 # The bell rings if the command was busy for at least this many seconds.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onebox.context import BoxContext
 from onebox.errors import ProviderError
 from onebox.providers.values import Box, BoxState
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 
 # How long to wait until a box that shuts down is off.
 STOPPING_SECONDS = 180.0

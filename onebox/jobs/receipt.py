@@ -17,7 +17,7 @@ from onebox.jobs.run_record import EarlierBox, RunTotals
 from onebox.jobs.stored_values import check_types, cleaned
 from onebox.providers.costs import MACHINE, total
 from onebox.providers.values import Box
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 from onebox.settings.units import GB
 from onebox.store.atomic_files import (
     clear_drafts,
@@ -28,6 +28,7 @@ from onebox.store.atomic_files import (
     write_in,
 )
 from onebox.ui.json_document import SCHEMA_VERSION
+from onebox.units.results import UnitCounts
 
 # What the JSON document of a receipt begins with.
 HEAD = {"schema_version": SCHEMA_VERSION, "kind": "receipt"}
@@ -113,6 +114,8 @@ class Receipt:
 
         outputs: The fetched outputs, None if they were not fetched.
 
+        units: How many units of `map` are done, None if the job was none of `map`.
+
         costs: The cost of each billed part, by the part's name.
 
         stages: How long each stage took, by the stage's name.
@@ -136,6 +139,7 @@ class Receipt:
     attempts: RunTotals | None = None
     key: Mapping[str, str] | None = None
     outputs: OutputCount | None = None
+    units: UnitCounts | None = None
     costs: Mapping[str, float | None] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
     advice: str | None = None
@@ -197,10 +201,13 @@ class Receipt:
             values["attempts"] = RunTotals(**account, jobs=jobs, earlier=earlier)
         if "outputs" in values:
             values["outputs"] = OutputCount(**document["outputs"])
+        if "units" in values:
+            values["units"] = UnitCounts(**document["units"])
         receipt = cls(**values)
         totals = receipt.attempts
-        parts: list[Any] = [receipt.box, receipt.peak, receipt.outputs, totals]
-        parts += totals.earlier if totals is not None else ()
+        parts: list[Any] = [receipt.box, receipt.peak, receipt.outputs, receipt.units]
+        if totals is not None:
+            parts += [totals, *totals.earlier]
         for part in (receipt, *filter(None, parts)):
             check_types(part)
         return receipt

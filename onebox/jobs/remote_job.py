@@ -23,9 +23,10 @@ from onebox.jobs import receipt
 from onebox.jobs.log import LONGEST, JobLog
 from onebox.providers.values import Box
 from onebox.remote import answers
-from onebox.remote.answers import ExitRecord, JobStatus, Sample
+from onebox.remote.answers import UnitLogAnswer
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.remote.connection import KeyRefused
+from onebox.remote.job_answers import ExitRecord, JobStatus, Sample
 
 # The longest pause between two attempts to reconnect. A connection can be down for
 # hours while the job runs, for example on a closed laptop.
@@ -57,6 +58,7 @@ def start(
     job_id: str,
     argv: Sequence[str] | None = None,
     shell_command: str | None = None,
+    units: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     outputs: Sequence[str] = (),
@@ -69,10 +71,16 @@ def start(
 
         shell_command: The command as a text for a shell.
 
+        units: The units of `map`, as the agent expects them, instead of a command.
+
     Raises:
         Busy: Another job is running on the box.
     """
-    command = {"shell": shell_command} if argv is None else {"argv": list(argv)}
+    command: dict[str, Any] = {"shell": shell_command}
+    if units is not None:
+        command = {"units": units}
+    elif argv is not None:
+        command = {"argv": list(argv)}
 
     def ask(channel: AgentChannel) -> dict[str, Any]:
         return channel.request(
@@ -288,6 +296,40 @@ def latest(context: BoxContext) -> JobStatus | None:
 def status(channel: AgentChannel, job_id: str | None = None) -> JobStatus:
     """Return the status of the job *job_id*; None means the latest job."""
     return JobStatus.parse(channel.request("job", job=job_id), job_id)
+
+
+def job_runs(context: BoxContext, job_id: str) -> bool:
+    """Return whether a job runs on the box."""
+    now: JobStatus = context.call_resuming(lambda channel: status(channel, job_id))
+    return now.runs
+
+
+def unit_log(
+    channel: AgentChannel,
+    job_id: str,
+    unit: int,
+    offset: int,
+    output: Callable[[bytes], None],
+) -> tuple[int, UnitLogAnswer]:
+    """
+    Pass a part of the log of a unit of `map` to *output*.
+
+    Return the number of bytes of this part, and the answer that ends it.
+
+    Args:
+        offset: The offset in the log at which the part begins.
+    """
+    channel.begin("unit_log", job=job_id, unit=unit, offset=offset)
+    size = 0
+    for kind, payload in channel.frames(silence=SILENCE_SECONDS):
+        if kind == b"D":
+            size += len(payload)
+            if offset + size > LONGEST:
+                raise ProtocolError("the box sends a log without end")
+            output(payload)
+        elif kind == b"A":
+            return size, answers.unit_log(protocol.loads(payload))
+    raise AssertionError("unreachable")
 
 
 def _follow(

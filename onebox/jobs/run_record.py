@@ -15,7 +15,7 @@ from pathlib import Path
 
 from onebox.context import BoxContext
 from onebox.providers.values import Box
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
 
 NAME = "attempts.json"

@@ -17,158 +17,12 @@ from onebox.agent.file_names import Hostile, check_path, printable, raw, show
 from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.manifest import Entry
 from onebox.agent.jobs import session
-from onebox.remote.json_fields import LATEST, MOST_TEXTS, Fields
+from onebox.remote.job_answers import MOST_UNITS
+from onebox.remote.json_fields import MOST_TEXTS, Fields
 
-STATES = ("none", "running", "exited", "lost")
-CAUSE = re.compile(r"[a-z][a-z-]{0,31}")
 PUBLIC_KEY = re.compile(r"ssh-[a-z0-9-]{1,32} [A-Za-z0-9+/]{16,1024}={0,2}")
 WORD = re.compile(r"[A-Za-z0-9_.+-]{1,128}")
-
-
-@dataclass(frozen=True)
-class ExitRecord:
-    """
-    How a job ended.
-
-    *code* is the exit code as a shell reports it, and *cause* is the reason ("exit",
-    "signal", "oom", …). *signal* is the signal that ended the main process. The job
-    wrote *log_bytes* bytes of output, and the box has dropped *log_gone* of these
-    bytes. *memory_peak* is in bytes; *memory_largest* names the process that used the
-    most memory. *memory_total* is the memory of the box, None if it is unknown.
-    *survivors* are the commands that the main process left running.
-    """
-
-    job: str
-    code: int
-    cause: str
-    signal: int | None = None
-    started: float = 0.0
-    ended: float = 0.0
-    log_bytes: int = 0
-    log_gone: int = 0
-    cpu_seconds: float | None = None
-    memory_peak: int | None = None
-    memory_largest: str = ""
-    survivors: tuple[str, ...] = ()
-    memory_total: int | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Return how many seconds the job ran."""
-        return self.ended - self.started
-
-    @classmethod
-    def parse(cls, value: object, memory_total: int | None = None) -> ExitRecord:
-        """Return the exit record that the JSON object *value* describes."""
-        fields = Fields(value, "exit record")
-        return cls(
-            job=fields.job("job"),
-            code=fields.integer("code", most=255),
-            cause=fields.matching("cause", CAUSE),
-            signal=fields.integer_or_none("signal", most=128),
-            started=fields.number("started"),
-            ended=fields.number("ended"),
-            log_bytes=fields.integer("log_bytes"),
-            log_gone=fields.integer_or_none("log_gone") or 0,
-            cpu_seconds=fields.number_or_none("cpu_seconds"),
-            memory_peak=fields.integer_or_none("memory_peak"),
-            memory_largest=fields.text("memory_largest"),
-            survivors=fields.texts("survivors"),
-            memory_total=memory_total,
-        )
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """
-    The state of a job: "none", "running", "exited" or "lost".
-
-    A job is "lost" if its supervisor died without an exit record, or if the exit record
-    is damaged. *why* tells why a job is lost, and *alive* means that processes of a
-    lost job still run. *record* is set if and only if the state is "exited".
-    """
-
-    job: str
-    state: str
-    record: ExitRecord | None = None
-    why: str = ""
-    alive: bool = False
-    started: float | None = None
-    log_bytes: int = 0
-    marks: tuple[tuple[float, int], ...] = ()
-
-    @property
-    def runs(self) -> bool:
-        """Return whether the job, or any process of a lost job, still runs."""
-        return self.state == "running" or self.alive
-
-    @property
-    def cause(self) -> str:
-        """Return why the job ended, "" if that is unknown."""
-        return "" if self.record is None else self.record.cause
-
-    @classmethod
-    def parse(cls, value: object, job: str | None = None) -> JobStatus:
-        """
-        Return the status that the JSON object *value* describes.
-
-        Args:
-            job: The requested job, None for the latest one.
-        """
-        fields = Fields(value, "job status")
-        state = fields.one_of("state", STATES)
-        if state == "none":
-            return cls(job or "", state)
-        record = None
-        if state == "exited":
-            sample = fields["sample"]
-            total = None if sample is None else Sample.parse(sample).memory_total
-            record = ExitRecord.parse(fields["record"], total)
-        status = cls(
-            job=fields.job("job"),
-            state=state,
-            record=record,
-            why=fields.text("why"),
-            alive=fields.flag("alive"),
-            started=fields.number_or_none("started"),
-            log_bytes=fields.integer("log_bytes"),
-            marks=fields.marks("marks"),
-        )
-        if job is not None and status.job != job:
-            raise fields.invalid(f"it is about {status.job}, not {job}")
-        if status.record is not None and status.record.job != status.job:
-            raise fields.invalid(f"its record is that of {status.record.job}")
-        return status
-
-
-@dataclass(frozen=True)
-class Sample:
-    """
-    The load of a box; None means that a number is unknown.
-
-    *cpu* of the *cpus* CPUs are busy. *memory* of the *memory_total* bytes are in use.
-    *job_cpu* and *job_memory* are what the job alone uses of them.
-    """
-
-    cpu: float | None = None
-    cpus: int | None = None
-    memory: int | None = None
-    memory_total: int | None = None
-    job_cpu: float | None = None
-    job_memory: int | None = None
-
-    @classmethod
-    def parse(cls, value: object) -> Sample:
-        """Return the sample that the JSON object *value* describes."""
-        fields = Fields(value, "sample")
-        return cls(
-            cpu=fields.number_or_none("cpu", least=-LATEST),
-            cpus=fields.integer_or_none("cpus"),
-            memory=fields.integer_or_none("memory"),
-            memory_total=fields.integer_or_none("memory_total"),
-            job_cpu=fields.number_or_none("job_cpu"),
-            job_memory=fields.integer_or_none("job_memory"),
-        )
+UNIT_STATES = ("left", "running", "ended")
 
 
 @dataclass(frozen=True)
@@ -397,3 +251,31 @@ def dropped_log_bytes(value: object, most: int) -> int:
     A number above *most* is invalid.
     """
     return Fields(value, "note on a log").integer("gone", least=1, most=most)
+
+
+@dataclass(frozen=True)
+class UnitLogAnswer:
+    """
+    The answer that ends a part of a unit's log.
+
+    *state* is "left", "running" or "ended". *code* is the exit code, None if it is
+    unknown. *size* is the length of the whole log in bytes.
+    """
+
+    job: str
+    unit: int
+    state: str
+    code: int | None
+    size: int
+
+
+def unit_log(value: object) -> UnitLogAnswer:
+    """Return the answer about a unit's log from the JSON object *value*."""
+    fields = Fields(value, "answer about a unit's log")
+    return UnitLogAnswer(
+        job=fields.job("job"),
+        unit=fields.integer("unit", least=1, most=MOST_UNITS),
+        state=fields.one_of("state", UNIT_STATES),
+        code=fields.integer_or_none("code", most=255),
+        size=fields.integer("size"),
+    )

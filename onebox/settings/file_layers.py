@@ -17,7 +17,6 @@ from typing import NamedTuple
 from onebox.errors import ConfigError
 from onebox.file_owners import is_foreign, is_open_to_all
 from onebox.settings.checks import InvalidValue, is_endpoint, is_name
-from onebox.settings.kinds import STRING_TABLE
 from onebox.settings.layers import Value, merge, read_value
 from onebox.settings.mistakes import Mistakes
 from onebox.settings.quoting import dotted, nearest, show, show_path, suggest
@@ -252,12 +251,12 @@ def _key_and_value(
     key = keys().get(full)
     if path[0] == "size" and len(path) == 3:
         key = size_keys().get(path[2])
-    elif table in keys() and keys()[table].kind is STRING_TABLE:
+    elif table in keys() and keys()[table].kind.table:
         key = keys()[table]
         text = read_value(key, {path[-1]: entry.value}, source, label, file=True)
         one = Value(f"{table}.{path[-1]}", text, source, label, profile)
         return replace(one, path=table, strings={path[-1]: one})
-    elif key is not None and key.kind is STRING_TABLE:
+    elif key is not None and key.kind.table:
         problem = f"expected {key.kind.expected} such as {key.example}"
         raise document.error(entry, problem)
     if key is None:
@@ -289,7 +288,7 @@ def _table(document: Document, entry: TomlEntry, path: TomlPath) -> Value | None
     if full in tables() or full == "size":
         return None
     key = keys().get(full)
-    if key is not None and key.kind is STRING_TABLE:
+    if key is not None and key.kind.table:
         return None
     if key is not None:
         raise document.error(entry, f"is not a table; write {path[-1]} = …")

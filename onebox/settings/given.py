@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onebox.settings.fields import Key
-from onebox.settings.kinds import STRING_TABLE, as_written
+from onebox.settings.kinds import as_written
 from onebox.settings.quoting import HIDDEN, show
 from onebox.settings.schema import Settings, keys, size_keys
 from onebox.settings.secret_detection import looks_secret
+
+_MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class GivenSetting:
         if self.value == HIDDEN:
             return HIDDEN
         if isinstance(self.value, list):
-            return f"[{', '.join(map(show, self.value))}]"
+            shown = list(map(show, self.value[:_MOST_SHOWN]))
+            # The values of a long range are not worth a page.
+            if len(self.value) > _MOST_SHOWN:
+                shown[-2:] = ["…", show(self.value[-1])]
+            return f"[{', '.join(shown)}]"
         return '""' if self.value is None else show(self.value)
 
 
@@ -55,7 +61,7 @@ def _values(settings: Settings) -> Iterator[tuple[str, Key, object]]:
     for name in settings.sources:
         table, _, last = name.rpartition(".")
         key = keys().get(name)
-        if key is not None and key.kind is not STRING_TABLE:
+        if key is not None and not key.kind.table:
             yield name, key, _at(settings, name)
         elif table in keys():
             strings = _at(settings, table)

@@ -24,7 +24,7 @@ class Kind:
         expected: A phrase that completes "expected …" in an error.
 
         read: A function that converts a value. It returns None if the value is not of
-            this kind.
+            this kind. It may raise `InvalidValue` with another reason.
 
         json_schema: A JSON Schema of the values that onebox.toml may hold.
 
@@ -32,6 +32,8 @@ class Kind:
             text holds only one value.
 
         quoted: Whether onebox.toml may write the value in quotes.
+
+        table: Whether the value is a table, whose entries are set one by one.
     """
 
     expected: str
@@ -39,6 +41,7 @@ class Kind:
     json_schema: Mapping[str, object]
     scalar: bool = True
     quoted: bool = True
+    table: bool = False
 
 
 def _string(value: object) -> object:
@@ -154,6 +157,7 @@ STRING_TABLE = Kind(
     _string_table,
     {"type": "object", "additionalProperties": _TEXT},
     scalar=False,
+    table=True,
 )
 
 

@@ -191,6 +191,7 @@ def _check_tables(
         "image": settings.image,
         "push": settings.push,
         "run": settings.run,
+        "map": settings.map,
         "fetch": settings.fetch,
         "limits": settings.limits,
         **settings.providers,
@@ -201,6 +202,16 @@ def _check_tables(
             table.check(environ)
         except Conflict as conflict:
             mistakes.add(values[f"{name}.{conflict.key}"].error(conflict.problem))
+    for parameter in settings.map.over:
+        # A parameter is a variable of its unit, beside those of [run].
+        for key, names in (
+            ("env", settings.run.env),
+            ("secrets", settings.run.secrets),
+        ):
+            if parameter in names:
+                over = values["map.over"]
+                mistake = over.strings.get(parameter, over)
+                mistakes.add(mistake.error(f"{parameter} is in [run] {key} too"))
     mistakes.raise_if_any()
     try:
         settings.providers[settings.provider].check_tags()
@@ -294,6 +305,7 @@ def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:
         ("image.setup", image.setup),
         ("image.requirements", image.requirements),
         ("image.packer", image.packer),
+        ("map.params", settings.map.params),
     ):
         if name is not None:
             yield key, name, True

@@ -43,11 +43,12 @@ from onebox.settings.kinds import (
     STRING_OR_STRINGS,
     STRING_TABLE,
 )
+from onebox.settings.map_table import MapTable
 from onebox.settings.units import GB
 
 # The user-wide file cannot hold these settings and tables, because each of them belongs
 # to one project.
-OF_ONE_PROJECT = frozenset({"project", "name", "image", "push", "run", "fetch"})
+OF_ONE_PROJECT = frozenset({"project", "name", "image", "push", "run", "map", "fetch"})
 
 # These variables are read by other parts of onebox and are not settings.
 RESERVED = (
@@ -58,6 +59,9 @@ RESERVED = (
     "ONEBOX_LOCAL_ROOT",
     "ONEBOX_BOX",
     "ONEBOX_JOB",
+    "ONEBOX_UNIT",
+    "ONEBOX_UNITS",
+    "ONEBOX_UNIT_OUTPUTS",
     # The command of [notify] gets these, and may itself run onebox.
     "ONEBOX_CAUSE",
     "ONEBOX_COMMAND",
@@ -250,6 +254,7 @@ class Settings(Table):
     image: ImageTable = subtable(ImageTable)
     push: PushTable = subtable(PushTable)
     run: RunTable = subtable(RunTable)
+    map: MapTable = subtable(MapTable)
     fetch: FetchTable = subtable(FetchTable)
     limits: LimitsTable = subtable(LimitsTable)
     notify: NotifyTable = subtable(NotifyTable)

@@ -54,6 +54,12 @@ _MISREAD_LITERAL = re.compile(r"'''[\s\S]*\\[ \t\r]*\n")
 _MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
 # It also ends a key between braces at a = or a comma.
 _MISREAD_KEY = re.compile(r"""["'][^\n]*[=,]""")
+# A number or boolean of TOML, in a list whose values become texts.
+_DECIMAL = r"[0-9](?:_?[0-9])*"
+_SCALAR = re.compile(
+    rf"true|false|[+-]?(?:inf|nan|(?:0|(?!0){_DECIMAL})(?:\.{_DECIMAL})?"
+    rf"(?:[eE][+-]?{_DECIMAL})?)|0x[0-9A-Fa-f]+|0o[0-7]+|0b[01]+"
+)
 _ASSIGNED = re.compile(r"[ \t]*=")
 _VALUE = re.compile(rf"[ \t]*({_STRING})")
 
@@ -119,7 +125,7 @@ def parse(text: str) -> list[TomlEntry]:
     Raises:
         Malformed: The text is not TOML, or it is TOML that `toml` reads wrongly.
     """
-    lines, labels = _scan(text)
+    lines, labels, text = _scan(text)
     if not lines:
         return []
     # The package is imported only if there is something to parse.
@@ -179,14 +185,17 @@ def _line(path: TomlPath, lines: Mapping[TomlPath, int]) -> int:
     return lines.get(path, 1)
 
 
-def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
+def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str], str]:
     """
     Find the lines of all tables and keys outside of inline tables.
 
     Returns:
         Two mappings: from each table and key to its first line, and from each line in
-        which a statement begins to the name of the statement in messages.
+        which a statement begins to the name of the statement in messages. The text for
+        toml comes last; in it, all values in the lists of [map] are strings.
     """
+    read: list[str] = []
+    copied = 0
     lines: dict[TomlPath, int] = {}
     labels: dict[int, str] = {}
     headers: dict[TomlPath, int] = {}
@@ -223,8 +232,44 @@ def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
         seen[path] = line
         for length in range(1, len(path) + 1):
             lines.setdefault(path[:length], line)
-        at = _end_of_gap(text, _end_of_statement(text, match.end(), line, label))
-    return lines, labels
+        end = _end_of_statement(text, match.end(), line, label)
+        if "map" in (path[0], *(path[2:3] if path[0] == "profile" else ())):
+            read += [
+                text[copied : match.end()],
+                _lists_of_texts(text[match.end() : end]),
+            ]
+            copied = end
+        at = _end_of_gap(text, end)
+    return lines, labels, "".join([*read, text[copied:]])
+
+
+def _lists_of_texts(value: str) -> str:
+    """
+    Return a value with the numbers and booleans in its lists as strings.
+
+    The parameters of a unit are texts, as they are typed: 1e-5 stays 1e-5. And toml
+    refuses lists of several types.
+    """
+    found, brackets = [], [""]
+    for match in _PIECE.finditer(value):
+        piece = match.group()
+        if piece in ("[", "{"):
+            brackets.append(piece)
+        elif piece in ("]", "}") and len(brackets) > 1:
+            brackets.pop()
+        elif brackets[-1] == "[" and piece[0] not in "\"'#":
+            piece = re.sub(r"[^,\s]+", _as_string, piece)
+        found.append(piece)
+    return "".join(found)
+
+
+def _as_string(match: re.Match[str]) -> str:
+    text = match.group()
+    if not _SCALAR.fullmatch(text):
+        return text
+    if text[:2] in ("0x", "0o", "0b"):
+        return f'"{int(text, 0)}"'
+    return '"' + text.replace("_", "") + '"'
 
 
 def _end_of_gap(text: str, at: int) -> int:

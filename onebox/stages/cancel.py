@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from onebox.boxes import bring_up
 from onebox.jobs import follow, job_facts, notify, remote_job, run_record
-from onebox.remote.answers import JobStatus
+from onebox.remote.job_answers import JobStatus
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -19,7 +19,7 @@ from onebox.images import image_totals
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, FreeObject
 from onebox.remote import connection, keys
-from onebox.remote.answers import JobStatus
+from onebox.remote.job_answers import JobStatus
 from onebox.store.atomic_files import clear_drafts, private_dir
 from onebox.store.identity import providers_used
 from onebox.store.paths import config_dir, state_dir

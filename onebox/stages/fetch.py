@@ -10,13 +10,14 @@ from onebox.errors import OutputsHeld, UsageError
 from onebox.jobs import notify, receipt, remote_job, run_record
 from onebox.project_files import note_folder, output_roots
 from onebox.providers.values import Box
-from onebox.stages import held_outputs, notebook_files
+from onebox.stages import fetch_warnings, held_outputs, notebook_files
 from onebox.transfer import fetch_outputs, verify_outputs
 from onebox.transfer.fetch_outputs import Fetched
+from onebox.units import report as unit_report
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-    from onebox.remote.answers import ExitRecord, JobStatus
+    from onebox.remote.job_answers import ExitRecord, JobStatus
     from onebox.ui.progress import StageLine
 
 
@@ -114,8 +115,10 @@ def perform(
         and "teardown" not in context.invocation.stages
     ):
         power.power_off(context, box)
-    _warn_of_files_left(context, fetched, caller)
-    _warn_of_renamed_files(context, fetched)
+    fetch_warnings.warn_of_files_left(context, fetched, caller)
+    fetch_warnings.warn_of_renamed_files(context, fetched)
+    if context.store.record.job:
+        unit_report.after_fetch(context, context.store.record.job)
     return fetched
 
 
@@ -261,48 +264,6 @@ def _check_complete(
     if unnamed is not None:
         _end_line(context, stage_line, fetched, partial)
         raise unnamed
-
-
-def _warn_of_files_left(context: BoxContext, fetched: Fetched, caller: str) -> None:
-    """Warn about files of the job that the fetch has left on the box."""
-    left = fetched.changes_outside
-    if left is not None:
-        removed = caller == "teardown" or context.invocation.removes_box(
-            context.store.record.temporary
-        )
-        context.screen.warn(held_outputs.describe_left(context, left, removed=removed))
-    if fetched.dangling:
-        names = map(formatting.path, fetched.dangling)
-        context.screen.warn(
-            f"links to nothing, left out: {formatting.first_names([*names])}"
-        )
-    if fetched.skipped:
-        names = map(formatting.path, fetched.skipped)
-        context.screen.warn(
-            f"not fetched, because onebox fetches no pipes, sockets, devices or paths "
-            f"of its own: {formatting.first_names([*names])}"
-        )
-
-
-def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
-    """Warn about local files that were renamed to make room for outputs."""
-    of_other_boxes: dict[str, list[str]] = {}
-    for path, new_path in fetched.kept_aside:
-        other_box = fetched.owners_of_kept.get(path)
-        if other_box is None:
-            context.screen.warn(
-                f"{formatting.path(path)} had been changed here: yours is now "
-                f"{formatting.path(new_path)}"
-            )
-        else:
-            renamed = f"{formatting.path(path)} is now {formatting.path(new_path)}"
-            of_other_boxes.setdefault(other_box, []).append(renamed)
-    for other_box, renames in of_other_boxes.items():
-        context.screen.warn(
-            f"outputs of {context.title_of(other_box)} were here and are "
-            f"kept: {formatting.first_names(renames)} ([fetch] outputs_to keeps them "
-            "apart)"
-        )
 
 
 def _only_teardown_matters(context: BoxContext) -> bool:

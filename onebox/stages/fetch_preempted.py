@@ -9,7 +9,7 @@ from onebox.boxes import delete, power
 from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
 from onebox.jobs import checkpoints, remote_job, run_record
 from onebox.jobs.run_record import Run
-from onebox.project_files import roots_of_attempt
+from onebox.project_files import checkpoint_paths, roots_of_attempt
 from onebox.providers.values import Box
 from onebox.stages import fetch, held_outputs
 from onebox.transfer import fetch_outputs
@@ -65,7 +65,7 @@ def pull_last_checkpoints(
         True if the checkpoints were pulled, or if onebox.toml configures none. False
         if a pull in another terminal did not end in time.
     """
-    if not context.settings.fetch.checkpoints:
+    if not checkpoint_paths(context):
         return True
     try:
         context.call_resuming(

@@ -33,7 +33,7 @@ from onebox.transfer import fetch_outputs, verify_outputs
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-    from onebox.remote.answers import ExitRecord
+    from onebox.remote.job_answers import ExitRecord
     from onebox.transfer.remote_manifest import ChangesOutside
 
 # A message names at most this many files outside of the outputs.

@@ -23,9 +23,10 @@ from onebox.jobs import (
     remote_job,
     run_record,
 )
-from onebox.remote.answers import JobStatus
+from onebox.remote.job_answers import JobStatus
 from onebox.settings.units import parse_duration
 from onebox.store.paths import JOB
+from onebox.units import job as unit_job
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -148,6 +149,8 @@ def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str
         if latest is None:
             raise _no_job_error(context, box)
         status = latest
+    if status.units is not None:
+        unit_job.resume(context, status.job)
     path, shown = remote_job.log_path(context, status.job), 0
     context.chain.stage, context.chain.job_state = "run", "started"
     if selection.is_all:
@@ -236,7 +239,8 @@ def _show_local_log(
     if finished.code is None:
         raise Lost(f"job {finished.job}: {finished.ending}", next="inv run")
     mark = "failed" if finished.code else "done"
-    screen.print_stage("run", mark, finished.duration, finished.ending)
+    task = "run" if unit_job.load(context, finished.job) is None else "map"
+    screen.print_stage(task, mark, finished.duration, finished.ending)
     if finished.receipt is not None and finished.receipt.advice:
         screen.warn(finished.receipt.advice)
     if finished.code:

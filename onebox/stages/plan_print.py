@@ -22,6 +22,8 @@ _MARKS = {
     "refuse": "failed",
     "unknown": "warn",
 }
+# So many units are listed on a terminal.
+MOST_UNITS = 20
 _RESULTS = {
     "run": "would run",
     "up to date": "up to date",
@@ -42,16 +44,17 @@ def show(context: BoxContext, plan: Plan) -> None:
     elif "run" in [step.name for step in plan.steps if step.action != "up to date"]:
         screen.plan_headline([plan.title, plan.provider, plan.size], [])
     for step in plan.steps:
+        name = "map" if step.name == "run" and plan.units is not None else step.name
         refusals = [one for one in plan.refusals if one.step == step.name]
         if not refusals:
             screen.plan_line(
-                step.name,
+                name,
                 _MARKS[step.action],
                 _RESULTS[step.action],
                 _reason(plan, step),
             )
         for refusal in refusals:
-            screen.plan_line(step.name, "failed", "would refuse", refusal.message)
+            screen.plan_line(name, "failed", "would refuse", refusal.message)
             if refusal.next:
                 for n, line in enumerate(refusal.next.splitlines()):
                     screen.plan_detail(f"{'      ' if n else 'next: '}{line}")
@@ -59,6 +62,13 @@ def show(context: BoxContext, plan: Plan) -> None:
             size = plan_push.describe_size(plan.push)
             if size:
                 screen.plan_detail(size)
+        if name == "map" and plan.units is not None and not refusals:
+            # In a pipe, all units are listed.
+            most = MOST_UNITS if screen.out.is_terminal else plan.units.count
+            for number, command in plan.units.commands[:most]:
+                screen.plan_detail(f"{number}: {formatting.path(command)}")
+            if plan.units.count > most:
+                screen.plan_detail(f"and {plan.units.count - most:,} more")
     for warning in plan.warnings:
         screen.plan_line("warning", "warn", warning, "")
     for note in plan.notes:
@@ -68,6 +78,8 @@ def show(context: BoxContext, plan: Plan) -> None:
 
 
 def _reason(plan: Plan, step: PlannedStep) -> str:
+    if step.name == "run" and plan.units is not None:
+        return step.reason
     if step.name == "run" and step.action == "run" and plan.command:
         return f"{formatting.path(plan.command)} ({step.reason})"
     if step.name == "fetch" and plan.checkpoints and step.action == "run":

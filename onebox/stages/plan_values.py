@@ -119,6 +119,25 @@ class PlannedPush:
     bytes_per_second: float | None
 
 
+@dataclass(frozen=True)
+class PlannedUnits:
+    """
+    The units of `map`.
+
+    Attributes:
+        count: The number of units that run, *total* the number of all.
+
+        at_once: How many run at once, None if the box is unknown.
+
+        commands: The number of each unit that runs, and its command.
+    """
+
+    count: int
+    total: int
+    at_once: int | None
+    commands: tuple[tuple[int, str], ...]
+
+
 @dataclass(frozen=True, repr=False)
 class Plan:
     """
@@ -149,6 +168,8 @@ class Plan:
         refusals: Why it would not start, the first reason first.
 
         warnings: What may be wrong with the words of the command.
+
+        units: The units of `map`, None for another plan.
     """
 
     title: str
@@ -164,6 +185,7 @@ class Plan:
     notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
     warnings: tuple[str, ...] = ()
+    units: PlannedUnits | None = None
 
     def __repr__(self) -> str:
         cost = None if self.box is None else self.box.at_most_usd

@@ -25,8 +25,9 @@ from onebox.errors import (
 )
 from onebox.jobs import checkpoints, preemption, remote_job, run_record
 from onebox.jobs.run_record import Run
+from onebox.project_files import checkpoint_paths
 from onebox.providers.values import Box
-from onebox.remote.answers import JobStatus
+from onebox.remote.job_answers import JobStatus
 from onebox.stages import fetch_preempted, provision, push
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 
 
 def resume_or_begin(
-    context: BoxContext, command: str, last_job: JobStatus | None
+    context: BoxContext,
+    command: str,
+    last_job: JobStatus | None,
+    *,
+    continues: bool = False,
 ) -> tuple[Run, bool]:
     """
     Return the run that a new job belongs to, and whether that run moves to a new box.
@@ -45,9 +50,15 @@ def resume_or_begin(
 
     Args:
         last_job: The status of the latest job on this box, None if there is none.
+
+        continues: Whether the run is also resumed if its last job has ended.
     """
     run = run_record.read(context)
-    if run is None or run.ended or run.command != command or not run.attempts:
+    if run is None or run.command != command or not run.attempts:
+        return Run(command), False
+    if continues and last_job is not None and run.has(last_job.job):
+        return run, False
+    if run.ended:
         return Run(command), False
     if last_job is None:
         return run, True
@@ -150,7 +161,7 @@ def restore(context: BoxContext, run: Run, box: Box) -> None:
         pull = checkpoints.restore(context, box, run.id)
     if pull is None:
         why = "no checkpoints were pulled"
-        if not context.settings.fetch.checkpoints:
+        if not checkpoint_paths(context):
             why = "[fetch] checkpoints is not set"
         context.screen.note(f"{why}: the job starts from the beginning")
 
@@ -290,5 +301,8 @@ def _expect_new_box(context: BoxContext) -> None:
 
 def _resume_command(context: BoxContext, run: Run) -> str:
     if checkpoints.pulls(context).latest(run.id) is None:
-        return "inv run"
-    return "inv run resumes from them (after inv teardown: from the beginning)"
+        return f"inv {context.chain.task}"
+    return (
+        f"inv {context.chain.task} resumes from them "
+        "(after inv teardown: from the beginning)"
+    )

@@ -7,6 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from onebox.errors import ConfigError, InputError, UsageError
 from onebox.jobs import job_environment, notify, receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.values import Box
-from onebox.remote.answers import JobStatus
+from onebox.remote.job_answers import JobStatus
 from onebox.settings.quoting import show
 from onebox.settings.toml_file import FILE
 from onebox.stages import (
@@ -165,6 +166,7 @@ def perform(
 
         Preempted: The cloud preempted the box, and the job is not restarted.
     """
+    context.chain.units = None
     configured = argv is None and shell_command is None
     if configured and reason(context) is None:
         context.screen.print_stage("run", "done", "up to date", UP_TO_DATE)
@@ -179,6 +181,23 @@ def perform(
     command = run_attempts.Command(
         argv, shell_command, job_environment.secret_values(context), configured
     )
+    return run_command(context, command, box, detach=detach, yes=yes)
+
+
+def run_command(
+    context: BoxContext,
+    command: run_attempts.Command,
+    box: Box,
+    *,
+    detach: bool,
+    yes: bool,
+) -> Receipt | None:
+    """
+    Run a command, or units, on a box; `perform` has the details.
+
+    Units whose job ended while no client was attached are completed: only those run
+    again that are not done.
+    """
     unfetched_job = _unfetched_job(context, command.text)
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
     # A run that waited was queued while that job ran, so the user has decided already.
@@ -188,7 +207,7 @@ def perform(
     ):
         return None
     run, on_new_box = preemption_recovery.resume_or_begin(
-        context, command.text, last_job
+        context, command.text, last_job, continues=bool(command.units and unfetched_job)
     )
     if on_new_box:
         context.screen.note(f"resuming the run of job {run.id}")
@@ -236,7 +255,12 @@ def check_script(context: BoxContext) -> None:
     found = _problem(context)
     if found is None or _image_source(context):
         return
-    if context.invocation.own_command:
+    units, table = context.chain.units, context.chain.task
+    typed = bool(context.invocation.own_command)
+    if units is not None:
+        # Not every unit needs to have the script of the first one.
+        found, typed = replace(found, meant=""), units.is_typed
+    if typed:
         meant = found.meant and f"inv run -- {found.meant}"
         problem = found.problem
         if found.missing:
@@ -244,9 +268,9 @@ def check_script(context: BoxContext) -> None:
         correction = "correct the command"
     else:
         meant = found.meant and f"[run] command = {show(found.meant)}"
-        source = context.settings.source("run.command")
-        problem = f"{source}: [run] command: {found.problem}"
-        correction = "correct [run] command"
+        source = context.settings.source(f"{table}.command")
+        problem = f"{source}: [{table}] command: {found.problem}"
+        correction = f"correct [{table}] command"
     raise InputError(
         problem, next=", or ".join(filter(None, [meant, found.other])) or correction
     )
@@ -266,6 +290,8 @@ def describe_missing_script(context: BoxContext) -> str:
 def _problem(context: BoxContext) -> job_script.Unstartable | None:
     """Return why the command cannot start with the project's files alone."""
     command = context.invocation.own_command or context.settings.run.command or ""
+    if context.chain.units is not None:
+        command = context.chain.units.first_line
     return job_script.find_problem(context, command)
 
 
@@ -318,19 +344,21 @@ def _confirm_rerun(context: BoxContext, job_id: str, yes: bool) -> bool:
         return True
     if screen.ask(f"{ended}. Type yes to run the same command again:", "yes"):
         return True
-    screen.print_stage("run", "done", "up to date", f"job {job_id} has succeeded")
+    task = context.chain.task
+    screen.print_stage(task, "done", "up to date", f"job {job_id} has succeeded")
     return False
 
 
 def _print_detached(context: BoxContext, box: Box, job_id: str) -> None:
     idle = context.settings.limits.idle_minutes
-    context.screen.print_stage("run", "done", "started", f"job {job_id}, detached")
+    task = context.chain.task
+    context.screen.print_stage(task, "done", "started", f"job {job_id}, detached")
     context.screen.note("follow it: inv logs     stop it: inv cancel")
     context.screen.note("then:      inv fetch teardown")
     if box.offer.spot and context.settings.limits.retries:
         context.screen.note(
             "a detached job is not restarted if the provider takes the box back: "
-            "inv run restarts it"
+            f"inv {task} restarts it"
         )
     context.screen.note(
         f"the box powers itself off {idle:g} min after the job ends, and "

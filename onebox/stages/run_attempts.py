@@ -26,9 +26,11 @@ from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_record import Run
 from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.values import Box
-from onebox.remote.answers import ExitRecord
 from onebox.remote.channel import AgentError
+from onebox.remote.job_answers import ExitRecord
 from onebox.stages import fetch, fetch_preempted, preemption_recovery
+from onebox.units import job as unit_job
+from onebox.units.job import UnitJob
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -46,17 +48,22 @@ class Command:
 
         secrets: The values of the variables that `[run] secrets` names, by name.
 
-        configured: Whether the command is the one that onebox.toml gives.
+        configured: Whether the command is the one that [run] in onebox.toml gives.
+
+        units: The units of `map`, which are run instead; None for a command.
     """
 
     argv: Sequence[str] | None
     shell_command: str | None
     secrets: Mapping[str, str] = field(repr=False)
-    configured: bool
+    configured: bool = False
+    units: UnitJob | None = None
 
     @property
     def text(self) -> str:
         """Return the command as one text."""
+        if self.units is not None:
+            return self.units.text
         if self.argv is not None:
             return formatting.shell_line(self.argv)
         return self.shell_command or ""
@@ -99,6 +106,12 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
 
     If the box refuses to start the job, the attempt is removed from the run.
     """
+    units = None
+    if command.units is not None:
+        # The fetch finds the units in this file, also that of a later command.
+        job = replace(command.units, sweep=command.units.sweep or run.id)
+        unit_job.save(context, run.job, job)
+        units = job.request(context.settings.map)
     try:
         remote_job.start(
             context,
@@ -106,6 +119,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             job_id=run.job,
             argv=command.argv,
             shell_command=command.shell_command,
+            units=units,
             env=job_environment.variables(context),
             secrets=command.secrets,
             outputs=[path for path in output_roots(context) if path.endswith("/")],
@@ -204,7 +218,11 @@ def _finish(
     try:
         if not context.invocation.only:
             fetched = fetch.perform(context, caller="run", ended=ended)
-            draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))
+            draft = replace(
+                draft,
+                outputs=OutputCount(fetched.files, fetched.bytes),
+                units=context.chain.unit_counts,
+            )
     finally:
         written = context.chain.receipt = receipt.write(context, draft)
     preemption_recovery.remove_kept_outputs(context, run)

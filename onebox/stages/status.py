@@ -15,6 +15,7 @@ from onebox.providers.values import Box
 from onebox.stages import notebook_files, queue, status_print
 from onebox.stages.status_values import BoxJob, BoxStatus
 from onebox.store.record import Record
+from onebox.units import progress as unit_progress
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -189,6 +190,8 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
         now = time.time() + context.ssh(box).clock_ahead
         seconds = max(now - status.started, 0)
         text += f" {formatting.seconds(seconds)}"
+    if status.units is not None:
+        text += f": {', '.join(unit_progress.describe(status.units))}"
     return BoxJob(status.job, "running", text, command, status.started, seconds)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from onebox.jobs.follow import describe
-from onebox.remote.answers import ExitRecord
+from onebox.remote.job_answers import ExitRecord
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from onebox.jobs.follow import describe, outcome
 from onebox.jobs.memory_advice import advice
-from onebox.remote.answers import ExitRecord, JobStatus
+from onebox.remote.job_answers import ExitRecord, JobStatus
 from onebox.settings.schema import SIZES, Size
 
 GB = 1 << 30

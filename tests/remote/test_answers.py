@@ -14,7 +14,7 @@ from onebox.agent import protocol
 from onebox.agent.file_names import Hostile
 from onebox.agent.files.manifest import Entry
 from onebox.errors import ProtocolError
-from onebox.remote import answers
+from onebox.remote import answers, job_answers
 from onebox.remote.load import Load
 
 RECORD = {
@@ -39,9 +39,9 @@ JSON = st.recursive(
     max_leaves=10,
 )
 PARSERS: list[Callable[[object], object]] = [
-    answers.ExitRecord.parse,
-    answers.JobStatus.parse,
-    answers.Sample.parse,
+    job_answers.ExitRecord.parse,
+    job_answers.JobStatus.parse,
+    job_answers.Sample.parse,
     answers.Hello.parse,
     lambda value: answers.buckets(value, 5),
     answers.PushResult.parse,
@@ -50,6 +50,8 @@ PARSERS: list[Callable[[object], object]] = [
     answers.public_key,
     lambda value: answers.dropped_log_bytes(value, 100),
     answers.claimed,
+    answers.unit_log,
+    job_answers.UnitProgress.parse,
     Load.parse,
 ]
 NAMES = [
@@ -60,13 +62,14 @@ NAMES = [
     *("marks", "claimed", "job_cpu", "job_memory", "memory_total", "gpus"),
     *("disk_free", "disk_total", "job_seconds", "job_processes", "sample"),
     *("missing", "special", "unreadable", "unstable", "public", "memory"),
-    *("names", "pushed", "count"),
+    *("names", "pushed", "count", "units", "unit", "size"),
+    *("total", "done", "failed", "running", "left", "skipped", "at_once", "mean"),
 ]
 
 
 def test_answer_of_a_real_agent_is_parsed() -> None:
     """All fields of a real answer are parsed."""
-    status = answers.JobStatus.parse(STATUS, "j-1")
+    status = job_answers.JobStatus.parse(STATUS, "j-1")
     record = status.record
 
     assert record is not None
@@ -118,7 +121,7 @@ def test_answer_of_a_real_agent_is_parsed() -> None:
 def test_job_status_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
     """An id that could be a path, a wrong type or a number out of range is refused."""
     with pytest.raises(ProtocolError, match="no valid"):
-        answers.JobStatus.parse({**STATUS, **change}, "j-1")
+        job_answers.JobStatus.parse({**STATUS, **change}, "j-1")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def test_job_status_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> Non
 def test_exit_record_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
     """An exit code is one that a process can have: 256 would count as success."""
     with pytest.raises(ProtocolError, match=r"exit record|job status"):
-        answers.JobStatus.parse({**STATUS, "record": {**RECORD, **change}}, "j-1")
+        job_answers.JobStatus.parse({**STATUS, "record": {**RECORD, **change}}, "j-1")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_load_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
 def test_texts_from_a_box_are_escaped() -> None:
     """Texts of a box contain no control characters after parsing."""
     record = {**RECORD, "survivors": [ESCAPES], "memory_largest": ESCAPES}
-    status = answers.JobStatus.parse({**STATUS, "record": record, "why": ESCAPES})
+    status = job_answers.JobStatus.parse({**STATUS, "record": record, "why": ESCAPES})
     assert status.record is not None
     texts = [*status.record.survivors, status.record.memory_largest, status.why]
 
@@ -239,9 +242,9 @@ def test_job_id_that_could_name_another_folder_is_refused(job: str) -> None:
     record.update(started=1.0, ended=2.0)
     data = {"job": job, "state": "exited", "record": record, "log_bytes": 0}
     with pytest.raises(ProtocolError):
-        answers.JobStatus.parse(data)
+        job_answers.JobStatus.parse(data)
     good = {**data, "job": "j-1", "record": {**record, "job": "j-1"}}
-    assert "j-1" == answers.JobStatus.parse(good).job
+    assert "j-1" == job_answers.JobStatus.parse(good).job
 
 
 @pytest.mark.parametrize(
@@ -262,3 +265,78 @@ def test_changed_files_that_break_a_rule_are_refused(change: dict[str, Any]) -> 
 
     with pytest.raises(ProtocolError, match="no valid"):
         answers.Changes.parse({**good, **change})
+
+
+UNITS: dict[str, Any] = {
+    "total": 150,
+    "done": 17,
+    "failed": 2,
+    "running": 4,
+    "left": 131,
+    "skipped": 10,
+    "at_once": 4,
+    "mean": 1.5,
+}
+
+
+def test_progress_of_units_is_part_of_status_and_sample() -> None:
+    """It is None for a job without units, and for a mean without a unit."""
+    progress = job_answers.UnitProgress(150, 17, 2, 4, 131, 10, 4, 1.5)
+    status = {"job": "j-1", "state": "running", "log_bytes": 0, "units": UNITS}
+
+    assert progress == job_answers.JobStatus.parse(status, "j-1").units
+    assert progress == job_answers.Sample.parse({"units": UNITS}).units
+    assert job_answers.JobStatus.parse({**status, "units": None}).units is None
+    assert job_answers.JobStatus.parse(STATUS).units is None
+    assert job_answers.Sample.parse({}).units is None
+    unknown = job_answers.UnitProgress.parse({**UNITS, "mean": None})
+    assert unknown is not None and unknown.mean is None
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        [],
+        "150",
+        {},
+        {**UNITS, "total": 100_001},
+        {**UNITS, "total": 16},
+        {**UNITS, "done": 149},
+        {**UNITS, "failed": -1},
+        {**UNITS, "running": 1.5},
+        {**UNITS, "left": None},
+        {**UNITS, "at_once": True},
+        {**UNITS, "mean": float("nan")},
+        {**UNITS, "mean": "1"},
+    ],
+)
+def test_progress_of_units_that_breaks_a_rule_is_refused(units: object) -> None:
+    """A wrong type or an impossible number is refused, in a status and in a sample."""
+    with pytest.raises(ProtocolError, match="progress of units"):
+        job_answers.JobStatus.parse({**STATUS, "units": units}, "j-1")
+    with pytest.raises(ProtocolError, match="progress of units"):
+        job_answers.Sample.parse({"units": units})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"job": "../x"},
+        {"unit": 0},
+        {"unit": 100_001},
+        {"unit": "17"},
+        {"state": "exited"},
+        {"code": 256},
+        {"size": -1},
+        {"size": 10**400},
+    ],
+)
+def test_answer_about_a_units_log_is_checked(change: dict[str, Any]) -> None:
+    """A real answer is parsed; a wrong type or an impossible number is refused."""
+    good = {"job": "j-1", "unit": 17, "state": "ended", "code": 1, "size": 20}
+    assert answers.UnitLogAnswer("j-1", 17, "ended", 1, 20) == answers.unit_log(good)
+    left = answers.unit_log({**good, "state": "left", "code": None, "size": 0})
+    assert left.code is None
+
+    with pytest.raises(ProtocolError, match="unit's log"):
+        answers.unit_log({**good, **change})

@@ -7,7 +7,7 @@ from tests.conftest import Project
 
 def finished_stages(err: str) -> list[str]:
     """Return the names of the finished stages, in order."""
-    names = ("image", "provision", "push", "run", "fetch", "teardown")
+    names = ("image", "provision", "push", "run", "map", "fetch", "units", "teardown")
     return [line.split()[0] for line in err.splitlines() if line.startswith(names)]
 
 

@@ -33,9 +33,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
-def lines() -> list[str]:
-    """Return the `inv` lines of the README's examples."""
-    (shown,) = [block for block in blocks("sh") if "inv plan" in block]
+def lines(having: str = "inv provision push") -> list[str]:
+    """Return the `inv` lines of the README's block that has a certain one."""
+    (shown,) = [block for block in blocks("sh") if having in block]
     return [line.split("  #")[0].strip() for line in shown.splitlines()]
 
 
@@ -51,6 +51,21 @@ def test_every_inv_line_of_the_readme_works(project: Project) -> None:
         done = project.inv(*shlex.split(line)[1:])
         assert 0 == done.code, f"{line}\n{done.err}"
     assert 10 == len(lines())
+    assert [] == project.boxes()
+
+
+def test_every_line_about_units_works(project: Project) -> None:
+    """The lines are typed one after another, with the `[map]` that stands there."""
+    project.write("setup.sh", SETUP)
+    project.write("fit.py", "import sys; print(*sys.argv[1:])\n")
+    (toml,) = [block for block in blocks("toml") if "[map]" in block]
+    project.write("onebox.toml", '[image]\nsetup = "setup.sh"\n' + toml)
+
+    for line in lines("inv plan map"):
+        done = project.inv(*shlex.split(line)[1:])
+        assert 0 == done.code, f"{line}\n{done.err}"
+    assert "--seed 1 --alpha 1\n" == done.out
+    assert 150 == project.read("results/units.csv").count(",done,0,")
     assert [] == project.boxes()
 
 

@@ -1,0 +1,127 @@
+"""Print the output of one unit of `map`, from its box or from the fetched outputs."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.boxes import bring_up
+from onebox.errors import JobFailed, UsageError
+from onebox.jobs import history, log, remote_job
+from onebox.store.paths import JOB
+from onebox.units import job as unit_job
+from onebox.units import results as unit_results
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+    from onebox.providers.values import Box
+    from onebox.units.plan import Unit
+
+# The time between two looks at the log of a unit that runs, in seconds.
+PAUSE = 0.5
+
+
+def perform(
+    context: BoxContext,
+    unit: str,
+    *,
+    tail: str = "",
+    follow: bool = True,
+    job: str = "",
+) -> None:
+    """
+    Print what a unit has printed, and follow it until it has ended.
+
+    Args:
+        unit: The number of the unit, as text.
+
+        tail: Print only so many of the last lines of a unit that has ended.
+
+        follow: Wait for the end of a unit that runs.
+
+        job: The id of the job, or a part of it. "" means the latest job with units.
+
+    Raises:
+        JobFailed: The unit's exit code is not 0; it becomes that of `inv logs`.
+
+        UsageError: There is no such unit.
+    """
+    number = formatting.whole_number(unit)
+    if not number:
+        raise UsageError(
+            f"--unit: expected the number of a unit, got {unit!r}",
+            next="inv logs --unit=17",
+        )
+    if job and not JOB.fullmatch(job):
+        job = history.find_id(context, job)
+    found = unit_job.latest(context) if not job else None
+    units = unit_job.load(context, job) if job else None
+    if found is not None:
+        job, units = found
+    if units is None:
+        raise UsageError(
+            f"job {job} has no units" if job else "no job with units has run here",
+            next="inv map runs units; inv history lists the jobs",
+        )
+    total = len(units.plan.units)
+    if number > total:
+        raise UsageError(
+            f"--unit={number}: job {job} has {formatting.count(total, 'unit')}"
+        )
+    box = context.find_box()
+    is_here = box is None or box.state != "running" or context.store.record.job != job
+    if is_here or context.store.record.fetched:
+        _show_fetched(context, units.plan.units[number - 1], job, tail)
+    elif box is not None:
+        _show_from_box(context, box, job, number, follow=follow)
+
+
+def _show_from_box(
+    context: BoxContext, box: Box, job: str, number: int, *, follow: bool
+) -> None:
+    box, offset = bring_up.wait_until_reachable(context, box), 0
+    while True:
+        ask = functools.partial(
+            remote_job.unit_log,
+            job_id=job,
+            unit=number,
+            offset=offset,
+            output=context.screen.output,
+        )
+        count, answer = context.call_resuming(ask, box)
+        offset += count
+        if not count:
+            if answer.state == "ended" or not follow:
+                break
+            if answer.state == "left" and not remote_job.job_runs(context, job):
+                break
+            time.sleep(PAUSE)
+    context.screen.close_line()
+    if answer.state != "ended":
+        what = {"left": "has not run", "running": "still runs"}[answer.state]
+        context.screen.note(f"unit {number} {what}")
+    elif answer.code:
+        raise JobFailed(answer.code, job)
+
+
+def _show_fetched(context: BoxContext, unit: Unit, job: str, tail: str) -> None:
+    with context.using_outputs_folder(context.job_outputs_folder):
+        folder = context.outputs_folder
+    result = unit_results.read(folder, {unit.number: unit.outputs}).get(unit.number)
+    path = folder / unit.outputs / unit_results.LOG
+    begin = 0
+    try:
+        if tail:
+            lines = formatting.whole_number(tail) or 0
+            begin = log.offset_of_last_lines(path, lines)
+        log.show_log(path, context.screen.output, context.screen.output_gone, begin)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"there is no output of unit {unit.number} of job {job} here",
+            next="inv map --failed runs the units that are not done",
+        ) from None
+    context.screen.close_line()
+    if result is not None and result.code:
+        raise JobFailed(result.code, job)

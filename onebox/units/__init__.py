@@ -1,0 +1,1 @@
+"""The units of `map`: which there are, how they end, and what is reported."""

@@ -1,0 +1,339 @@
+"""`inv map`: many units on one box, their results, and what runs again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Done, Project
+from tests.system.lines import finished_stages
+
+MAP = """\
+[map]
+command = "sh fit.sh {seed} {alpha}"
+over = { seed = "1..3", alpha = [0.1, 10] }
+
+[fetch]
+outputs = ["results/"]
+"""
+# The unit with seed 2 and alpha 10 has the number 4.
+FIT = """\
+echo "seed $1 alpha $2 unit $ONEBOX_UNIT of $ONEBOX_UNITS"
+echo "$1 $2 $seed $alpha" > "$ONEBOX_UNIT_OUTPUTS/answer.txt"
+date +%s%N >> "$ONEBOX_UNIT_OUTPUTS/starts"
+if [ "$1 $2" = "2 10" ] && [ ! -e fixed ]; then echo "no fit" >&2; exit 7; fi
+"""
+
+
+@pytest.fixture
+def sweep(project: Project) -> Project:
+    """A project with six units, of which the fourth fails as long as `fixed` lacks."""
+    project.write("onebox.toml", MAP)
+    project.write("fit.sh", FIT)
+    return project
+
+
+def table(project: Project, path: str = "results/units.csv") -> list[dict[str, str]]:
+    """Return the lines of units.csv."""
+    return list(csv.DictReader(io.StringIO(project.read(path))))
+
+
+def states(project: Project) -> list[str]:
+    """Return the state of each unit in units.csv."""
+    return [line["state"] for line in table(project)]
+
+
+def wait_for(project: Project, pattern: str, line: str = "") -> None:
+    """Wait until a path in the local boxes matches, and its text has a line."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for path in Path(project.environ["ONEBOX_LOCAL_ROOT"]).glob(f"**/{pattern}"):
+            if line in path.read_text():
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"no {pattern}")
+
+
+def receipt(project: Project) -> dict[str, object]:
+    """Return the newest receipt."""
+    path = max(project.root.glob(".onebox/jobs/*/receipt.json"))
+    document: dict[str, object] = json.loads(path.read_text())
+    return document
+
+
+def test_units_run_with_their_parameters_and_leave_no_box(sweep: Project) -> None:
+    """Each unit has its command, variables and folder; the box goes away."""
+    sweep.write("fixed", "")
+    done = sweep.inv("map")
+
+    assert 0 == done.code, done.err
+    assert ["image", "provision", "push", "map", "fetch", "units", "teardown"] == (
+        finished_stages(done.err)
+    )
+    assert "3 10 3 10\n" == sweep.read("results/6/answer.txt")
+    assert "seed 1 alpha 0.1 unit 1 of 6\n" == sweep.read("results/1/unit.log")
+    assert ["done"] * 6 == states(sweep)
+    assert ["1", "1", "2", "2", "3", "3"] == [line["seed"] for line in table(sweep)]
+    assert {"total": 6, "done": 6, "failed": 0, "left": 0} == receipt(sweep)["units"]
+    assert [] == sweep.boxes()
+
+
+def test_failed_unit_fails_the_line_and_alone_runs_again(sweep: Project) -> None:
+    """The others have run; `--failed` runs one unit, and then the sweep is done."""
+    done = sweep.inv("map")
+    before = sweep.read("results/1/starts")
+
+    assert 1 == done.code
+    assert "5 of 6 done, 1 failed" in done.err
+    assert "no fit" in done.err
+    assert "exit 7" in done.err
+    assert "failed" == states(sweep)[3]
+    sweep.write("fixed", "")
+    again = sweep.inv("map", "--failed")
+
+    assert 0 == again.code, again.err
+    assert "6 of 6 done" in again.err
+    assert ["done"] * 6 == states(sweep)
+    assert before == sweep.read("results/1/starts")
+    third = sweep.inv("map", "--failed")
+    assert 0 == third.code
+    assert "all units are done" in third.err
+    assert "provision" not in finished_stages(third.err)
+
+
+def test_retry_is_counted(sweep: Project) -> None:
+    """A unit that succeeds at its second attempt is done."""
+    sweep.write("onebox.toml", MAP.replace("over", "retries = 1\nover"))
+    sweep.write(
+        "fit.sh",
+        'test -e "$ONEBOX_UNIT_OUTPUTS/x" || { >"$ONEBOX_UNIT_OUTPUTS/x"; exit 3; }',
+    )
+    done = sweep.inv("map", "--limit=2")
+
+    assert 0 == done.code, done.err
+    assert ["2", "2"] == [line["attempts"] for line in table(sweep)[:2]]
+    assert ["done", "done", "left"] == states(sweep)[:3]
+
+
+def test_limit_is_a_first_try_and_failed_runs_the_rest(sweep: Project) -> None:
+    """What `--limit` has not run is left, not done."""
+    sweep.write("fixed", "")
+    assert 0 == sweep.inv("map", "--limit=1").code
+    first = sweep.read("results/1/starts")
+    done = sweep.inv("map", "--failed")
+
+    assert 0 == done.code, done.err
+    assert ["done"] * 6 == states(sweep)
+    assert first == sweep.read("results/1/starts")
+
+
+def test_new_map_runs_all_units_again(sweep: Project) -> None:
+    """Results of an earlier sweep do not count, as those of an earlier run."""
+    sweep.write("fixed", "")
+    assert 0 == sweep.inv("provision", "map").code
+    first = sweep.read("results/1/starts")
+    assert 0 == sweep.inv("map").code
+    assert 0 == sweep.inv("teardown").code
+
+    assert first != sweep.read("results/1/starts")
+    assert 1 == sweep.read("results/1/starts").count("\n")
+
+
+def test_log_of_a_unit_is_printed_with_its_exit_code(sweep: Project) -> None:
+    """From the outputs here, after the box has gone."""
+    assert 1 == sweep.inv("map").code
+    done = sweep.inv("logs", "--unit=4")
+
+    assert (7, "seed 2 alpha 10 unit 4 of 6\nno fit\n") == (done.code, done.out)
+    assert (0, "seed 1 alpha 0.1 unit 1 of 6\n") == (
+        sweep.inv("logs", "--unit=1").code,
+        sweep.inv("logs", "--unit=1").out,
+    )
+
+
+def test_log_of_a_unit_is_read_from_the_box(sweep: Project) -> None:
+    """A detached job's units have logs too, before they are fetched."""
+    assert 0 == sweep.inv("map", "--detach").code
+    sweep.inv("logs")
+    done = sweep.inv("logs", "--unit=4")
+
+    assert (7, "seed 2 alpha 10 unit 4 of 6\nno fit\n") == (done.code, done.out)
+    assert not (sweep.root / "results").exists()
+    done = sweep.inv("fetch", "teardown")
+    assert 0 == done.code, done.err
+    assert "failed" == states(sweep)[3]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--unit=7",), "job"),
+        (("--unit=0",), "--unit: expected the number of a unit"),
+        (("--unit=x",), "--unit: expected the number of a unit"),
+    ],
+)
+def test_wrong_unit_is_a_mistake(
+    sweep: Project, words: tuple[str, ...], problem: str
+) -> None:
+    """The message says how many units there are."""
+    assert 1 == sweep.inv("map").code
+    done = sweep.inv("logs", *words)
+
+    assert 64 == done.code
+    assert problem in done.err
+
+
+def test_plan_lists_the_units_and_creates_nothing(sweep: Project) -> None:
+    """`inv plan map` and `inv --dry map` are the same."""
+    plan = sweep.inv("plan", "map")
+    dry = sweep.inv("--dry", "map")
+
+    assert 0 == plan.code, plan.err
+    assert "6 units, each with 1 CPU" in plan.out
+    assert "at once on" in plan.out
+    assert "4: sh fit.sh 2 10" in plan.out
+    assert plan.out == dry.out
+    assert [] == sweep.boxes()
+
+
+def test_over_on_the_line_replaces_a_parameter(sweep: Project) -> None:
+    """A typed command has its own placeholders."""
+    line = ["map", "--over=seed=7..8", "--over=alpha=1", "--", "echo", "a {seed}"]
+    done = sweep.inv(*line)
+
+    assert 0 == done.code, done.err
+    assert "a 8\n" == sweep.read("results/2/unit.log")
+    assert 2 == len(table(sweep))
+
+
+def test_map_works_without_onebox_toml(project: Project) -> None:
+    """`--over` and a command are enough."""
+    (project.root / "onebox.toml").unlink()
+    done = project.inv("map", "--over=n=1..2", "--", "sh", "-c", "echo $n")
+
+    assert 0 == done.code, done.err
+    assert "2\n" == project.read("results/2/unit.log")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "problem"),
+    [
+        ('over = { a = "1..3" }', 78, "nothing to map"),
+        ('command = "x"', 78, "param"),
+        ('command = "x {b}"\nover = { a = "1..3" }', 78, "{b}"),
+        ('command = "x"\nover = { a = [] }', 78, "a"),
+        ('command = "x"\nover = { a = "1..10000000" }', 78, "10,000,000"),
+        ('command = "x"\nparams = "none.csv"', 66, "none.csv"),
+        ('command = "x"\nover = { a = [1] }\noutputs = "{a}/"', 78, "outputs"),
+    ],
+)
+def test_wrong_map_is_refused_before_a_box_is_created(
+    project: Project, text: str, code: int, problem: str
+) -> None:
+    """One line names file and key."""
+    project.write("onebox.toml", f"[map]\n{text}\n")
+    for words in (("map",), ("plan", "map")):
+        done = project.inv(*words)
+        assert code == done.code, done.err
+        assert problem in done.err
+        assert "onebox.toml" in done.err or "none.csv" in done.err
+        assert "Traceback" not in done.err
+    assert [] == project.boxes()
+
+
+def test_params_file_has_one_unit_a_line(project: Project) -> None:
+    """The header has the names."""
+    project.write("params.csv", "city,year\nNew York,1999\nParis,2001\n")
+    project.write(
+        "onebox.toml", '[map]\ncommand = "echo {city}-{year}"\nparams = "params.csv"\n'
+    )
+    done = project.inv("map")
+
+    assert 0 == done.code, done.err
+    assert "New York-1999\n" == project.read("results/1/unit.log")
+    assert "New York" == table(project)[0]["city"]
+
+
+def test_cancelled_units_are_left_and_map_runs_only_them(sweep: Project) -> None:
+    """What is done stays done, on the same box."""
+    sweep.write("fixed", "")
+    sweep.write("fit.sh", FIT + '[ "$1 $2" != "2 10" ] || [ -e go ] || sleep 600\n')
+    assert 0 == sweep.inv("map", "--detach").code
+    wait_for(sweep, "results/6/unit.json")
+    wait_for(sweep, "results/4/starts")
+    assert 0 == sweep.inv("cancel").code
+    sweep.write("go", "")
+    done = sweep.inv("map")
+
+    assert 0 == done.code, done.err
+    assert ["done"] * 6 == states(sweep)
+    assert 1 == sweep.read("results/1/starts").count("\n")
+    assert 2 == sweep.read("results/4/starts").count("\n")
+
+
+def test_killed_client_loses_no_unit(sweep: Project) -> None:
+    """The units go on without it; the next `inv map` fetches them and runs nothing."""
+    sweep.write("fixed", "")
+    sweep.write("fit.sh", FIT + "sleep 0.5\n")
+    line = sweep.start("map")
+    wait_for(sweep, "results/1/starts")
+    line.kill()
+    line.wait()
+    wait_for(sweep, "results/6/unit.json")
+    assert 0 == sweep.inv("logs").code
+    done = sweep.inv("map")
+
+    assert 0 == done.code, done.err
+    assert ["done"] * 6 == states(sweep)
+    assert 1 == sweep.read("results/1/starts").count("\n")
+
+
+def test_interrupt_detaches_and_the_units_continue(sweep: Project) -> None:
+    """Ctrl-C leaves the units running, and says how to come back."""
+    sweep.write("fixed", "")
+    sweep.write("fit.sh", FIT + "sleep 0.5\n")
+    line = sweep.start("map")
+    wait_for(sweep, "results/1/starts")
+    line.send_signal(signal.SIGINT)
+
+    assert 130 == line.wait(60)
+    assert "inv logs" in sweep.err
+    assert 0 == sweep.inv("logs").code
+    done: Done = sweep.inv("fetch", "teardown")
+    assert 0 == done.code, done.err
+    assert ["done"] * 6 == states(sweep)
+
+
+def test_own_task_maps_from_python(sweep: Project) -> None:
+    """`onebox.map` takes values of Python."""
+    sweep.write("fixed", "")
+    sweep.write(
+        "tasks.py",
+        "import onebox\nfrom onebox import *\nfrom onebox import push, stage\n\n"
+        "@stage(push)\ndef mine(c):\n"
+        "    onebox.map(c, over={'seed': range(2, 4), 'alpha': [0.5]})\n",
+    )
+    done = sweep.inv("mine")
+
+    assert 0 == done.code, done.err
+    assert "3 0.5 3 0.5\n" == sweep.read("results/2/answer.txt")
+
+
+def test_units_are_no_code(sweep: Project) -> None:
+    """Outputs of units are not pushed to the next box, whatever their folder is."""
+    sweep.write(
+        "onebox.toml", MAP.replace("over", 'outputs = "fits/{seed}-{alpha}/"\nover')
+    )
+    sweep.write("fixed", "")
+    assert 0 == sweep.inv("map").code
+    assert "1 0.1 1 0.1\n" == sweep.read("fits/1-0.1/answer.txt")
+    done = sweep.inv("run", "--", "find", "fits")
+
+    assert 0 == done.code, done.err
+    assert "fits\n" == done.out
