@@ -44,7 +44,7 @@ class UnitFlags:
             arguments["command"],
             tuple(_over_texts(arguments["over"] or ())),
             arguments["failed"],
-            arguments["limit"],
+            str(arguments["limit"] or ""),
         )
 
 

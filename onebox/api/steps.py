@@ -149,7 +149,6 @@ def map(
             keep=keep,
             detach=detach,
             queue=queue,
-            yes=True,
             into=path_text("into", into),
         )
     return receipt

@@ -54,8 +54,8 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
         if fetches:
             _fetch_ended_job(context)
         earlier = _earlier(context, plan)
-        sweep = earlier.sweep
-        numbers = unit_results.not_done(plan, unit_job.results(context, earlier))
+        found = unit_job.results(context.outputs_folder, earlier)
+        sweep, numbers = earlier.sweep, unit_results.not_done(plan, found)
     if flags.limit:
         limit = formatting.whole_number(flags.limit)
         if not limit:
@@ -92,7 +92,7 @@ def perform(
     Args:
         detach: Return once the job has started.
 
-        yes: Run units again without asking, although all of them are done.
+        yes: Run units again that are done, and whose outputs were not fetched.
 
     Returns:
         The receipt. None if the job is detached, or if no unit has to run.
@@ -135,6 +135,11 @@ def _earlier(context: BoxContext, plan: UnitPlan) -> UnitJob:
             f"--failed: the parameters are not those of job {job}, whose units ran "
             "last",
             next="inv map runs all units",
+        )
+    if units.folder != context.outputs_folder_for_record:
+        raise UsageError(
+            f"--failed: the results of job {job} are in {units.folder}",
+            next=f"inv map --failed --into={units.folder}",
         )
     return units
 

@@ -202,12 +202,16 @@ def run_command(
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
     # A run that waited was queued while that job ran, so the user has decided already.
     decided = yes or bool(context.chain.turn_came)
-    if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
-        context, unfetched_job, decided
-    ):
+    succeeded = _has_succeeded(last_job, unfetched_job)
+    if succeeded and command.units is not None and not decided:
+        done = f"job {unfetched_job} has done all units; --yes runs them again"
+        context.screen.print_stage("map", "done", "up to date", done)
+        return receipt.read(context.job_dir(unfetched_job) / receipt.FILE)
+    if succeeded and not _confirm_rerun(context, unfetched_job, decided):
         return None
+    continues = bool(command.units and unfetched_job) and not succeeded
     run, on_new_box = preemption_recovery.resume_or_begin(
-        context, command.text, last_job, continues=bool(command.units and unfetched_job)
+        context, command.text, last_job, continues=continues
     )
     if on_new_box:
         context.screen.note(f"resuming the run of job {run.id}")
@@ -233,6 +237,8 @@ def configured_command(context: BoxContext) -> str:
     command = context.settings.run.command
     if not command:
         without, first = f"{FILE} has no [run] command", f"set [run] command in {FILE}"
+        if context.settings.map.command:
+            first = "inv map runs the units of [map]; for a job of its own " + first
         if not (context.root / FILE).exists():
             without, first = f"there is no {FILE} in {context.root}", "inv init"
         raise ConfigError(

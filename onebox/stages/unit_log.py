@@ -10,6 +10,7 @@ from onebox import formatting
 from onebox.boxes import bring_up
 from onebox.errors import JobFailed, UsageError
 from onebox.jobs import history, log, remote_job
+from onebox.stages.logs import Selection
 from onebox.store.paths import JOB
 from onebox.units import job as unit_job
 from onebox.units import results as unit_results
@@ -17,10 +18,12 @@ from onebox.units import results as unit_results
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.providers.values import Box
-    from onebox.units.plan import Unit
+    from onebox.units.job import UnitJob
 
 # The time between two looks at the log of a unit that runs, in seconds.
 PAUSE = 0.5
+# Of a log on the box, at most so much of the end is searched for the last lines.
+MOST_BYTES = 4 << 20
 
 
 def perform(
@@ -37,7 +40,7 @@ def perform(
     Args:
         unit: The number of the unit, as text.
 
-        tail: Print only so many of the last lines of a unit that has ended.
+        tail: Print only so many of the last lines, and what follows. "" means all.
 
         follow: Wait for the end of a unit that runs.
 
@@ -48,6 +51,7 @@ def perform(
 
         UsageError: There is no such unit.
     """
+    lines = Selection.parse(tail, "", follow=follow).tail
     number = formatting.whole_number(unit)
     if not number:
         raise UsageError(
@@ -73,31 +77,39 @@ def perform(
     box = context.find_box()
     is_here = box is None or box.state != "running" or context.store.record.job != job
     if is_here or context.store.record.fetched:
-        _show_fetched(context, units.plan.units[number - 1], job, tail)
+        _show_fetched(context, units, number, job, lines)
     elif box is not None:
-        _show_from_box(context, box, job, number, follow=follow)
+        _show_from_box(context, box, job, number, lines=lines, follow=follow)
 
 
 def _show_from_box(
-    context: BoxContext, box: Box, job: str, number: int, *, follow: bool
+    context: BoxContext,
+    box: Box,
+    job: str,
+    number: int,
+    *,
+    lines: int | None,
+    follow: bool,
 ) -> None:
     box, offset = bring_up.wait_until_reachable(context, box), 0
+    end = None if lines is None else _End(lines)
     while True:
+        output = context.screen.output if end is None else end.add
         ask = functools.partial(
-            remote_job.unit_log,
-            job_id=job,
-            unit=number,
-            offset=offset,
-            output=context.screen.output,
+            remote_job.unit_log, job_id=job, unit=number, offset=offset, output=output
         )
         count, answer = context.call_resuming(ask, box)
         offset += count
-        if not count:
-            if answer.state == "ended" or not follow:
-                break
-            if answer.state == "left" and not remote_job.job_runs(context, job):
-                break
-            time.sleep(PAUSE)
+        if count:
+            continue
+        if end is not None:
+            context.screen.output(end.text)
+            end = None
+        if answer.state == "ended" or not follow:
+            break
+        if answer.state == "left" and not remote_job.job_runs(context, job):
+            break
+        time.sleep(PAUSE)
     context.screen.close_line()
     if answer.state != "ended":
         what = {"left": "has not run", "running": "still runs"}[answer.state]
@@ -106,22 +118,38 @@ def _show_from_box(
         raise JobFailed(answer.code, job)
 
 
-def _show_fetched(context: BoxContext, unit: Unit, job: str, tail: str) -> None:
-    with context.using_outputs_folder(context.job_outputs_folder):
-        folder = context.outputs_folder
-    result = unit_results.read(folder, {unit.number: unit.outputs}).get(unit.number)
+class _End:
+    """Keeps the last lines of a log, at most `MOST_BYTES`."""
+
+    def __init__(self, lines: int) -> None:
+        self._lines = lines
+        self._kept = b""
+
+    def add(self, data: bytes) -> None:
+        """Take the next part of the log."""
+        self._kept = (self._kept + data)[-MOST_BYTES:]
+
+    @property
+    def text(self) -> bytes:
+        """Return the last lines."""
+        return b"".join(self._kept.splitlines(keepends=True)[-self._lines :])
+
+
+def _show_fetched(
+    context: BoxContext, units: UnitJob, number: int, job: str, lines: int | None
+) -> None:
+    unit, folder = units.plan.units[number - 1], context.root / units.folder
+    result = unit_results.read(folder, {number: unit.outputs}).get(number)
     path = folder / unit.outputs / unit_results.LOG
-    begin = 0
+    screen = context.screen
     try:
-        if tail:
-            lines = formatting.whole_number(tail) or 0
-            begin = log.offset_of_last_lines(path, lines)
-        log.show_log(path, context.screen.output, context.screen.output_gone, begin)
+        begin = 0 if lines is None else log.offset_of_last_lines(path, lines)
+        log.show_log(path, screen.output, screen.output_gone, begin)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
-            f"there is no output of unit {unit.number} of job {job} here",
+            f"there is no output of unit {number} of job {job} here",
             next="inv map --failed runs the units that are not done",
         ) from None
-    context.screen.close_line()
+    screen.close_line()
     if result is not None and result.code:
         raise JobFailed(result.code, job)

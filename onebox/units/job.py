@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebox import formatting
@@ -25,10 +27,9 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.settings.map_table import MapTable
 
-# The file in a job's folder that holds the plan of its units.
-NAME = "units.json"
-# The file beside it that holds the id of the sweep.
-SWEEP = "units-sweep"
+# The files in a job's folder that hold the plan of its units, and where they run.
+PLAN = "units.json"
+ABOUT = "units-job.json"
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,24 @@ class UnitJob:
     """
     Some units of a plan, which one job runs.
 
-    *numbers* are those of the units that run, ascending. *sweep* is the id of the first
-    run of these units, "" if this is the first one: the results of all runs of a sweep
-    belong together. *is_typed* is whether the command was typed, and is not that of
-    [map].
+    Attributes:
+        numbers: The numbers of the units that run, ascending.
+
+        sweep: The id of the first run of these units, "" if this is the first one. The
+            results of all runs of a sweep belong together.
+
+        is_typed: Whether the command was typed, and is not that of [map].
+
+        folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
+            has it. *box* is the name of the box. Both are set when the job is stored.
     """
 
     plan: UnitPlan
     numbers: tuple[int, ...]
     sweep: str = ""
     is_typed: bool = False
+    folder: str = ""
+    box: str = ""
 
     @property
     def first_line(self) -> str:
@@ -92,12 +101,23 @@ class UnitJob:
 
 
 def save(context: BoxContext, job: str, units: UnitJob) -> None:
-    """Store the units of a job, before the job starts."""
+    """
+    Store the units of a job, with its box and the present folder for outputs.
+
+    They are stored before the job starts. After each fetch the folder is stored again,
+    because `fetch --into` may have named another one.
+    """
     folder = context.job_dir(job)
+    about = {
+        "sweep": units.sweep,
+        "box": context.settings.name,
+        "folder": context.outputs_folder_for_record,
+    }
     with disk_errors(folder):
         private_dir(folder)
-        unit_plan.save(folder / NAME, units.plan)
-        write_atomically(folder / SWEEP, units.sweep.encode())
+        if not (folder / PLAN).exists():
+            unit_plan.save(folder / PLAN, units.plan)
+        write_atomically(folder / ABOUT, json.dumps(about).encode())
 
 
 def load(context: BoxContext, job: str) -> UnitJob | None:
@@ -107,10 +127,14 @@ def load(context: BoxContext, job: str) -> UnitJob | None:
     Return None if the job has no units, or if another machine has started it.
     """
     folder = context.job_dir(job)
-    with suppress(OSError, ValueError, StateError):
-        plan = unit_plan.load(folder / NAME)
-        sweep = read_regular(folder / SWEEP).decode("ascii")
-        return UnitJob(plan, tuple(unit.number for unit in plan.units), sweep)
+    # A project that was cloned may bring any file.
+    with suppress(OSError, ValueError, StateError, RecursionError):
+        about = json.loads(read_regular(folder / ABOUT))
+        sweep, box, into = (about.get(name) for name in ("sweep", "box", "folder"))
+        if isinstance(sweep, str) and isinstance(box, str) and isinstance(into, str):
+            plan = unit_plan.load(folder / PLAN)
+            numbers = tuple(unit.number for unit in plan.units)
+            return UnitJob(plan, numbers, sweep, folder=into, box=box)
     return None
 
 
@@ -120,20 +144,20 @@ def resume(context: BoxContext, job: str) -> None:
 
 
 def latest(context: BoxContext) -> tuple[str, UnitJob] | None:
-    """Return the latest job of this project that had units, and its units."""
-    for path in sorted((context.local_dir / "jobs").glob(f"*/{NAME}"), reverse=True):
+    """Return the latest job of this box name that had units, and its units."""
+    for path in sorted((context.local_dir / "jobs").glob(f"*/{ABOUT}"), reverse=True):
         units = load(context, path.parent.name)
-        if units is not None:
+        if units is not None and units.box == context.settings.name:
             return path.parent.name, units
     return None
 
 
-def results(context: BoxContext, units: UnitJob) -> dict[int, UnitResult]:
+def results(folder: Path, units: UnitJob) -> dict[int, UnitResult]:
     """
-    Return the results of a job's units in the folder of the outputs, by number.
+    Return the results of a job's units in a folder of outputs, by number.
 
     Results of another sweep do not count.
     """
     folders = {unit.number: unit.outputs for unit in units.plan.units}
-    found = unit_results.read(context.outputs_folder, folders)
+    found = unit_results.read(folder, folders)
     return {n: result for n, result in found.items() if result.run == units.sweep}

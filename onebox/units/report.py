@@ -29,7 +29,8 @@ def after_fetch(context: BoxContext, job: str) -> None:
     units = unit_job.load(context, job)
     if units is None:
         return
-    plan, results = units.plan, unit_job.results(context, units)
+    unit_job.save(context, job, units)
+    plan, results = units.plan, unit_job.results(context.outputs_folder, units)
     path = context.outputs_folder / plan.root / TABLE
     units_csv.write(path, plan.names, plan.units, results)
     counts = context.chain.unit_counts = unit_results.count(plan, results)

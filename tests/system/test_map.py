@@ -337,3 +337,84 @@ def test_units_are_no_code(sweep: Project) -> None:
 
     assert 0 == done.code, done.err
     assert "fits\n" == done.out
+
+
+def test_failed_units_of_another_box_do_not_count(sweep: Project) -> None:
+    """Each name has its own sweep."""
+    assert 1 == sweep.inv("map").code
+    done = sweep.inv("map", "--failed", "--name=second")
+
+    assert 64 == done.code
+    assert "no units have run here yet" in done.err
+
+
+def test_results_in_another_folder_are_found_by_naming_it(sweep: Project) -> None:
+    """`--failed` looks where the outputs of the sweep are."""
+    assert 1 == sweep.inv("map", "--into=first").code
+    sweep.write("fixed", "")
+    refused = sweep.inv("map", "--failed")
+    done = sweep.inv("map", "--failed", "--into=first")
+
+    assert 64 == refused.code
+    assert "inv map --failed --into=first" in refused.err
+    assert 0 == done.code, done.err
+    assert ["done"] * 6 == [
+        line["state"] for line in table(sweep, "first/results/units.csv")
+    ]
+    assert 0 == sweep.inv("logs", "--unit=4").code
+
+
+def test_units_that_are_done_run_again_only_with_yes(sweep: Project) -> None:
+    """The first job ended while nobody was attached."""
+    sweep.write("fixed", "")
+    assert 0 == sweep.inv("map", "--detach").code
+    assert 0 == sweep.inv("logs").code
+    done = sweep.inv("map")
+
+    assert 0 == done.code, done.err
+    assert "has done all units" in done.err
+    assert 1 == sweep.read("results/1/starts").count("\n")
+    assert 0 == sweep.inv("map", "--detach", "--yes").code
+    assert 0 == sweep.inv("logs").code
+    first = sweep.read("results/1/starts")
+    assert 0 == sweep.inv("map", "--yes").code
+    assert first != sweep.read("results/1/starts")
+
+
+def test_tail_of_a_units_log(sweep: Project) -> None:
+    """On the box and here."""
+    sweep.write("fit.sh", "echo a; echo b; echo c")
+    assert 0 == sweep.inv("map", "--detach").code
+    assert 0 == sweep.inv("logs").code
+    on_box = sweep.inv("logs", "--unit=1", "--tail=2")
+    assert 0 == sweep.inv("fetch", "teardown").code
+    here = sweep.inv("logs", "--unit=1", "--tail=2")
+
+    assert ("b\nc\n", "b\nc\n") == (on_box.out, here.out)
+
+
+def test_new_parameter_begins_a_new_sweep(sweep: Project) -> None:
+    """`--failed` cannot know which number belongs to which unit then."""
+    assert 1 == sweep.inv("map").code
+    done = sweep.inv("map", "--failed", "--over=seed=1..4")
+
+    assert 64 == done.code
+    assert "inv map runs all units" in done.err
+
+
+def test_fixed_command_is_used_for_what_failed(sweep: Project) -> None:
+    """The command of a sweep may change, its parameters may not."""
+    assert 1 == sweep.inv("map").code
+    sweep.write("onebox.toml", MAP.replace("sh fit.sh {seed} {alpha}", "echo now"))
+    done = sweep.inv("map", "--failed")
+
+    assert 0 == done.code, done.err
+    assert sweep.read("results/4/unit.log").endswith("now\n")
+
+
+def test_run_without_a_command_names_map(sweep: Project) -> None:
+    """A project may have units only."""
+    done = sweep.inv("run")
+
+    assert 78 == done.code
+    assert "inv map runs the units" in done.err
