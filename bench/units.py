@@ -3,17 +3,20 @@ Measure the pool of `inv map` against what a user would run units with instead.
 
     .venv/bin/python bench/units.py [case …] [--units N] [--rounds N] [--write]
 
-The cases are `makespan` (units of `sleep 0.1`), `start` (units of `/bin/true`) and
-`memory` (1,000 and 10,000 units). As many units run at once as this process has CPUs.
+The cases are `makespan` (units of `sleep 0.1`), `start` and `cpu` (time and CPU time of
+units of `/bin/true`), and `memory` (1,000 and 10,000 units). Other work on the machine
+changes the CPU time least. As many units run at once as this process has CPUs.
 The peers are `xargs -P`, GNU `parallel`, and a `multiprocessing.Pool` of subprocesses;
 all ways run alternately, and the table shows medians.
 
 The pool is measured alone, by the real agent in a folder: from the request that starts
 the job to the answer that has its exit record. As `inv map` does it, the command is a
-line for bash, and each unit has a folder with its log and its result. The peers run the
-words of the command without a shell (`parallel` has one always), and write nothing.
-A full run of 10,000 units of `sleep 0.1` takes about an hour for each round and way
-divided by three times the number of CPUs; `--units 1000` is enough for most purposes.
+line for bash, and each unit has a folder with its log and its result, on the disk of
+$TMPDIR. The peers run the words of the command without a shell (`parallel` has one
+always), and write nothing.
+
+The goals are for `--units 1000`, which takes half an hour with two CPUs;
+`--units 10000` takes some hours, and a first look, with 200, a few minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import contextlib
 import os
 import platform
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -32,7 +36,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # onebox is the installed one, or else that of this checkout; the box is that of tests/.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -43,6 +47,7 @@ from tests.fakes.agent_box import AgentBox, read
 
 RESULTS = Path(__file__).with_name("results.md")
 HEADING = "# What `python bench/units.py"
+MEMORY = "/dev/shm"  # noqa: S108 - a private directory is made in it
 CPUS = len(os.sched_getaffinity(0))
 SLEEP, TRUE = "sleep 0.1", "/bin/true"
 # The most that the start of a unit may cost beyond a bare fork and exec, in ms.
@@ -66,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Measure the pool of `inv map` against xargs, parallel and Python."
     )
-    parser.add_argument("case", nargs="*", help="makespan, start, memory; default: all")
+    parser.add_argument("case", nargs="*", help="makespan, start, cpu, memory")
     parser.add_argument("--units", type=int, default=200, help="default: 200")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument(
@@ -75,9 +80,10 @@ def main() -> None:
     options = parser.parse_args()
     # On SIGTERM, end the box and remove the files too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    cases: dict[str, Callable[[], Iterator[Row]]] = {
+    cases: dict[str, Callable[[str], Iterator[Row]]] = {
         "makespan": partial(makespan, options.units, options.rounds),
         "start": partial(start, options.units, options.rounds),
+        "cpu": partial(cpu, options.units, options.rounds),
         "memory": memory,
     }
     unknown = [name for name in options.case if name not in cases]
@@ -90,21 +96,27 @@ def main() -> None:
     rows: list[Row] = []
     for name in options.case or cases:
         log(f"{name}, {time.strftime('%H:%M:%S')}")
-        rows += cases[name]()
+        # The boxes stay to the end of the case, because ext4 creates files slowly for a
+        # minute after others were removed.
+        with tempfile.TemporaryDirectory(prefix="ob-") as folder:
+            rows += cases[name](folder)
     text = table(rows)
     print(text)
     if options.write:
         _save(_section(text))
 
 
-def makespan(count: int, rounds: int) -> Iterator[Row]:
+def makespan(count: int, rounds: int, folder: str) -> Iterator[Row]:
     """Measure the time from the start to the end of *count* units of 0.1 s."""
     peers = _peers()
     mine, *theirs = alternately(
         rounds,
         [
-            Way("onebox", lambda: _ours(SLEEP, count)),
-            *(Way(name, partial(_peer, peers[name], SLEEP, count)) for name in peers),
+            Way("onebox", lambda: _ours(folder, SLEEP, count).seconds),
+            *(
+                Way(name, partial(_seconds, peers[name], SLEEP, count))
+                for name in peers
+            ),
         ],
     )
     ideal = -(-count // CPUS) * 0.1
@@ -120,25 +132,23 @@ def makespan(count: int, rounds: int) -> Iterator[Row]:
         )
 
 
-def start(count: int, rounds: int) -> Iterator[Row]:
+def start(count: int, rounds: int, folder: str) -> Iterator[Row]:
     """Measure what the start of a unit costs beyond a bare fork and exec."""
     peers = _peers()
     xargs = next(iter(peers))
 
-    def each(seconds: float) -> float:
-        return seconds / count * 1000
+    def each(run: Callable[..., Spent], *arguments: Any) -> float:
+        return run(*arguments, count).seconds / count * 1000
 
-    mine, by_words, single, in_bash, *theirs = alternately(
+    mine, by_words, in_memory, single, in_bash, *theirs = alternately(
         rounds,
         [
-            Way("onebox", lambda: each(_ours(TRUE, count))),
-            Way("onebox, without bash", lambda: each(_ours([TRUE], count))),
-            Way("onebox, one unit", lambda: _ours(TRUE, 1) * 1000),
-            Way("xargs -P, bash -c", lambda: each(_peer(_xargs_bash, TRUE, count))),
-            *(
-                Way(name, lambda name=name: each(_peer(peers[name], TRUE, count)))  # type: ignore[misc]
-                for name in peers
-            ),
+            Way("onebox", partial(each, _ours, folder, TRUE)),
+            Way("onebox, without bash", partial(each, _ours, folder, [TRUE])),
+            Way("onebox, in memory", partial(each, _ours_in_memory, TRUE)),
+            Way("onebox, one unit", lambda: _ours(folder, TRUE, 1).seconds * 1000),
+            Way("xargs -P, bash -c", partial(each, _peer, _xargs_bash, TRUE)),
+            *(Way(name, partial(each, _peer, peers[name], TRUE)) for name in peers),
         ],
     )
     bare = theirs[0]
@@ -153,6 +163,7 @@ def start(count: int, rounds: int) -> Iterator[Row]:
         beside=[
             ("a unit of onebox", mine),
             ("without bash", by_words),
+            ("in memory", in_memory),
             *zip(peers, theirs),
             ("xargs -P with bash -c", in_bash),
             ("a whole job of one unit", single),
@@ -160,9 +171,39 @@ def start(count: int, rounds: int) -> Iterator[Row]:
     )
 
 
-def memory() -> Iterator[Row]:
+def cpu(count: int, rounds: int, folder: str) -> Iterator[Row]:
+    """Measure the CPU time of a unit beyond a bare fork and exec, on all CPUs."""
+
+    def each(run: Callable[..., Spent], *arguments: Any) -> float:
+        return run(*arguments, count).cpu / count * 1000
+
+    mine, in_bash, bare = alternately(
+        rounds,
+        [
+            Way("onebox", partial(each, _ours, folder, TRUE)),
+            Way("xargs -P, bash -c", partial(each, _peer, _xargs_bash, TRUE)),
+            Way("xargs -P", partial(each, _peer, _xargs, TRUE)),
+        ],
+    )
+    yield Row(
+        "cpu",
+        f"CPU time of the same, beyond xargs -P, in {count:,} units",
+        f"{START_COST:g} ms",
+        mine - bare,
+        START_COST,
+        1.0,
+        unit="ms",
+        beside=[
+            ("a unit of onebox", mine),
+            ("xargs -P", bare),
+            ("xargs -P with bash -c", in_bash),
+        ],
+    )
+
+
+def memory(folder: str) -> Iterator[Row]:
     """Measure the peak memory of the pool's process with few and with many units."""
-    few, many = (_peaks(count) for count in (SMALL, LARGE))
+    few, many = (_peaks(folder, count) for count in (SMALL, LARGE))
     yield Row(
         "memory",
         f"of the pool with {LARGE:,} units",
@@ -178,18 +219,24 @@ def memory() -> Iterator[Row]:
     )
 
 
+class Spent(NamedTuple):
+    """The seconds that the units of one way took, and the CPU seconds of all of it."""
+
+    seconds: float
+    cpu: float
+
+
 # onebox
 
 
 @contextlib.contextmanager
-def _box() -> Iterator[AgentBox]:
-    """Yield a new box; end its processes and remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="ob-") as base:
-        box = AgentBox(Path(base).resolve())
-        try:
-            yield box
-        finally:
-            box.close()
+def _box(folder: str) -> Iterator[AgentBox]:
+    """Yield a new box below *folder*, and end its processes afterwards."""
+    box = AgentBox(Path(tempfile.mkdtemp(dir=folder)).resolve())
+    try:
+        yield box
+    finally:
+        box.close()
 
 
 def _units(command: str | list[str], count: int) -> dict[str, Any]:
@@ -208,10 +255,10 @@ def _units(command: str | list[str], count: int) -> dict[str, Any]:
     }
 
 
-def _ours(command: str | list[str], count: int) -> float:
-    """Run units in a job of a new box; return its seconds, to the exit record."""
+def _ours(folder: str, command: str | list[str], count: int) -> Spent:
+    """Run units in a job of a new box, to its exit record."""
     units = _units(command, count)
-    with _box() as box, box.connect() as link:
+    with _box(folder) as box, box.connect() as link:
         link.request("hello")
         began = time.perf_counter()
         link.request("start", job="j1", units=units)
@@ -220,14 +267,20 @@ def _ours(command: str | list[str], count: int) -> float:
     assert end["record"]["code"] == 0, end
     assert end["units"]["done"] == count, end
     assert end["units"]["at_once"] == min(CPUS, count), end
-    return seconds
+    return Spent(seconds, end["record"]["cpu_seconds"])
 
 
-def _peaks(count: int) -> dict[str, float]:
+def _ours_in_memory(command: str | list[str], count: int) -> Spent:
+    """Do the same with all files in memory, to show what the disk costs."""
+    with tempfile.TemporaryDirectory(prefix="ob-", dir=MEMORY) as folder:
+        return _ours(folder, command, count)
+
+
+def _peaks(folder: str, count: int) -> dict[str, float]:
     """Run units of /bin/true; return the peak memory of the job's processes in MB."""
     log(f"    {count:,} units")
     peaks: dict[str, float] = {}
-    with _box() as box, box.connect() as link:
+    with _box(folder) as box, box.connect() as link:
         link.request("start", job="j1", units=_units(TRUE, count))
         record = box.root / "jobs" / "j1" / "exit"
         supervisor = pool = 0
@@ -290,10 +343,11 @@ def _multiprocessing(command: str, count: int) -> str:
     return f"{shlex.quote(sys.executable)} pool.py {CPUS} {count} {command}"
 
 
-def _peer(line: Callable[[str, int], str], command: str, count: int) -> float:
-    """Run units as a peer does; return the seconds."""
+def _peer(line: Callable[[str, int], str], command: str, count: int) -> Spent:
+    """Run units as a peer does."""
     with tempfile.TemporaryDirectory(prefix="obp-") as scratch:
         Path(scratch, "pool.py").write_text(POOL)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.perf_counter()
         subprocess.run(
             ["bash", "-c", f"set -o pipefail; {line(command, count)}"],
@@ -302,7 +356,14 @@ def _peer(line: Callable[[str, int], str], command: str, count: int) -> float:
             check=True,
             stdin=subprocess.DEVNULL,
         )
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Spent(seconds, used)
+
+
+def _seconds(line: Callable[[str, int], str], command: str, count: int) -> float:
+    return _peer(line, command, count).seconds
 
 
 def _has_parallel() -> bool:
