@@ -29,9 +29,10 @@ OWN = (
     "cleanup",
     "doctor",
     "init",
+    "export",
 )
 # These commands concern all boxes or no box, so they need no --name.
-OF_NO_BOX = {"cleanup", "doctor", "history", "init", "offers"}
+OF_NO_BOX = {"cleanup", "doctor", "export", "history", "init", "offers"}
 
 TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 # A flag's value may be quoted for a shell, as in --command='cd a && b'.

@@ -30,6 +30,7 @@ SHARED_FLAGS = {
 EXAMPLES = {
     "--as": "with-pytorch",
     "--command": "'python job.py'",
+    "--file": "job.sbatch",
     "--forward": "8888",
     "--into": "results-2",
     "--job": "20261112-120000-abcd",
@@ -41,6 +42,7 @@ EXAMPLES = {
     "--provider": CLOUDS[0],
     "--since": "10m",
     "--tail": "100",
+    "--to": "slurm",
     "--vm": "large",
 }
 

@@ -227,6 +227,24 @@ def init(c: Context, force: bool = False, example: bool = False) -> Any:
     return module.perform(context, force=force)
 
 
+@builtin_stage(
+    each_time=True,
+    help={
+        "to": "What the file is for: skypilot or slurm.",
+        "file": "Another name for the file; - prints it.",
+        "units": "Export the units of [map], although [run] command is set.",
+        "force": "Replace an existing file, which is kept as name~.",
+    },
+)
+def export(
+    c: Context, to: str = "", file: str = "", units: bool = False, force: bool = False
+) -> Any:
+    """Write a file that runs the same job on Slurm or SkyPilot, without onebox."""
+    return stage_module("export").perform(
+        context_of(c), to, file, units=units, force=force
+    )
+
+
 ns = Collection(
     image,
     provision,
@@ -248,6 +266,7 @@ ns = Collection(
     cleanup,
     doctor,
     init,
+    export,
 )
 
 

@@ -194,7 +194,7 @@ BANDS = [
     {"stages"},
     {"exit_code", "completion"},
     {
-        *("images", "jobs", "units", "boxes"),
+        *("images", "jobs", "units", "boxes", "exports"),
         *("context", "chain_state", "project_files", "python_hints"),
     },
     {"transfer"},

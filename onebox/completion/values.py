@@ -53,6 +53,7 @@ def values_of(
 _MOST_JOBS = 50
 _MOST_BYTES = 1_000_000
 _FIXED = {
+    "--to": ("skypilot", "slurm"),
     "--list-format": ("flat", "nested", "json"),
     "--print-completion-script": ("bash", "zsh", "fish"),
 }

@@ -51,6 +51,8 @@ class ProviderRow(NamedTuple):
 
         credentials: The files in which the cloud's own tools keep credentials, relative
             to a home folder. They are neither pushed to a box nor saved in an image.
+
+        skypilot: The provider's name in SkyPilot, "" if that does not have it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ProviderRow(NamedTuple):
     library: str
     image_id: str = ""
     credentials: tuple[str, ...] = ()
+    skypilot: str = ""
 
     @property
     def missing_sdk(self) -> str:
@@ -103,6 +106,7 @@ _ROWS = (
         image_id=r"ami-[0-9a-f]+",
         library="boto3",
         credentials=(".aws/credentials",),
+        skypilot="aws",
     ),
     ProviderRow(
         name="gcp",
@@ -117,6 +121,7 @@ _ROWS = (
             ".config/gcloud/credentials.db",
             ".config/gcloud/application_default_credentials.json",
         ),
+        skypilot="gcp",
     ),
     ProviderRow(
         name="digitalocean",
@@ -127,6 +132,7 @@ _ROWS = (
         example='"m-32vcpu-256gb"',
         library="digitalocean",
         credentials=(".config/doctl/config.yaml",),
+        skypilot="do",
     ),
     ProviderRow(
         name="hetzner",

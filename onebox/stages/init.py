@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +64,7 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         raise not_ours_error(gitignore, "file")
     found = project_survey.survey(root)
     text = template(context.settings.provider, found)
-    kept = _keep_copy(path, text)
+    kept = backups.keep_copy(path, text)
     write_atomically(path, text.encode(), mode=0o644)
     screen.print_stage("init", "done", "written", f"onebox.toml: {_summary(found)}")
     if kept:
@@ -84,23 +82,6 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         screen.note(f"[run] command is {found.command}; other scripts: {others}")
     first = "" if found.command else "set [run] command in onebox.toml, then "
     screen.note(f"next: {first}inv plan, then inv run")
-
-
-def _keep_copy(path: Path, text: str) -> str:
-    """
-    Keep a file that is about to be replaced by another text, under a new name.
-
-    Returns:
-        The new name, "" if there is no such file or if it has that text already.
-    """
-    with suppress(FileNotFoundError):
-        before = path.read_bytes()
-        if before != text.encode():
-            name = backups.free_name(os.fsencode(path), os.path.lexists)
-            free = Path(os.fsdecode(name))
-            write_atomically(free, before, mode=path.stat().st_mode & 0o777)
-            return free.name
-    return ""
 
 
 def print_example(context: BoxContext) -> None:

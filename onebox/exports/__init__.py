@@ -1,0 +1,1 @@
+"""The files that `inv export` writes: the job, for another tool, without onebox."""
