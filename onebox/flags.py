@@ -29,6 +29,7 @@ SHARED_FLAGS = {
 # Values of flags, for the message about a flag without one.
 EXAMPLES = {
     "--as": "with-pytorch",
+    "--boxes": "4",
     "--command": "'python job.py'",
     "--forward": "8888",
     "--into": "results-2",
@@ -72,7 +73,12 @@ MODES: dict[str, dict[str, Mode]] = {
         "prune": Mode(("as", "all", "yes")),
     },
     "run": {"command": Mode(None)},
-    "map": {"command": Mode(None)},
+    "map": {
+        "command": Mode(None),
+        "boxes": Mode(
+            ("over", "failed", "limit", "command", "keep", "yes", "into"), command=True
+        ),
+    },
     "logs": {"unit": Mode(("tail", "follow", "job"))},
     "exec": {"command": Mode(None)},
     "plan": {"command": Mode(None), "graph": Mode(("json",))},

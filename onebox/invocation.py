@@ -28,6 +28,10 @@ class UnitFlags:
         failed: Whether only the units run that are not done.
 
         limit: At most how many units run, "" for all.
+
+        boxes: On how many boxes they run, "" for one.
+
+        keep, yes: The flags `--keep` and `--yes`, *into* the value of `--into`.
     """
 
     words: tuple[str, ...] = ()
@@ -35,6 +39,10 @@ class UnitFlags:
     over: tuple[str, ...] = ()
     failed: bool = False
     limit: str = ""
+    boxes: str = ""
+    keep: bool = False
+    yes: bool = False
+    into: str = ""
 
     @classmethod
     def of(cls, words: Sequence[str], arguments: Mapping[str, Any]) -> UnitFlags:
@@ -45,6 +53,10 @@ class UnitFlags:
             tuple(_over_texts(arguments["over"] or ())),
             arguments["failed"],
             str(arguments["limit"] or ""),
+            str(arguments["boxes"] or ""),
+            arguments["keep"],
+            arguments["yes"],
+            arguments["into"],
         )
 
 

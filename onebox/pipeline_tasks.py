@@ -120,6 +120,7 @@ def run(
         "over": "A parameter and its values: seed=1..50 or alpha=0.1,1,10; repeatable.",
         "failed": "Run only the units that are not done.",
         "limit": "Run at most so many units, for a first try.",
+        "boxes": "Deal the units to so many boxes, at most 10, which run side by side.",
         "keep": "Keep the box up after the units.",
         "detach": "Start the units and return; `inv logs` follows them.",
         "queue": "If the box is busy, wait in this terminal for your turn, then run.",
@@ -133,6 +134,7 @@ def map_(
     over: Sequence[str] | None = None,
     failed: bool = False,
     limit: str = "",
+    boxes: str = "",
     command: str = "",
     keep: bool = False,
     detach: bool = False,
@@ -141,6 +143,8 @@ def map_(
     into: str = "",
 ) -> Any:
     """Run the command of [map] once for each set of parameters, many at once."""
+    if boxes:
+        return stage_module("map_boxes").perform(context_of(c))
     return stage_module("map").perform(context_of(c), detach=detach, yes=yes)
 
 

@@ -11,6 +11,7 @@ from onebox.invocation import UnitFlags
 from onebox.jobs import job_environment
 from onebox.stages import fetch, queue, run, run_attempts
 from onebox.units import job as unit_job
+from onebox.units import part as unit_part
 from onebox.units import plan as unit_plan
 from onebox.units import results as unit_results
 from onebox.units.job import UnitJob
@@ -50,6 +51,12 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
         source=context.settings.source,
     )
     numbers, sweep = [unit.number for unit in plan.units], ""
+    part = unit_part.of_process(context.environ)
+    if part is not None:
+        typed = bool(flags.line or flags.words)
+        of_part = UnitJob(plan, part.numbers, part.sweep, typed, part.of)
+        context.chain.units = of_part
+        return of_part
     if flags.failed:
         if fetches:
             _fetch_ended_job(context)
@@ -72,13 +79,15 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
 
 def check(context: BoxContext) -> bool:
     """
-    Return whether there are units to run.
+    Return whether there are units to run on the box of this command line.
 
     Raises:
         OneboxError: This machine can tell that the units will not start.
     """
     job_environment.secret_values(context)
-    return choose(context) is not None
+    flags = context.invocation.units or UnitFlags()
+    # With several boxes, each box has a process of its own, which prepares it.
+    return choose(context) is not None and not flags.boxes
 
 
 def perform(

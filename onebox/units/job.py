@@ -45,6 +45,9 @@ class UnitJob:
 
         is_typed: Whether the command was typed, and is not that of [map].
 
+        part_of: The name of the whole sweep's box if other boxes run other units of it,
+            else "".
+
         folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
             has it. *box* is the name of the box. Both are set when the job is stored.
     """
@@ -53,6 +56,7 @@ class UnitJob:
     numbers: tuple[int, ...]
     sweep: str = ""
     is_typed: bool = False
+    part_of: str = ""
     folder: str = ""
     box: str = ""
 
@@ -112,6 +116,8 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
         "sweep": units.sweep,
         "box": context.settings.name,
         "folder": context.outputs_folder_for_record,
+        "part_of": units.part_of,
+        "numbers": units.numbers if units.part_of else None,
     }
     with disk_errors(folder):
         private_dir(folder)
@@ -122,19 +128,23 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
 
 def load(context: BoxContext, job: str) -> UnitJob | None:
     """
-    Return the units of a job, all of its plan.
+    Return the units of a job: all of its plan, or those of its part.
 
     Return None if the job has no units, or if another machine has started it.
     """
     folder = context.job_dir(job)
     # A project that was cloned may bring any file.
-    with suppress(OSError, ValueError, StateError, RecursionError):
+    with suppress(OSError, ValueError, TypeError, KeyError, StateError, RecursionError):
         about = json.loads(read_regular(folder / ABOUT))
-        sweep, box, into = (about.get(name) for name in ("sweep", "box", "folder"))
-        if isinstance(sweep, str) and isinstance(box, str) and isinstance(into, str):
+        names = ("sweep", "box", "folder", "part_of")
+        texts = {name: about[name] for name in names}
+        if all(isinstance(text, str) for text in texts.values()):
             plan = unit_plan.load(folder / PLAN)
-            numbers = tuple(unit.number for unit in plan.units)
-            return UnitJob(plan, numbers, sweep, folder=into, box=box)
+            numbers = about["numbers"] if texts["part_of"] else None
+            if numbers is None:
+                numbers = [unit.number for unit in plan.units]
+            if all(type(n) is int and 1 <= n <= len(plan.units) for n in numbers):
+                return UnitJob(plan, tuple(numbers), **texts)
     return None
 
 
@@ -144,10 +154,14 @@ def resume(context: BoxContext, job: str) -> None:
 
 
 def latest(context: BoxContext) -> tuple[str, UnitJob] | None:
-    """Return the latest job of this box name that had units, and its units."""
+    """
+    Return the latest job of this box name that had units, and its units.
+
+    A job that ran a part of the units of this name counts too.
+    """
     for path in sorted((context.local_dir / "jobs").glob(f"*/{ABOUT}"), reverse=True):
         units = load(context, path.parent.name)
-        if units is not None and units.box == context.settings.name:
+        if units is not None and context.settings.name in (units.box, units.part_of):
             return path.parent.name, units
     return None
 

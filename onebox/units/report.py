@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.units import advice as unit_advice
 from onebox.units import failures as unit_failures
 from onebox.units import job as unit_job
+from onebox.units import part as unit_part
 from onebox.units import results as unit_results
 from onebox.units import table as units_csv
+from onebox.units.results import UnitCounts
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.units.job import UnitJob
-    from onebox.units.results import UnitCounts, UnitResult
+    from onebox.units.results import UnitResult
 
 # The file beside the folders of the units.
 TABLE = "units.csv"
@@ -24,47 +27,69 @@ def after_fetch(context: BoxContext, job: str) -> None:
     """
     Write units.csv beside the outputs that were fetched, and report failed units.
 
-    Nothing is done if the job had no units.
+    Nothing is done if the job had no units. In a process of `map --boxes`, only its own
+    units are reported, because the table is written when all boxes are done.
     """
     units = unit_job.load(context, job)
     if units is None:
         return
     unit_job.save(context, job, units)
+    if unit_part.of_process(context.environ) is None:
+        write(context, units)
+        return
+    results = unit_job.results(context.outputs_folder, units)
+    own = {n: results[n] for n in units.numbers if n in results}
+    done = sum(result.ok for result in own.values())
+    total = len(units.numbers)
+    counts = UnitCounts(total, done, len(own) - done, total - len(own))
+    context.chain.unit_counts = counts
+    _print_counts(context, counts, "")
+    _print_advice(context, own)
+
+
+def write(context: BoxContext, units: UnitJob) -> UnitCounts:
+    """
+    Write units.csv for all units of the sweep, and print which ones are not done.
+
+    Returns:
+        How many are done.
+    """
     plan, results = units.plan, unit_job.results(context.outputs_folder, units)
     path = context.outputs_folder / plan.root / TABLE
     units_csv.write(path, plan.names, plan.units, results)
     counts = context.chain.unit_counts = unit_results.count(plan, results)
-    _print(context, units, results, counts)
-
-
-def _print(
-    context: BoxContext,
-    units: UnitJob,
-    results: dict[int, UnitResult],
-    counts: UnitCounts,
-) -> None:
-    screen, plan, table = context.screen, units.plan, context.settings.map
-    result = f"{counts.done:,} of {counts.total:,} done"
-    for number, what in ((counts.failed, "failed"), (counts.left, "left")):
-        result += f", {number:,} {what}" if number else ""
-    all_done = counts.done == counts.total
-    mark = "done" if all_done else "failed" if counts.failed else "warn"
-    name = formatting.path(f"{plan.root}{TABLE}")
-    screen.print_stage("units", mark, result, f"→ {name}")
+    screen = context.screen
+    _print_counts(context, counts, formatting.path(f"→ {plan.root}{TABLE}"))
     for line in unit_failures.lines(plan.names, plan.units, results):
         screen.note(line)
-    box = context.find_box()
-    if box is not None:
-        for line in unit_advice.advise(
-            results,
-            cpus=table.cpus,
-            memory=table.memory,
-            box_cpus=box.offer.cpus,
-            box_memory=box.offer.memory,
-        ):
-            screen.note(line)
-    if not all_done:
+    if not units.part_of:
+        _print_advice(context, results)
+    if counts.done < counts.total:
         screen.note(
             "inv logs --unit=N prints the output of a unit; "
             "inv map --failed runs those that are not done"
         )
+    return counts
+
+
+def _print_counts(context: BoxContext, counts: UnitCounts, where: str) -> None:
+    result = f"{counts.done:,} of {counts.total:,} done"
+    for number, what in ((counts.failed, "failed"), (counts.left, "left")):
+        result += f", {number:,} {what}" if number else ""
+    mark = "done" if counts.done == counts.total else "warn"
+    mark = "failed" if counts.failed else mark
+    context.screen.print_stage("units", mark, result, where)
+
+
+def _print_advice(context: BoxContext, results: Mapping[int, UnitResult]) -> None:
+    box, table = context.find_box(), context.settings.map
+    if box is None:
+        return
+    for line in unit_advice.advise(
+        results,
+        cpus=table.cpus,
+        memory=table.memory,
+        box_cpus=box.offer.cpus,
+        box_memory=box.offer.memory,
+    ):
+        context.screen.note(line)

@@ -61,10 +61,12 @@ def test_every_line_about_units_works(project: Project) -> None:
     (toml,) = [block for block in blocks("toml") if "[map]" in block]
     project.write("onebox.toml", '[image]\nsetup = "setup.sh"\n' + toml)
 
+    printed = {}
     for line in lines("inv plan map"):
         done = project.inv(*shlex.split(line)[1:])
         assert 0 == done.code, f"{line}\n{done.err}"
-    assert "--seed 1 --alpha 1\n" == done.out
+        printed[line] = done.out
+    assert "--seed 1 --alpha 1\n" == printed["inv logs --unit=2"]
     assert 150 == project.read("results/units.csv").count(",done,0,")
     assert [] == project.boxes()
 
