@@ -158,7 +158,7 @@ def test_max_cost_is_that_of_all_boxes(
     offer = Offer("large", "big", 64, 1 << 38, 2.0, 2.0)
     monkeypatch.setattr(offers, "find", lambda context: [offer])
 
-    assert "at most $16 in total" in map_boxes.total_price(context, 1)
+    assert "at most $16.00 in total" in map_boxes.total_price(context, 1)
     with pytest.raises(Unsuitable, match=r"2 boxes of big could cost \$32"):
         map_boxes.total_price(context, 2)
 

@@ -59,7 +59,8 @@ def test_every_line_about_units_works(project: Project) -> None:
     project.write("setup.sh", SETUP)
     project.write("fit.py", "import sys; print(*sys.argv[1:])\n")
     (toml,) = [block for block in blocks("toml") if "[map]" in block]
-    project.write("onebox.toml", '[image]\nsetup = "setup.sh"\n' + toml)
+    few = toml.replace("1..50", "1..2")
+    project.write("onebox.toml", '[image]\nsetup = "setup.sh"\n' + few)
 
     printed = {}
     for line in lines("inv plan map"):
@@ -67,7 +68,8 @@ def test_every_line_about_units_works(project: Project) -> None:
         assert 0 == done.code, f"{line}\n{done.err}"
         printed[line] = done.out
     assert "--seed 1 --alpha 1\n" == printed["inv logs --unit=2"]
-    assert 150 == project.read("results/units.csv").count(",done,0,")
+    assert toml != few
+    assert 6 == project.read("results/units.csv").count(",done,0,")
     assert [] == project.boxes()
 
 
