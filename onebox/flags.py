@@ -75,8 +75,10 @@ MODES: dict[str, dict[str, Mode]] = {
     "run": {"command": Mode(None)},
     "map": {
         "command": Mode(None),
+        "again": Mode(None, command=True),
         "boxes": Mode(
-            ("over", "failed", "limit", "command", "keep", "yes", "into"), command=True
+            ("over", "failed", "again", "limit", "command", "keep", "yes", "into"),
+            command=True,
         ),
     },
     "logs": {"unit": Mode(("tail", "follow", "job"))},

@@ -119,6 +119,7 @@ def run(
     help={
         "over": "A parameter and its values: seed=1..50 or alpha=0.1,1,10; repeatable.",
         "failed": "Run only the units that are not done.",
+        "again": "Run all units, also those of a sweep that is not complete.",
         "limit": "Run at most so many units, for a first try.",
         "boxes": "Deal the units to so many boxes, at most 10, which run side by side.",
         "keep": "Keep the box up after the units.",
@@ -133,6 +134,7 @@ def map_(
     c: Context,
     over: Sequence[str] | None = None,
     failed: bool = False,
+    again: bool = False,
     limit: str = "",
     boxes: str = "",
     command: str = "",

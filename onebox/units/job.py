@@ -18,6 +18,7 @@ from onebox.store.atomic_files import (
     read_regular,
     write_atomically,
 )
+from onebox.store.paths import JOB
 from onebox.units import plan as unit_plan
 from onebox.units import results as unit_results
 from onebox.units.plan import Unit, UnitPlan
@@ -45,8 +46,12 @@ class UnitJob:
 
         is_typed: Whether the command was typed, and is not that of [map].
 
+        has_flags: Whether the command or parameters were typed.
+
         part_of: The name of the whole sweep's box if other boxes run other units of it,
             else "".
+
+        files: The digest of the code and data that the units run with, "" if unknown.
 
         folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
             has it. *box* is the name of the box. Both are set when the job is stored.
@@ -56,7 +61,9 @@ class UnitJob:
     numbers: tuple[int, ...]
     sweep: str = ""
     is_typed: bool = False
+    has_flags: bool = False
     part_of: str = ""
+    files: str = ""
     folder: str = ""
     box: str = ""
 
@@ -72,11 +79,16 @@ class UnitJob:
         return [self.plan.units[number - 1] for number in self.numbers]
 
     def has_units_of(self, plan: UnitPlan) -> bool:
-        """Return whether *plan* has the same units; its command may be another one."""
+        """
+        Return whether *plan* has the same units.
+
+        It may have another command, and units more or fewer at its end.
+        """
         own, other = self.plan, plan
-        return own.names == other.names and [
-            (unit.values, unit.outputs) for unit in own.units
-        ] == [(unit.values, unit.outputs) for unit in other.units]
+        return own.names == other.names and all(
+            (one.values, one.outputs) == (two.values, two.outputs)
+            for one, two in zip(own.units, other.units)
+        )
 
     @property
     def text(self) -> str:
@@ -117,7 +129,9 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
         "box": context.settings.name,
         "folder": context.outputs_folder_for_record,
         "part_of": units.part_of,
-        "numbers": units.numbers if units.part_of else None,
+        "files": units.files,
+        "has_flags": units.has_flags,
+        "numbers": units.numbers,
     }
     with disk_errors(folder):
         private_dir(folder)
@@ -126,9 +140,15 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
         write_atomically(folder / ABOUT, json.dumps(about).encode())
 
 
+def forget(context: BoxContext, job: str) -> None:
+    """Remove what `save` has stored, because the job has not started."""
+    for name in (ABOUT, PLAN):
+        (context.job_dir(job) / name).unlink(missing_ok=True)
+
+
 def load(context: BoxContext, job: str) -> UnitJob | None:
     """
-    Return the units of a job: all of its plan, or those of its part.
+    Return the units of a job.
 
     Return None if the job has no units, or if another machine has started it.
     """
@@ -136,15 +156,15 @@ def load(context: BoxContext, job: str) -> UnitJob | None:
     # A project that was cloned may bring any file.
     with suppress(OSError, ValueError, TypeError, KeyError, StateError, RecursionError):
         about = json.loads(read_regular(folder / ABOUT))
-        names = ("sweep", "box", "folder", "part_of")
+        names = ("sweep", "box", "folder", "part_of", "files")
         texts = {name: about[name] for name in names}
-        if all(isinstance(text, str) for text in texts.values()):
+        is_id = isinstance(texts["sweep"], str) and JOB.fullmatch(texts["sweep"])
+        if is_id and all(isinstance(text, str) for text in texts.values()):
             plan = unit_plan.load(folder / PLAN)
-            numbers = about["numbers"] if texts["part_of"] else None
-            if numbers is None:
-                numbers = [unit.number for unit in plan.units]
+            numbers = about["numbers"]
             if all(type(n) is int and 1 <= n <= len(plan.units) for n in numbers):
-                return UnitJob(plan, tuple(numbers), **texts)
+                typed = bool(about["has_flags"])
+                return UnitJob(plan, tuple(numbers), has_flags=typed, **texts)
     return None
 
 
@@ -160,6 +180,8 @@ def latest(context: BoxContext) -> tuple[str, UnitJob] | None:
     A job that ran a part of the units of this name counts too.
     """
     for path in sorted((context.local_dir / "jobs").glob(f"*/{ABOUT}"), reverse=True):
+        if not JOB.fullmatch(path.parent.name):
+            continue
         units = load(context, path.parent.name)
         if units is not None and context.settings.name in (units.box, units.part_of):
             return path.parent.name, units

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.errors import StateError
 from onebox.units import advice as unit_advice
 from onebox.units import failures as unit_failures
 from onebox.units import job as unit_job
 from onebox.units import part as unit_part
 from onebox.units import results as unit_results
 from onebox.units import table as units_csv
+from onebox.units.folders import TABLE
 from onebox.units.results import UnitCounts
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.units.job import UnitJob
     from onebox.units.results import UnitResult
-
-# The file beside the folders of the units.
-TABLE = "units.csv"
 
 
 def after_fetch(context: BoxContext, job: str) -> None:
@@ -34,15 +35,14 @@ def after_fetch(context: BoxContext, job: str) -> None:
     if units is None:
         return
     unit_job.save(context, job, units)
+    results = unit_job.results(context.outputs_folder, units)
+    own = {n: results[n] for n in units.numbers if n in results}
+    done, total = sum(result.ok for result in own.values()), len(units.numbers)
+    context.chain.units_without_result = total - done
     if unit_part.of_process(context.environ) is None:
         write(context, units)
         return
-    results = unit_job.results(context.outputs_folder, units)
-    own = {n: results[n] for n in units.numbers if n in results}
-    done = sum(result.ok for result in own.values())
-    total = len(units.numbers)
     counts = UnitCounts(total, done, len(own) - done, total - len(own))
-    context.chain.unit_counts = counts
     _print_counts(context, counts, "")
     _print_advice(context, own)
 
@@ -56,10 +56,19 @@ def write(context: BoxContext, units: UnitJob) -> UnitCounts:
     """
     plan, results = units.plan, unit_job.results(context.outputs_folder, units)
     path = context.outputs_folder / plan.root / TABLE
-    units_csv.write(path, plan.names, plan.units, results)
-    counts = context.chain.unit_counts = unit_results.count(plan, results)
+    where = ""
+    if _is_output(context, f"{plan.root}{TABLE}"):
+        context.screen.warn(f"{_shown(context, path)} is an output of the job: kept")
+    else:
+        try:
+            units_csv.write(path, plan.names, plan.units, results)
+            where = f"→ {_shown(context, path)}"
+        except StateError as error:
+            # The exit code of the job is more important than the table.
+            context.screen.warn(f"the table of the units: {error.message}")
+    counts = unit_results.count(plan, results)
     screen = context.screen
-    _print_counts(context, counts, formatting.path(f"→ {plan.root}{TABLE}"))
+    _print_counts(context, counts, where)
     for line in unit_failures.lines(plan.names, plan.units, results):
         screen.note(line)
     if not units.part_of:
@@ -70,6 +79,19 @@ def write(context: BoxContext, units: UnitJob) -> UnitCounts:
             "inv map --failed runs those that are not done"
         )
     return counts
+
+
+def _is_output(context: BoxContext, path: str) -> bool:
+    """Return whether the files that were fetched last have a certain one."""
+    fetched = context.chain.fetched
+    entries = fetched.entries if fetched is not None else []
+    return any(entry.path == os.fsencode(path) for entry in entries)
+
+
+def _shown(context: BoxContext, path: Path) -> str:
+    """Return a path as messages show it: relative to the project if it is in it."""
+    inside = context.root in path.parents
+    return formatting.path(str(path.relative_to(context.root) if inside else path))
 
 
 def _print_counts(context: BoxContext, counts: UnitCounts, where: str) -> None:

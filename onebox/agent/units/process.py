@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -76,6 +77,11 @@ class UnitProcess:
         unit_result.prepare(place.work, self.unit, head.run)
         log = unit_result.open_log(self.folder)
         try:
+            if os.fstat(log).st_size:
+                # The log has the output of an earlier attempt. The disk may be full.
+                line = "onebox: attempt %d of job %s\n" % (self.attempt, place.job)
+                with contextlib.suppress(OSError):
+                    os.write(log, line.encode("ascii"))
             self.log_start = os.fstat(log).st_size
             environment = self._environment(place, head)
             self.pid = _fork(self.unit, place, environment, log, cpus)
