@@ -102,20 +102,27 @@ def _disturb(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.1 + chance.random() * 0.7)
             break
-        ours = [pid for pid in made.processes() if _is_ssh(pid)]
-        if not ours:
-            continue
-        fault = chance.choice(["cut", "stalled"])
-        faults.append(f"{fault} in {words[0]}")
-        if fault == "cut":
-            _send(signal.SIGKILL, ours)
-        else:
-            _send(signal.SIGSTOP, ours)
-            time.sleep(chance.random())
-            _send(signal.SIGCONT, ours)
+        fault = disturb_now(made, chance)
+        if fault:
+            faults.append(f"{fault} in {words[0]}")
     code = process.wait(300)
     made.judge(f"{' '.join(words)} (disturbed)", Done(code, "", made.project.err))
     return code, (made.project.home / "out").read_bytes()
+
+
+def disturb_now(made: World, chance: random.Random) -> str:
+    """Cut or stall the connections that are open now; return which, "" for none."""
+    ours = [pid for pid in made.processes() if _is_ssh(pid)]
+    if not ours:
+        return ""
+    fault = chance.choice(["cut", "stalled"])
+    if fault == "cut":
+        _send(signal.SIGKILL, ours)
+    else:
+        _send(signal.SIGSTOP, ours)
+        time.sleep(chance.random())
+        _send(signal.SIGCONT, ours)
+    return fault
 
 
 def _is_ssh(pid: int) -> bool:

@@ -4,8 +4,8 @@ Injects faults of every kind, counts how each one ended, and prints the tally.
     python -m tests.chaos.tally [--seed S] [--full] [--jobs N] [--only KIND ...]
 
 Without `--full` only the small part runs that is also a test. The kinds are
-`steps`, `full`, `results`, `disks`, `clients`, `boxes`, `connections`, `files` and
-`crowd`.
+`steps`, `full`, `results`, `units`, `disks`, `clients`, `boxes`, `connections`,
+`files` and `crowd`.
 The exit code is 1 if any fault ended in the last column: an output, a box or a state
 was lost, a file or box of others was changed, or an error had no name.
 """
@@ -35,6 +35,7 @@ from tests.chaos import (
     full_disks,
     kill_at_each_step,
     result_matrix,
+    unit_kills,
 )
 from tests.chaos.world import Outcome
 
@@ -50,6 +51,12 @@ RANDOM: dict[str, list[tuple[Make, int, int]]] = {
     "disks": [(full_disks.full_local_disk, 3, 60), (full_disks.full_box_disk, 3, 60)],
     "files": [(damaged_files.cuts, 6, 400), (damaged_files.hostile_names, 1, 10)],
     "crowd": [(concurrent_commands.rounds, 4, 200)],
+    "units": [
+        (unit_kills.box_kills, 2, 200),
+        (unit_kills.preemptions, 1, 50),
+        (unit_kills.full_disks, 1, 50),
+        (unit_kills.cuts, 2, 100),
+    ],
 }
 # The number of random faults in one world, in full and in the tests.
 TOGETHER, FEW_TOGETHER = 25, 13
@@ -85,6 +92,11 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
                 count = min(left, together)
                 parts[kind].append(functools.partial(make, chance, count))
                 left -= together
+    steps = range(unit_kills.PARTS if full else 1)
+    parts["units"] += [
+        functools.partial(unit_kills.client_kills, part, full=full, seed=seed)
+        for part in steps
+    ]
     return {kind: work for kind, work in parts.items() if not only or kind in only}
 
 
