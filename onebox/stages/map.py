@@ -15,6 +15,7 @@ from onebox.stages import fetch, push, queue, run, run_attempts
 from onebox.units import job as unit_job
 from onebox.units import part as unit_part
 from onebox.units import plan as unit_plan
+from onebox.units import report as unit_report
 from onebox.units import results as unit_results
 from onebox.units.job import UnitJob
 from onebox.units.plan import UnitPlan
@@ -169,6 +170,8 @@ def _nothing_to_do(context: BoxContext) -> Receipt | None:
     job = "" if found is None else found[0]
     if job and job == context.chain.fetched_earlier_job:
         detail = f"job {job} has done all units; inv map --again runs them again"
+    if job:
+        unit_report.save_table(context, job)
     context.screen.print_stage("map", "done", "up to date", detail)
     return receipt.read(context.job_dir(job) / receipt.FILE) if job else None
 

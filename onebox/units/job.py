@@ -152,6 +152,8 @@ def load(context: BoxContext, job: str) -> UnitJob | None:
 
     Return None if the job has no units, or if another machine has started it.
     """
+    if not job:
+        return None
     folder = context.job_dir(job)
     # A project that was cloned may bring any file.
     with suppress(OSError, ValueError, TypeError, KeyError, StateError, RecursionError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import StateError
+from onebox.transfer.ledger import LastFetch
 from onebox.units import advice as unit_advice
 from onebox.units import failures as unit_failures
 from onebox.units import job as unit_job
@@ -24,23 +25,36 @@ if TYPE_CHECKING:
     from onebox.units.results import UnitResult
 
 
+def save_table(context: BoxContext, job: str) -> None:
+    """
+    Write units.csv beside the outputs of a job that are here, if the job had units.
+
+    In a process of `map --boxes` nothing is written: the table is written when all
+    boxes are done.
+    """
+    units = unit_job.load(context, job)
+    if units is not None and unit_part.of_process(context.environ) is None:
+        _write(context, units)
+
+
 def after_fetch(context: BoxContext, job: str) -> None:
     """
-    Write units.csv beside the outputs that were fetched, and report failed units.
+    Report how the units of a job have ended whose outputs were fetched.
 
     Nothing is done if the job had no units. In a process of `map --boxes`, only its own
-    units are reported, because the table is written when all boxes are done.
+    units are reported.
     """
     units = unit_job.load(context, job)
     if units is None:
         return
+    # The folder of `fetch --into` is stored.
     unit_job.save(context, job, units)
     results = unit_job.results(context.outputs_folder, units)
     own = {n: results[n] for n in units.numbers if n in results}
     done, total = sum(result.ok for result in own.values()), len(units.numbers)
     context.chain.units_without_result = total - done
     if unit_part.of_process(context.environ) is None:
-        write(context, units)
+        _report(context, units, results)
         return
     counts = UnitCounts(total, done, len(own) - done, total - len(own))
     _print_counts(context, counts, "")
@@ -54,21 +68,32 @@ def write(context: BoxContext, units: UnitJob) -> UnitCounts:
     Returns:
         How many are done.
     """
-    plan, results = units.plan, unit_job.results(context.outputs_folder, units)
+    _write(context, units)
+    return _report(context, units, unit_job.results(context.outputs_folder, units))
+
+
+def _write(context: BoxContext, units: UnitJob) -> None:
+    """Write the table, unless the job has an output of this name."""
+    plan = units.plan
     path = context.outputs_folder / plan.root / TABLE
-    where = ""
-    if _is_output(context, f"{plan.root}{TABLE}"):
+    if os.fsencode(plan.root + TABLE) in LastFetch(context.fetch_memory).paths():
         context.screen.warn(f"{_shown(context, path)} is an output of the job: kept")
-    else:
-        try:
-            units_csv.write(path, plan.names, plan.units, results)
-            where = f"→ {_shown(context, path)}"
-        except StateError as error:
-            # The exit code of the job is more important than the table.
-            context.screen.warn(f"the table of the units: {error.message}")
+        return
+    results = unit_job.results(context.outputs_folder, units)
+    try:
+        units_csv.write(path, plan.names, plan.units, results)
+    except StateError as error:
+        # The exit code of the job is more important than the table.
+        context.screen.warn(f"the table of the units: {error.message}")
+
+
+def _report(
+    context: BoxContext, units: UnitJob, results: Mapping[int, UnitResult]
+) -> UnitCounts:
+    plan, screen = units.plan, context.screen
     counts = unit_results.count(plan, results)
-    screen = context.screen
-    _print_counts(context, counts, where)
+    path = context.outputs_folder / plan.root / TABLE
+    _print_counts(context, counts, f"→ {_shown(context, path)}")
     for line in unit_failures.lines(plan.names, plan.units, results):
         screen.note(line)
     if not units.part_of:
@@ -79,13 +104,6 @@ def write(context: BoxContext, units: UnitJob) -> UnitCounts:
             "inv map --failed runs those that are not done"
         )
     return counts
-
-
-def _is_output(context: BoxContext, path: str) -> bool:
-    """Return whether the files that were fetched last have a certain one."""
-    fetched = context.chain.fetched
-    entries = fetched.entries if fetched is not None else []
-    return any(entry.path == os.fsencode(path) for entry in entries)
 
 
 def _shown(context: BoxContext, path: Path) -> str:
