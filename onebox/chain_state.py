@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from onebox.jobs.receipt import Receipt
     from onebox.transfer.fetch_outputs import Fetched
     from onebox.units.job import UnitJob
-    from onebox.units.results import UnitCounts
 
 
 @dataclass
@@ -117,7 +116,8 @@ class ChainState:
 
         units: The units that `map` runs; None for another job.
 
-        unit_counts: How many of the fetched units are done, None if there are none.
+        units_without_result: How many units of the job that was fetched last are not
+            done by the files here, 0 for another job.
 
         receipt: The receipt of the job.
 
@@ -145,7 +145,7 @@ class ChainState:
     fetched: Fetched | None = None
     fetched_earlier_job: str = ""
     units: UnitJob | None = None
-    unit_counts: UnitCounts | None = None
+    units_without_result: int = 0
     receipt: Receipt | None = None
     notice: Notice | None = None
 

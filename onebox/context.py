@@ -15,7 +15,7 @@ from onebox.boxes import busy, other_providers
 from onebox.boxes.finder import BoxFinder
 from onebox.chain_state import ChainState
 from onebox.errors import Busy, ConnectionLost
-from onebox.invocation import Invocation
+from onebox.invocation import JOB_STAGES, Invocation
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, Image, Offer
 from onebox.python_hints import hints_for
@@ -363,7 +363,8 @@ class BoxContext:
         return busy.next_steps(
             holder,
             starts_job=self.invocation.job_requested,
-            only=self.invocation.only and self.invocation.task == "run",
+            only=self.invocation.only and self.invocation.task in JOB_STAGES,
+            task="map" if self.invocation.task == "map" else "run",
         )
 
     @contextmanager

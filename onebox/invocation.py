@@ -27,14 +27,25 @@ class UnitFlags:
 
         failed: Whether only the units run that are not done.
 
+        again: Whether all units run, also those that are done.
+
         limit: At most how many units run, "" for all.
+
+        boxes: On how many boxes they run, "" for one.
+
+        keep, yes: The flags `--keep` and `--yes`, *into* the value of `--into`.
     """
 
     words: tuple[str, ...] = ()
     line: str = ""
     over: tuple[str, ...] = ()
     failed: bool = False
+    again: bool = False
     limit: str = ""
+    boxes: str = ""
+    keep: bool = False
+    yes: bool = False
+    into: str = ""
 
     @classmethod
     def of(cls, words: Sequence[str], arguments: Mapping[str, Any]) -> UnitFlags:
@@ -44,7 +55,12 @@ class UnitFlags:
             arguments["command"],
             tuple(_over_texts(arguments["over"] or ())),
             arguments["failed"],
+            arguments["again"],
             str(arguments["limit"] or ""),
+            str(arguments["boxes"] or ""),
+            arguments["keep"],
+            arguments["yes"],
+            arguments["into"],
         )
 
 
@@ -115,7 +131,8 @@ class Invocation:
         own_command: The command that the stage that began last was given, after `--` or
             by `--command`, as a line of shell; "" if it was given none.
 
-        units: What the stage `map` that began last asks for; None for another stage.
+        units: What the stage `map` that the user has called last asks for; None if
+            another stage was called last.
 
         warnings: What may be wrong with the words of the command.
 
@@ -181,13 +198,13 @@ class Invocation:
         """Record that a stage begins; *stage* is "" for a stage of the user's own."""
         self.queue = queue
         self.own_command = own_command
-        self.units = units
         self.keep = self.keep or keep
         self.box_used = self.box_used or stage in USE_BOX
         if stage in JOB_STAGES and not only:
             self.job_requested = True
         if self._need_depth:
             return
+        self.units = units
         self.task = stage
         self.only = only
         if stage in ("provision", "notebook"):

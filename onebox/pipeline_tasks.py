@@ -119,7 +119,9 @@ def run(
     help={
         "over": "A parameter and its values: seed=1..50 or alpha=0.1,1,10; repeatable.",
         "failed": "Run only the units that are not done.",
+        "again": "Run all units, also those of a sweep that is not complete.",
         "limit": "Run at most so many units, for a first try.",
+        "boxes": "Deal the units to so many boxes, at most 10, which run side by side.",
         "keep": "Keep the box up after the units.",
         "detach": "Start the units and return; `inv logs` follows them.",
         "queue": "If the box is busy, wait in this terminal for your turn, then run.",
@@ -132,7 +134,9 @@ def map_(
     c: Context,
     over: Sequence[str] | None = None,
     failed: bool = False,
+    again: bool = False,
     limit: str = "",
+    boxes: str = "",
     command: str = "",
     keep: bool = False,
     detach: bool = False,
@@ -141,6 +145,8 @@ def map_(
     into: str = "",
 ) -> Any:
     """Run the command of [map] once for each set of parameters, many at once."""
+    if boxes:
+        return stage_module("map_boxes").perform(context_of(c))
     return stage_module("map").perform(context_of(c), detach=detach, yes=yes)
 
 

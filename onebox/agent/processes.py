@@ -187,14 +187,14 @@ def become_subreaper() -> bool:
         return False
 
 
-def adjust_oom_score(score: int) -> None:
+def adjust_oom_score(score: int, pid: int = 0) -> None:
     """
-    Set how early the kernel kills this process when memory runs out.
+    Set how early the kernel kills a process when memory runs out.
 
-    A process with a higher *score* is killed earlier.
+    A process with a higher *score* is killed earlier. *pid* 0 is this process.
     """
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
+        with open("/proc/%s/oom_score_adj" % (pid or "self"), "w") as file:
             file.write(str(score))
     except OSError:
         # Only root may lower the score.

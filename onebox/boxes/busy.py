@@ -6,7 +6,11 @@ from onebox.store.lock_holder import LockHolder
 
 
 def next_steps(
-    holder: LockHolder | None, *, starts_job: bool, only: bool = False
+    holder: LockHolder | None,
+    *,
+    starts_job: bool,
+    only: bool = False,
+    task: str = "run",
 ) -> str:
     """
     Return the commands that help, one a line.
@@ -16,12 +20,16 @@ def next_steps(
 
         starts_job: Whether the refused command line runs a job and what it needs.
 
-        only: Whether it is `run --only`, which needs this box.
+        only: Whether it has `--only`, and needs this box.
+
+        task: The task that runs the job, "run" or "map".
     """
-    lines = ["inv run --queue waits for it, then runs"]
-    lines += ["inv run --name=second runs on another box"]
+    lines = [f"inv {task} --queue waits for it, then runs"]
+    if task == "run":
+        # Units have the same folders on each box, so they need another --into, too.
+        lines += ["inv run --name=second runs on another box"]
     if only:
-        lines = ["inv run --only --queue waits for it, then runs"]
+        lines = [f"inv {task} --only --queue waits for it, then runs"]
     elif not starts_job:
         lines = ["wait for it, or take another box: --name=second"]
     if holder is not None and holder.is_notebook:

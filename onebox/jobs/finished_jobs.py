@@ -37,6 +37,7 @@ class FinishedJob:
         """Return how the job ended, in a few words."""
         if self.receipt is None:
             return "its outcome is unknown"
+        counts = self.receipt.units
         return follow.outcome(
             ExitRecord(
                 self.job,
@@ -44,6 +45,7 @@ class FinishedJob:
                 self.receipt.cause,
                 signal=self.receipt.signal,
                 memory_peak=self.receipt.peak.memory,
+                units=None if counts is None else counts.as_progress,
             )
         )
 

@@ -114,7 +114,7 @@ class Receipt:
 
         outputs: The fetched outputs, None if they were not fetched.
 
-        units: How many units of `map` are done, None if the job was none of `map`.
+        units: How many of the job's units are done, None if it was no job of `map`.
 
         costs: The cost of each billed part, by the part's name.
 
@@ -256,6 +256,7 @@ def make(
         attempts=attempts,
         key=key,
         advice=memory_advice(context, box, record) or None,
+        units=None if record.units is None else UnitCounts.of(record.units),
     )
 
 

@@ -272,6 +272,8 @@ class UnitLogAnswer:
 def unit_log(value: object) -> UnitLogAnswer:
     """Return the answer about a unit's log from the JSON object *value*."""
     fields = Fields(value, "answer about a unit's log")
+    if fields["state"] == "ended" and fields["code"] is None:
+        raise fields.invalid("a unit has ended without an exit code")
     return UnitLogAnswer(
         job=fields.job("job"),
         unit=fields.integer("unit", least=1, most=MOST_UNITS),

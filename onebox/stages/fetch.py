@@ -95,6 +95,8 @@ def perform(
         )
         _check_complete(context, stage_line, fetched, partial, ended)
         if not partial:
+            # A fetch that is recorded is not repeated, so the table comes first.
+            unit_report.save_table(context, context.store.record.job)
             context.store.update(
                 fetched=fetched.digest or "nothing",
                 fetched_folder=context.outputs_folder_for_record,
@@ -117,8 +119,7 @@ def perform(
         power.power_off(context, box)
     fetch_warnings.warn_of_files_left(context, fetched, caller)
     fetch_warnings.warn_of_renamed_files(context, fetched)
-    if context.store.record.job:
-        unit_report.after_fetch(context, context.store.record.job)
+    unit_report.after_fetch(context, context.store.record.job)
     return fetched
 
 

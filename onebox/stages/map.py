@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
 from onebox.errors import UsageError
 from onebox.invocation import UnitFlags
-from onebox.jobs import job_environment
-from onebox.stages import fetch, queue, run, run_attempts
+from onebox.jobs import job_environment, receipt
+from onebox.stages import fetch, push, queue, run, run_attempts
 from onebox.units import job as unit_job
+from onebox.units import part as unit_part
 from onebox.units import plan as unit_plan
+from onebox.units import report as unit_report
 from onebox.units import results as unit_results
 from onebox.units.job import UnitJob
 from onebox.units.plan import UnitPlan
+from onebox.units.results import UnitResult
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -29,33 +34,38 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
     """
     Find the units that run, and keep them in the state of the chain.
 
+    A sweep that is not complete goes on, with what is not done, as long as code, data,
+    command and parameters are those that it began with. Otherwise all units run.
+
     Args:
         fetches: With `--failed`, first fetch the outputs of a job that has ended.
 
     Returns:
-        The units; None if `--failed` finds that all units are done.
+        The units; None if all of them are done.
 
     Raises:
         ConfigError, InputError, UsageError: There is no command, there are no
             parameters, or they are wrong.
     """
     flags = context.invocation.units or UnitFlags()
-    plan = unit_plan.make(
-        context.settings.map,
-        context.root,
-        command=flags.line,
-        words=flags.words,
-        over=flags.over,
-        reserved=(*context.settings.run.env, *context.settings.run.secrets),
-        source=context.settings.source,
+    if flags.failed and fetches and not context.invocation.queue:
+        _fetch_ended_job(context)
+    plan, found = _plan(context, flags), unit_job.latest(context)
+    all_units = UnitJob(
+        plan,
+        tuple(unit.number for unit in plan.units),
+        is_typed=bool(flags.line or flags.words),
+        has_flags=bool(flags.line or flags.words or flags.over),
     )
-    numbers, sweep = [unit.number for unit in plan.units], ""
-    if flags.failed:
-        if fetches:
-            _fetch_ended_job(context)
-        earlier = _earlier(context, plan)
-        found = unit_job.results(context.outputs_folder, earlier)
-        sweep, numbers = earlier.sweep, unit_results.not_done(plan, found)
+    units = context.chain.units = all_units
+    part = unit_part.of_process(context.environ)
+    if part is not None:
+        units = replace(units, numbers=part.numbers, sweep=part.sweep, part_of=part.of)
+    elif flags.failed or _goes_on(context, flags, units, found):
+        earlier = _earlier(context, plan, found)
+        results = unit_job.results(context.outputs_folder, earlier)
+        numbers = tuple(unit_results.not_done(plan, results))
+        units = replace(units, numbers=numbers, sweep=earlier.sweep)
     if flags.limit:
         limit = formatting.whole_number(flags.limit)
         if not limit:
@@ -63,22 +73,52 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
                 f"--limit: expected a number of units, got {flags.limit!r}",
                 next="inv map --limit=3",
             )
-        numbers = numbers[:limit]
-    typed = bool(flags.line or flags.words)
-    units = UnitJob(plan, tuple(numbers), sweep, typed) if numbers else None
-    context.chain.units = units
+        units = replace(units, numbers=units.numbers[:limit])
+    context.chain.units = units if units.numbers else None
     return context.chain.units
+
+
+def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
+    """Yield what a user may not expect of the units that run."""
+    plan, table = units.plan, context.settings.map
+    if units.part_of:
+        return
+    if units.sweep:
+        yield (
+            f"the sweep of job {units.sweep} goes on: {units.amount} "
+            f"{'is' if len(units.numbers) == 1 else 'are'} not done; --again runs all"
+        )
+    elif any(result.run != units.sweep for result in _results_here(context, units)):
+        yield (
+            f"{formatting.path(plan.root)} has units of an earlier sweep, whose files "
+            "stay beside the new ones; --into=DIR puts these elsewhere"
+        )
+    unused = [name for name in plan.names if name not in plan.template]
+    if unused:
+        names = formatting.first_names(unused)
+        yield f"the command does not contain {names}, which its units have as variables"
+    offers = context.cache.offers.values()
+    for offer in [offers[0] for offers in offers if offers][:1]:
+        needs = [(f"{table.cpus} CPUs", table.cpus > offer.cpus)]
+        if table.memory:
+            text = formatting.byte_count(table.memory)
+            needs.append((f"{text} of memory", table.memory > offer.memory))
+        for what, is_more in needs:
+            if is_more:
+                yield f"a unit needs {what}, more than the box has: one runs at a time"
 
 
 def check(context: BoxContext) -> bool:
     """
-    Return whether there are units to run.
+    Return whether there are units to run on the box of this command line.
 
     Raises:
         OneboxError: This machine can tell that the units will not start.
     """
     job_environment.secret_values(context)
-    return choose(context) is not None
+    flags = context.invocation.units or UnitFlags()
+    # With several boxes, each box has a process of its own, which prepares it.
+    return choose(context) is not None and not flags.boxes
 
 
 def perform(
@@ -92,7 +132,7 @@ def perform(
     Args:
         detach: Return once the job has started.
 
-        yes: Run units again that are done, and whose outputs were not fetched.
+        yes: Answer yes to all questions.
 
     Returns:
         The receipt. None if the job is detached, or if no unit has to run.
@@ -102,12 +142,17 @@ def perform(
 
         Preempted: The cloud preempted the box, and the job is not restarted.
     """
+    before = context.chain.units
     if context.invocation.only:
         check(context)
+    elif before is not None:
+        # The push may have fetched the outputs of a job that had ended.
+        choose(context, fetches=False)
     units = context.chain.units
     if units is None:
-        context.screen.print_stage("map", "done", "up to date", UP_TO_DATE)
-        return None
+        return _nothing_to_do(context)
+    for note in notes(context, units):
+        context.screen.note(note)
     if context.invocation.queue:
         queue.wait_for_turn(context)
     context.lock()
@@ -119,22 +164,88 @@ def perform(
     return run.run_command(context, command, box, detach=detach, yes=yes)
 
 
-def _earlier(context: BoxContext, plan: UnitPlan) -> UnitJob:
+def _nothing_to_do(context: BoxContext) -> Receipt | None:
+    """Print that all units are done; return the receipt of the job that did them."""
+    found, detail = unit_job.latest(context), UP_TO_DATE
+    job = "" if found is None else found[0]
+    if job and job == context.chain.fetched_earlier_job:
+        detail = f"job {job} has done all units; inv map --again runs them again"
+    if job:
+        unit_report.save_table(context, job)
+    context.screen.print_stage("map", "done", "up to date", detail)
+    return receipt.read(context.job_dir(job) / receipt.FILE) if job else None
+
+
+def _plan(context: BoxContext, flags: UnitFlags) -> UnitPlan:
+    """Return the plan of all units."""
+    if flags.failed and not (flags.line or flags.words or flags.over):
+        found = unit_job.latest(context)
+        if found is not None and found[1].has_flags:
+            # What was typed for the sweep need not be typed again.
+            return found[1].plan
+    return unit_plan.make(
+        context.settings.map,
+        context.root,
+        command=flags.line,
+        words=flags.words,
+        over=flags.over,
+        reserved=(*context.settings.run.env, *context.settings.run.secrets),
+        source=context.settings.source,
+    )
+
+
+def _results_here(context: BoxContext, units: UnitJob) -> Iterable[UnitResult]:
+    """Return the results of these units that are in the folder for outputs."""
+    folders = {unit.number: unit.outputs for unit in units.plan.units}
+    return unit_results.read(context.outputs_folder, folders).values()
+
+
+def _goes_on(
+    context: BoxContext,
+    flags: UnitFlags,
+    units: UnitJob,
+    found: tuple[str, UnitJob] | None,
+) -> bool:
     """
-    Return the units of the latest job.
+    Return whether the sweep of the job that was *found* is not complete and goes on.
+
+    It is complete if its last job ended by itself, with all units, and if somebody has
+    waited for that.
+    """
+    if found is None or flags.again:
+        return False
+    job, earlier = found
+    same = earlier.plan.digest == units.plan.digest
+    if not same or earlier.folder != context.outputs_folder_for_record:
+        return False
+    results = unit_job.results(context.outputs_folder, earlier)
+    its_receipt = receipt.read(context.job_dir(job) / receipt.FILE)
+    ended_by_itself = its_receipt is not None and its_receipt.cause == "exit"
+    is_complete = unit_results.count(units.plan, results).left == 0 and ended_by_itself
+    if is_complete and context.chain.fetched_earlier_job != job:
+        return False
+    files = context.chain.pushed_digest or (earlier.files and push.digest(context))
+    return files == earlier.files
+
+
+def _earlier(
+    context: BoxContext, plan: UnitPlan, found: tuple[str, UnitJob] | None
+) -> UnitJob:
+    """
+    Return the units of the job that was *found*.
 
     Raises:
-        UsageError: There is no such job, or its units are not those of *plan*.
+        UsageError: There is no such job, its units are not those of *plan*, or their
+            results are in another folder.
     """
-    found = unit_job.latest(context)
     if found is None:
         raise UsageError("--failed: no units have run here yet", next="inv map")
     job, units = found
     if not units.has_units_of(plan):
         raise UsageError(
-            f"--failed: the parameters are not those of job {job}, whose units ran "
-            "last",
-            next="inv map runs all units",
+            f"--failed: the parameters have changed since job {job}, so its results "
+            "belong to other units",
+            next="give the same parameters; inv map runs all units",
         )
     if units.folder != context.outputs_folder_for_record:
         raise UsageError(

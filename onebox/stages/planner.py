@@ -22,6 +22,7 @@ from onebox.stages import (
     fetch,
     image,
     job_script,
+    map,
     plan_box,
     plan_push,
     plan_units,
@@ -116,7 +117,7 @@ class Planner:
             outputs=tuple(output_roots(context)),
             checkpoints=checkpoint_paths(context),
             questions=tuple(self.questions),
-            notes=(*self.notes, *self._links()),
+            notes=(*self.notes, *self._links(), *self._unit_notes()),
             refusals=tuple(self.refusals),
             warnings=context.invocation.warnings,
             units=plan_units.find(context, self.planned_box),
@@ -126,6 +127,9 @@ class Planner:
         if "run" not in self.stages:
             return []
         return [note for note in [preflight.describe_links(self.context)] if note]
+
+    def _unit_notes(self) -> list[str]:
+        return [] if self.units is None else [*map.notes(self.context, self.units)]
 
     @contextmanager
     def _catching(self, step: str) -> Iterator[None]:

@@ -36,11 +36,7 @@ if TYPE_CHECKING:
 
 
 def resume_or_begin(
-    context: BoxContext,
-    command: str,
-    last_job: JobStatus | None,
-    *,
-    continues: bool = False,
+    context: BoxContext, command: str, last_job: JobStatus | None
 ) -> tuple[Run, bool]:
     """
     Return the run that a new job belongs to, and whether that run moves to a new box.
@@ -50,15 +46,9 @@ def resume_or_begin(
 
     Args:
         last_job: The status of the latest job on this box, None if there is none.
-
-        continues: Whether the run is also resumed if its last job has ended.
     """
     run = run_record.read(context)
-    if run is None or run.command != command or not run.attempts:
-        return Run(command), False
-    if continues and last_job is not None and run.has(last_job.job):
-        return run, False
-    if run.ended:
+    if run is None or run.ended or run.command != command or not run.attempts:
         return Run(command), False
     if last_job is None:
         return run, True

@@ -194,24 +194,16 @@ def run_command(
 ) -> Receipt | None:
     """
     Run a command, or units, on a box; `perform` has the details.
-
-    Units whose job ended while no client was attached are completed: only those run
-    again that are not done.
     """
     unfetched_job = _unfetched_job(context, command.text)
     last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
     # A run that waited was queued while that job ran, so the user has decided already.
     decided = yes or bool(context.chain.turn_came)
-    succeeded = _has_succeeded(last_job, unfetched_job)
-    if succeeded and command.units is not None and not decided:
-        done = f"job {unfetched_job} has done all units; --yes runs them again"
-        context.screen.print_stage("map", "done", "up to date", done)
-        return receipt.read(context.job_dir(unfetched_job) / receipt.FILE)
+    succeeded = _has_succeeded(last_job, unfetched_job) and command.units is None
     if succeeded and not _confirm_rerun(context, unfetched_job, decided):
         return None
-    continues = bool(command.units and unfetched_job) and not succeeded
     run, on_new_box = preemption_recovery.resume_or_begin(
-        context, command.text, last_job, continues=continues
+        context, command.text, last_job
     )
     if on_new_box:
         context.screen.note(f"resuming the run of job {run.id}")

@@ -109,7 +109,11 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
     units = None
     if command.units is not None:
         # The fetch finds the units in this file, also that of a later command.
-        job = replace(command.units, sweep=command.units.sweep or run.id)
+        job = replace(
+            command.units,
+            sweep=command.units.sweep or run.id,
+            files=context.chain.pushed_digest,
+        )
         unit_job.save(context, run.job, job)
         units = job.request(context.settings.map)
     try:
@@ -126,6 +130,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
         )
     except (Busy, AgentError):
         run_record.withdraw(context, run)
+        unit_job.forget(context, run.job)
         context.chain.job_state = ""
         raise
     context.chain.job_state = "started"
@@ -218,16 +223,18 @@ def _finish(
     try:
         if not context.invocation.only:
             fetched = fetch.perform(context, caller="run", ended=ended)
-            draft = replace(
-                draft,
-                outputs=OutputCount(fetched.files, fetched.bytes),
-                units=context.chain.unit_counts,
-            )
+            draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))
     finally:
         written = context.chain.receipt = receipt.write(context, draft)
     preemption_recovery.remove_kept_outputs(context, run)
     if written.exit:
         raise JobFailed(written.exit, run.job)
+    without = context.chain.units_without_result
+    if context.chain.units is not None and without:
+        # A unit may have changed the results of others after its job had looked.
+        units = formatting.count(without, "unit")
+        context.screen.warn(f"the job has exited with 0, but {units} did not get done")
+        raise JobFailed(1, run.job)
     return written
 
 

@@ -23,6 +23,7 @@ from onebox.stages import (
     notebook_files,
     preemption_recovery,
 )
+from onebox.units import report as unit_report
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -219,6 +220,11 @@ def _remove(
             if not discard and sessions.has_run(box.id, before):
                 # A command has ended since the outputs were checked.
                 held_outputs.check_box(context, box, stage_line.doing)
+            if not discard:
+                named = context.store.record.fetched_folder
+                folder = context.root / named if named else context.job_outputs_folder
+                with context.using_outputs_folder(folder):
+                    unit_report.save_table(context, context.store.record.job)
             job_facts.note_removal(context, discard=discard)
             for part in [*removable, box]:
                 stage_line.doing(f"removing {part.id}")

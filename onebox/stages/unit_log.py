@@ -92,7 +92,9 @@ def _show_from_box(
     follow: bool,
 ) -> None:
     box, offset = bring_up.wait_until_reachable(context, box), 0
-    end = None if lines is None else _End(lines)
+    # An interrupt leaves the job running, and says so.
+    context.chain.stage, context.chain.job_state = "run", "started"
+    end, waits = None if lines is None else _End(lines), False
     while True:
         output = context.screen.output if end is None else end.add
         ask = functools.partial(
@@ -107,8 +109,12 @@ def _show_from_box(
             end = None
         if answer.state == "ended" or not follow:
             break
-        if answer.state == "left" and not remote_job.job_runs(context, job):
-            break
+        if answer.state == "left":
+            if not remote_job.job_runs(context, job):
+                break
+            if not waits:
+                context.screen.note(f"unit {number} has not started yet; waiting")
+                waits = True
         time.sleep(PAUSE)
     context.screen.close_line()
     if answer.state != "ended":

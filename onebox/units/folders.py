@@ -14,6 +14,8 @@ from onebox.units import templates as unit_templates
 
 # A file system has names of at most 255 bytes; a unit's program may add an ending.
 _MOST_NAME_BYTES = 200
+# The file beside the folders of the units that lists all of them.
+TABLE = "units.csv"
 # Folders that need no further check.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.=+,-]*/)+")
 
@@ -90,10 +92,12 @@ def unsafe_folder(folder: str) -> str:
     parts = folder.split("/")
     if any(len(part.encode()) > _MOST_NAME_BYTES for part in parts):
         return f"has a name of more than {_MOST_NAME_BYTES} bytes in its folder"
-    if _PLAIN.fullmatch(folder):
+    if _PLAIN.fullmatch(folder) and parts[-2].lower() != TABLE:
         return ""
     if not folder.endswith("/"):
         return "has a folder without / at its end"
+    if parts[-2].lower() == TABLE:
+        return f"has a folder with the name of the table, {TABLE}"
     try:
         # The values may make the name of a repository.
         job_output(folder.replace("*", "").replace("?", ""))

@@ -18,6 +18,7 @@ from onebox.store.atomic_files import (
     read_regular,
     write_atomically,
 )
+from onebox.store.paths import JOB
 from onebox.units import plan as unit_plan
 from onebox.units import results as unit_results
 from onebox.units.plan import Unit, UnitPlan
@@ -45,6 +46,13 @@ class UnitJob:
 
         is_typed: Whether the command was typed, and is not that of [map].
 
+        has_flags: Whether the command or parameters were typed.
+
+        part_of: The name of the whole sweep's box if other boxes run other units of it,
+            else "".
+
+        files: The digest of the code and data that the units run with, "" if unknown.
+
         folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
             has it. *box* is the name of the box. Both are set when the job is stored.
     """
@@ -53,6 +61,9 @@ class UnitJob:
     numbers: tuple[int, ...]
     sweep: str = ""
     is_typed: bool = False
+    has_flags: bool = False
+    part_of: str = ""
+    files: str = ""
     folder: str = ""
     box: str = ""
 
@@ -68,11 +79,16 @@ class UnitJob:
         return [self.plan.units[number - 1] for number in self.numbers]
 
     def has_units_of(self, plan: UnitPlan) -> bool:
-        """Return whether *plan* has the same units; its command may be another one."""
+        """
+        Return whether *plan* has the same units.
+
+        It may have another command, and units more or fewer at its end.
+        """
         own, other = self.plan, plan
-        return own.names == other.names and [
-            (unit.values, unit.outputs) for unit in own.units
-        ] == [(unit.values, unit.outputs) for unit in other.units]
+        return own.names == other.names and all(
+            (one.values, one.outputs) == (two.values, two.outputs)
+            for one, two in zip(own.units, other.units)
+        )
 
     @property
     def text(self) -> str:
@@ -112,6 +128,10 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
         "sweep": units.sweep,
         "box": context.settings.name,
         "folder": context.outputs_folder_for_record,
+        "part_of": units.part_of,
+        "files": units.files,
+        "has_flags": units.has_flags,
+        "numbers": units.numbers,
     }
     with disk_errors(folder):
         private_dir(folder)
@@ -120,21 +140,33 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
         write_atomically(folder / ABOUT, json.dumps(about).encode())
 
 
+def forget(context: BoxContext, job: str) -> None:
+    """Remove what `save` has stored, because the job has not started."""
+    for name in (ABOUT, PLAN):
+        (context.job_dir(job) / name).unlink(missing_ok=True)
+
+
 def load(context: BoxContext, job: str) -> UnitJob | None:
     """
-    Return the units of a job, all of its plan.
+    Return the units of a job.
 
     Return None if the job has no units, or if another machine has started it.
     """
+    if not job:
+        return None
     folder = context.job_dir(job)
     # A project that was cloned may bring any file.
-    with suppress(OSError, ValueError, StateError, RecursionError):
+    with suppress(OSError, ValueError, TypeError, KeyError, StateError, RecursionError):
         about = json.loads(read_regular(folder / ABOUT))
-        sweep, box, into = (about.get(name) for name in ("sweep", "box", "folder"))
-        if isinstance(sweep, str) and isinstance(box, str) and isinstance(into, str):
+        names = ("sweep", "box", "folder", "part_of", "files")
+        texts = {name: about[name] for name in names}
+        is_id = isinstance(texts["sweep"], str) and JOB.fullmatch(texts["sweep"])
+        if is_id and all(isinstance(text, str) for text in texts.values()):
             plan = unit_plan.load(folder / PLAN)
-            numbers = tuple(unit.number for unit in plan.units)
-            return UnitJob(plan, numbers, sweep, folder=into, box=box)
+            numbers = about["numbers"]
+            if all(type(n) is int and 1 <= n <= len(plan.units) for n in numbers):
+                typed = bool(about["has_flags"])
+                return UnitJob(plan, tuple(numbers), has_flags=typed, **texts)
     return None
 
 
@@ -144,10 +176,16 @@ def resume(context: BoxContext, job: str) -> None:
 
 
 def latest(context: BoxContext) -> tuple[str, UnitJob] | None:
-    """Return the latest job of this box name that had units, and its units."""
+    """
+    Return the latest job of this box name that had units, and its units.
+
+    A job that ran a part of the units of this name counts too.
+    """
     for path in sorted((context.local_dir / "jobs").glob(f"*/{ABOUT}"), reverse=True):
+        if not JOB.fullmatch(path.parent.name):
+            continue
         units = load(context, path.parent.name)
-        if units is not None and units.box == context.settings.name:
+        if units is not None and context.settings.name in (units.box, units.part_of):
             return path.parent.name, units
     return None
 

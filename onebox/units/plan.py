@@ -6,12 +6,14 @@ import hashlib
 import itertools
 import json
 import math
+import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onebox.agent.file_names import printable
+from onebox.agent.units.plan import LONGEST
 from onebox.errors import ConfigError, InputError, OneboxError, StateError, UsageError
 from onebox.settings.checks import InvalidValue
 from onebox.settings.map_table import MapTable
@@ -26,7 +28,7 @@ from onebox.units.values import MOST_BYTES, Row, parse_over, read_csv
 Source = Callable[[str], str]
 
 # Linux starts no program with a longer argument or variable; one byte is the NUL.
-MOST_ARGUMENT_BYTES = (128 << 10) - 1
+MOST_UNIT_BYTES = LONGEST
 # A stored plan is JSON, in which a quote or a line break has two characters.
 _MOST_FILE_BYTES = 3 * MOST_BYTES
 _MOST_SHOWN = 40
@@ -141,7 +143,9 @@ def make(
     for number, row in enumerate(rows, 1):
         values = {**dict(zip(names, row)), "unit": str(number)}
         try:
-            values["outputs"] = folder = folders.of_unit(number, values)
+            folder = folders.of_unit(number, values)
+            # As in the variable, there is no "/" at the end.
+            values["outputs"] = folder.rstrip("/")
         except InvalidValue as problem:
             raise _error(source, "outputs", str(problem), problem.next) from None
         try:
@@ -243,15 +247,16 @@ def _size(unit: Unit, names: Row) -> int:
     Raises:
         InvalidValue: No program can be started with the command or a value.
     """
-    words = (unit.command,) if isinstance(unit.command, str) else unit.command
-    variables = (f"{name}={value}" for name, value in zip(names, unit.values))
-    sizes = [len(text.encode()) for text in (*words, *variables)]
-    if max(sizes) > MOST_ARGUMENT_BYTES:
+    line = unit.command
+    text = line if isinstance(line, str) else shlex.join(line)
+    size = len(json.dumps({"parameters": unit.parameters(names), "command": text}))
+    if size > MOST_UNIT_BYTES:
         raise InvalidValue(
-            f"unit {unit.number} has a command or a value of more than 128 KB",
-            next="write it to a file of the project, and pass the name of the file",
+            f"unit {unit.number} has a command and values of more than "
+            f"{MOST_UNIT_BYTES >> 10} KB as JSON",
+            next="write them to a file of the project, and pass the name of the file",
         )
-    return sum(sizes) + len(unit.outputs.encode())
+    return size + len(json.dumps(unit.outputs))
 
 
 def unit_digest(names: Sequence[str], units: Iterable[Unit]) -> str:

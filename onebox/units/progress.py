@@ -21,17 +21,13 @@ def describe(progress: UnitProgress) -> list[str]:
     done. So both are unknown before the first one is done.
     """
     states = [f"{progress.done:,} of {progress.total:,} done"]
-    for number, what in (
-        (progress.failed, "failed"),
-        (progress.running, "running"),
-        (progress.left - progress.running, "left"),
-    ):
-        states += [f"{number:,} {what}"] if number > 0 else []
+    for number, what in ((progress.failed, "failed"), (progress.running, "running")):
+        states += [f"{number:,} {what}"] if number else []
     parts = [", ".join(states)]
     if progress.mean and progress.running:
         at_once = max(progress.at_once, 1)
         minute = 60 * at_once / progress.mean
         rate = f"{minute:,.0f}" if minute >= 10 else f"{minute:.1f}"
         waiting = (progress.left - progress.running / 2) * progress.mean / at_once
-        parts += [f"{rate} a minute", f"{formatting.seconds(waiting)} left"]
+        parts += [f"{rate}/min, {formatting.seconds(waiting)} left"]
     return parts

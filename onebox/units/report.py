@@ -2,69 +2,134 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.errors import StateError
+from onebox.transfer.ledger import LastFetch
 from onebox.units import advice as unit_advice
 from onebox.units import failures as unit_failures
 from onebox.units import job as unit_job
+from onebox.units import part as unit_part
 from onebox.units import results as unit_results
 from onebox.units import table as units_csv
+from onebox.units.folders import TABLE
+from onebox.units.results import UnitCounts
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.units.job import UnitJob
-    from onebox.units.results import UnitCounts, UnitResult
+    from onebox.units.results import UnitResult
 
-# The file beside the folders of the units.
-TABLE = "units.csv"
+
+def save_table(context: BoxContext, job: str) -> None:
+    """
+    Write units.csv beside the outputs of a job that are here, if the job had units.
+
+    In a process of `map --boxes` nothing is written: the table is written when all
+    boxes are done.
+    """
+    units = unit_job.load(context, job)
+    if units is not None and unit_part.of_process(context.environ) is None:
+        _write(context, units)
 
 
 def after_fetch(context: BoxContext, job: str) -> None:
     """
-    Write units.csv beside the outputs that were fetched, and report failed units.
+    Report how the units of a job have ended whose outputs were fetched.
 
-    Nothing is done if the job had no units.
+    Nothing is done if the job had no units. In a process of `map --boxes`, only its own
+    units are reported.
     """
     units = unit_job.load(context, job)
     if units is None:
         return
+    # The folder of `fetch --into` is stored.
     unit_job.save(context, job, units)
-    plan, results = units.plan, unit_job.results(context.outputs_folder, units)
+    results = unit_job.results(context.outputs_folder, units)
+    own = {n: results[n] for n in units.numbers if n in results}
+    done, total = sum(result.ok for result in own.values()), len(units.numbers)
+    context.chain.units_without_result = total - done
+    if unit_part.of_process(context.environ) is None:
+        _report(context, units, results)
+        return
+    counts = UnitCounts(total, done, len(own) - done, total - len(own))
+    _print_counts(context, counts, "")
+    _print_advice(context, own)
+
+
+def write(context: BoxContext, units: UnitJob) -> UnitCounts:
+    """
+    Write units.csv for all units of the sweep, and print which ones are not done.
+
+    Returns:
+        How many are done.
+    """
+    _write(context, units)
+    return _report(context, units, unit_job.results(context.outputs_folder, units))
+
+
+def _write(context: BoxContext, units: UnitJob) -> None:
+    """Write the table, unless the job has an output of this name."""
+    plan = units.plan
     path = context.outputs_folder / plan.root / TABLE
-    units_csv.write(path, plan.names, plan.units, results)
-    counts = context.chain.unit_counts = unit_results.count(plan, results)
-    _print(context, units, results, counts)
+    if os.fsencode(plan.root + TABLE) in LastFetch(context.fetch_memory).paths():
+        context.screen.warn(f"{_shown(context, path)} is an output of the job: kept")
+        return
+    results = unit_job.results(context.outputs_folder, units)
+    try:
+        units_csv.write(path, plan.names, plan.units, results)
+    except StateError as error:
+        # The exit code of the job is more important than the table.
+        context.screen.warn(f"the table of the units: {error.message}")
 
 
-def _print(
-    context: BoxContext,
-    units: UnitJob,
-    results: dict[int, UnitResult],
-    counts: UnitCounts,
-) -> None:
-    screen, plan, table = context.screen, units.plan, context.settings.map
-    result = f"{counts.done:,} of {counts.total:,} done"
-    for number, what in ((counts.failed, "failed"), (counts.left, "left")):
-        result += f", {number:,} {what}" if number else ""
-    all_done = counts.done == counts.total
-    mark = "done" if all_done else "failed" if counts.failed else "warn"
-    name = formatting.path(f"{plan.root}{TABLE}")
-    screen.print_stage("units", mark, result, f"→ {name}")
+def _report(
+    context: BoxContext, units: UnitJob, results: Mapping[int, UnitResult]
+) -> UnitCounts:
+    plan, screen = units.plan, context.screen
+    counts = unit_results.count(plan, results)
+    path = context.outputs_folder / plan.root / TABLE
+    _print_counts(context, counts, f"→ {_shown(context, path)}")
     for line in unit_failures.lines(plan.names, plan.units, results):
         screen.note(line)
-    box = context.find_box()
-    if box is not None:
-        for line in unit_advice.advise(
-            results,
-            cpus=table.cpus,
-            memory=table.memory,
-            box_cpus=box.offer.cpus,
-            box_memory=box.offer.memory,
-        ):
-            screen.note(line)
-    if not all_done:
+    if not units.part_of:
+        _print_advice(context, results)
+    if counts.done < counts.total:
         screen.note(
             "inv logs --unit=N prints the output of a unit; "
             "inv map --failed runs those that are not done"
         )
+    return counts
+
+
+def _shown(context: BoxContext, path: Path) -> str:
+    """Return a path as messages show it: relative to the project if it is in it."""
+    inside = context.root in path.parents
+    return formatting.path(str(path.relative_to(context.root) if inside else path))
+
+
+def _print_counts(context: BoxContext, counts: UnitCounts, where: str) -> None:
+    result = f"{counts.done:,} of {counts.total:,} done"
+    for number, what in ((counts.failed, "failed"), (counts.left, "left")):
+        result += f", {number:,} {what}" if number else ""
+    mark = "done" if counts.done == counts.total else "warn"
+    mark = "failed" if counts.failed else mark
+    context.screen.print_stage("units", mark, result, where)
+
+
+def _print_advice(context: BoxContext, results: Mapping[int, UnitResult]) -> None:
+    box, table = context.find_box(), context.settings.map
+    if box is None:
+        return
+    for line in unit_advice.advise(
+        results,
+        cpus=table.cpus,
+        memory=table.memory,
+        box_cpus=box.offer.cpus,
+        box_memory=box.offer.memory,
+    ):
+        context.screen.note(line)

@@ -15,7 +15,7 @@ from onebox import formatting
 from onebox.agent import protocol
 from onebox.agent.file_names import Hostile, check_path, printable, raw
 from onebox.errors import ProtocolError
-from onebox.remote.job_answers import CAUSE, MOST_UNITS
+from onebox.remote.job_answers import CAUSE, MOST_UNITS, UnitProgress
 from onebox.remote.json_fields import Fields
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ NAME = "unit.json"
 # The file beside it that holds the unit's output.
 LOG = "unit.log"
 # A larger file counts as damaged.
-MOST_BYTES = 64 << 10
+MOST_BYTES = 256 << 10
+# No box has more memory, in bytes.
+MOST_MEMORY = 1 << 48
 # Among the outputs there may be a link to another folder, or a pipe, which never ends.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = _FLAGS | os.O_DIRECTORY
@@ -110,7 +112,7 @@ class UnitResult:
             started=fields.number("started"),
             seconds=fields.number("seconds"),
             cpu_seconds=fields.number_or_none("cpu_seconds"),
-            memory_peak=fields.integer_or_none("memory_peak"),
+            memory_peak=fields.integer_or_none("memory_peak", most=MOST_MEMORY),
             last=fields.text("last"),
             survivors=fields.texts("survivors"),
             parameters=_parameters(fields),
@@ -130,6 +132,18 @@ class UnitCounts:
     done: int
     failed: int
     left: int
+
+    @classmethod
+    def of(cls, progress: UnitProgress) -> UnitCounts:
+        """Return the numbers that a box has reported."""
+        return cls(progress.total, progress.done, progress.failed, progress.left)
+
+    @property
+    def as_progress(self) -> UnitProgress:
+        """Return the progress of a job that has ended so."""
+        return UnitProgress(
+            *(self.total, self.done, self.failed, 0, self.left), skipped=0, at_once=0
+        )
 
 
 def read(folder: Path, unit_folders: Mapping[int, str]) -> dict[int, UnitResult]:

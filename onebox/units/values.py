@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 from onebox.errors import InputError, UsageError
@@ -21,6 +22,8 @@ from onebox.store.atomic_files import read_regular
 MOST_BYTES = 32 << 20
 
 Row = tuple[str, ...]
+# This looks like a range, but has fractions.
+_NO_RANGE = re.compile(r"-?[0-9.]+(?:e-?[0-9]+)?\.\.[-0-9.e]+")
 _EXAMPLE = "for example --over=seed=1..3 or --over=alpha=0.1,1,10"
 
 
@@ -56,6 +59,12 @@ def _listed(text: str) -> Row:
         raise InvalidValue("has an empty value")
     for value in values:
         check_text(value)
+    if len(values) == 1 and _NO_RANGE.fullmatch(values[0]):
+        raise InvalidValue(
+            f"{show(values[0])} is no range: it has whole numbers, such as 1..50 or "
+            "0..100..5",
+            next="list the values: --over=alpha=0.1,0.2,0.5",
+        )
     return values
 
 
@@ -149,9 +158,13 @@ class _Table:
         for number, name in enumerate(names):
             try:
                 check_name(name)
-            except InvalidValue as problem:
+            except InvalidValue as wrong:
+                problem = str(wrong)
                 hint = "the first line has the names, with commas between them"
-                raise self.error(line, str(problem), hint) from None
+                if not name:
+                    hint = "name it, or leave it out (pandas: to_csv(…, index=False))"
+                    problem = f"column {number + 1} has no name"
+                raise self.error(line, problem, hint) from None
             if name in names[:number]:
                 raise self.error(line, f"{name} is there twice")
         return names

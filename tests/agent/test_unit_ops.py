@@ -281,7 +281,7 @@ def test_a_result_behind_a_link_or_too_large_counts_as_missing(
     folder = agent_box.work / "results"
     (folder / "1/unit.json").rename(folder / "1/other")
     (folder / "1/unit.json").symlink_to("other")
-    found = dict(result(agent_box, 2), more="x" * (64 << 10))
+    found = dict(result(agent_box, 2), more="x" * (256 << 10))
     (folder / "2/unit.json").write_text(json.dumps(found))
     _, end = run_units(agent_box, units("true", "true"), "j2")
 

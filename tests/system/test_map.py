@@ -121,12 +121,15 @@ def test_retry_is_counted(sweep: Project) -> None:
     assert ["done", "done", "left"] == states(sweep)[:3]
 
 
-def test_limit_is_a_first_try_and_failed_runs_the_rest(sweep: Project) -> None:
+@pytest.mark.parametrize("flags", [(), ("--failed",)])
+def test_limit_is_a_first_try_and_the_next_map_runs_the_rest(
+    sweep: Project, flags: tuple[str, ...]
+) -> None:
     """What `--limit` has not run is left, not done."""
     sweep.write("fixed", "")
     assert 0 == sweep.inv("map", "--limit=1").code
     first = sweep.read("results/1/starts")
-    done = sweep.inv("map", "--failed")
+    done = sweep.inv("map", *flags)
 
     assert 0 == done.code, done.err
     assert ["done"] * 6 == states(sweep)
@@ -268,8 +271,10 @@ def test_cancelled_units_are_left_and_map_runs_only_them(sweep: Project) -> None
     wait_for(sweep, "results/6/unit.json")
     wait_for(sweep, "results/4/starts")
     assert 0 == sweep.inv("cancel").code
-    sweep.write("go", "")
-    done = sweep.inv("map")
+    box = next(Path(sweep.environ["ONEBOX_LOCAL_ROOT"]).glob("boxes/*/disk/home/work"))
+    (box / "go").touch()
+    done = sweep.inv("map", "--only")
+    assert 0 == sweep.inv("fetch", "teardown").code
 
     assert 0 == done.code, done.err
     assert ["done"] * 6 == states(sweep)
@@ -364,7 +369,7 @@ def test_results_in_another_folder_are_found_by_naming_it(sweep: Project) -> Non
     assert 0 == sweep.inv("logs", "--unit=4").code
 
 
-def test_units_that_are_done_run_again_only_with_yes(sweep: Project) -> None:
+def test_units_that_are_done_run_again_only_when_asked(sweep: Project) -> None:
     """The first job ended while nobody was attached."""
     sweep.write("fixed", "")
     assert 0 == sweep.inv("map", "--detach").code
@@ -374,11 +379,53 @@ def test_units_that_are_done_run_again_only_with_yes(sweep: Project) -> None:
     assert 0 == done.code, done.err
     assert "has done all units" in done.err
     assert 1 == sweep.read("results/1/starts").count("\n")
-    assert 0 == sweep.inv("map", "--detach", "--yes").code
-    assert 0 == sweep.inv("logs").code
     first = sweep.read("results/1/starts")
-    assert 0 == sweep.inv("map", "--yes").code
+    assert 0 == sweep.inv("map", "--again").code
     assert first != sweep.read("results/1/starts")
+
+
+def test_changed_code_begins_a_new_sweep(sweep: Project) -> None:
+    """Results of two versions of the code are never mixed, whatever is fetched."""
+    sweep.write("fixed", "")
+    assert 0 == sweep.inv("map", "--detach").code
+    assert 0 == sweep.inv("logs").code
+    sweep.write("fit.sh", 'echo new > "$ONEBOX_UNIT_OUTPUTS/answer.txt"')
+    plan = sweep.inv("plan", "map")
+    done = sweep.inv("map")
+
+    assert "6 units, each" in plan.out
+    assert "earlier sweep" in done.err
+    assert 0 == done.code, done.err
+    assert all("new\n" == sweep.read(f"results/{n}/answer.txt") for n in range(1, 7))
+
+
+def test_cancelled_sweep_goes_on_after_its_outputs_were_fetched(
+    sweep: Project,
+) -> None:
+    """The box has gone; what is done is not paid for twice."""
+    sweep.write("fixed", "")
+    sweep.write("fit.sh", FIT + '[ "$1 $2" != "2 10" ] || [ ! -e wait ] || sleep 600\n')
+    sweep.write("wait", "")
+    assert 0 == sweep.inv("map", "--detach").code
+    wait_for(sweep, "results/6/unit.json")
+    wait_for(sweep, "results/4/starts")
+    assert 0 == sweep.inv("cancel").code
+    assert 0 == sweep.inv("fetch", "teardown").code
+    before = sweep.read("results/1/starts")
+    plan = sweep.inv("plan", "map")
+    line = sweep.start("map")
+    wait_for(sweep, "results/4/starts")
+    box = next(Path(sweep.environ["ONEBOX_LOCAL_ROOT"]).glob("boxes/*/disk/home/work"))
+    (box / "wait").unlink()
+    line.terminate()
+    line.wait(60)
+
+    assert "1 of 6 units" in plan.out
+    assert "goes on" in plan.out
+    assert "goes on" in sweep.err
+    assert before == sweep.read("results/1/starts")
+    assert 0 == sweep.inv("cancel").code
+    assert 0 == sweep.inv("teardown", "--discard-outputs", "--yes").code
 
 
 def test_tail_of_a_units_log(sweep: Project) -> None:
@@ -393,13 +440,19 @@ def test_tail_of_a_units_log(sweep: Project) -> None:
     assert ("b\nc\n", "b\nc\n") == (on_box.out, here.out)
 
 
-def test_new_parameter_begins_a_new_sweep(sweep: Project) -> None:
-    """`--failed` cannot know which number belongs to which unit then."""
+def test_added_units_run_with_those_that_are_not_done(sweep: Project) -> None:
+    """`--failed` needs the earlier units to be the same."""
     assert 1 == sweep.inv("map").code
+    before = sweep.read("results/1/starts")
+    sweep.write("fixed", "")
+    refused = sweep.inv("map", "--failed", "--over=seed=2..4")
     done = sweep.inv("map", "--failed", "--over=seed=1..4")
 
-    assert 64 == done.code
-    assert "inv map runs all units" in done.err
+    assert 64 == refused.code
+    assert "the parameters have changed" in refused.err
+    assert 0 == done.code, done.err
+    assert ["done"] * 8 == states(sweep)
+    assert before == sweep.read("results/1/starts")
 
 
 def test_fixed_command_is_used_for_what_failed(sweep: Project) -> None:
@@ -418,3 +471,81 @@ def test_run_without_a_command_names_map(sweep: Project) -> None:
 
     assert 78 == done.code
     assert "inv map runs the units" in done.err
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        ": > results/1/unit.json",
+        "rm results/1/unit.json; mkdir results/1/unit.json",
+        "rm -r results/1",
+        "printf '{\"memory_peak\": 1e300}' > results/1/unit.json",
+    ],
+)
+def test_unit_whose_result_another_one_destroys_is_not_done(
+    sweep: Project, attack: str
+) -> None:
+    """The line cannot exit with 0 then, and `--failed` runs that unit again."""
+    sweep.write("fixed", "")
+    sweep.write("fit.sh", f'[ "$1 $2" != "3 10" ] || {{ sleep 1; {attack}; }}')
+    done = sweep.inv("map")
+
+    assert 1 == done.code, done.err
+    assert "done" != states(sweep)[0]
+    assert ["done"] * 5 == states(sweep)[1:]
+    sweep.write("fit.sh", "true")
+    again = sweep.inv("map", "--failed")
+    assert 0 == again.code, again.err
+    assert ["done"] * 6 == states(sweep)
+
+
+@pytest.mark.parametrize("where", ["here", "box"])
+def test_table_that_cannot_be_written_hides_no_exit_code(
+    sweep: Project, where: str
+) -> None:
+    """A warning says so; an output of that name is kept."""
+    sweep.write("fit.sh", "exit 9")
+    if where == "here":
+        (sweep.root / "results/units.csv").mkdir(parents=True)
+    else:
+        sweep.write("fit.sh", "echo mine > results/units.csv; exit 9")
+    done = sweep.inv("map", "--limit=1")
+
+    assert 1 == done.code, done.err
+    assert "units.csv" in done.err
+    assert "Traceback" not in done.err
+    if where == "box":
+        assert "mine\n" == sweep.read("results/units.csv")
+    assert [] == sweep.boxes()
+
+
+def test_job_that_the_box_refuses_leaves_the_sweep_as_it_was(sweep: Project) -> None:
+    """Its units have not run, so they are not those that `--failed` completes."""
+    assert 1 == sweep.inv("map", "--keep").code
+    before = sweep.read("results/1/starts")
+    plan = sweep.inv("map", f"--command=true {'x' * 60_000}")
+    sweep.write("fixed", "")
+    done = sweep.inv("map", "--failed")
+
+    assert 64 == plan.code
+    assert 0 == done.code, done.err
+    assert before == sweep.read("results/1/starts")
+    assert 0 == sweep.inv("teardown").code
+
+
+def test_files_of_a_cloned_project_are_no_jobs(sweep: Project) -> None:
+    """A folder with another name than that of a job does not count."""
+    assert 1 == sweep.inv("map").code
+    (job,) = sweep.root.glob(".onebox/jobs/*/units-job.json")
+    for name in ("zzz\x1b[2J", "99999999-999999-0000"):
+        folder = sweep.root / ".onebox/jobs" / name
+        folder.mkdir()
+        text = job.read_text() if name[0] == "z" else '{"sweep": "../../x"}'
+        (folder / "units-job.json").write_text(text)
+        (folder / "units.json").write_bytes(job.with_name("units.json").read_bytes())
+    sweep.write("fixed", "")
+    done = sweep.inv("map", "--failed")
+
+    assert 0 == done.code, done.err
+    assert "\x1b" not in done.err + done.out
+    assert ["done"] * 6 == states(sweep)

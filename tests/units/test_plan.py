@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from onebox.agent.units import plan as agent_plan
 from onebox.errors import ConfigError, InputError, OneboxError, StateError, UsageError
 from onebox.settings import load as load_settings
 from onebox.settings.map_table import MapTable
@@ -86,7 +86,7 @@ def test_a_typed_command_replaces_that_of_the_table(tmp_path: Path) -> None:
     words = make(MapTable(), tmp_path, words=["x", "--n={name}", "{unit}"], over=over)
     assert words.units[0].command == ("x", "--n=a b", "1")
     assert words.template == "x '--n={name}' '{unit}'"
-    line = make(TABLE, tmp_path, command="x --n={name} > {outputs}log", over=over)
+    line = make(TABLE, tmp_path, command="x --n={name} > {outputs}/log", over=over)
     assert line.units[0].command == "x --n='a b' > results/1/log"
 
 
@@ -249,9 +249,9 @@ def test_a_folder_outside_the_project_is_refused_also_without_a_file(
 
 def test_texts_that_no_program_can_get_are_refused(tmp_path: Path) -> None:
     """Linux has a limit for an argument, and JSON for characters."""
-    over = {"v": ("x" * (128 << 10),)}
+    over = {"v": ("é" * (8 << 10),)}
     error = refusal(ConfigError, tmp_path, MapTable(command="x", over=over))
-    assert "unit 1 has a command or a value of more than 128 KB" in error.message
+    assert "unit 1 has a command and values of more than 48 KB" in error.message
     for word, problem in (("a\0", "NUL"), ("a\udcff", "UTF-8")):
         error = refusal(UsageError, tmp_path, TABLE, words=["x", word])
         assert problem in error.message
@@ -260,21 +260,20 @@ def test_texts_that_no_program_can_get_are_refused(tmp_path: Path) -> None:
     assert error.message.startswith('[map] command: unit 2: the value "a b" of {v}')
 
 
-def test_the_longest_argument_is_that_of_this_system(tmp_path: Path) -> None:
-    """A command of the longest allowed length can be started."""
-    longest = (128 << 10) - 1
-    line = ": " + "x" * (longest - 2)
-    plan = make(MapTable(command=line, over={"a": ("1",)}), tmp_path)
-    command = plan.units[0].command
-    assert isinstance(command, str)
-    assert os.spawnvp(os.P_WAIT, "sh", ["sh", "-c", command]) == 0
+def test_the_longest_command_is_accepted_by_the_box(tmp_path: Path) -> None:
+    """What is refused there is refused here, before there is a box."""
+    others = len(json.dumps({"parameters": {"a": "1"}, "command": ""}))
+    line = "x" * (agent_plan.LONGEST - others)
+    table = MapTable(command=line, over={"a": ("1",)})
+    plan = make(table, tmp_path)
+    agent_plan.encode(to_request(plan, [1], run="20261130-120000-abcd", table=table))
     with pytest.raises(ConfigError):
         make(MapTable(command=line + "x", over={"a": ("1",)}), tmp_path)
 
 
 def test_all_texts_of_a_plan_have_a_limit(tmp_path: Path) -> None:
     """A plan is sent to the box, and kept here for each run."""
-    table = MapTable(command="x" * 100_000, over={"a": tuple(map(str, range(400)))})
+    table = MapTable(command="x" * 40_000, over={"a": tuple(map(str, range(900)))})
     error = refusal(ConfigError, tmp_path, table)
     assert error.message == "the commands and values of the units have over 32 MB"
 

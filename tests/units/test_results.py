@@ -146,7 +146,7 @@ class TestRead:
             b"[]",
             b"\xff\xfe",
             b"[" * 60_000,
-            json.dumps({**DOCUMENT, "last": "x" * (64 << 10)}).encode(),
+            json.dumps({**DOCUMENT, "last": "x" * (256 << 10)}).encode(),
         ],
     )
     def test_damaged_or_large_file_is_missing(

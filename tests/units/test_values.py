@@ -93,7 +93,7 @@ def test_quoted_values_of_a_csv_file_are_exact(tmp_path: Path) -> None:
         (b'a,b\n"1\n2",2\n3,4,5\n', "p.csv:4: has 3 values, but 2 names are above"),
         (b"a,a\n1,2\n", "p.csv:1: a is there twice"),
         (b"\na;b\n1;2\n", 'p.csv:2: "a;b" is not a variable\'s name'),
-        (b"a,\n1,2\n", 'p.csv:1: "" is not a variable\'s name'),
+        (b"a,\n1,2\n", "p.csv:1: column 2 has no name"),
         (b"a,HOME\n1,2\n", "p.csv:1: HOME would change how the unit's programs start"),
         (b"a,b\n1,2\n3,4\n1,2\n", "p.csv:4: is equal to line 2"),
         (b"a,b\n1,2\n\xff,1\n", "p.csv:3: is not UTF-8"),

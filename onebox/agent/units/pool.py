@@ -44,6 +44,9 @@ PAUSE, PAUSES = 1.0, 10
 # supervisor frees some space on a full disk within a second.
 LAST_TRIES = 5.0
 STOPPED = 128 + signal.SIGTERM
+# At most so many failures are printed: of units that have failed, and of attempts after
+# which the unit runs again.
+MOST_LINES = {False: 100, True: 10}
 
 
 def run(box: BoxConfig, directory: str, environment: Dict[bytes, bytes]) -> int:
@@ -87,6 +90,8 @@ class _Pool:
         self.stopping = False
         self.start_at = self.tick_at = self.list_at = self.progress_at = 0.0
         self.failed_starts = 0
+        # The number of failures to print: those that count, and those that run again.
+        self.lines = {False: 0, True: 0}
         self.oom_kills = metrics.oom_kills()
 
     def install_signals(self) -> None:
@@ -255,7 +260,7 @@ class _Pool:
             self.find_cause(unit)
             again = bool(unit.code) and unit.attempt <= self.head.retries
             if unit.code:
-                _print(describe(unit.result(self.head, self.place.job), again))
+                self.print_failure(unit, again=again)
             if again:
                 self.again.append((unit.index, unit.attempt + 1))
             else:
@@ -263,6 +268,15 @@ class _Pool:
                 self.tally.end(unit.index, unit.code == 0, unit.started, unit.seconds)
         if unit.pid and unit.slot in self.free:
             self.files.set_running(unit.slot, 0)
+
+    def print_failure(self, unit: UnitProcess, *, again: bool) -> None:
+        """Print how a unit has failed, unless enough such lines have been printed."""
+        self.lines[again] += 1
+        most = MOST_LINES[again]
+        if self.lines[again] <= most:
+            _print(describe(unit.result(self.head, self.place.job), again))
+        elif self.lines[again] == most + 1 and not again:
+            _print("onebox: further failures are not printed; units.csv has them all")
 
     def find_cause(self, unit: UnitProcess) -> None:
         """Set the cause why a unit failed, if it is more than its exit code."""
@@ -346,7 +360,7 @@ class _Pool:
         """Count a done unit as failed if its result is gone: so are its outputs."""
         data = self.plan.unit(index)
         path = unit_result.folder(self.place.work, data)
-        if os.path.exists(os.path.join(path, unit_result.NAME)):
+        if unit_result.is_done(path, self.head, data):
             return
         unit = self.unwritten.get(index) or UnitProcess(index, data, 1, 0)
         unit.folder = path

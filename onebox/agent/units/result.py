@@ -22,7 +22,7 @@ LOG = "unit.log"
 FRESH = ".unit.json"
 MARKER = ".unit-run"
 # A larger unit.json was not written by the agent.
-MOST = 64 << 10
+MOST = 256 << 10
 # The last line of a log is looked for in so many bytes, and shortened to this length.
 TAIL = 8 << 10
 LONGEST_LINE = 200
