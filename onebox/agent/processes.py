@@ -169,6 +169,23 @@ def terminate(pids: Iterable[int]) -> None:
     send(signal.SIGCONT, pids)
 
 
+def wake_on_signals() -> int:
+    """
+    Turn SIGCHLD and SIGTERM into bytes in a pipe; return the end to read from.
+
+    SIGINT and SIGHUP are ignored from now on.
+    """
+    wake, write_end = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for signum in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(signum, lambda *_: None)
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    return wake
+
+
 def become_subreaper() -> bool:
     """
     Become the parent of all orphaned descendants.

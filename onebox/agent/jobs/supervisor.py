@@ -136,7 +136,7 @@ class _JobSupervisor:
         fresh = self.box.path("jobs", ".new-%d" % os.getpid())
         os.mkdir(fresh, 0o700)
         exec.leave_connection((self.ready, self.guard), os.path.join(fresh, "trouble"))
-        self.install_signals()
+        self.wake = processes.wake_on_signals()
         self.lock = os.open(
             os.path.join(fresh, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -173,17 +173,6 @@ class _JobSupervisor:
                 self.ballast = size
         finally:
             os.close(fd)
-
-    def install_signals(self) -> None:
-        """Turn SIGCHLD and SIGTERM into bytes in a pipe, which `wait` reads."""
-        self.wake, write_end = os.pipe()
-        os.set_blocking(self.wake, False)
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for signum in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(signum, lambda *_: None)
-        for signum in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)
 
     def start(self) -> None:
         """Start the job in its own session."""

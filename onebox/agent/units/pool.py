@@ -62,7 +62,7 @@ class _Pool:
     def __init__(
         self, box: BoxConfig, directory: str, environment: Dict[bytes, bytes]
     ) -> None:
-        self.install_signals()
+        self.wake = processes.wake_on_signals()
         processes.become_subreaper()
         self.plan = UnitPlan(directory)
         head = self.head = self.plan.head
@@ -93,17 +93,6 @@ class _Pool:
         # The number of failures to print: those that count, and those that run again.
         self.lines = {False: 0, True: 0}
         self.oom_kills = metrics.oom_kills()
-
-    def install_signals(self) -> None:
-        """Turn SIGCHLD and SIGTERM into bytes in a pipe, which `wait` reads."""
-        self.wake, write_end = os.pipe()
-        os.set_blocking(self.wake, False)
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for signum in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(signum, lambda *_: None)
-        for signum in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)
 
     def run(self) -> int:
         """Run all units to their end; return the exit code of the pool."""
