@@ -178,11 +178,6 @@ def report_interrupt(context: BoxContext) -> None:
     """Print what an interrupted chain leaves, and what to type next."""
     screen = context.screen
     screen.close_line()
-    if context.chain.stage == "boxes":
-        # The process of each box has said what it leaves.
-        screen.say("onebox: detached from all boxes")
-        screen.say("  next: inv status lists them; inv map --failed runs what is left")
-        return
     context.chain.superseded.clear()
     try:
         box = context.boxes.refresh()
@@ -273,8 +268,6 @@ def _left(context: BoxContext, box: Box) -> str:
 
 def left_by_record(context: BoxContext) -> str:
     """Return a sentence about the box that is left, without asking the provider."""
-    if context.chain.stage == "boxes":
-        return "stopped; boxes may be left: inv status lists them"
     try:
         record = context.store.record
     except (OneboxError, OSError):

@@ -30,10 +30,6 @@ class UnitFlags:
         again: Whether all units run, also those that are done.
 
         limit: At most how many units run, "" for all.
-
-        boxes: On how many boxes they run, "" for one.
-
-        keep, yes: The flags `--keep` and `--yes`, *into* the value of `--into`.
     """
 
     words: tuple[str, ...] = ()
@@ -42,10 +38,6 @@ class UnitFlags:
     failed: bool = False
     again: bool = False
     limit: str = ""
-    boxes: str = ""
-    keep: bool = False
-    yes: bool = False
-    into: str = ""
 
     @classmethod
     def of(cls, words: Sequence[str], arguments: Mapping[str, Any]) -> UnitFlags:
@@ -57,10 +49,6 @@ class UnitFlags:
             arguments["failed"],
             arguments["again"],
             str(arguments["limit"] or ""),
-            str(arguments["boxes"] or ""),
-            arguments["keep"],
-            arguments["yes"],
-            arguments["into"],
         )
 
 

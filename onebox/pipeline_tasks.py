@@ -121,7 +121,6 @@ def run(
         "failed": "Run only the units that are not done.",
         "again": "Run all units, also those of a sweep that is not complete.",
         "limit": "Run at most so many units, for a first try.",
-        "boxes": "Deal the units to so many boxes, at most 10, which run side by side.",
         "keep": "Keep the box up after the units.",
         "detach": "Start the units and return; `inv logs` follows them.",
         "queue": "If the box is busy, wait in this terminal for your turn, then run.",
@@ -136,7 +135,6 @@ def map_(
     failed: bool = False,
     again: bool = False,
     limit: str = "",
-    boxes: str = "",
     command: str = "",
     keep: bool = False,
     detach: bool = False,
@@ -145,8 +143,6 @@ def map_(
     into: str = "",
 ) -> Any:
     """Run the command of [map] once for each set of parameters, many at once."""
-    if boxes:
-        return stage_module("map_boxes").perform(context_of(c))
     return stage_module("map").perform(context_of(c), detach=detach, yes=yes)
 
 

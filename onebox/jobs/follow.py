@@ -13,9 +13,7 @@ from onebox.jobs import checkpoints, notify, ports, preemption, remote_job
 from onebox.jobs.memory_advice import KILLED, memory_advice
 from onebox.providers.values import Box
 from onebox.remote.job_answers import ExitRecord, Sample
-from onebox.units import part as unit_part
 from onebox.units import progress as unit_progress
-from onebox.units.part import PartProgress
 
 _CAUSES = {
     "cancel": "cancelled",
@@ -65,7 +63,6 @@ def watch(
                     puller.show_warnings()
                     more.append(puller.footer)
                 screen.footer(_footer(context, box, sample, began, more))
-                _report_part(context, box, sample, began)
 
             record = remote_job.follow(
                 context,
@@ -159,18 +156,6 @@ def _peak(record: ExitRecord) -> str:
         f" at {formatting.byte_count(record.memory_peak)}" if record.memory_peak else ""
     )
     return f"{text} ({record.memory_largest})" if record.memory_largest else text
-
-
-def _report_part(context: BoxContext, box: Box, sample: Sample, began: float) -> None:
-    """Tell `map --boxes`, if it has started this process, how far the units are."""
-    part, units = unit_part.of_process(context.environ), sample.units
-    if part is not None and units is not None:
-        started = context.store.record.job_started or began
-        hours = max(time.time() - started, 0) / 3600
-        cost = None if box.offer.hourly is None else box.offer.hourly * hours
-        unit_part.report(
-            part, PartProgress(units.done, units.failed, units.running, cost)
-        )
 
 
 def _footer(

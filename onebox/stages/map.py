@@ -13,7 +13,6 @@ from onebox.invocation import UnitFlags
 from onebox.jobs import job_environment, receipt
 from onebox.stages import fetch, push, queue, run, run_attempts
 from onebox.units import job as unit_job
-from onebox.units import part as unit_part
 from onebox.units import plan as unit_plan
 from onebox.units import report as unit_report
 from onebox.units import results as unit_results
@@ -58,14 +57,16 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
         has_flags=bool(flags.line or flags.words or flags.over),
     )
     units = context.chain.units = all_units
-    part = unit_part.of_process(context.environ)
-    if part is not None:
-        units = replace(units, numbers=part.numbers, sweep=part.sweep, part_of=part.of)
-    elif flags.failed or _goes_on(context, flags, units, found):
+    if flags.failed or _goes_on(context, flags, units, found):
         earlier = _earlier(context, plan, found)
         results = unit_job.results(context.outputs_folder, earlier)
-        numbers = tuple(unit_results.not_done(plan, results))
-        units = replace(units, numbers=numbers, sweep=earlier.sweep)
+        units = replace(
+            units,
+            numbers=tuple(unit_results.not_done(plan, results)),
+            sweep=earlier.sweep,
+            inputs=earlier.inputs,
+            has_flags=units.has_flags or earlier.has_flags,
+        )
     if flags.limit:
         limit = formatting.whole_number(flags.limit)
         if not limit:
@@ -81,18 +82,33 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
 def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
     """Yield what a user may not expect of the units that run."""
     plan, table = units.plan, context.settings.map
-    if units.part_of:
-        return
+    flags = context.invocation.units or UnitFlags()
+    found = unit_job.latest(context)
     if units.sweep:
+        is_one = len(units.numbers) == 1
         yield (
             f"the sweep of job {units.sweep} goes on: {units.amount} "
-            f"{'is' if len(units.numbers) == 1 else 'are'} not done; --again runs all"
+            f"{'is' if is_one else 'are'} not done; --again runs all"
         )
+        if _have_inputs_changed(context, units):
+            yield (
+                "code, data or settings have changed since it began: results of both "
+                "will stand side by side"
+            )
     elif any(result.run != units.sweep for result in _results_here(context, units)):
         yield (
             f"{formatting.path(plan.root)} has units of an earlier sweep, whose files "
             "stay beside the new ones; --into=DIR puts these elsewhere"
         )
+    if not units.sweep and found is not None and not flags.again:
+        job, earlier = found
+        same = earlier.plan.digest == plan.digest
+        same = same and earlier.folder == context.outputs_folder_for_record
+        if same and not _is_complete(context, job, earlier):
+            yield (
+                "a new sweep begins, because code, data or settings have changed "
+                f"since job {job}"
+            )
     unused = [name for name in plan.names if name not in plan.template]
     if unused:
         names = formatting.first_names(unused)
@@ -110,15 +126,13 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
 
 def check(context: BoxContext) -> bool:
     """
-    Return whether there are units to run on the box of this command line.
+    Return whether there are units to run.
 
     Raises:
         OneboxError: This machine can tell that the units will not start.
     """
     job_environment.secret_values(context)
-    flags = context.invocation.units or UnitFlags()
-    # With several boxes, each box has a process of its own, which prepares it.
-    return choose(context) is not None and not flags.boxes
+    return choose(context) is not None
 
 
 def perform(
@@ -168,9 +182,11 @@ def _nothing_to_do(context: BoxContext) -> Receipt | None:
     """Print that all units are done; return the receipt of the job that did them."""
     found, detail = unit_job.latest(context), UP_TO_DATE
     job = "" if found is None else found[0]
-    if job and job == context.chain.fetched_earlier_job:
-        detail = f"job {job} has done all units; inv map --again runs them again"
-    if job:
+    if found is not None:
+        if job == context.chain.fetched_earlier_job:
+            detail = f"job {job} has done all units; inv map --again runs them again"
+        elif _have_inputs_changed(context, found[1]):
+            detail += " with other code, data or settings than now; inv map runs all"
         unit_report.save_table(context, job)
     context.screen.print_stage("map", "done", "up to date", detail)
     return receipt.read(context.job_dir(job) / receipt.FILE) if job else None
@@ -218,14 +234,33 @@ def _goes_on(
     same = earlier.plan.digest == units.plan.digest
     if not same or earlier.folder != context.outputs_folder_for_record:
         return False
-    results = unit_job.results(context.outputs_folder, earlier)
-    its_receipt = receipt.read(context.job_dir(job) / receipt.FILE)
-    ended_by_itself = its_receipt is not None and its_receipt.cause == "exit"
-    is_complete = unit_results.count(units.plan, results).left == 0 and ended_by_itself
-    if is_complete and context.chain.fetched_earlier_job != job:
+    if _is_complete(context, job, earlier):
         return False
-    files = context.chain.pushed_digest or (earlier.files and push.digest(context))
-    return files == earlier.files
+    return not _have_inputs_changed(context, earlier)
+
+
+def _is_complete(context: BoxContext, job: str, units: UnitJob) -> bool:
+    """
+    Return whether a job has ended by itself, with all units of its sweep.
+
+    A job whose outputs this command line has fetched first is not complete: nobody has
+    seen its end.
+    """
+    its_receipt = receipt.read(context.job_dir(job) / receipt.FILE)
+    if its_receipt is None or its_receipt.cause != "exit":
+        return False
+    results = unit_job.results(context.outputs_folder, units)
+    if unit_results.count(units.plan, results).left:
+        return False
+    return context.chain.fetched_earlier_job != job
+
+
+def _have_inputs_changed(context: BoxContext, units: UnitJob) -> bool:
+    """Return whether code, data or settings are not those that a sweep began with."""
+    if not units.inputs:
+        return False
+    files = context.chain.pushed_digest or push.digest(context)
+    return units.inputs != unit_job.inputs_of(context, files)
 
 
 def _earlier(

@@ -36,9 +36,6 @@ def describe(context: BoxContext, box: PlannedBox | None) -> str:
     if table.memory:
         each += f" and {formatting.byte_count(table.memory)}"
     text = f"{job.amount}, each with {each}"
-    flags = context.invocation.units
-    if flags is not None and flags.boxes:
-        text += f", dealt to {flags.boxes} boxes"
     at_once = _at_once(context, box)
     if at_once is None or box is None:
         return text

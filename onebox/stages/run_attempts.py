@@ -109,11 +109,8 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
     units = None
     if command.units is not None:
         # The fetch finds the units in this file, also that of a later command.
-        job = replace(
-            command.units,
-            sweep=command.units.sweep or run.id,
-            files=context.chain.pushed_digest,
-        )
+        files = context.chain.pushed_digest
+        job = unit_job.begun(context, command.units, run.id, files)
         unit_job.save(context, run.job, job)
         units = job.request(context.settings.map)
     try:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # The files in a job's folder that hold the plan of its units, and where they run.
 PLAN = "units.json"
 ABOUT = "units-job.json"
+# The inputs of a sweep whose units have run with several versions of code or settings.
+MIXED = "mixed"
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,8 @@ class UnitJob:
 
         has_flags: Whether the command or parameters were typed.
 
-        part_of: The name of the whole sweep's box if other boxes run other units of it,
-            else "".
-
-        files: The digest of the code and data that the units run with, "" if unknown.
+        inputs: The digest of what the units of the sweep run with, "" if it is unknown,
+            `MIXED` if it has changed since the sweep began.
 
         folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
             has it. *box* is the name of the box. Both are set when the job is stored.
@@ -62,8 +62,7 @@ class UnitJob:
     sweep: str = ""
     is_typed: bool = False
     has_flags: bool = False
-    part_of: str = ""
-    files: str = ""
+    inputs: str = ""
     folder: str = ""
     box: str = ""
 
@@ -116,6 +115,34 @@ class UnitJob:
         )
 
 
+def inputs_of(context: BoxContext, files: str) -> str:
+    """
+    Return a digest of what the result of a unit depends on, beside its command.
+
+    Args:
+        files: The digest of code and data.
+    """
+    settings = context.settings
+    whole = [files, dict(settings.run.env), asdict(settings.image)]
+    text = json.dumps(whole, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def begun(context: BoxContext, units: UnitJob, run: str, files: str) -> UnitJob:
+    """
+    Return the units as they are stored when they start.
+
+    Args:
+        run: The id of the run, which is that of a new sweep.
+
+        files: The digest of the files on the box, "" if it is unknown.
+    """
+    inputs = inputs_of(context, files) if files else units.inputs
+    if units.inputs not in ("", inputs):
+        inputs = MIXED
+    return replace(units, sweep=units.sweep or run, inputs=inputs)
+
+
 def save(context: BoxContext, job: str, units: UnitJob) -> None:
     """
     Store the units of a job, with its box and the present folder for outputs.
@@ -128,8 +155,7 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
         "sweep": units.sweep,
         "box": context.settings.name,
         "folder": context.outputs_folder_for_record,
-        "part_of": units.part_of,
-        "files": units.files,
+        "inputs": units.inputs,
         "has_flags": units.has_flags,
         "numbers": units.numbers,
     }
@@ -158,7 +184,7 @@ def load(context: BoxContext, job: str) -> UnitJob | None:
     # A project that was cloned may bring any file.
     with suppress(OSError, ValueError, TypeError, KeyError, StateError, RecursionError):
         about = json.loads(read_regular(folder / ABOUT))
-        names = ("sweep", "box", "folder", "part_of", "files")
+        names = ("sweep", "box", "folder", "inputs")
         texts = {name: about[name] for name in names}
         is_id = isinstance(texts["sweep"], str) and JOB.fullmatch(texts["sweep"])
         if is_id and all(isinstance(text, str) for text in texts.values()):
@@ -176,16 +202,12 @@ def resume(context: BoxContext, job: str) -> None:
 
 
 def latest(context: BoxContext) -> tuple[str, UnitJob] | None:
-    """
-    Return the latest job of this box name that had units, and its units.
-
-    A job that ran a part of the units of this name counts too.
-    """
+    """Return the latest job of this box name that had units, and its units."""
     for path in sorted((context.local_dir / "jobs").glob(f"*/{ABOUT}"), reverse=True):
         if not JOB.fullmatch(path.parent.name):
             continue
         units = load(context, path.parent.name)
-        if units is not None and context.settings.name in (units.box, units.part_of):
+        if units is not None and units.box == context.settings.name:
             return path.parent.name, units
     return None
 

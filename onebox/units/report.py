@@ -13,7 +13,6 @@ from onebox.transfer.ledger import LastFetch
 from onebox.units import advice as unit_advice
 from onebox.units import failures as unit_failures
 from onebox.units import job as unit_job
-from onebox.units import part as unit_part
 from onebox.units import results as unit_results
 from onebox.units import table as units_csv
 from onebox.units.folders import TABLE
@@ -26,14 +25,9 @@ if TYPE_CHECKING:
 
 
 def save_table(context: BoxContext, job: str) -> None:
-    """
-    Write units.csv beside the outputs of a job that are here, if the job had units.
-
-    In a process of `map --boxes` nothing is written: the table is written when all
-    boxes are done.
-    """
+    """Write units.csv beside the outputs of a job that are here, if it had units."""
     units = unit_job.load(context, job)
-    if units is not None and unit_part.of_process(context.environ) is None:
+    if units is not None:
         _write(context, units)
 
 
@@ -41,8 +35,7 @@ def after_fetch(context: BoxContext, job: str) -> None:
     """
     Report how the units of a job have ended whose outputs were fetched.
 
-    Nothing is done if the job had no units. In a process of `map --boxes`, only its own
-    units are reported.
+    Nothing is done if the job had no units.
     """
     units = unit_job.load(context, job)
     if units is None:
@@ -50,26 +43,9 @@ def after_fetch(context: BoxContext, job: str) -> None:
     # The folder of `fetch --into` is stored.
     unit_job.save(context, job, units)
     results = unit_job.results(context.outputs_folder, units)
-    own = {n: results[n] for n in units.numbers if n in results}
-    done, total = sum(result.ok for result in own.values()), len(units.numbers)
-    context.chain.units_without_result = total - done
-    if unit_part.of_process(context.environ) is None:
-        _report(context, units, results)
-        return
-    counts = UnitCounts(total, done, len(own) - done, total - len(own))
-    _print_counts(context, counts, "")
-    _print_advice(context, own)
-
-
-def write(context: BoxContext, units: UnitJob) -> UnitCounts:
-    """
-    Write units.csv for all units of the sweep, and print which ones are not done.
-
-    Returns:
-        How many are done.
-    """
-    _write(context, units)
-    return _report(context, units, unit_job.results(context.outputs_folder, units))
+    missing = [n for n in units.numbers if n not in results or not results[n].ok]
+    context.chain.units_without_result = len(missing)
+    _report(context, units, results)
 
 
 def _write(context: BoxContext, units: UnitJob) -> None:
@@ -89,21 +65,19 @@ def _write(context: BoxContext, units: UnitJob) -> None:
 
 def _report(
     context: BoxContext, units: UnitJob, results: Mapping[int, UnitResult]
-) -> UnitCounts:
+) -> None:
     plan, screen = units.plan, context.screen
     counts = unit_results.count(plan, results)
     path = context.outputs_folder / plan.root / TABLE
     _print_counts(context, counts, f"→ {_shown(context, path)}")
     for line in unit_failures.lines(plan.names, plan.units, results):
         screen.note(line)
-    if not units.part_of:
-        _print_advice(context, results)
+    _print_advice(context, results)
     if counts.done < counts.total:
         screen.note(
             "inv logs --unit=N prints the output of a unit; "
             "inv map --failed runs those that are not done"
         )
-    return counts
 
 
 def _shown(context: BoxContext, path: Path) -> str:

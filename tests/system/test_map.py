@@ -477,9 +477,7 @@ def test_run_without_a_command_names_map(sweep: Project) -> None:
     "attack",
     [
         ": > results/1/unit.json",
-        "rm results/1/unit.json; mkdir results/1/unit.json",
-        "rm -r results/1",
-        "printf '{\"memory_peak\": 1e300}' > results/1/unit.json",
+        "rm -r results/1; mkdir -p results/1/unit.json",
     ],
 )
 def test_unit_whose_result_another_one_destroys_is_not_done(
@@ -549,3 +547,46 @@ def test_files_of_a_cloned_project_are_no_jobs(sweep: Project) -> None:
     assert 0 == done.code, done.err
     assert "\x1b" not in done.err + done.out
     assert ["done"] * 6 == states(sweep)
+
+
+def test_changed_environment_begins_a_new_sweep(sweep: Project) -> None:
+    """The settings of the job are inputs of its units, as code is."""
+    sweep.write("fixed", "")
+    sweep.write(
+        "onebox.toml", MAP + '[profile.gpu.run]\nenv = { TAG = "gpu" }\n[run]\n'
+    )
+    sweep.write("fit.sh", 'echo "$TAG" > "$ONEBOX_UNIT_OUTPUTS/tag"')
+    assert 0 == sweep.inv("map", "--limit=2").code
+    done = sweep.inv("map", "--profile=gpu")
+
+    assert 0 == done.code, done.err
+    assert "a new sweep begins" in done.err
+    assert ["gpu\n"] * 6 == [sweep.read(f"results/{n}/tag") for n in range(1, 7)]
+
+
+def test_sweep_of_two_versions_of_the_code_does_not_go_on(sweep: Project) -> None:
+    """Only `--failed` mixes them, and says so."""
+    sweep.write("fit.sh", 'echo 1 > "$ONEBOX_UNIT_OUTPUTS/v"')
+    assert 0 == sweep.inv("map", "--limit=2").code
+    sweep.write("fit.sh", 'echo 2 > "$ONEBOX_UNIT_OUTPUTS/v"')
+    mixed = sweep.inv("map", "--failed", "--limit=1")
+    done = sweep.inv("map")
+
+    assert 0 == mixed.code, mixed.err
+    assert "results of both will stand side by side" in mixed.err
+    assert 0 == done.code, done.err
+    assert ["2\n"] * 6 == [sweep.read(f"results/{n}/v") for n in range(1, 7)]
+
+
+def test_typed_sweep_can_be_completed_in_several_steps(sweep: Project) -> None:
+    """What was typed is remembered by each `--failed`."""
+    sweep.write("bad", "")
+    words = ["--over=n=1..3", "--", "sh", "-c", "test $n != 2 || [ ! -e bad ]"]
+    assert 1 == sweep.inv("map", *words).code
+    assert 1 == sweep.inv("map", "--failed").code
+    (sweep.root / "bad").unlink()
+    done = sweep.inv("map", "--failed")
+
+    assert 0 == done.code, done.err
+    assert {"done"} == set(states(sweep))
+    assert 18 == len(states(sweep))
