@@ -45,23 +45,23 @@ Make = Callable[[random.Random, int], Iterator[Outcome]]
 VERDICTS = ("survived", "named", "lost")
 # The functions that inject random faults, with their number in the tests and in full.
 RANDOM: dict[str, list[tuple[Make, int, int]]] = {
-    "clients": [(client_kills.client_kills, 16, 1000)],
-    "boxes": [(box_kills.supervisor_kills, 26, 1000), (box_kills.box_crashes, 3, 100)],
-    "connections": [(broken_connections.round_trips, 8, 200)],
-    "disks": [(full_disks.full_local_disk, 3, 60), (full_disks.full_box_disk, 3, 60)],
-    "files": [(damaged_files.cuts, 6, 400), (damaged_files.hostile_names, 1, 10)],
-    "crowd": [(concurrent_commands.rounds, 4, 200)],
+    "clients": [(client_kills.client_kills, 8, 1000)],
+    "boxes": [(box_kills.supervisor_kills, 13, 1000), (box_kills.box_crashes, 2, 100)],
+    "connections": [(broken_connections.round_trips, 4, 200)],
+    "disks": [(full_disks.full_local_disk, 2, 60), (full_disks.full_box_disk, 2, 60)],
+    "files": [(damaged_files.cuts, 4, 400), (damaged_files.hostile_names, 1, 10)],
+    "crowd": [(concurrent_commands.rounds, 2, 200)],
     "units": [
-        (unit_kills.box_kills, 2, 200),
+        (unit_kills.box_kills, 1, 200),
         (unit_kills.preemptions, 1, 50),
         (unit_kills.full_disks, 1, 50),
-        (unit_kills.cuts, 2, 100),
+        (unit_kills.cuts, 1, 100),
     ],
 }
 # The number of random faults in one world, in full and in the tests.
 TOGETHER, FEW_TOGETHER = 25, 13
 # The approximate number of a scene's steps in the tests.
-FEW_KILLS, FEW_FULL = 3, 2
+FEW_KILLS, FEW_FULL = 2, 1
 
 
 def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[Work]]:
