@@ -94,9 +94,9 @@ def perform(
             unsafe_git=unsafe_git,
         )
         _check_complete(context, stage_line, fetched, partial, ended)
+        # A fetch that is recorded is not repeated, so the table comes first.
+        unit_report.save_table(context, context.store.record.job)
         if not partial:
-            # A fetch that is recorded is not repeated, so the table comes first.
-            unit_report.save_table(context, context.store.record.job)
             context.store.update(
                 fetched=fetched.digest or "nothing",
                 fetched_folder=context.outputs_folder_for_record,

@@ -1,127 +1,21 @@
-"""Run many units on one box: decide which ones, and run them as one job."""
+"""Run many units on one box as one job."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from onebox import formatting
 from onebox.boxes import bring_up
-from onebox.errors import UsageError
-from onebox.invocation import UnitFlags
 from onebox.jobs import job_environment, receipt
-from onebox.stages import fetch, push, queue, run, run_attempts
+from onebox.stages import queue, run, run_attempts, sweep
 from onebox.units import job as unit_job
-from onebox.units import plan as unit_plan
 from onebox.units import report as unit_report
-from onebox.units import results as unit_results
-from onebox.units.job import UnitJob
-from onebox.units.plan import UnitPlan
-from onebox.units.results import UnitResult
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.jobs.receipt import Receipt
 
-
 # What a plan says of `map --failed` if there is nothing to run.
 UP_TO_DATE = "all units are done"
-
-
-def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
-    """
-    Find the units that run, and keep them in the state of the chain.
-
-    A sweep that is not complete goes on, with what is not done, as long as code, data,
-    command and parameters are those that it began with. Otherwise all units run.
-
-    Args:
-        fetches: With `--failed`, first fetch the outputs of a job that has ended.
-
-    Returns:
-        The units; None if all of them are done.
-
-    Raises:
-        ConfigError, InputError, UsageError: There is no command, there are no
-            parameters, or they are wrong.
-    """
-    flags = context.invocation.units or UnitFlags()
-    if flags.failed and fetches and not context.invocation.queue:
-        _fetch_ended_job(context)
-    plan, found = _plan(context, flags), unit_job.latest(context)
-    all_units = UnitJob(
-        plan,
-        tuple(unit.number for unit in plan.units),
-        is_typed=bool(flags.line or flags.words),
-        has_flags=bool(flags.line or flags.words or flags.over),
-    )
-    units = context.chain.units = all_units
-    if flags.failed or _goes_on(context, flags, units, found):
-        earlier = _earlier(context, plan, found)
-        results = unit_job.results(context.outputs_folder, earlier)
-        units = replace(
-            units,
-            numbers=tuple(unit_results.not_done(plan, results)),
-            sweep=earlier.sweep,
-            inputs=earlier.inputs,
-            has_flags=units.has_flags or earlier.has_flags,
-        )
-    if flags.limit:
-        limit = formatting.whole_number(flags.limit)
-        if not limit:
-            raise UsageError(
-                f"--limit: expected a number of units, got {flags.limit!r}",
-                next="inv map --limit=3",
-            )
-        units = replace(units, numbers=units.numbers[:limit])
-    context.chain.units = units if units.numbers else None
-    return context.chain.units
-
-
-def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
-    """Yield what a user may not expect of the units that run."""
-    plan, table = units.plan, context.settings.map
-    flags = context.invocation.units or UnitFlags()
-    found = unit_job.latest(context)
-    if units.sweep:
-        is_one = len(units.numbers) == 1
-        yield (
-            f"the sweep of job {units.sweep} goes on: {units.amount} "
-            f"{'is' if is_one else 'are'} not done; --again runs all"
-        )
-        if _have_inputs_changed(context, units):
-            yield (
-                "code, data or settings have changed since it began: results of both "
-                "will stand side by side"
-            )
-    elif any(result.run != units.sweep for result in _results_here(context, units)):
-        yield (
-            f"{formatting.path(plan.root)} has units of an earlier sweep, whose files "
-            "stay beside the new ones; --into=DIR puts these elsewhere"
-        )
-    if not units.sweep and found is not None and not flags.again:
-        job, earlier = found
-        same = earlier.plan.digest == plan.digest
-        same = same and earlier.folder == context.outputs_folder_for_record
-        if same and not _is_complete(context, job, earlier):
-            yield (
-                "a new sweep begins, because code, data or settings have changed "
-                f"since job {job}"
-            )
-    unused = [name for name in plan.names if name not in plan.template]
-    if unused:
-        names = formatting.first_names(unused)
-        yield f"the command does not contain {names}, which its units have as variables"
-    offers = context.cache.offers.values()
-    for offer in [offers[0] for offers in offers if offers][:1]:
-        needs = [(f"{table.cpus} CPUs", table.cpus > offer.cpus)]
-        if table.memory:
-            text = formatting.byte_count(table.memory)
-            needs.append((f"{text} of memory", table.memory > offer.memory))
-        for what, is_more in needs:
-            if is_more:
-                yield f"a unit needs {what}, more than the box has: one runs at a time"
 
 
 def check(context: BoxContext) -> bool:
@@ -132,7 +26,7 @@ def check(context: BoxContext) -> bool:
         OneboxError: This machine can tell that the units will not start.
     """
     job_environment.secret_values(context)
-    return choose(context) is not None
+    return sweep.choose(context) is not None
 
 
 def perform(
@@ -161,11 +55,11 @@ def perform(
         check(context)
     elif before is not None:
         # The push may have fetched the outputs of a job that had ended.
-        choose(context, fetches=False)
+        sweep.choose(context, fetches=False)
     units = context.chain.units
     if units is None:
         return _nothing_to_do(context)
-    for note in notes(context, units):
+    for note in sweep.notes(context, units):
         context.screen.note(note)
     if context.invocation.queue:
         queue.wait_for_turn(context)
@@ -185,116 +79,8 @@ def _nothing_to_do(context: BoxContext) -> Receipt | None:
     if found is not None:
         if job == context.chain.fetched_earlier_job:
             detail = f"job {job} has done all units; inv map --again runs them again"
-        elif _have_inputs_changed(context, found[1]):
+        elif sweep.have_inputs_changed(context, found[1]):
             detail += " with other code, data or settings than now; inv map runs all"
         unit_report.save_table(context, job)
     context.screen.print_stage("map", "done", "up to date", detail)
     return receipt.read(context.job_dir(job) / receipt.FILE) if job else None
-
-
-def _plan(context: BoxContext, flags: UnitFlags) -> UnitPlan:
-    """Return the plan of all units."""
-    if flags.failed and not (flags.line or flags.words or flags.over):
-        found = unit_job.latest(context)
-        if found is not None and found[1].has_flags:
-            # What was typed for the sweep need not be typed again.
-            return found[1].plan
-    return unit_plan.make(
-        context.settings.map,
-        context.root,
-        command=flags.line,
-        words=flags.words,
-        over=flags.over,
-        reserved=(*context.settings.run.env, *context.settings.run.secrets),
-        source=context.settings.source,
-    )
-
-
-def _results_here(context: BoxContext, units: UnitJob) -> Iterable[UnitResult]:
-    """Return the results of these units that are in the folder for outputs."""
-    folders = {unit.number: unit.outputs for unit in units.plan.units}
-    return unit_results.read(context.outputs_folder, folders).values()
-
-
-def _goes_on(
-    context: BoxContext,
-    flags: UnitFlags,
-    units: UnitJob,
-    found: tuple[str, UnitJob] | None,
-) -> bool:
-    """
-    Return whether the sweep of the job that was *found* is not complete and goes on.
-
-    It is complete if its last job ended by itself, with all units, and if somebody has
-    waited for that.
-    """
-    if found is None or flags.again:
-        return False
-    job, earlier = found
-    same = earlier.plan.digest == units.plan.digest
-    if not same or earlier.folder != context.outputs_folder_for_record:
-        return False
-    if _is_complete(context, job, earlier):
-        return False
-    return not _have_inputs_changed(context, earlier)
-
-
-def _is_complete(context: BoxContext, job: str, units: UnitJob) -> bool:
-    """
-    Return whether a job has ended by itself, with all units of its sweep.
-
-    A job whose outputs this command line has fetched first is not complete: nobody has
-    seen its end.
-    """
-    its_receipt = receipt.read(context.job_dir(job) / receipt.FILE)
-    if its_receipt is None or its_receipt.cause != "exit":
-        return False
-    results = unit_job.results(context.outputs_folder, units)
-    if unit_results.count(units.plan, results).left:
-        return False
-    return context.chain.fetched_earlier_job != job
-
-
-def _have_inputs_changed(context: BoxContext, units: UnitJob) -> bool:
-    """Return whether code, data or settings are not those that a sweep began with."""
-    if not units.inputs:
-        return False
-    files = context.chain.pushed_digest or push.digest(context)
-    return units.inputs != unit_job.inputs_of(context, files)
-
-
-def _earlier(
-    context: BoxContext, plan: UnitPlan, found: tuple[str, UnitJob] | None
-) -> UnitJob:
-    """
-    Return the units of the job that was *found*.
-
-    Raises:
-        UsageError: There is no such job, its units are not those of *plan*, or their
-            results are in another folder.
-    """
-    if found is None:
-        raise UsageError("--failed: no units have run here yet", next="inv map")
-    job, units = found
-    if not units.has_units_of(plan):
-        raise UsageError(
-            f"--failed: the parameters have changed since job {job}, so its results "
-            "belong to other units",
-            next="give the same parameters; inv map runs all units",
-        )
-    if units.folder != context.outputs_folder_for_record:
-        raise UsageError(
-            f"--failed: the results of job {job} are in {units.folder}",
-            next=f"inv map --failed --into={units.folder}",
-        )
-    return units
-
-
-def _fetch_ended_job(context: BoxContext) -> None:
-    """Fetch the outputs of a job that has ended, because they show what is done."""
-    box = context.find_box()
-    if box is None or box.state != "running":
-        return
-    if context.store.record.has_unfetched_job(box.id):
-        context.lock()
-        fetch.fetch_previous(context, bring_up.wait_until_reachable(context))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onebox.errors import OneboxError
-from onebox.stages import map, plan_print
+from onebox.stages import map, plan_print, sweep
 from onebox.stages.plan_values import Plan
 from onebox.stages.planner import Planner
 
@@ -32,7 +32,7 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
     """
     if stage == "map":
         # The job of `map` is planned as that of `run` is, with other words.
-        if map.choose(context, fetches=False) is None:
+        if sweep.choose(context, fetches=False) is None:
             context.screen.plan_line("map", "done", "up to date", map.UP_TO_DATE)
             return
         stage = "run"

@@ -22,7 +22,6 @@ from onebox.stages import (
     fetch,
     image,
     job_script,
-    map,
     plan_box,
     plan_push,
     plan_units,
@@ -30,6 +29,7 @@ from onebox.stages import (
     preflight,
     provision,
     run,
+    sweep,
     teardown,
 )
 from onebox.stages.plan_values import (
@@ -129,7 +129,7 @@ class Planner:
         return [note for note in [preflight.describe_links(self.context)] if note]
 
     def _unit_notes(self) -> list[str]:
-        return [] if self.units is None else [*map.notes(self.context, self.units)]
+        return [] if self.units is None else [*sweep.notes(self.context, self.units)]
 
     @contextmanager
     def _catching(self, step: str) -> Iterator[None]:

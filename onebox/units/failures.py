@@ -1,4 +1,4 @@
-"""List the units of `map` that failed, as lines and as rows of a table."""
+"""List the units of `map` that failed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from onebox.units.results import UnitResult, of_units
 if TYPE_CHECKING:
     from onebox.units.plan import Unit
 
-HEAD = ("unit", "parameters", "ended", "time", "last line")
-# So many rows are shown.
+# So many units are listed.
 MOST = 20
 # Of the parameters of a unit, and of its last line, so many characters are shown.
 LONGEST = 80
@@ -28,65 +27,31 @@ def lines(
     """
     Return a line for each of the first failed units, and one with the number of others.
 
-    See `rows` for the arguments.
-    """
-    units = list(units)
-    found = []
-    for number, parameters, ended, time, last in rows(names, units, results, most):
-        unit = f"unit {number} ({parameters})" if parameters else f"unit {number}"
-        found.append(f"{unit}: {ended}, {time}{': ' if last else ''}{last}")
-    rest = more(names, units, results, most)
-    return [*found, rest] if rest else found
-
-
-def rows(
-    names: Sequence[str],
-    units: Iterable[Unit],
-    results: Mapping[int, UnitResult],
-    most: int = MOST,
-) -> list[tuple[str, ...]]:
-    """
-    Return a row of texts, as `HEAD` names them, for each of the first failed units.
-
     The units are in the order of their numbers. A unit that is left has not failed.
 
     Args:
         names: The names of the parameters.
 
-        most: The number of rows; `more` names the rest.
+        most: The number of units that have a line.
     """
-    found = _failed(names, units, results)[:most]
-    return [_row(names, unit, result) for unit, result in found]
-
-
-def more(
-    names: Sequence[str],
-    units: Iterable[Unit],
-    results: Mapping[int, UnitResult],
-    most: int = MOST,
-) -> str:
-    """Return how many failed units `rows` leaves out: "and 130 more", or ""."""
-    rest = len(_failed(names, units, results)) - most
-    return f"and {rest:,} more" if rest > 0 else ""
-
-
-def _failed(
-    names: Sequence[str], units: Iterable[Unit], results: Mapping[int, UnitResult]
-) -> list[tuple[Unit, UnitResult]]:
     ordered = sorted(units, key=lambda unit: unit.number)
     own = of_units(names, ordered, results)
-    pairs = [(unit, own[unit.number]) for unit in ordered if unit.number in own]
-    return [(unit, result) for unit, result in pairs if not result.ok]
+    failed = [
+        unit for unit in ordered if unit.number in own and not own[unit.number].ok
+    ]
+    found = [_line(names, unit, own[unit.number]) for unit in failed[:most]]
+    rest = len(failed) - most
+    return [*found, f"and {rest:,} more"] if rest > 0 else found
 
 
-def _row(names: Sequence[str], unit: Unit, result: UnitResult) -> tuple[str, ...]:
-    return (
-        str(unit.number),
-        _cut(printable(unit.describe(names))),
-        result.describe(),
-        formatting.seconds(result.seconds),
-        _cut(result.last),
+def _line(names: Sequence[str], unit: Unit, result: UnitResult) -> str:
+    parameters = _cut(printable(unit.describe(names)))
+    named = (
+        f"unit {unit.number} ({parameters})" if parameters else f"unit {unit.number}"
     )
+    text = f"{named}: {result.describe()}, {formatting.seconds(result.seconds)}"
+    last = _cut(result.last)
+    return f"{text}: {last}" if last else text
 
 
 def _cut(text: str) -> str:

@@ -309,28 +309,25 @@ class TestNotDone:
 
 
 class TestFailures:
-    def test_failed_units_become_rows(self) -> None:
-        """Units that are done or left have no row."""
+    def test_only_failed_units_are_listed_in_their_order(self) -> None:
+        """Units that are done or left have no line."""
         results = {3: result(3), 1: result(1, cause="outputs-lost", last="")}
         results[2] = result(2, code=0)
-        units = plan(4).units
 
         assert [
-            ("1", "seed=1 alpha=0.1", "its outputs were removed", "3.2 s", ""),
-            ("3", "seed=3 alpha=0.1", "exit 1", "3.2 s", "ValueError: no data"),
-        ] == unit_failures.rows(NAMES, units, results)
-        assert "" == unit_failures.more(NAMES, units, results)
+            "unit 1 (seed=1 alpha=0.1): its outputs were removed, 3.2 s",
+            "unit 3 (seed=3 alpha=0.1): exit 1, 3.2 s: ValueError: no data",
+        ] == unit_failures.lines(NAMES, plan(4).units, results)
 
-    def test_rows_are_limited_and_the_rest_is_counted(self) -> None:
+    def test_lines_are_limited_and_the_rest_is_counted(self) -> None:
         """A run of many units does not fill the screen."""
         results = {n: result(n) for n in range(1, 151)}
-        units = plan(150).units
+        found = unit_failures.lines(NAMES, plan(150).units, results)
 
-        assert 20 == len(unit_failures.rows(NAMES, units, results))
-        assert "and 130 more" == unit_failures.more(NAMES, units, results)
-        assert 2 == len(unit_failures.rows(NAMES, units, results, most=2))
+        assert 21 == len(found)
+        assert "and 130 more" == found[-1]
 
-    def test_lines_have_the_same_and_the_number_of_others(self) -> None:
+    def test_line_has_parameters_end_and_last_line(self) -> None:
         """A line has no part that is empty."""
         results = {1: result(1), 2: result(2, last=""), 3: result(3)}
 
@@ -348,7 +345,8 @@ class TestFailures:
         value = ESCAPES + "x" * 1000
         unit = Unit(1, "fit", "results/1/", (value,))
         own = result(1, parameters={"seed": value}, last="y" * 1000)
-        (row,) = unit_failures.rows(["seed"], [unit], {1: own})
+        (line,) = unit_failures.lines(["seed"], [unit], {1: own})
 
-        assert all(text.isprintable() and len(text) <= 80 for text in row)
-        assert row[1].endswith("…")
+        assert line.isprintable()
+        assert len(line) < 220
+        assert 2 == line.count("…")

@@ -23,7 +23,7 @@ MOST = 100_000
 MOST_CPUS = 1 << 16
 MOST_RETRIES = 1000
 # The parameters and the command of a unit have at most this many bytes in unit.json,
-# of which a client reads 64 KiB.
+# of which a client reads 256 KiB.
 LONGEST = 48 << 10
 
 
@@ -84,6 +84,7 @@ class UnitPlan:
     """
 
     def __init__(self, directory: str) -> None:
+        # The file stays open, because units are read from it for as long as they run.
         self._file = open(os.path.join(directory, NAME), "rb")  # noqa: SIM115
         first = self._file.readline()
         self.head = _head(first)

@@ -206,29 +206,43 @@ def _start(
     """
     before = _bind(cpus)
     try:
-        for words in unit.commands:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                pid = os.posix_spawnp(
-                    words[0],
-                    words,
-                    environment,
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, log, 1),
-                        (os.POSIX_SPAWN_DUP2, log, 2),
-                    ],
-                    setsid=True,
-                    setsigmask=[],
-                    setsigdef=HANDLED,
-                )
-                processes.adjust_oom_score(place.oom_score, pid)
-                return pid
-    except (NotImplementedError, AttributeError, PermissionError, OSError):
-        # This system cannot, or the program cannot be run: then the forked process
+        # If the system cannot, or no program can be started, the forked process below
         # prints why.
-        pass
+        with contextlib.suppress(NotImplementedError, OSError):
+            return _spawn(unit.commands, place, environment, log)
     finally:
         _bind(before)
     return _fork(unit, place, environment, log, cpus)
+
+
+def _spawn(
+    commands: List[List[bytes]],
+    place: Place,
+    environment: Dict[bytes, bytes],
+    log: int,
+) -> int:
+    """
+    Start the first of *commands* that exists; return its pid.
+
+    Raises NotImplementedError or OSError if none can be started in this way.
+    """
+    for words in commands:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            pid = os.posix_spawnp(
+                words[0],
+                words,
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=HANDLED,
+            )
+            processes.adjust_oom_score(place.oom_score, pid)
+            return pid
+    raise FileNotFoundError
 
 
 def _fork(
