@@ -45,7 +45,7 @@ if not parent:
 here = types.SimpleNamespace(path=os.path.join, id="b")
 plan = types.SimpleNamespace(job="j")
 one = supervisor._JobSupervisor(here, plan, -1, -1)
-one.install_signals()
+one.wake = processes.wake_on_signals()
 one.reaper = processes.become_subreaper()
 
 def listed(path, listdir=os.listdir):
