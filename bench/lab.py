@@ -21,9 +21,9 @@ from data import empty
 
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
+from onebox.agent_bundle import bundle
 from onebox.providers.values import Box, Offer, Tags
 from onebox.remote import connection, keys
-from onebox.remote.agent_bundle import bundle
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir, state_dir
 from onebox.transfer import fetch_outputs, push_files

@@ -116,6 +116,11 @@ class ChainState:
 
         units: The units that `map` runs; None for another job.
 
+        part: The units of this box, if other boxes run other units of the same call of
+            `map`; None for any other command line.
+
+        left: What an interrupted `map` on several boxes leaves, one line each.
+
         units_without_result: How many units of the job that was fetched last are not
             done by the files here, 0 for another job.
 
@@ -145,6 +150,8 @@ class ChainState:
     fetched: Fetched | None = None
     fetched_earlier_job: str = ""
     units: UnitJob | None = None
+    part: UnitJob | None = None
+    left: tuple[str, ...] = ()
     units_without_result: int = 0
     receipt: Receipt | None = None
     notice: Notice | None = None

@@ -157,6 +157,7 @@ class BoxContext:
         """Return the provider in use; its SDK is loaded at the first call."""
         if self._provider is None:
             self._provider = self.load_provider(self.provider_name)
+            self._provider.log_in()
         return self._provider
 
     def use_provider(self, provider: Provider) -> None:
@@ -228,7 +229,7 @@ class BoxContext:
             if self._ssh is not None:
                 self._ssh.close()
             self._ssh = connection.SSHConnection(box, self._ssh_folder, key)
-        if record.box == box.id:
+        if record.box == box.id and not box.user_ssh:
             self.alias.lead_to(box, key)
         return self._ssh
 

@@ -62,7 +62,7 @@ def exit_code(
             screen.json = json
             screen.error(error)
         else:
-            _report(error, context)
+            report(error, context)
         raise Exit(code=error.code) from error
     except Interrupted as stop:
         raise Exit(code=stop.code) from stop
@@ -128,6 +128,8 @@ def _complete(error: OneboxError, context: BoxContext) -> None:
 
 def _after_interrupt(context: BoxContext) -> str:
     """Return what an interrupted call of `onebox.api` leaves, and how to continue."""
+    if context.chain.left:
+        return context.screen.hints.spell("\n".join(context.chain.left))
     if context.chain.stage == "run" and context.chain.job_state == "started":
         with suppress(OneboxError, OSError):
             record = context.store.record
@@ -164,7 +166,7 @@ def unexpected_error(error: Exception) -> OneboxError:
     )
 
 
-def _report(error: OneboxError, context: BoxContext) -> None:
+def report(error: OneboxError, context: BoxContext) -> None:
     """Print an error, with what still runs and what to type next."""
     if isinstance(error, JobFailed):
         # `run` has printed the failure of the job in its own line.
@@ -178,6 +180,10 @@ def report_interrupt(context: BoxContext) -> None:
     """Print what an interrupted chain leaves, and what to type next."""
     screen = context.screen
     screen.close_line()
+    if context.chain.left:
+        for line in context.chain.left:
+            screen.say(line)
+        return
     context.chain.superseded.clear()
     try:
         box = context.boxes.refresh()
@@ -229,11 +235,13 @@ def _how_to_resume(context: BoxContext) -> str:
 def _report_detached(context: BoxContext, box: Box) -> None:
     screen, idle = context.screen, context.settings.limits.idle_minutes
     cost = formatting.rate(box.offer.hourly)
-    off = formatting.when(box.deadline, time.time())
     screen.say(f"onebox: detached; the job continues on {box.id} ({cost})")
     screen.say("        follow it:    inv logs")
     screen.say("        stop the job: inv cancel")
     screen.say("        then:         inv fetch teardown")
+    if not box.deadline:
+        return
+    off = formatting.when(box.deadline, time.time())
     screen.say(
         f"        the box powers itself off {idle:g} min after the job ends, and"
     )
@@ -276,8 +284,8 @@ def left_by_record(context: BoxContext) -> str:
         return "stopped; no box of this command is left"
     return (
         f"stopped; {context.title} ({record.box}) is left, "
-        f"{formatting.rate(record.hourly)}, powers itself off "
-        f"{formatting.when(record.deadline, time.time())}"
+        f"{formatting.rate(record.hourly)}, "
+        f"{formatting.off(record.deadline, time.time())}"
     )
 
 

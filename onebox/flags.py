@@ -29,6 +29,7 @@ SHARED_FLAGS = {
 # Values of flags, for the message about a flag without one.
 EXAMPLES = {
     "--as": "with-pytorch",
+    "--boxes": "4",
     "--command": "'python job.py'",
     "--file": "job.sbatch",
     "--forward": "8888",
@@ -77,6 +78,13 @@ MODES: dict[str, dict[str, Mode]] = {
     "map": {
         "command": Mode(None),
         "again": Mode(None, command=True),
+        "boxes": Mode(
+            (
+                *("over", "failed", "again", "limit", "command"),
+                *("keep", "yes", "into"),
+            ),
+            command=True,
+        ),
     },
     "logs": {"unit": Mode(("tail", "follow", "job"))},
     "exec": {"command": Mode(None)},

@@ -149,6 +149,18 @@ def when(moment: float, now: float) -> str:
     return f"in {age(moment - now)} ({at})"
 
 
+def off(deadline: float, now: float) -> str:
+    """
+    Say when a box powers itself off, such as "powers itself off in 8 h (17:45)".
+
+    Args:
+        deadline: In epoch seconds. 0 means a box that is a folder on a cluster.
+    """
+    if not deadline:
+        return "stays until inv teardown"
+    return f"powers itself off {when(deadline, now)}"
+
+
 def path(name: bytes | str) -> str:
     """
     Return a path as text; control characters are escaped, a long path is shortened.

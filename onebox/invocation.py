@@ -30,6 +30,8 @@ class UnitFlags:
         again: Whether all units run, also those that are done.
 
         limit: At most how many units run, "" for all.
+
+        boxes: On how many boxes they run, "" for the number that [map] has.
     """
 
     words: tuple[str, ...] = ()
@@ -38,6 +40,7 @@ class UnitFlags:
     failed: bool = False
     again: bool = False
     limit: str = ""
+    boxes: str = ""
 
     @classmethod
     def of(cls, words: Sequence[str], arguments: Mapping[str, Any]) -> UnitFlags:
@@ -49,6 +52,7 @@ class UnitFlags:
             arguments["failed"],
             arguments["again"],
             str(arguments["limit"] or ""),
+            "" if arguments["boxes"] is None else str(arguments["boxes"]),
         )
 
 

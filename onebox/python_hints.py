@@ -20,7 +20,8 @@ FUNCTIONS = {
         *("keep", "detach", "queue", "into"),
     ),
     "map": (
-        *("command", "over", "failed", "limit", "vm", "provider", "name", "spot"),
+        *("command", "over", "failed", "limit", "boxes"),
+        *("vm", "provider", "name", "spot"),
         *("keep", "detach", "queue", "into"),
     ),
     "fetch": ("name", "provider", "into", "partial", "rescue"),

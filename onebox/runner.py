@@ -114,6 +114,7 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         context.chain.units = None
         run.check(context)
     if stage == "map" and not map.check(context):
+        # There are no units to run, or each of several boxes has needs of its own.
         _replay_open_intents(context)
         return False
     if stage in JOB_STAGES:

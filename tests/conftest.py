@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from onebox.providers.local import box_processes, directories
 from tests.box_reaper import ends_with_us, living_in
-from tests.fakes import inv_server
+from tests.fakes import warm_processes
 from tests.fakes.agent_box import AgentBox
 
 # On a busy machine an example may take any time.
@@ -108,8 +108,8 @@ class Project:
     ) -> Done:
         """Run an `inv` line to its end."""
         environ = {**self.environ, **(env or {})}
-        if inv_server.usable(environ):
-            code, out, err = inv_server.run(
+        if warm_processes.usable(environ):
+            code, out, err = warm_processes.run(
                 words, cwd or self.root, environ, timeout=timeout
             )
             return Done(code, _text(out), _text(err))
@@ -128,10 +128,16 @@ class Project:
         self, *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> Done:
         """Run an `onebox` line to its end."""
+        environ = {**self.environ, **(env or {})}
+        if warm_processes.usable(environ):
+            code, out, err = warm_processes.run(
+                words, cwd or self.root, environ, timeout=300, program="onebox"
+            )
+            return Done(code, _text(out), _text(err))
         done = subprocess.run(
             [sys.executable, "-m", "onebox", *words],
             cwd=cwd or self.root,
-            env={**self.environ, **(env or {})},
+            env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=300,
@@ -142,6 +148,11 @@ class Project:
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start an `inv` line in its own session, with its output in files."""
         with (self.home / "out").open("wb") as out, (self.home / "err").open("wb") as e:
+            if warm_processes.usable(self.environ):
+                files = out.fileno(), e.fileno()
+                return warm_processes.Line(
+                    words, self.root, self.environ, files, new_session=True
+                )
             return subprocess.Popen(
                 self.argv(*words),
                 cwd=self.root,
@@ -221,6 +232,9 @@ def send(number: int, pids: Iterable[int]) -> None:
     for pid in sorted(pids):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+warm_processes.warm_boxes()
 
 
 def pytest_configure() -> None:

@@ -26,7 +26,9 @@ class BoxConfig(NamedTuple):
     that come before a command that needs root. *notice* selects the metadata service
     that announces a preemption: "ec2", "gce", or "" if the cloud has no such service.
     *host_key* is the file of the ssh host key that came with the user data, or "" if
-    the box generated its host keys itself.
+    the box generated its host keys itself. *scheduler* is set if the box is a folder on
+    a cluster, whose scheduler runs the jobs (see `slurm`): the folder of its commands,
+    and the resources of a job.
     """
 
     root: str
@@ -44,6 +46,7 @@ class BoxConfig(NamedTuple):
     sudo: List[str] = []  # noqa: RUF012 - never modified
     notice: str = ""
     host_key: str = ""
+    scheduler: Dict[str, Any] = {}  # noqa: RUF012 - never modified
 
     @classmethod
     def load(cls, root: str) -> BoxConfig:
@@ -68,6 +71,7 @@ class BoxConfig(NamedTuple):
                 sudo=_words(config.get("sudo", [])),
                 notice=str(config.get("notice", "")),
                 host_key=str(config.get("host_key", "")),
+                scheduler=dict(config.get("scheduler", {})),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Refused("box", "%s cannot be used: %r" % (path, error)) from error

@@ -4,13 +4,16 @@ The entry point of the agent: `serve` a client, or `watch` over the box.
 `python3 -I -S <root>/agent.pyz serve` answers requests on stdin, in order, until
 the client closes the connection. `… watch` runs from boot to power-off, without a
 client. `… session NAME` becomes a shell or a command in the job's folder. `… pool
-DIRECTORY` runs the units of a job, whose directory it gets.
+DIRECTORY` runs the units of a job, whose directory it gets. On a Slurm cluster, `…
+login` answers one request of the provider, `… node DIRECTORY` runs a job, and `… task
+DIRECTORY` runs a share of its units.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 
 def main(small: bool = False) -> None:
@@ -35,7 +38,7 @@ def main(small: bool = False) -> None:
         if not small:
             from . import host_key
             from .files import file_ops, striping
-            from .jobs import job_ops, load, session
+            from .jobs import engine, job_ops, load, session
             from .units import ops as unit_ops
 
             ops = {
@@ -48,6 +51,7 @@ def main(small: bool = False) -> None:
                 **striping.OPS,
                 **host_key.OPS,
             }
+            engine.use(_slurm)
         server.serve(protocol.Channel(0, 1), root, ops)
     elif mode == "watch":
         from . import watchdog
@@ -58,6 +62,15 @@ def main(small: bool = False) -> None:
         from .jobs import session
 
         session.enter(BoxConfig.load(root), sys.argv[2])
+    elif mode in ("node", "task") and len(sys.argv) == 3 and not small:
+        from .slurm import node
+
+        run = node.run if mode == "node" else node.run_task
+        sys.exit(run(root, sys.argv[2]))
+    elif mode == "login" and not small:
+        from .slurm import login
+
+        login.answer()
     elif mode == "pool" and len(sys.argv) == 3 and not small:
         from .box import BoxConfig
         from .jobs import job_ops
@@ -67,6 +80,13 @@ def main(small: bool = False) -> None:
         sys.exit(pool.run(box, sys.argv[2], job_ops.own_environment()))
     else:
         raise SystemExit(
-            "usage: python3 -I -S %s serve|watch|session NAME|pool DIRECTORY"
-            % sys.argv[0]
+            "usage: python3 -I -S %s serve|watch|login|session NAME|pool DIRECTORY"
+            "|node DIRECTORY|task DIRECTORY" % sys.argv[0]
         )
+
+
+def _slurm() -> Any:
+    """Return the engine of a box on a Slurm cluster."""
+    from .slurm.engine import Slurm
+
+    return Slurm()

@@ -37,6 +37,8 @@ HEAD = struct.Struct(">cI")
 # Data is split into pieces of this size. A frame longer than LONGEST is an error.
 CHUNK = 1 << 18
 LONGEST = 1 << 26
+# A login may print this many bytes before the first frame.
+LONGEST_PREFACE = 1 << 20
 # Pipes get this buffer size. A larger buffer needs fewer context switches.
 PIPE_SIZE = 1 << 20
 # Payloads of at least this size are read and written in place, without a copy.
@@ -73,6 +75,8 @@ class Channel:
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self.read_fd = read_fd
         self.write_fd = write_fd
+        # Everything up to and including this is skipped: a login may print lines first.
+        self.begins_after = b""
         self._buffer = bytearray()
         self._large: Optional[Tuple[bytes, bytes]] = None
         self._missing = memoryview(b"")
@@ -127,6 +131,8 @@ class Channel:
             # into the buffer, so that its payload is read without a copy.
             self._most = HEAD.size
             return frame
+        if self.begins_after and not self._skip():
+            return None
         if len(self._buffer) < HEAD.size:
             return None
         kind, length = HEAD.unpack_from(self._buffer)
@@ -141,6 +147,17 @@ class Channel:
         payload = bytes(memoryview(self._buffer)[HEAD.size : end])
         del self._buffer[:end]
         return kind, payload
+
+    def _skip(self) -> bool:
+        """Skip what comes before the first frame; return whether it has all come."""
+        start = self._buffer.find(self.begins_after)
+        if start < 0:
+            if len(self._buffer) > LONGEST_PREFACE:
+                raise Garbled("no frame in %d bytes" % len(self._buffer))
+            return False
+        del self._buffer[: start + len(self.begins_after)]
+        self.begins_after = b""
+        return True
 
     def next_kind(self, wait: float = 0.0) -> bytes:
         """

@@ -96,6 +96,7 @@ def map(
     over: Mapping[str, Iterable[object]] | None = None,
     failed: bool = False,
     limit: int | None = None,
+    boxes: int | None = None,
     vm: str | None = None,
     provider: str | None = None,
     name: str | None = None,
@@ -107,7 +108,7 @@ def map(
     into: str | os.PathLike[str] | None = None,
     output: Callable[[bytes], None] | None = None,
     settings: Mapping[str, object] | None = None,
-) -> Receipt | None:
+) -> Receipt | tuple[Receipt, ...] | None:
     """
     Run a command once for each set of parameters, many at once; return the receipt.
 
@@ -122,12 +123,14 @@ def map(
 
         limit: Run at most so many units.
 
+        boxes: Deal the units to so many boxes, at most 10, which run side by side.
+
         vm, provider, name, spot, project, keep, detach, queue, into, output, settings:
             See `run`.
 
     Returns:
-        The receipt; its `units` are how many are done. None if *detach* is set, or if
-        *failed* finds that all units are done.
+        The receipt; its `units` are how many are done. With several *boxes*, a tuple
+        with the receipt of each. None if *detach* is set, or if all units are done.
 
     Raises:
         JobFailed: A unit has failed; the outputs of all units are fetched.
@@ -140,11 +143,12 @@ def map(
     line, words = command_line(command)
     switches(failed=failed, keep=keep, detach=detach, queue=queue)
     with call("map", project, flags, settings, output, words, line) as c:
-        receipt: Receipt | None = pipeline_tasks.map_(
+        receipt: Receipt | tuple[Receipt, ...] | None = pipeline_tasks.map_(
             c,
             over=over,
             failed=failed,
             limit="" if limit is None else str(limit),
+            boxes="" if boxes is None else str(boxes),
             command=line,
             keep=keep,
             detach=detach,

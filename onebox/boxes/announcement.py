@@ -195,7 +195,14 @@ def cost_lines(
         others: The offers that are tried if *offer* is not available.
     """
     hours = max(deadline - context.now(), 0) / 3600
-    off = f"powers itself off {formatting.when(deadline, context.now())}"
+    if not context.provider.powers_off:
+        most = context.provider.longest_job(context.settings.limits.max_hours * 3600)
+        line = (
+            "no machine is created: the cluster runs the job, for at most "
+            f"{formatting.age(most)}"
+        )
+        return [line, *_without_effect(context)]
+    off = formatting.off(deadline, context.now())
     if offer.machine_price == 0:
         line = f"the box {off}, even if this command is gone"
         return [line, *_without_effect(context)]
@@ -222,7 +229,8 @@ def _without_effect(context: BoxContext) -> list[str]:
     lines = []
     if settings.spot and settings.overrides_file("spot"):
         source = settings.source("spot")
-        lines.append(f"{source}: {here} has no spot capacity, only rehearsals of it")
+        only = ", only rehearsals of it" if context.provider.powers_off else ""
+        lines.append(f"{source}: {here} has no spot capacity{only}")
     rented = [name for name in CLOUDS if settings.size.types.get(name)]
     if rented and settings.overrides_file("vm") and not settings.size.cpus:
         command = f"inv run --provider={rented[0]} --vm={settings.vm}"

@@ -56,9 +56,8 @@ def finish_boot(context: BoxContext, box: Box, doing: Doing = lambda text: None)
 def has_booted(context: BoxContext, box: Box) -> bool:
     """Return whether a box runs, has an address, and is not recorded as booting."""
     record = context.store.record
-    has_address = bool(box.host and box.host_key)
     is_booting = record.box == box.id and not record.booted
-    return box.state == "running" and has_address and not is_booting
+    return box.state == "running" and box.has_address and not is_booting
 
 
 def wait_until_reachable(
@@ -94,7 +93,7 @@ def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
         return f"{time.monotonic() - began:.0f} s"
 
     try:
-        while not (box.host and box.host_key):
+        while not box.has_address:
             doing(f"waiting for the address of {box.id}, {waited()}")
             if time.monotonic() - began > seconds:
                 raise BoxFailed(f"{box.id} had no address after {seconds:.0f} s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from onebox import __version__
+from onebox import __version__, agent_bundle
 from onebox.boxes import announcement, delete, offers
 from onebox.boxes.refused_offers import RefusedOffers
 from onebox.errors import (
@@ -17,7 +17,7 @@ from onebox.errors import (
     Unsuitable,
 )
 from onebox.providers.values import BootConfig, Box, Image, Offer, Request, Tags
-from onebox.remote import agent_bundle, keys
+from onebox.remote import keys
 from onebox.signals import Interrupted
 from onebox.store.identity import note_project, note_provider, random_id
 from onebox.store.paths import config_dir, state_dir

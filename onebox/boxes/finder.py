@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from onebox.boxes import no_box
-from onebox.errors import Lost, OneboxError, Preempted, UsageError
+from onebox.errors import Lost, OneboxError, Preempted, ProviderError, UsageError
 from onebox.providers.base import Provider
 from onebox.providers.values import Box, BoxState
 
@@ -41,6 +41,7 @@ class BoxFinder:
         self._ip_checked: float | None = None
         self.unanswered = False
         self._seen: set[str] = set()
+        self._warned: set[str] = set()
         self._listed: list[Box] | None = None
         # `_current` is valid only if `_determined` is True. In this case, None means
         # that there is no box.
@@ -243,6 +244,7 @@ class BoxFinder:
             == (context.project, context.settings.name)
             and box.state != "gone"
         ]
+        self.report_unreadable()
         listed = {box.id for box in boxes}
         self._seen |= listed
         # `_expected` is called again, because its creation times use the provider's
@@ -252,6 +254,30 @@ class BoxFinder:
                 box = self.wait_until_listed(box_id, place, created)
                 boxes += [box] if box and box.state != "gone" else []
         return boxes
+
+    def report_unreadable(self) -> None:
+        """
+        Warn about boxes that the provider's last call of `find` could not read.
+
+        Also warn about what it could not remove of deleted boxes.
+
+        Raises:
+            ProviderError: One of them is the box of this name, which must not be
+                created again.
+        """
+        for text in self._provider.undeletable:
+            if text not in self._warned:
+                self._warned.add(text)
+                self._screen.warn(f"a deleted box could not be removed: {text}")
+        for box_id, text in self._provider.unreadable.items():
+            if box_id in self._expected():
+                raise ProviderError(
+                    f"{self._context.title} ({box_id}) cannot be read: {text}",
+                    next="repair it, or remove it there by hand, with its outputs",
+                )
+            if box_id not in self._warned:
+                self._warned.add(box_id)
+                self._screen.warn(f"a box cannot be read, and is left out: {text}")
 
     def _expected(self) -> dict[str, tuple[str, float]]:
         """

@@ -88,9 +88,9 @@ def describe(title: str, box: Box, *, still: bool = False) -> str:
     """Return a sentence with the state, price and deadline of the box *title*."""
     if not is_on(box):
         return f"{title} is {box.state}; its disk is kept"
-    off, price = formatting.when(box.deadline, time.time()), box.offer.hourly
+    off, price = formatting.off(box.deadline, time.time()), box.offer.hourly
     up = "still up" if still else "up"
-    return f"{title} is {up}: {formatting.rate(price)}, powers itself off {off}"
+    return f"{title} is {up}: {formatting.rate(price)}, {off}"
 
 
 def _next(context: BoxContext, others: list[Box], *, soon: bool) -> list[str]:

@@ -41,11 +41,20 @@ def find_for_builder(context: BoxContext) -> list[Offer]:
     """Return the on-demand offers for a builder that has the box's architecture."""
     cache = context.cache.offers
     if "builder" not in cache:
-        offers = _find(context, context.settings.builder_size, False, None)
+        offers = _find(context, _builder_size(context), False, None)
         arch, size_name = find(context)[0].arch, context.settings.vm
         offers = _of_arch(offers, arch, f"--vm={size_name}", "[image] size")
         cache["builder"] = offers
     return cache["builder"]
+
+
+def _builder_size(context: BoxContext) -> Size:
+    """Return the size for a builder; on a cluster it is the job's, unless it is set."""
+    settings = context.settings
+    given = settings.source("image.size") != "default"
+    if context.provider.powers_off or given:
+        return settings.builder_size
+    return settings.size
 
 
 def _find(

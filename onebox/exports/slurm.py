@@ -81,7 +81,9 @@ def _advice(settings: Settings, file: str, plan: UnitPlan | None) -> Iterator[st
             f"  rsync -a CLUSTER:{name}/{path} {path}"
             for path in dict.fromkeys(_outputs(settings, plan))
         ),
-        "A cluster may want --partition and --account too.",
+        *["A cluster may want --partition and --account too."][
+            : not _of_cluster(settings)
+        ],
         "`scancel --full --signal=TERM JOB` asks it to end, `scancel JOB` ends it.",
     )
     if plan is not None:
@@ -147,7 +149,10 @@ def _options(settings: Settings, plan: UnitPlan | None) -> Iterator[str]:
     yield f"#SBATCH --cpus-per-task={cpus}"
     if memory:
         yield f"#SBATCH --mem={_megabytes(memory)}M"
-    yield f"#SBATCH --time={_time(settings.limits.max_hours)}"
+    cluster = _of_cluster(settings)
+    if not any(option.startswith("--time=") for option in cluster):
+        yield f"#SBATCH --time={_time(settings.limits.max_hours)}"
+    yield from (f"#SBATCH {option}" for option in cluster)
     grace = math.ceil(settings.run.cancel_grace)
     if grace:
         yield f"#SBATCH --signal=B:TERM@{grace}"
@@ -158,6 +163,11 @@ def _options(settings: Settings, plan: UnitPlan | None) -> Iterator[str]:
     yield f"#SBATCH --array=1-{len(plan.units)}{limit}"
     yield "#SBATCH --output=%x-%A.log"
     yield "#SBATCH --open-mode=append"
+
+
+def _of_cluster(settings: Settings) -> list[str]:
+    """Return the options of sbatch in the table [slurm]."""
+    return list(getattr(settings.providers["slurm"], "sbatch_options", ()))
 
 
 def _at_once(settings: Settings) -> int:

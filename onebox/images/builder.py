@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -384,17 +385,13 @@ def _remove_after_failure(context: BoxContext, box: Box) -> str:
 
 
 def _keep(context: BoxContext, box: Box) -> str:
-    """
-    Record the builder as kept.
-
-    Return a text that says what the builder costs, how to reach it, and when it will be
-    off.
-    """
+    """Record the builder as kept; return its price, end, and how to reach it."""
     context.store.update(kept_builder=box.id)
     current = context.provider.get(box.id, box.place) or box
-    off = formatting.when(current.deadline, time.time())
+    off = formatting.off(current.deadline, time.time())
     rate = formatting.rate(box.offer.hourly)
-    text = f"the builder {box.id} is kept: {rate}, off {off}"
+    text = f"the builder {box.id} is kept: {rate}, {off}"
     if current.host and current.state == "running":
-        text += f"\n        ssh -F {context.ssh(current).config} {box.id}"
-    return f"{text}\n        the next inv image removes it"
+        words = [word for word in context.ssh(current).argv() if word != "--"]
+        text += f"\n        {shlex.join(words)}"
+    return text + "\n        the next inv image removes it"

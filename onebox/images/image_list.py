@@ -24,6 +24,10 @@ def images(context: BoxContext) -> list[Image]:
     if context.cache.images is None:
         found = list(context.provider.images(context.owner))
         context.cache.images = found
+        for text in context.provider.unreadable.values():
+            context.screen.warn(f"an image cannot be read, and is left out: {text}")
+        for text in context.provider.undeletable:
+            context.screen.warn(f"a deleted image could not be removed: {text}")
         names = [image.name for image in found]
         image_names.note(state_dir(context.environ), context.provider_name, names)
     return context.cache.images

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from onebox.errors import BoxFailed, ConnectionLost
 from onebox.providers import PROVIDERS
 from onebox.providers.values import Box
+from onebox.remote import commands
 from onebox.remote.connection import SSHConnection
 from onebox.remote.ssh_script import ScriptFailed, run_script
 
@@ -94,7 +95,9 @@ def _run(ssh: SSHConnection, script: str) -> str:
     The script must be safe to run twice: it is repeated if the connection breaks.
     """
     try:
-        return run_script(ssh, "exec sh -s", script.encode(), seconds=TIMEOUT_SECONDS)
+        return run_script(
+            ssh, commands.shell(ssh.box), script.encode(), seconds=TIMEOUT_SECONDS
+        )
     except ScriptFailed as error:
         if error.exit is None:
             raise BoxFailed(

@@ -46,7 +46,8 @@ def show(
     context.screen.say()
     if receipt.exit == 0 and receipt.cause == "exit":
         context.screen.say(_verdict(context, receipt))
-    context.screen.say(cost_line(receipt, lifetime, shared=shared, kept=kept))
+    if context.provider.powers_off:
+        context.screen.say(cost_line(receipt, lifetime, shared=shared, kept=kept))
     if usage:
         context.screen.say(f"the job used {', '.join(usage)}")
 

@@ -56,8 +56,14 @@ def watch(
             ports.forwarded(context, box, ports.of_job(context), listens),
             checkpoints.pulling(context, box, run=run or job_id, job=job_id) as puller,
         ):
+            waits_for = ""
 
             def show_sample(sample: Sample) -> None:
+                nonlocal waits_for
+                reason = sample.waiting.partition(",")[0]
+                if reason and reason != waits_for:
+                    waits_for = reason
+                    screen.note(f"waits in the queue: {sample.waiting}")
                 more = [attempt_text]
                 if puller is not None:
                     puller.show_warnings()
@@ -171,6 +177,10 @@ def _footer(
     started = context.store.record.job_started or began
     spent = max(time.time() - started, 0)
     task = "run" if sample.units is None else "map"
+    if sample.waiting:
+        detaches = "Ctrl-C detaches" if context.screen.live else ""
+        texts = [f"{task}  {formatting.seconds(spent)}", f"waits: {sample.waiting}"]
+        return "    ".join(filter(None, [*texts, detaches]))
     parts = [f"{task}  {formatting.seconds(spent)}"]
     if box.offer.hourly:
         parts.append(formatting.money(box.offer.hourly * spent / 3600))

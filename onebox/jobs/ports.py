@@ -42,6 +42,11 @@ def forwarded(
     Args:
         when: A phrase that says from when on the ports answer.
     """
+    if pairs and not context.provider.powers_off:
+        context.screen.note(
+            "ports are not forwarded: the job runs on a node behind the login node"
+        )
+        pairs = []
     chosen = forwarding.choose(pairs, shared=context.provider.shares_ports)
     with forwarding.forwarding(context.ssh(box), chosen):
         for port in chosen:

@@ -103,6 +103,8 @@ def start(
             raise Busy(
                 f"{context.title} is busy: {error.message}", next=context.next_if_busy
             ) from error
+        if error.kind == "start" and box.user_ssh:
+            error.next = "fix [slurm] in onebox.toml, or ask for less; then inv doctor"
         raise
 
 
@@ -282,7 +284,8 @@ def exit_record(status: JobStatus) -> ExitRecord:
     if status.record is not None:
         return status.record
     raise Lost(
-        f"the outcome of job {status.job} is unknown: {status.why or status.state}",
+        f"the outcome of job {status.job} is unknown: "
+        f"{status.why or 'the box has no record of it'}",
         next="inv fetch --partial fetches its files; inv logs shows its output",
     )
 

@@ -44,7 +44,8 @@ class ProviderRow(NamedTuple):
         example: Some of its machine types, written as a value in [size.NAME] of
             onebox.toml.
 
-        library: The module of its SDK. The extra with the provider's name installs it.
+        library: The module of its SDK, "" if it has none. The extra with the provider's
+            name installs it.
 
         image_id: A regular expression for the ids of images that onebox did not create,
             "" if such ids have no form by which they can be recognized.
@@ -143,6 +144,15 @@ _ROWS = (
         example='"ccx63"',
         library="hcloud",
         credentials=(".config/hcloud/cli.toml",),
+    ),
+    ProviderRow(
+        name="slurm",
+        title="a Slurm cluster",
+        provider="slurm.provider:Slurm",
+        settings="slurm.settings:SlurmSettings",
+        machine_type="",
+        example="",
+        library="",
     ),
 )
 PROVIDERS = {row.name: row for row in _ROWS}

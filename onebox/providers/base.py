@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from onebox.errors import NotAllowed, UsageError
@@ -51,11 +52,20 @@ class Provider(abc.ABC):
         stopped_is_free: Whether a box that has powered itself off is billed only for
             its disk.
 
+        powers_off: Whether a box powers itself off at its deadline. Otherwise it is a
+            folder on a cluster, which costs nothing, and the deadline limits each job.
+
         shares_ports: Whether a box has the network ports of this machine, so that its
             programs are reached without forwarding.
 
         unreachable_regions: The regions that the last call of `find` could not read,
             each with the reason.
+
+        unreadable: What the last call of `find` or `images` could not read, by its id,
+            each with a text that names its place. The owner may be unknown.
+
+        undeletable: What the last call of `find` or `images` could not remove of this
+            owner's deleted boxes and images: a text for each, with place and reason.
 
         unpriced: The reason why the last call of `offers` returned unknown prices, ""
             if it returned no unknown price.
@@ -68,9 +78,20 @@ class Provider(abc.ABC):
     adopts: tuple[str, ...] = ()
     image_rate: float | None = None
     stopped_is_free: bool = True
+    powers_off: bool = True
     shares_ports: bool = False
     unreachable_regions: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = MappingProxyType({})
+    undeletable: Sequence[str] = ()
     unpriced: str = ""
+
+    def log_in(self) -> None:  # noqa: B027 - most providers need no login
+        """
+        Ask the user in the terminal for what a login needs, such as a password.
+
+        It is called once, before the first other call of a command. If no terminal is
+        there, the next call fails instead.
+        """
 
     @abc.abstractmethod
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
@@ -92,6 +113,15 @@ class Provider(abc.ABC):
             limit: The name of the limit, as `QuotaExceeded` reports it.
         """
         return False
+
+    def longest_job(self, seconds: float) -> float:
+        """
+        Return how many seconds a job may take at most, if `powers_off` is false.
+
+        Args:
+            seconds: The limit that the user has set.
+        """
+        return seconds
 
     def egress_rate(self, place: str) -> float | None:
         """

@@ -242,8 +242,12 @@ class Box:
     public key that the box must present. If *bootstrap_key* is true, the private half
     of that key was sent in user data, so the first connection replaces the key.
 
-    *agent* is the absolute path of the agent on the box. *work* is the directory of
-    code and data, relative to the home directory.
+    *agent* is the absolute path of the agent on the box, and *python* the program that
+    runs it. *work* is the directory of code and data, relative to the home directory.
+
+    A box on a cluster is a folder of the user's. Its *home* is an absolute path, and ""
+    means the home of the login. *user_ssh* are the options of the user's own ssh that
+    lead to *host*, the login node; they are empty for a box that has a *host_key*.
 
     *why* is the reason of a stop, "" if it is unknown: "preempted", "deadline",
     "poweroff" or another. If *disk_only* is true, only the disk of a stopped box is
@@ -272,6 +276,14 @@ class Box:
     bootstrap_key: bool = False
     disk_only: bool = False
     rescue: bool = False
+    home: str = ""
+    python: str = "python3"
+    user_ssh: tuple[str, ...] = ()
+
+    @property
+    def has_address(self) -> bool:
+        """Return whether it is known how to reach the box, and how to recognize it."""
+        return bool(self.host and (self.host_key or self.user_ssh))
 
 
 @dataclass(frozen=True)

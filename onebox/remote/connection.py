@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shlex
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
-from onebox import subprocess_env
+from onebox import agent_bundle, subprocess_env
 from onebox.agent.file_names import printable
 from onebox.errors import (
     BoxFailed,
@@ -28,12 +27,13 @@ from onebox.errors import (
     ProtocolError,
 )
 from onebox.providers.values import Box
-from onebox.remote import agent_bundle
+from onebox.remote import commands
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel, AgentError, Silent
 from onebox.remote.keys import missing_client_error
-from onebox.remote.ssh_config import socket_dir, ssh_config
+from onebox.remote.ssh_config import ssh_config
 from onebox.store.atomic_files import clear_drafts, private_dir, write_atomically
+from onebox.store.ssh_sockets import socket_dir
 
 T = TypeVar("T")
 
@@ -89,19 +89,23 @@ class SSHConnection:
         self.clock_ahead = 0.0
         self._channel: AgentChannel | None = None
         self._agent = box.agent
-        self._write_known_hosts(box)
-        text = ssh_config(box, directory, ssh_key_file, self.socket)
-        write_atomically(self.config, os.fsencode(text))
+        if not box.user_ssh:
+            self._write_known_hosts(box)
+            text = ssh_config(box, directory, ssh_key_file, self.socket)
+            write_atomically(self.config, os.fsencode(text))
 
     def argv(self, *options: str) -> list[str]:
         """Return the ssh command line; a command for the box may be appended."""
+        if self.box.user_ssh:
+            # ssh uses the first value that it reads for an option.
+            return ["ssh", *options, *self.box.user_ssh, "--", self.box.host]
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
 
     def agent_command(self, mode: str) -> str:
         """
         Return the command for the box that starts the agent; *mode* is "serve", say.
         """
-        return f"exec python3 -I -S {shlex.quote(self._agent)} {mode}"
+        return commands.agent(self.box, self._agent, mode)
 
     def is_for(self, box: Box) -> bool:
         """Return whether *box* has the address and host key of this connection."""
@@ -240,6 +244,11 @@ class SSHConnection:
         """Open a new connection that is not shared, and return a channel over it."""
         return self._start_agent(within, "-o", "ControlPath=none")[0]
 
+    def _another(self) -> Callable[[], AgentChannel] | None:
+        # To a login node there is only the shared connection: another one could ask the
+        # user for a password again.
+        return None if self.box.user_ssh else self.open_separate_channel
+
     def _write_known_hosts(self, box: Box) -> None:
         keys = [" ".join(line.split()[:2]) for line in box.host_key.splitlines()]
         text = "".join(f"{box.id} {key}\n" for key in keys)
@@ -247,7 +256,7 @@ class SSHConnection:
 
     def _open(self, within: float) -> AgentChannel:
         channel, version = self._start_agent(within)
-        channel.open_another = self.open_separate_channel
+        channel.open_another = self._another()
         if version == agent_bundle.version():
             return channel
         # Another version of onebox created the box or its image, so the agent on the
@@ -260,7 +269,7 @@ class SSHConnection:
         if renewed.get("own") is True:
             self._agent = str(PurePosixPath(self.box.agent).parent / OWN_AGENT)
         channel, _ = self._start_agent(within)
-        channel.open_another = self.open_separate_channel
+        channel.open_another = self._another()
         return channel
 
     def _start_agent(self, within: float, *options: str) -> tuple[AgentChannel, str]:
@@ -276,6 +285,8 @@ class SSHConnection:
                 )
             except FileNotFoundError as error:
                 raise missing_client_error("ssh") from error
+            if self.box.user_ssh:
+                channel.wire.begins_after = commands.BEGINS.encode()
             with contextlib.ExitStack() as failing:
                 if not options:
                     failing.callback(self._end_sharing)
@@ -319,7 +330,7 @@ class SSHConnection:
 def _socket_name(box: Box) -> str:
     # The name contains a hash of the address. So if the box's address changes, ssh does
     # not use a shared connection to the old address. The name has at most
-    # ssh_config.NAME_BYTES bytes.
+    # ssh_sockets.NAME_BYTES bytes.
     address = " ".join(map(str, _address(box)))
     return f"{box.id[:14]}-{hashlib.sha256(address.encode()).hexdigest()[:12]}"
 

@@ -122,7 +122,8 @@ class JobStatus:
 
     A job is "lost" if its supervisor died without an exit record, or if the exit record
     is damaged. *why* tells why a job is lost, and *alive* means that processes of a
-    lost job still run. *record* is set if and only if the state is "exited". *units* is
+    lost job still run. *waiting* says why a scheduler has not started a job that counts
+    as running. *record* is set if and only if the state is "exited". *units* is
     None if the job has no units.
     """
 
@@ -135,6 +136,7 @@ class JobStatus:
     log_bytes: int = 0
     marks: tuple[tuple[float, int], ...] = ()
     units: UnitProgress | None = None
+    waiting: str = ""
 
     @property
     def runs(self) -> bool:
@@ -174,6 +176,7 @@ class JobStatus:
             log_bytes=fields.integer("log_bytes"),
             marks=fields.marks("marks"),
             units=units,
+            waiting=fields.text("waiting"),
         )
         if job is not None and status.job != job:
             raise fields.invalid(f"it is about {status.job}, not {job}")
@@ -189,7 +192,8 @@ class Sample:
 
     *cpu* of the *cpus* CPUs are busy. *memory* of the *memory_total* bytes are in use.
     *job_cpu* and *job_memory* are what the job alone uses of them. *units* is the
-    progress of the job's units, None if it has none.
+    progress of the job's units, None if it has none. *waiting* says why a scheduler has
+    not started the job yet, "" if it has started.
     """
 
     cpu: float | None = None
@@ -199,6 +203,7 @@ class Sample:
     job_cpu: float | None = None
     job_memory: int | None = None
     units: UnitProgress | None = None
+    waiting: str = ""
 
     @classmethod
     def parse(cls, value: object) -> Sample:
@@ -212,4 +217,5 @@ class Sample:
             job_cpu=fields.number_or_none("job_cpu"),
             job_memory=fields.integer_or_none("job_memory"),
             units=UnitProgress.parse(fields["units"]),
+            waiting=fields.text("waiting"),
         )

@@ -128,6 +128,24 @@ def _load(
         # The box of onebox.toml has the default name.
         name += "-2" * (name == default)
         values.setdefault("name", Value("name", name, f"the name of {own.name}"))
+    return from_values(root, environ, values, own.name)
+
+
+def from_values(
+    root: Path, environ: Mapping[str, str], given: Mapping[str, Value], file: str
+) -> Settings:
+    """
+    Return the settings of the project in *root* with all layers merged.
+
+    Args:
+        given: The settings that are given, by their full names.
+
+        file: The name of the project's file.
+
+    Raises:
+        ConfigError: Settings exclude each other.
+    """
+    values = dict(given)
     sources = {path: value.origin for path, value in values.items()}
     for value in values.values():
         sources.update((one.path, one.origin) for one in value.strings.values())
@@ -154,7 +172,8 @@ def _load(
             for name, row in PROVIDERS.items()
         },
         sources=sources,
-        config_file=own.name,
+        given=given,
+        config_file=file,
     )
     _check_tables(settings, values, environ)
     return settings

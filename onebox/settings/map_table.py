@@ -18,6 +18,9 @@ from onebox.settings.kinds import BYTES, INTEGER, STRING
 from onebox.settings.parameters import PARAMETERS
 from onebox.settings.quoting import show
 
+# More boxes need an engine that schedules, such as Slurm or Ray.
+MOST_BOXES = 10
+
 
 def unit_outputs(value: object) -> None:
     """
@@ -88,6 +91,13 @@ class MapTable(Table):
         "1",
         "How often a unit that fails runs again.",
         Between(0, 100),
+    )
+    boxes: int = setting(
+        INTEGER,
+        1,
+        "4",
+        "On how many boxes the units run, side by side.",
+        Between(1, MOST_BOXES),
     )
     outputs: str = setting(
         STRING,

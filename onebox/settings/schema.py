@@ -11,6 +11,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from onebox.providers import CLOUDS, PROVIDERS
 from onebox.settings.checks import (
@@ -202,7 +203,7 @@ class Settings(Table):
     *vm* is the text by which the user chose the size, and *size* is that size.
     *builder_size* is the size of the boxes that build images. *providers* holds each
     provider's own table. *sources* maps the full name of each setting that was given to
-    the place where it was given.
+    the place where it was given, *given* to its merged `layers.Value`.
     """
 
     root: Path
@@ -211,6 +212,8 @@ class Settings(Table):
     sizes: Mapping[str, Size]
     providers: Mapping[str, ProviderTable]
     sources: Mapping[str, str] = field(compare=False, repr=False)
+    # The values may be secrets, so they are never printed.
+    given: Mapping[str, Any] = field(compare=False, repr=False)
     config_file: str = field(compare=False)
     provider: str = setting(
         STRING,

@@ -125,7 +125,8 @@ def parse(text: str) -> list[TomlEntry]:
     Raises:
         Malformed: The text is not TOML, or it is TOML that `toml` reads wrongly.
     """
-    lines, labels, text = _scan(text)
+    # Python's reader does this too. toml keeps a first line that ends with \r\n.
+    lines, labels, text = _scan(text.replace("\r\n", "\n"))
     if not lines:
         return []
     # The package is imported only if there is something to parse.

@@ -158,6 +158,10 @@ def _judge_boxes(context: BoxContext) -> tuple[list[_Verdict], list[str]]:
             continue
         verdicts += [_judge(context, provider, box) for box in boxes]
         unreachable += [f"{name} {region}" for region in provider.unreachable_regions]
+        for text in provider.unreadable.values():
+            context.screen.warn(f"a box cannot be read, and is left out: {text}")
+        for text in provider.undeletable:
+            context.screen.warn(f"a deleted box could not be removed: {text}")
     return verdicts, unreachable
 
 
@@ -233,6 +237,8 @@ def _used_providers(context: BoxContext) -> list[str]:
 
 def _judge(context: BoxContext, provider: Provider, box: Box) -> _Verdict:
     now = provider.now()
+    if not box.deadline:
+        return _Verdict(provider, box, formatting.off(0, now), expired=False)
     off = box.state in ("stopped", "stopping") and provider.stopped_is_free
     end = box.deadline + (KEPT_DISK_SECONDS if off else AFTER_DEADLINE_SECONDS)
     if now > end:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from onebox import formatting, subprocess_env
 from onebox.errors import OneboxError, SetupError
 from onebox.providers.values import Check
-from onebox.remote import ssh_config
 from onebox.settings.given import given_settings
 from onebox.stages import job_script, preflight
+from onebox.store import ssh_sockets
 from onebox.store.paths import config_dir, state_dir
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def _local_checks(context: BoxContext) -> Iterator[Check]:
     identity = config_dir(context.environ)
     yield _writable_check("owner", identity, f"{context.owner}, in {identity}")
     try:
-        ssh_config.socket_dir(context.environ)
-        yield Check("ssh sockets", True, str(ssh_config.socket_dir(context.environ)))
+        folder = ssh_sockets.socket_dir(context.environ)
+        yield Check("ssh sockets", True, str(folder))
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
     yield from _configuration_checks(context)

@@ -31,6 +31,7 @@ from onebox.images import (
 )
 from onebox.images.python_project import PythonProject
 from onebox.providers.values import Box
+from onebox.remote import commands
 from onebox.remote.ssh_script import ScriptFailed, run_script
 from onebox.stages import fetch_preempted
 from onebox.store.atomic_files import private_dir, read_regular, write_atomically
@@ -250,7 +251,7 @@ def _run(context: BoxContext, box: Box, found: Update) -> str:
     try:
         return run_script(
             context.ssh(box),
-            "exec sh -s",
+            commands.shell(box),
             script.encode(),
             seconds=context.settings.limits.setup_minutes * 60,
         )

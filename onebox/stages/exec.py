@@ -54,6 +54,7 @@ def perform(
         )
     job_environment.secret_values(context)
     box = bring_up.wait_until_reachable(context)
+    ssh.note_login_node(context, box)
     with ssh.session(context, box, interactive=False) as check_not_removed:
         connection = context.ssh(box)
         try:

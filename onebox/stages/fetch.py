@@ -13,6 +13,7 @@ from onebox.providers.values import Box
 from onebox.stages import fetch_warnings, held_outputs, notebook_files
 from onebox.transfer import fetch_outputs, verify_outputs
 from onebox.transfer.fetch_outputs import Fetched
+from onebox.units import earlier as earlier_units
 from onebox.units import report as unit_report
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ def _download(
                 into_project=context.outputs_folder == context.root,
                 search_outside="" if partial else "always",
                 known=known,
+                replaced=earlier_units.replaced(context),
             )
         )
     except OutputsHeld as error:

@@ -212,6 +212,8 @@ def _describe_base(context: BoxContext) -> str:
     nothing = "[image] installs nothing" if given else "no [image] settings"
     if context.provider.own_system:
         return f"{nothing}; plain {recipe.base(context)}"
+    if not context.provider.powers_off:
+        return f"{nothing}; using the cluster's own Python"
     python = "{}.{}".format(*sys.version_info)
     return f"{nothing}; using this machine's Python {python}"
 

@@ -56,7 +56,6 @@ def perform(context: BoxContext) -> None:
         BoxFailed: Jupyter could not be installed or started.
 
         ConnectionLost: The connection broke, so Jupyter has ended.
-
         OutputsHeld: Some files of the session are not here; the box has them.
     """
     context.lock()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onebox.errors import OneboxError
-from onebox.stages import map, plan_print, sweep
+from onebox.stages import map, map_boxes, plan_boxes, plan_print, sweep
 from onebox.stages.plan_values import Plan
 from onebox.stages.planner import Planner
 
@@ -30,6 +30,10 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
     Raises:
         OneboxError: The stage would not start. The error is the one it would raise.
     """
+    several = stage == "map" and map.on_several_boxes(context)
+    own_job = stage
+    if several:
+        map_boxes.check(context)
     if stage == "map":
         # The job of `map` is planned as that of `run` is, with other words.
         if sweep.choose(context, fetches=False) is None:
@@ -48,7 +52,12 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
     planned = context.chain.planned
     stages = [name for name in stages if name not in planned]
     if stages:
-        plan = find(context, stages, command)
+        if several:
+            plan = plan_boxes.find(context, stages, command)
+        else:
+            plan = find(context, stages, command)
+        if own_job == "map":
+            plan = plan_boxes.with_earlier_boxes(context, plan, own=several)
         plan_print.show(context, plan)
         planned.update(step.name for step in plan.steps)
         if plan.refusals:

@@ -24,6 +24,8 @@ _MARKS = {
 }
 # So many units are listed on a terminal.
 MOST_UNITS = 20
+# So many numbers of the units of one box are listed.
+MOST_NUMBERS = 10
 _RESULTS = {
     "run": "would run",
     "up to date": "up to date",
@@ -69,6 +71,10 @@ def show(context: BoxContext, plan: Plan) -> None:
                 screen.plan_detail(f"{number}: {formatting.path(command)}")
             if plan.units.count > most:
                 screen.plan_detail(f"and {plan.units.count - most:,} more")
+            for box, numbers in plan.units.boxes:
+                count = formatting.count(len(numbers), "unit")
+                first = formatting.first_names([*map(str, numbers)], MOST_NUMBERS)
+                screen.plan_detail(f"{box}: {count} ({first})")
     for warning in plan.warnings:
         screen.plan_line("warning", "warn", warning, "")
     for note in plan.notes:

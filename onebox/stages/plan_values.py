@@ -130,12 +130,15 @@ class PlannedUnits:
         at_once: How many run at once, None if the box is unknown.
 
         commands: The number of each unit that runs, and its command.
+
+        boxes: The name of each box and the numbers of its units, if there are several.
     """
 
     count: int
     total: int
     at_once: int | None
     commands: tuple[tuple[int, str], ...]
+    boxes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.errors import InputError, OneboxError, StateError
+from onebox.errors import InputError, OneboxError, StateError, UsageError
 from onebox.images import stale_lock
 from onebox.project_files import configured_outputs
 from onebox.settings import file_problems
@@ -67,9 +67,17 @@ def check(context: BoxContext) -> None:
             written.
 
         StateError: onebox cannot write into one of its own folders.
+
+        UsageError: The line has a notebook, which a cluster does not have.
     """
     for _, error in problems(context):
         raise error
+    if context.invocation.task == "notebook" and not context.provider.powers_off:
+        raise UsageError(
+            f"there is no notebook on {context.provider.name}: it would run on the "
+            "login node",
+            next="the cluster's own JupyterHub, or --provider=local",
+        )
 
 
 def describe_links(context: BoxContext) -> str:

@@ -126,7 +126,7 @@ def _start_or_create(context: BoxContext) -> Box:
             context.boxes.refresh()
             raise
         environment.note_new_box(context, box, inputs)
-        stage_line.end("", f"{box.id}, {box.place}, host key verified")
+        stage_line.end("", f"{box.id}, {box.place}, {_proof(box)}")
     image_list.remove_replaced(context, box)
     _print_notes(context, box)
     return box
@@ -203,3 +203,8 @@ def _check_image(context: BoxContext, box: Box) -> None:
 
 def _teardown(context: BoxContext) -> str:
     return f"inv teardown --name={context.settings.name}"
+
+
+def _proof(box: Box) -> str:
+    """Return how the connection is known to lead to the box."""
+    return "by your own ssh" if box.user_ssh else "host key verified"

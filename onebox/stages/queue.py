@@ -9,6 +9,7 @@ of the box, and no job runs there. It then keeps the lock until its process ends
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -134,7 +135,8 @@ def keeps_box(context: BoxContext) -> bool:
     box = context.boxes.refresh()
     if box is None or box.state != "running":
         return False
-    if box.deadline - context.now() < context.settings.limits.max_hours * 1800:
+    left = box.deadline - context.now() if box.deadline else math.inf
+    if left < context.settings.limits.max_hours * 1800:
         return False
     price = formatting.rate(box.offer.hourly)
     detail = f"{box.id}, {price}: {describe(waiting)}"

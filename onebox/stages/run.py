@@ -358,6 +358,8 @@ def _print_detached(context: BoxContext, box: Box, job_id: str) -> None:
             "a detached job is not restarted if the provider takes the box back: "
             f"inv {task} restarts it"
         )
+    if not box.deadline:
+        return
     context.screen.note(
         f"the box powers itself off {idle:g} min after the job ends, and "
         f"{formatting.when(box.deadline, time.time())} at the latest; its disk is kept"

@@ -83,9 +83,9 @@ def print_kept_box(context: BoxContext) -> None:
     holder = None if context.store.locked else context.store.holder()
     if holder is not None:
         # That command decides whether the box stays.
-        off = formatting.when(box.deadline, time.time())
+        off = formatting.off(box.deadline, time.time())
         user = f'pid {holder.pid} "{printable(holder.command)}" uses it'
-        detail += f", powers itself off {off}; {user}"
+        detail += f", {off}; {user}"
         context.screen.print_stage("box", "kept", "in use", detail)
         return
     invocation = context.invocation
@@ -101,11 +101,10 @@ def print_kept_box(context: BoxContext) -> None:
 def _powers_off(context: BoxContext, box: Box) -> str:
     """Return a phrase that says when a box powers itself off, and how to remove it."""
     idle = context.settings.limits.idle_minutes
-    off = formatting.when(box.deadline, time.time())
-    return (
-        f"powers itself off {off}, or after {idle:g} min without job and client: "
-        "inv teardown"
-    )
+    off = formatting.off(box.deadline, time.time())
+    if not box.deadline:
+        return off
+    return f"{off}, or after {idle:g} min without job and client: inv teardown"
 
 
 def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:

@@ -51,11 +51,20 @@ def perform(
     """
     pairs = ports.of_flag(forward)
     box = bring_up.wait_until_reachable(context)
+    note_login_node(context, box)
     with session(context, box, interactive=not argv) as check_not_removed:
         code = _attach(context, box, argv, pairs)
     if was_cut_off(code):
         check_not_removed()
     return code
+
+
+def note_login_node(context: BoxContext, box: Box) -> None:
+    """Say on a cluster that what follows runs on the login node, beside others."""
+    if box.user_ssh:
+        context.screen.note(
+            f"on {box.host}, the login node: heavy work belongs in a job"
+        )
 
 
 def was_cut_off(code: int) -> bool:

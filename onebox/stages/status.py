@@ -95,6 +95,7 @@ def boxes(context: BoxContext) -> list[BoxStatus]:
         if box.tags.project == context.project
         and (not is_for_one_name(context) or box.tags.name == context.settings.name)
     ]
+    context.boxes.report_unreadable()
     return [read(context, box) for box in sorted(found, key=lambda b: b.tags.name)]
 
 
@@ -117,10 +118,17 @@ def read(context: BoxContext, box: Box) -> BoxStatus:
         type=box.offer.type,
         hourly_usd=box.offer.hourly,
         created=box.created,
-        deadline=box.deadline if box.state == "running" else None,
+        deadline=_deadline(box),
         job=job,
         outputs=None if is_builder else _outputs(context, box, job),
     )
+
+
+def _deadline(box: Box | None) -> float | None:
+    """Return when a box powers itself off, None if it is off or never does."""
+    if box is None or box.state != "running":
+        return None
+    return box.deadline or None
 
 
 def _of_other(other: other_providers.BoxAtOtherProvider) -> BoxStatus:
@@ -138,7 +146,7 @@ def _of_other(other: other_providers.BoxAtOtherProvider) -> BoxStatus:
         type=None if box is None else box.offer.type,
         hourly_usd=record.hourly if box is None else box.offer.hourly,
         created=record.created or None,
-        deadline=box.deadline if box is not None and box.state == "running" else None,
+        deadline=_deadline(box),
         job=job,
         outputs=None,
         error=other.error,
@@ -185,6 +193,8 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
         text = f"no information ({status.why})"
         return BoxJob(status.job, "unknown", text, command, status.started)
     seconds = None
+    if status.waiting:
+        return BoxJob(status.job, "running", f"waits: {status.waiting}", command)
     text = "running"
     if status.started:
         now = time.time() + context.ssh(box).clock_ahead

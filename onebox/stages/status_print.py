@@ -42,7 +42,7 @@ def print_table(context: BoxContext, found: list[BoxStatus]) -> None:
     rows: list[list[str | Cell]] = [
         [
             _name(status),
-            Cell(status.state, "done" if status.deadline else "kept"),
+            Cell(status.state, "done" if status.state == "running" else "kept"),
             status.type or "",
             formatting.rate(status.hourly_usd),
             Cell(status.job.text, _mark(status.job)),
@@ -90,7 +90,7 @@ def _outputs_cell(status: BoxStatus) -> Cell:
 
 def _deadline(status: BoxStatus, now: float) -> str:
     if status.deadline is None:
-        return "is off"
+        return "-" if status.state == "running" else "is off"
     return formatting.when(status.deadline, now)
 
 
@@ -101,8 +101,9 @@ def print_details(context: BoxContext, status: BoxStatus) -> None:
     title = context.title_of(status.name) + " (builder)" * status.is_builder
     details = [f"{status.size}: {status.type}", formatting.rate(status.hourly_usd)]
     if status.deadline is not None:
-        off = formatting.when(status.deadline, now)
-        details += [f"up {age}", f"powers itself off {off}"]
+        details += [f"up {age}", formatting.off(status.deadline, now)]
+    elif status.state == "running":
+        details += [f"created {age} ago", formatting.off(0, now)]
     else:
         details += [f"created {age} ago", "its disk is kept"]
     screen.print("   ".join([title, status.id, status.state]))

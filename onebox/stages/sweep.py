@@ -40,6 +40,9 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
         ConfigError, InputError, UsageError: There is no command, there are no
             parameters, or they are wrong.
     """
+    if context.chain.part is not None:
+        context.chain.units = context.chain.part
+        return context.chain.part
     flags = context.invocation.units or UnitFlags()
     if flags.failed and fetches and not context.invocation.queue:
         _fetch_ended_job(context)
@@ -75,6 +78,8 @@ def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
 
 def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
     """Yield what a user may not expect of the units that run."""
+    if context.chain.part is not None:
+        return
     plan, table = units.plan, context.settings.map
     flags = context.invocation.units or UnitFlags()
     found = unit_job.latest(context)
@@ -169,10 +174,15 @@ def _is_complete(context: BoxContext, job: str, units: UnitJob) -> bool:
     Return whether all units of a sweep have ended, and its last job by itself.
 
     The result is False if this command line has fetched the job's outputs: no client
-    waited for its end, so the user does not know it.
+    waited for its end, so the user does not know it. It is also False if no command has
+    printed how the units on several boxes ended.
     """
-    its_receipt = receipt.read(context.job_dir(job) / receipt.FILE)
-    if its_receipt is None or its_receipt.cause != "exit":
+    if units.boxes:
+        has_ended = units.ended
+    else:
+        its_receipt = receipt.read(context.job_dir(job) / receipt.FILE)
+        has_ended = its_receipt is not None and its_receipt.cause == "exit"
+    if not has_ended:
         return False
     results = unit_job.results(context.outputs_folder, units)
     if unit_results.count(units.plan, results).left:

@@ -237,9 +237,8 @@ def _remove(
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()
-        stage_line.end(
-            "", f"{formatting.first_names(removed)}: machine, disk, keys: gone"
-        )
+        parts = "machine, disk, keys" if context.provider.powers_off else "folder, jobs"
+        stage_line.end("", f"{formatting.first_names(removed)}: {parts}: gone")
     return [disk.id for disk in disks if disk not in removable]
 
 

@@ -57,6 +57,8 @@ def measure(context: BoxContext, box: Box) -> Load:
     try:
         answer = context.call_resuming(lambda channel: channel.request("load"), box)
     except AgentError as error:
+        if error.kind == "load":
+            raise UsageError(f"{context.title}: {error.message}") from error
         if error.kind != "op":
             raise
         raise UsageError(

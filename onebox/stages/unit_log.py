@@ -10,6 +10,7 @@ from onebox import formatting
 from onebox.boxes import bring_up
 from onebox.errors import JobFailed, UsageError
 from onebox.jobs import history, log, remote_job
+from onebox.signals import Interrupted
 from onebox.stages.logs import Selection
 from onebox.store.paths import JOB
 from onebox.units import job as unit_job
@@ -60,7 +61,7 @@ def perform(
         )
     if job and not JOB.fullmatch(job):
         job = history.find_id(context, job)
-    found = unit_job.latest(context) if not job else None
+    found = unit_job.latest(context, with_parts=True) if not job else None
     units = unit_job.load(context, job) if job else None
     if found is not None:
         job, units = found
@@ -74,6 +75,36 @@ def perform(
         raise UsageError(
             f"--unit={number}: job {job} has {formatting.count(total, 'unit')}"
         )
+    name = units.box
+    if units.boxes:
+        # Each of several boxes has a job of its own.
+        name = units.box_of(number)
+        job = unit_job.parts(context, job).get(name, "")
+    if not job or name == context.settings.name:
+        _show(context, units, number, job, lines=lines, follow=follow)
+        return
+    other = context.with_name(name)
+    try:
+        _show(other, units, number, job, lines=lines, follow=follow)
+    except Interrupted:
+        context.chain.left = (
+            f"onebox: detached; job {job} continues on {context.title_of(name)}",
+            f"  next: inv logs --unit={number} follows the unit again",
+        )
+        raise
+    finally:
+        other.close()
+
+
+def _show(
+    context: BoxContext,
+    units: UnitJob,
+    number: int,
+    job: str,
+    *,
+    lines: int | None,
+    follow: bool,
+) -> None:
     box = context.find_box()
     is_here = box is None or box.state != "running" or context.store.record.job != job
     if is_here or context.store.record.fetched:

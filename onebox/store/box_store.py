@@ -140,6 +140,50 @@ class BoxStore:
         for draft in self.directory.glob(".*.json-*"):
             draft.unlink(missing_ok=True)
 
+    def is_free(self) -> bool:
+        """
+        Return whether no other process or thread holds the lock.
+
+        The lock is tried, so that a command which locks at this moment may find it
+        taken; `holder` has no such effect, but relies on what the process has written.
+        """
+        if self.locked:
+            return True
+        try:
+            fd = os.open(self.directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    @property
+    def lock_descriptor(self) -> int:
+        """
+        Return the descriptor of the lock that this thread holds.
+
+        A process that inherits it holds the lock too, until it ends; see `take_over`.
+        """
+        return _HELD[self.directory][0]
+
+    def take_over(self, descriptor: int, command: str) -> None:
+        """
+        Hold the lock that this process has inherited from the one that started it.
+
+        Args:
+            descriptor: What `lock_descriptor` returned there.
+
+            command: See `lock`.
+        """
+        with disk_errors(self.directory / "lock"):
+            os.set_inheritable(descriptor, False)
+            _HELD[self.directory] = descriptor, threading.get_ident()
+            _write_holder(descriptor, command)
+
     @property
     def locked(self) -> bool:
         """Return whether this thread holds the lock."""
@@ -249,5 +293,9 @@ def _lock(fd: int, command: str, title: str) -> None:
     except BlockingIOError:
         holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
         raise Busy(f"{title} is busy: {holder}") from None
+    _write_holder(fd, command)
+
+
+def _write_holder(fd: int, command: str) -> None:
     os.truncate(fd, 0)
     os.pwrite(fd, lock_holder.text(command).encode("utf-8", "replace"), 0)

@@ -155,7 +155,7 @@ def _transfer(
     except AgentError as error:
         raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
     except OSError:
-        # Nobody reads the frames that the box still sends, so the channel cannot be
+        # No one reads the frames that the box still sends, so the channel cannot be
         # used again.
         channel.close()
         raise

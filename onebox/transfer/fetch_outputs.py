@@ -31,6 +31,7 @@ from onebox.transfer.download import Downloaded, download
 from onebox.transfer.install import check_names, install
 from onebox.transfer.ledger import (
     LastFetch,
+    Replaced,
     forget_displaced,
     note_displaced,
 )
@@ -118,6 +119,7 @@ def fetch(
     search_outside: str = "",
     only_files: bool = False,
     known: Iterable[Entry] = (),
+    replaced: Replaced | None = None,
 ) -> Fetched:
     """
     Fetch everything below *roots* on the box to the same paths below *into*.
@@ -137,6 +139,8 @@ def fetch(
         into_project, search_outside, known: See `request_manifest`.
 
         only_files: Refuse a folder or a link in place of a file at one of *roots*.
+
+        replaced: Outputs of other boxes that are replaced, not kept aside.
 
     Raises:
         OutputsHeld: The outputs cannot be fetched or installed completely. If this
@@ -199,7 +203,14 @@ def fetch(
                 remote.entries.clear()
                 remote.here.clear()
                 kept_aside = install(
-                    entries, fresh, into, memory, index(), receiver, downloaded
+                    entries,
+                    fresh,
+                    into,
+                    memory,
+                    index(),
+                    receiver,
+                    downloaded,
+                    replaced,
                 )
                 last_fetch.note_installed()
                 if kept_aside:

@@ -24,7 +24,7 @@ from onebox.errors import OutputsHeld
 from onebox.transfer.backups import free_name
 from onebox.transfer.download import Downloaded
 from onebox.transfer.fsync import sync_file_system, sync_files
-from onebox.transfer.ledger import Ledger
+from onebox.transfer.ledger import Ledger, Replaced
 from onebox.transfer.other_disk import copy_into, copy_name, link_into
 
 
@@ -36,14 +36,15 @@ def install(
     index: Index,
     receiver: Receiver,
     downloaded: Downloaded,
+    replaced: Replaced | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """
     Install the entries; return the path and new name of each file that is kept aside.
 
-    *fresh* are the new and changed ones among *entries*.
+    *fresh* are the new and changed ones among *entries*, *replaced* that of `Ledger`.
     """
     sync_files(receiver.fd, sorted(downloaded.staged.values()))
-    ledger = Ledger(memory)
+    ledger = Ledger(memory, replaced)
     # The ledger is saved before any file is installed, so that after a crash it lists
     # all installed files.
     ledger.add(fresh)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from onebox.agent.file_names import raw, text
 from onebox.agent.files import manifest
@@ -24,6 +25,27 @@ LINK = b"-> "
 DISPLACED = "displaced.jsonl"
 
 
+class Replaced(NamedTuple):
+    """
+    Files of other boxes that a fetch replaces, because their boxes have them no more.
+
+    Attributes:
+        memories: The memories of those boxes.
+
+        folders: The folders of the files, of the same depth, without a "/" at the end.
+    """
+
+    memories: Sequence[Path]
+    folders: frozenset[bytes]
+
+    def has(self, path: bytes) -> bool:
+        """Return whether a path is in one of the folders."""
+        for folder in self.folders:
+            depth = folder.count(b"/") + 1
+            return b"/".join(path.split(b"/")[:depth]) in self.folders
+        return False
+
+
 class Ledger:
     """
     The paths that fetches installed, each with the mark of its contents.
@@ -32,11 +54,16 @@ class Ledger:
     installed, a path has two marks: one of the old contents and one of the new
     contents. After a crash either of them may be at the path, and a fetch installed
     both.
+
+    Args:
+        replaced: Files of other boxes that count as ours too.
     """
 
     MAGIC = b"onebox ledger 1\n"
 
-    def __init__(self, memory: Path) -> None:
+    def __init__(self, memory: Path, replaced: Replaced | None = None) -> None:
+        self._replaced = replaced or Replaced((), frozenset())
+        self._others = [Ledger(other) for other in self._replaced.memories]
         file = os.fsencode(memory / "fetched.ledger")
         self._table = KeyValueFile(file, self.MAGIC, durable=True)
 
@@ -46,7 +73,11 @@ class Ledger:
 
     def is_ours(self, entry: Entry) -> bool:
         """Return whether a file or link has the contents that a fetch installed."""
-        return _mark(entry) in self._marks(entry.path)
+        if _mark(entry) in self._marks(entry.path):
+            return True
+        if not self._replaced.has(entry.path):
+            return False
+        return any(other.is_ours(entry) for other in self._others)
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Add the marks of entries that are about to be installed."""

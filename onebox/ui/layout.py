@@ -74,3 +74,14 @@ def hanging(text: Text) -> Text | Table:
 def dim(text: str, console: Console) -> str:
     """Return a text with the control codes for a dim line."""
     return text if console.no_color else f"\x1b[2m{text}\x1b[0m"
+
+
+def footer_lines(text: str, console: Console) -> list[str]:
+    """Return the lines of a footer, cut to the width of the terminal."""
+    width = max(console.width - 1, 20)
+    return [dim(line[:width], console) for line in text.splitlines() or [""]]
+
+
+def removed(height: int) -> str:
+    """Return the control codes that remove the last *height* lines of the screen."""
+    return "\r\x1b[2K" + "\x1b[1A\x1b[2K" * (height - 1)

@@ -56,7 +56,7 @@ class Screen:
             threading.current_thread() is threading.main_thread()
         )
         self.marks = layout.marks_for(self.err)
-        self.footer_shown = False
+        self._footer_height = 0
         self.json = self.document_printed = False
         self.line_open = False
         self._taker = output
@@ -335,23 +335,23 @@ class Screen:
 
     def footer(self, text: str) -> None:
         """
-        Show *text* below the job's output.
+        Show *text*, of one line or several, below the job's output.
 
         Without a terminal it is printed if there was no other line for some time.
         """
         if not self.live:
-            self._heartbeat.beat(text)
+            self._heartbeat.beat("; ".join(text.splitlines()))
         if not self.live or (self.line_open and self.out.is_terminal):
             return
-        width = max(self.err.width - 1, 20)
-        self._raw(f"\r\x1b[2K{layout.dim(text[:width], self.err)}")
-        self.footer_shown = True
+        lines = layout.footer_lines(text, self.err)
+        self._raw(layout.removed(self._footer_height) + "\r\n".join(lines))
+        self._footer_height = len(lines)
 
     def clear_footer(self) -> None:
         """Remove the footer, so that a line can be printed in its place."""
-        if self.footer_shown:
-            self._raw("\r\x1b[2K")
-            self.footer_shown = False
+        if self._footer_height:
+            self._raw(layout.removed(self._footer_height))
+            self._footer_height = 0
 
     def close_line(self) -> None:
         """Start a new line if the job's output did not end with a newline."""

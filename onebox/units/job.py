@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onebox import formatting
 from onebox.errors import StateError
+from onebox.settings.checks import is_name
 from onebox.store.atomic_files import (
     disk_errors,
     private_dir,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 # The files in a job's folder that hold the plan of its units, and where they run.
 PLAN = "units.json"
 ABOUT = "units-job.json"
+# The folders of the project's `.onebox` that hold the folders of jobs, and of calls of
+# `map` on several boxes.
+JOBS, SWEEPS = "jobs", "sweeps"
 # The inputs of a sweep whose units have run with several versions of code or settings.
 MIXED = "mixed"
 
@@ -53,6 +57,13 @@ class UnitJob:
         inputs: The digest of what the units of the sweep run with, "" if it is unknown,
             `MIXED` if it has changed since the sweep began.
 
+        part_of: The id of the call of `map` on several boxes of which these units are
+            the part of one box, "" if they are all.
+
+        boxes: For such a call, the name of each box and the numbers of its units.
+
+        ended: Whether the end of all these boxes was reported to the user.
+
         folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
             has it. *box* is the name of the box. Both are set when the job is stored.
     """
@@ -63,6 +74,9 @@ class UnitJob:
     is_typed: bool = False
     has_flags: bool = False
     inputs: str = ""
+    part_of: str = ""
+    boxes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    ended: bool = False
     folder: str = ""
     box: str = ""
 
@@ -76,6 +90,10 @@ class UnitJob:
     def units(self) -> list[Unit]:
         """Return the units that run."""
         return [self.plan.units[number - 1] for number in self.numbers]
+
+    def box_of(self, number: int) -> str:
+        """Return the name of the box that runs a unit, "" if none of `boxes` does."""
+        return next((name for name, own in self.boxes if number in own), "")
 
     def has_units_of(self, plan: UnitPlan) -> bool:
         """
@@ -149,8 +167,11 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
 
     They are stored before the job starts. After each fetch the folder is stored again,
     because `fetch --into` may have named another one.
+
+    Args:
+        job: The id of the job, or of a call of `map` on several boxes.
     """
-    folder = context.job_dir(job)
+    folder = _folder(context, job, several=bool(units.boxes))
     about = {
         "sweep": units.sweep,
         "box": context.settings.name,
@@ -158,6 +179,9 @@ def save(context: BoxContext, job: str, units: UnitJob) -> None:
         "inputs": units.inputs,
         "has_flags": units.has_flags,
         "numbers": units.numbers,
+        "part_of": units.part_of,
+        "boxes": units.boxes,
+        "ended": units.ended,
     }
     with disk_errors(folder):
         private_dir(folder)
@@ -174,26 +198,14 @@ def forget(context: BoxContext, job: str) -> None:
 
 def load(context: BoxContext, job: str) -> UnitJob | None:
     """
-    Return the units of a job.
+    Return the units of a job, or of a call of `map` on several boxes.
 
     Return None if the job has no units, or if another machine has started it.
     """
     if not job:
         return None
-    folder = context.job_dir(job)
-    # A project that was cloned may bring any file.
-    with suppress(OSError, ValueError, TypeError, KeyError, StateError, RecursionError):
-        about = json.loads(read_regular(folder / ABOUT))
-        names = ("sweep", "box", "folder", "inputs")
-        texts = {name: about[name] for name in names}
-        is_id = isinstance(texts["sweep"], str) and JOB.fullmatch(texts["sweep"])
-        if is_id and all(isinstance(text, str) for text in texts.values()):
-            plan = unit_plan.load(folder / PLAN)
-            numbers = about["numbers"]
-            if all(type(n) is int and 1 <= n <= len(plan.units) for n in numbers):
-                typed = bool(about["has_flags"])
-                return UnitJob(plan, tuple(numbers), has_flags=typed, **texts)
-    return None
+    found = _read(_folder(context, job, several=False))
+    return found or _read(_folder(context, job, several=True))
 
 
 def resume(context: BoxContext, job: str) -> None:
@@ -201,15 +213,52 @@ def resume(context: BoxContext, job: str) -> None:
     context.chain.units = load(context, job)
 
 
-def latest(context: BoxContext) -> tuple[str, UnitJob] | None:
-    """Return the latest job of this box name that had units, and its units."""
-    for path in sorted((context.local_dir / "jobs").glob(f"*/{ABOUT}"), reverse=True):
-        if not JOB.fullmatch(path.parent.name):
-            continue
-        units = load(context, path.parent.name)
-        if units is not None and units.box == context.settings.name:
-            return path.parent.name, units
+def latest(
+    context: BoxContext, *, with_parts: bool = False
+) -> tuple[str, UnitJob] | None:
+    """
+    Return the latest job of this box name that had units, and its units.
+
+    It may be a call of `map` on several boxes.
+
+    Args:
+        with_parts: Whether the job may be the part of one box of such a call.
+    """
+    found = _ids(context, JOBS) | _ids(context, SWEEPS)
+    for job in sorted(found, reverse=True):
+        for several in (False, True):
+            folder = _folder(context, job, several=several)
+            about = _about(folder)
+            if about.get("part_of") and not with_parts:
+                continue
+            if about.get("box") == context.settings.name:
+                units = _read(folder)
+                if units is not None:
+                    return job, units
     return None
+
+
+def parts(context: BoxContext, call: str) -> dict[str, str]:
+    """Return the latest job of each box of a call of `map` on several boxes."""
+    found = {}
+    for job in sorted(_ids(context, JOBS)):
+        about = _about(context.job_dir(job))
+        if about.get("part_of") == call and isinstance(about.get("box"), str):
+            found[about["box"]] = job
+    return found
+
+
+def to_document(units: UnitJob) -> dict[str, Any]:
+    """Return the units as a JSON object, for another process."""
+    values = {**vars(units), "plan": unit_plan.to_document(units.plan)}
+    del values["boxes"]
+    return values
+
+
+def from_document(document: Mapping[str, Any]) -> UnitJob:
+    """Return the units that `to_document` has described."""
+    plan, numbers = unit_plan.from_document(document["plan"]), document["numbers"]
+    return UnitJob(**{**document, "plan": plan, "numbers": tuple(numbers)})
 
 
 def results(folder: Path, units: UnitJob) -> dict[int, UnitResult]:
@@ -221,3 +270,56 @@ def results(folder: Path, units: UnitJob) -> dict[int, UnitResult]:
     folders = {unit.number: unit.outputs for unit in units.plan.units}
     found = unit_results.read(folder, folders)
     return {n: result for n, result in found.items() if result.run == units.sweep}
+
+
+def _folder(context: BoxContext, job: str, *, several: bool) -> Path:
+    return context.local_dir / SWEEPS / job if several else context.job_dir(job)
+
+
+def _ids(context: BoxContext, folder: str) -> set[str]:
+    paths = (context.local_dir / folder).glob(f"*/{ABOUT}")
+    return {path.parent.name for path in paths if JOB.fullmatch(path.parent.name)}
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """Return what is stored of a job beside its plan, {} if that is missing."""
+    # A project that was cloned may bring any file.
+    with suppress(OSError, ValueError, RecursionError):
+        about = json.loads(read_regular(folder / ABOUT))
+        return about if isinstance(about, dict) else {}
+    return {}
+
+
+def _read(folder: Path) -> UnitJob | None:
+    about = _about(folder)
+    with suppress(OSError, ValueError, TypeError, LookupError, StateError):
+        names = ("sweep", "box", "folder", "inputs", "part_of")
+        texts = {name: about[name] for name in names}
+        ids = (texts["sweep"], texts["part_of"] or texts["sweep"])
+        if not all(isinstance(text, str) for text in texts.values()):
+            return None
+        if not all(JOB.fullmatch(text) for text in ids):
+            return None
+        plan = unit_plan.load(folder / PLAN)
+        boxes = [(_name(n), _numbers(own, plan)) for n, own in about["boxes"]]
+        return UnitJob(
+            plan,
+            _numbers(about["numbers"], plan),
+            has_flags=bool(about["has_flags"]),
+            boxes=tuple(boxes),
+            ended=bool(about["ended"]),
+            **texts,
+        )
+    return None
+
+
+def _numbers(value: Any, plan: UnitPlan) -> tuple[int, ...]:
+    """Return stored numbers of units. Raises ValueError or TypeError."""
+    if not all(type(n) is int and 1 <= n <= len(plan.units) for n in value):
+        raise ValueError("a number is no unit")
+    return tuple(value)
+
+
+def _name(text: str) -> str:
+    is_name(text)
+    return text

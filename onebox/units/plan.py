@@ -295,15 +295,20 @@ def save(path: Path, plan: UnitPlan) -> None:
     Raises:
         StateError: The file cannot be written.
     """
-    stored = {
+    text = json.dumps(to_document(plan), ensure_ascii=False)
+    with disk_errors(path):
+        write_atomically(path, text.encode())
+
+
+def to_document(plan: UnitPlan) -> dict[str, Any]:
+    """Return a plan as a JSON object."""
+    return {
         "template": plan.template,
         "names": plan.names,
         "root": plan.root,
         "digest": plan.digest,
         "units": [[unit.command, unit.outputs, unit.values] for unit in plan.units],
     }
-    with disk_errors(path):
-        write_atomically(path, json.dumps(stored, ensure_ascii=False).encode())
 
 
 def load(path: Path) -> UnitPlan:
@@ -318,7 +323,7 @@ def load(path: Path) -> UnitPlan:
     problem = "it is too large"
     if path.stat().st_size <= _MOST_FILE_BYTES:
         try:
-            return _stored(json.loads(read_regular(path)))
+            return from_document(json.loads(read_regular(path)))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             problem = str(error)
     raise StateError(
@@ -327,8 +332,13 @@ def load(path: Path) -> UnitPlan:
     )
 
 
-def _stored(value: Any) -> UnitPlan:
-    """Return a stored plan. Raises ValueError, KeyError or TypeError if it is none."""
+def from_document(value: Any) -> UnitPlan:
+    """
+    Return the plan that a JSON object describes.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is no plan.
+    """
     names = _texts(value["names"])
     for name in names:
         check_name(name)

@@ -25,17 +25,22 @@ if TYPE_CHECKING:
 
 
 def save_table(context: BoxContext, job: str) -> None:
-    """Write units.csv beside the outputs of a job that are here, if it had units."""
+    """
+    Write units.csv beside the outputs of a job that are here, if it had units.
+
+    In the process of one of several boxes nothing is written: the process that has
+    started it writes the table of all of them.
+    """
     units = unit_job.load(context, job)
-    if units is not None:
-        _write(context, units)
+    if units is not None and context.chain.part is None:
+        write_table(context, units)
 
 
 def after_fetch(context: BoxContext, job: str) -> None:
     """
     Report how the units of a job have ended whose outputs were fetched.
 
-    Nothing is done if the job had no units.
+    Nothing is done if the job had no units. Of a part, only its own units are counted.
     """
     units = unit_job.load(context, job)
     if units is None:
@@ -43,18 +48,29 @@ def after_fetch(context: BoxContext, job: str) -> None:
     # The folder of `fetch --into` is stored.
     unit_job.save(context, job, units)
     results = unit_job.results(context.outputs_folder, units)
-    missing = [n for n in units.numbers if n not in results or not results[n].ok]
+    missing = unit_results.failed(results, units.numbers)
     context.chain.units_without_result = len(missing)
-    _report(context, units, results)
+    if not units.part_of:
+        report(context, units, results, advice=True)
+        return
+    own = {n: results[n] for n in units.numbers if n in results}
+    done, total = len(units.numbers) - len(missing), len(units.numbers)
+    counts = UnitCounts(total, done, len(own) - done, total - len(own))
+    _print_counts(context, counts, "")
+    _print_advice(context, own)
 
 
-def _write(context: BoxContext, units: UnitJob) -> None:
-    """Write the table, unless the job has an output of this name."""
+def write_table(context: BoxContext, units: UnitJob) -> None:
+    """Write units.csv, unless a job has an output of this name."""
     plan = units.plan
     path = context.outputs_folder / plan.root / TABLE
-    if os.fsencode(plan.root + TABLE) in LastFetch(context.fetch_memory).paths():
-        context.screen.warn(f"{_shown(context, path)} is an output of the job: kept")
-        return
+    memories = [context.fetch_memory]
+    memories += [context.fetch_memory.with_name(name) for name, _ in units.boxes]
+    for memory in memories:
+        if os.fsencode(plan.root + TABLE) in LastFetch(memory).paths():
+            shown = _shown(context, path)
+            context.screen.warn(f"{shown} is an output of the job: kept")
+            return
     results = unit_job.results(context.outputs_folder, units)
     try:
         units_csv.write(path, plan.names, plan.units, results)
@@ -63,16 +79,27 @@ def _write(context: BoxContext, units: UnitJob) -> None:
         context.screen.warn(f"the table of the units: {error.message}")
 
 
-def _report(
-    context: BoxContext, units: UnitJob, results: Mapping[int, UnitResult]
+def report(
+    context: BoxContext,
+    units: UnitJob,
+    results: Mapping[int, UnitResult],
+    *,
+    advice: bool = False,
 ) -> None:
+    """
+    Print how many units are done, those that have failed, and what to type next.
+
+    Args:
+        advice: Whether to advise what the units need, as used on the box of *context*.
+    """
     plan, screen = units.plan, context.screen
     counts = unit_results.count(plan, results)
     path = context.outputs_folder / plan.root / TABLE
     _print_counts(context, counts, f"→ {_shown(context, path)}")
     for line in unit_failures.lines(plan.names, plan.units, results):
         screen.note(line)
-    _print_advice(context, results)
+    if advice:
+        _print_advice(context, results)
     if counts.done < counts.total:
         screen.note(
             "inv logs --unit=N prints the output of a unit; "

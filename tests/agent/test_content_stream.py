@@ -81,7 +81,7 @@ class Thread(threading.Thread):
         super().start()
         signal.raise_signal(signal.SIGINT)
 
-# Whoever runs the tests in the background has it ignored.
+# It is ignored if a shell runs the tests in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread = Thread
 Hasher(HashSum(0), threaded=True)

@@ -44,7 +44,7 @@ if not parent:
     os._exit(0)
 here = types.SimpleNamespace(path=os.path.join, id="b")
 plan = types.SimpleNamespace(job="j")
-one = supervisor._JobSupervisor(here, plan, -1, -1)
+one = supervisor.JobSupervisor(here, plan, -1, -1)
 one.wake = processes.wake_on_signals()
 one.reaper = processes.become_subreaper()
 

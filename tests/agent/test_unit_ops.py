@@ -10,7 +10,7 @@ import pytest
 
 from onebox.agent import protocol
 from onebox.agent.protocol import Refused
-from onebox.agent.units import cpu_slots
+from onebox.agent.units import cpu_slots, share
 from onebox.agent.units import plan as unit_plan
 from onebox.agent.units import progress as unit_progress
 from onebox.agent.units import result as unit_result
@@ -220,7 +220,7 @@ def test_a_plan_is_read_as_it_was_requested(tmp_path: Path) -> None:
     """The stored units are one JSON value, and each of them can be read alone."""
     requested = units("a\nb é \udcff", ["x", "y z"], retries=2, cpus=3, memory=4)
     (tmp_path / unit_plan.NAME).write_bytes(unit_plan.encode(requested))
-    plan = unit_plan.UnitPlan(str(tmp_path))
+    plan = unit_plan.UnitPlan(share.Share(str(tmp_path)))
     first, second = plan.unit(0), plan.unit(1)
     plan.close()
 

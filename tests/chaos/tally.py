@@ -5,7 +5,7 @@ Injects faults of every kind, counts how each one ended, and prints the tally.
 
 Without `--full` only the small part runs that is also a test. The kinds are
 `steps`, `full`, `results`, `units`, `disks`, `clients`, `boxes`, `connections`,
-`files` and `crowd`.
+`files`, `crowd` and `slurm`.
 The exit code is 1 if any fault ended in the last column: an output, a box or a state
 was lost, a file or box of others was changed, or an error had no name.
 """
@@ -35,6 +35,7 @@ from tests.chaos import (
     full_disks,
     kill_at_each_step,
     result_matrix,
+    slurm_faults,
     unit_kills,
 )
 from tests.chaos.world import Outcome
@@ -57,11 +58,17 @@ RANDOM: dict[str, list[tuple[Make, int, int]]] = {
         (unit_kills.full_disks, 1, 50),
         (unit_kills.cuts, 1, 100),
     ],
+    "slurm": [
+        (slurm_faults.client_kills, 1, 100),
+        (slurm_faults.controller_kills, 1, 40),
+        (slurm_faults.node_failures, 1, 40),
+        (slurm_faults.cut_logins, 1, 40),
+    ],
 }
 # The number of random faults in one world, in full and in the tests.
 TOGETHER, FEW_TOGETHER = 25, 13
 # The approximate number of a scene's steps in the tests.
-FEW_KILLS, FEW_FULL = 2, 1
+FEW_KILLS, FEW_FULL = 1, 1
 
 
 def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[Work]]:

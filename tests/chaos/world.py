@@ -295,25 +295,31 @@ class World:
             time.sleep(0.02)
 
 
+def new_project(home: Path) -> Project:
+    """Return a project below *home*, with the environment of a user of its own."""
+    root = home / "census"
+    root.mkdir(mode=0o700)
+    project = Project(root, home)
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
+    project.environ = {
+        **kept,
+        "LANG": "C.UTF-8",
+        "HOME": str(home),
+        "ONEBOX_STATE": str(home / "state"),
+        "ONEBOX_IDENTITY": str(home / "config"),
+        "ONEBOX_LOCAL_ROOT": str(home / "local"),
+    }
+    project.write("tasks.py", TASKS)
+    return project
+
+
 @contextlib.contextmanager
 def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
     """Create a world with a decoy; it is removed afterwards."""
     home = Path(tempfile.mkdtemp(prefix="onebox-crash-", dir="/var/tmp"))
     ends_with_us(home)
     with _evidence() as (evidence, port):
-        root = home / "census"
-        root.mkdir(mode=0o700)
-        made = World(Project(root, home), evidence, port)
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
-        made.project.environ = {
-            **kept,
-            "LANG": "C.UTF-8",
-            "HOME": str(home),
-            "ONEBOX_STATE": str(home / "state"),
-            "ONEBOX_IDENTITY": str(home / "config"),
-            "ONEBOX_LOCAL_ROOT": str(home / "local"),
-        }
-        made.project.write("tasks.py", TASKS)
+        made = World(new_project(home), evidence, port)
         made.project.write("note.sh", NOTE.format(port=port))
         made.project.write("job.sh", JOB.format(seconds=seconds))
         made.new_number()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from onebox.remote.agent_bundle import bundle
+from onebox.agent_bundle import bundle, bytecode
 from onebox.remote.channel import AgentChannel
 
 
@@ -38,6 +38,8 @@ class AgentBox:
         self.work.mkdir(parents=True)
         self.root.mkdir()
         self.pyz.write_bytes(bundle())
+        name, code = bytecode()
+        (self.root / name).write_bytes(code)
         self._channels: list[AgentChannel] = []
         now = time.time()
         self.config: dict[str, Any] = {

@@ -14,12 +14,12 @@ import threading
 import time
 from pathlib import Path
 
+from onebox.agent_bundle import bundle, bytecode
 from onebox.providers.local import box_processes
 from onebox.providers.local.layout import Layout
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from onebox.providers.values import BootConfig, Box, Offer, Tags
-from onebox.remote.agent_bundle import bundle
 from tests.providers.boxes import request_maker
 from tests.providers.sshbox import Keys
 
@@ -92,6 +92,8 @@ class OpenSsh(Server):
             (self.bin / name).symlink_to(str(shutil.which(name)))
         (self.bin / "python3").symlink_to(sys.executable)
         self.pyz.write_bytes(bundle())
+        name, code = bytecode()
+        (self.root / name).write_bytes(code)
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._config = base / "sshd_config"

@@ -162,7 +162,8 @@ class TestRecipe:
         assert 70 == done.code
         assert "last words" in done.err
         assert "setup.sh failed with exit 3" in done.err
-        assert re.search(r"the builder ob-\w+ is kept: no charge, off in", done.err)
+        kept = r"the builder ob-\w+ is kept: no charge, powers itself off in"
+        assert re.search(kept, done.err)
         (box,) = project.boxes()
         (config,) = re.findall(rf"ssh -F (\S+) {box}", done.err)
         assert Path(config).is_file()

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.errors import (
     BoxFailed,
     ConnectionLost,
     HostKeyMismatch,
     OneboxError,
 )
-from onebox.remote import agent_bundle, connection
+from onebox.remote import connection
 from onebox.remote import keys as owner_keys
 from tests.fakes.relay import Relay
 from tests.fakes.sshd import OpenSsh, Server

@@ -12,7 +12,7 @@ import pytest
 from onebox.errors import (
     OneboxError,
 )
-from onebox.remote import ssh_config
+from onebox.store import ssh_sockets
 from tests.fakes.sshd import Server
 from tests.remote.steps import OpenDoor
 
@@ -68,9 +68,9 @@ def test_socket_folder_that_others_can_enter_or_own_is_skipped(
     environ = {"ONEBOX_STATE": str(short_path / "state"), where: str(short_path)}
     name = "onebox" if where == "XDG_RUNTIME_DIR" else f"onebox-{os.getuid()}"
     path = short_path / name
-    assert ssh_config.socket_dir(environ) == path
+    assert ssh_sockets.socket_dir(environ) == path
     make_unsafe(path, how)
-    found = ssh_config.socket_dir(environ)
+    found = ssh_sockets.socket_dir(environ)
     assert found != path
     assert found.lstat().st_mode & 0o777 == 0o700
 
@@ -80,13 +80,13 @@ def test_sockets_are_below_the_state_directory_if_no_tmp_folder_is_safe(
 ) -> None:
     """If another user owns all names in /tmp, the state directory is used."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
-    monkeypatch.setattr(ssh_config, "SHARED_TMP", short_path)
-    make_unsafe(ssh_config.socket_dir({}), "open")
+    monkeypatch.setattr(ssh_sockets, "SHARED_TMP", short_path)
+    make_unsafe(ssh_sockets.socket_dir({}), "open")
     environ = {"ONEBOX_STATE": str(short_path / "state")}
-    assert ssh_config.socket_dir(environ) == short_path / "state" / "ssh"
+    assert ssh_sockets.socket_dir(environ) == short_path / "state" / "ssh"
     environ = {"ONEBOX_STATE": str(short_path / ("long" * 20))}
     with pytest.raises(OneboxError, match=r"open to others; .*is too long") as caught:
-        ssh_config.socket_dir(environ)
+        ssh_sockets.socket_dir(environ)
     assert "TMPDIR" in caught.value.next
 
 
@@ -98,11 +98,11 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
 ) -> None:
     """ssh can create its socket in the longest folder that is accepted."""
     runtime = short_path / (
-        "r" * (ssh_config.FOLDER_BYTES - len(f"{short_path}//onebox"))
+        "r" * (ssh_sockets.FOLDER_BYTES - len(f"{short_path}//onebox"))
     )
     runtime.mkdir()
-    found = ssh_config.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
-    assert len(str(found)) == ssh_config.FOLDER_BYTES
+    found = ssh_sockets.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
+    assert len(str(found)) == ssh_sockets.FOLDER_BYTES
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
     way = open_ssh(box)

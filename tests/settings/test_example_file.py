@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped,unused-ignore] # stubs are optional
 import pytest
 import toml
 
@@ -18,6 +17,7 @@ from onebox.settings.fields import Key
 from onebox.settings.json_schema import json_schema
 from onebox.settings.layers import read_value
 from onebox.settings.schema import SIZES, keys
+from tests.settings.schema_validator import schema_validator
 
 EXAMPLE = Path(__file__).parents[2] / "onebox.toml.example"
 LINE = re.compile(r"(# )?([a-z_.]+) = ([^#]*?) *(?:# (.*))?")
@@ -109,14 +109,14 @@ def test_the_example_shows_the_built_in_sizes(tmp_path: Path) -> None:
 
 def schema_errors(document: dict[str, Any]) -> list[str]:
     """Return the errors of the JSON Schema for a document."""
-    validator = jsonschema.Draft202012Validator(json_schema())
+    validator = schema_validator()(json_schema())
     return [error.json_path for error in validator.iter_errors(document)]
 
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_the_example_follows_the_json_schema(everything: bool) -> None:
     """The JSON Schema itself is valid, and accepts the example."""
-    jsonschema.Draft202012Validator.check_schema(json_schema())
+    schema_validator().check_schema(json_schema())
     text = uncommented() if everything else EXAMPLE.read_text(encoding="utf-8")
     assert schema_errors(toml.loads(text)) == []
     profile = '[tags]\ncost-center = "42"\n[profile.gpu]\nvm = "large"\n'

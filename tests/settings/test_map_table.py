@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped,unused-ignore] # stubs are optional
 import pytest
 import toml
 
@@ -16,6 +15,7 @@ from onebox.settings.json_schema import json_schema
 from onebox.settings.load import check_files
 from onebox.settings.map_table import MapTable
 from onebox.settings.toml_file import parse
+from tests.settings.schema_validator import schema_validator
 
 
 def read(root: Path, text: str, **flags: object) -> Settings:
@@ -307,7 +307,7 @@ def test_given_parameters_are_listed_with_their_places(tmp_path: Path) -> None:
 def test_the_json_schema_has_the_rules_of_parameters(text: str, valid: bool) -> None:
     """An editor marks what onebox would refuse."""
     tree: dict[str, Any] = toml.loads(text)
-    validator = jsonschema.Draft202012Validator(json_schema())
+    validator = schema_validator()(json_schema())
     assert (list(validator.iter_errors(tree)) == []) == valid
 
 

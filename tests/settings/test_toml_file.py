@@ -138,6 +138,7 @@ def test_a_mistake_has_its_line_and_key(
         ("'\"'", '"'),
         ('"C:\\\\"', "C:\\"),
         ("0x1F", 31),
+        ('"""\r\nx\r\n"""', "x\n"),
         ("[[1, 2], ['x']]", [[1, 2], ["x"]]),
         ('"it\'s # not \\" a comment" # but this is', "it's # not \" a comment"),
     ],

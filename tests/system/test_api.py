@@ -444,7 +444,9 @@ for code in sys.argv[1:]:
         if kind == "stream":
             streams[content["name"]] += content["text"]
             if code.startswith("# interrupt") and "up" in streams["stdout"]:
+                # A second one could meet the kernel while it reports the first.
                 kernel.interrupt_kernel()
+                code = ""
         elif kind == "error":
             streams["error"] = content["ename"] + ": " + content["evalue"]
             streams["traceback"] = "\\n".join(content["traceback"])

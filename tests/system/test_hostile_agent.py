@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onebox.remote import agent_bundle
+from onebox import agent_bundle
 from tests.conftest import Project
 
 # It answers each request with the frames that answers.json has for it.

@@ -20,8 +20,10 @@ import os
 import queue
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Deque, Iterator, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Deque, Iterator, Optional, Tuple, Union
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Data = Union[bytes, bytearray, memoryview]
 Step = Tuple[Callable[[Data], None], Data]
@@ -165,6 +167,9 @@ def read(fd: int, size: int) -> Iterator[Tuple[bytes, bytes]]:
     Yield each block of the file *fd* and its hash; threads read and hash blocks ahead.
     """
     keep_memory()
+    # Imported here, because it imports `logging`, and few clients send big files.
+    from concurrent.futures import ThreadPoolExecutor
+
     waiting: Deque[Future[Tuple[bytes, bytes]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for at in range(0, size, BLOCK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -17,7 +18,16 @@ from ..protocol import Channel, Refused
 from ..units import plan as unit_plan
 from ..units import progress as unit_progress
 from ..units import threads
-from . import exec, job_state, log_stream, log_times, metrics, notification, supervisor
+from . import (
+    engine,
+    exec,
+    job_state,
+    log_stream,
+    log_times,
+    metrics,
+    notification,
+    supervisor,
+)
 from .job_state import StopOrder
 
 # A job inherits these variables from the agent's own environment.
@@ -38,14 +48,20 @@ def start(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str
     job = str(request.get("job"))
     if not job_state.JOB.fullmatch(job):
         raise Refused("argument", "a job cannot be called %r" % job)
-    plan = _plan(box, job, request)
+    plan, elsewhere = _plan(box, job, request), engine.of(box)
     os.makedirs(box.path("jobs"), mode=0o700, exist_ok=True)
     with _start_lock(box) as guard:
         existing = job_state.jobs(box)
         if job not in existing:
             _make_room(channel, box, existing)
             _make_directories(box, request)
-            supervisor.detach(box, plan, guard)
+            if elsewhere is not None:
+                elsewhere.prepare(box, plan)
+            else:
+                supervisor.detach(box, plan, guard)
+        if elsewhere is not None:
+            # An earlier call may have been interrupted before the engine had the job.
+            elsewhere.submit(box, job)
     return {"job": job, "state": job_state.read(box, job).state}
 
 
@@ -86,6 +102,9 @@ def cancel(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[st
     """Stop a job and all its processes; return its status when they have ended."""
     job = existing_job(box, request)
     job_state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
+    elsewhere = engine.of(box)
+    if elsewhere is not None:
+        elsewhere.wait_until_ended(channel, box, job)
     while job_state.read(box, job).state == "running":
         log_stream.listen(channel, box, 0.02)
     # The supervisor may have died after it received the order. Then the processes of
@@ -116,7 +135,8 @@ def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
 
     The state is "none" if *job* is None.
     """
-    now = job_state.read(box, job) if job else job_state.JobState("none")
+    elsewhere = engine.of(box)
+    now = job_state.read(box, job) if job else engine.JobState("none")
     directory = box.path("jobs", job or "")
     begun = job_state.read_start(directory)
     sample = metrics.latest(directory)
@@ -131,6 +151,7 @@ def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
         "sample": sample._asdict() if sample else None,
         "units": unit_progress.read(directory),
         "heartbeat_age": _size_and_age(directory, "heartbeat")[1],
+        "waiting": elsewhere.waiting(box, job) if elsewhere and job else "",
     }
 
 
@@ -182,7 +203,8 @@ def _plan(box: BoxConfig, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     if not isinstance(notify, str):
         # The message must not contain the URL: it may hold a secret.
         raise Refused("argument", "notify is not a URL")
-    commands, defaults = _commands(request), threads.job_variables(cpus())
+    count = int(box.scheduler.get("cpus", 0)) or cpus()
+    commands, defaults = _commands(request), threads.job_variables(count)
     units = b""
     if not commands:
         # The pool sets these variables for each unit.
@@ -301,7 +323,13 @@ def _start_lock(box: BoxConfig) -> Iterator[int]:
     path = box.path("jobs", ".lock")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            # Some shared filesystems have no locks. Two clients of one owner that start
+            # a job at the same moment are prevented on their own machine.
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
         yield fd
     finally:
         os.close(fd)
@@ -321,6 +349,9 @@ def _make_room(channel: Channel, box: BoxConfig, existing: List[str]) -> None:
             _discard(box.path("jobs", name))
     for job in existing:
         if job_state.read(box, job).state == "lost":
+            elsewhere = engine.of(box)
+            if elsewhere is not None:
+                elsewhere.kill(box, job)
             _end_strays(channel, box, job, 0.0)
 
 

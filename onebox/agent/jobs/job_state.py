@@ -17,24 +17,11 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from .. import processes
 from ..box import BoxConfig, is_locked, replace_file
 from ..box import read as read_file
-from . import exit_record
-from .exit_record import StoredExitRecord
+from . import engine, exit_record
+from .engine import JobState
 
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE = 30.0
-
-
-class JobState(NamedTuple):
-    """
-    The state of a job: "none", "running", "exited" or "lost".
-
-    A job is "lost" if its supervisor died without an exit record, or if the exit record
-    is damaged. *why* tells why a job is lost. *record* is set if the job exited.
-    """
-
-    state: str
-    record: Optional[StoredExitRecord] = None
-    why: str = ""
 
 
 class Start(NamedTuple):
@@ -108,12 +95,16 @@ def order_stop(box: BoxConfig, job: str, order: StopOrder) -> None:
     start = read_start(directory)
     if read(box, job).state != "running" or not start:
         return
-    if start.boot_id == box.boot_id:
+    elsewhere = engine.of(box)
+    if elsewhere is not None or start.boot_id == box.boot_id:
         # On a full disk the order cannot be written, but SIGTERM still ends the job.
         with contextlib.suppress(OSError):
             data = json.dumps(order._asdict()).encode("ascii")
             replace_file(os.path.join(directory, "cancel"), data, sync=False)
-        processes.send(signal.SIGTERM, [start.pid])
+        if elsewhere is not None:
+            elsewhere.terminate(box, job)
+        else:
+            processes.send(signal.SIGTERM, [start.pid])
 
 
 def read_stop_order(directory: str) -> StopOrder:
@@ -136,9 +127,15 @@ def read(box: BoxConfig, job: str) -> JobState:
     """Return the state of a job."""
     directory = box.path("jobs", job)
     if not os.path.isdir(directory) or not JOB.fullmatch(job):
+        if box.scheduler and not os.path.exists(box.path("box.json")):
+            # The shared filesystem is away, so nothing is known.
+            return JobState("running")
         return JobState("none")
     try:
         record = exit_record.read(directory)
+        elsewhere = engine.of(box) if record is None else None
+        if elsewhere is not None:
+            return elsewhere.state(box, job)
         if record is None and is_locked(os.path.join(directory, "lock")):
             return JobState("running")
         # After the record was looked for, the supervisor may have published it and then

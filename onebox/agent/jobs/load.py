@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from .. import processes
 from ..box import BoxConfig, cpus, disk_space, memory
-from ..protocol import Channel
+from ..protocol import Channel, Refused
 from . import job_state, metrics
 
 # The CPU load is measured over this many seconds.
@@ -22,6 +22,8 @@ MIB = 1 << 20
 def load(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the load of the box, of its running job if there is one, and of GPUs."""
     job = job_state.running(box)
+    if box.scheduler:
+        return _of_node(box, job)
     start = job_state.read_start(box.path("jobs", job)) if job else None
     supervisor = start.pid if start else 0
     began, busy = time.monotonic(), metrics.busy_seconds()
@@ -51,6 +53,31 @@ def load(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str,
 
 
 OPS = {"load": load}
+
+
+def _of_node(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
+    """
+    Return the load of the node that runs the job, from the job's latest sample.
+
+    Raises `Refused` if no job runs, or if it runs as a job array on many nodes.
+    """
+    sample = metrics.latest(box.path("jobs", job)) if job else None
+    if job is None or sample is None:
+        raise Refused("load", "no job of this box runs on a single node now")
+    return {
+        "cpu": sample.cpu,
+        "cpus": sample.cpus,
+        "memory": sample.memory,
+        "memory_total": sample.memory_total,
+        "disk_free": sample.disk_free,
+        "disk_total": sample.disk_total,
+        "gpus": [],
+        "job": job,
+        "job_seconds": sample.seconds,
+        "job_cpu": sample.job_cpu or 0.0,
+        "job_memory": sample.job_memory,
+        "job_processes": 0,
+    }
 
 
 def _job_seconds(supervisor: int) -> float:

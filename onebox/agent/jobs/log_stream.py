@@ -13,7 +13,7 @@ from .. import protocol
 from ..box import BoxConfig, touch
 from ..protocol import CHUNK, Channel
 from ..units import progress as unit_progress
-from . import exit_record, job_state, log_limit, metrics
+from . import engine, exit_record, job_state, log_limit, metrics
 
 # Output that is printed within this many seconds is sent together.
 GATHER = 0.003
@@ -87,8 +87,11 @@ def _stream(
         if now >= check_at:
             check_at = now + CHECK
             sample = metrics.latest(directory)
-            if sample:
-                report = dict(sample._asdict(), units=unit_progress.read(directory))
+            waiting = _waiting(box, job)
+            units = unit_progress.read(directory)
+            if sample or waiting or (units and box.scheduler):
+                report = dict(sample._asdict() if sample else {}, waiting=waiting)
+                report["units"] = units
                 if report != sent:
                     sent = report
                     channel.send_json(b"S", report)
@@ -111,6 +114,12 @@ def _stream(
         else:
             listen(channel, box, nap)
             nap = min(nap * 1.2, LONGEST_NAP)
+
+
+def _waiting(box: BoxConfig, job: str) -> str:
+    """Return why a scheduler has not started the job yet, "" if it has started."""
+    elsewhere = engine.of(box)
+    return "" if elsewhere is None else elsewhere.waiting(box, job)
 
 
 class LogNotifications:

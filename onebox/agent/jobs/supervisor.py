@@ -65,7 +65,7 @@ def detach(box: BoxConfig, plan: exec.JobPlan, guard: int) -> None:
         try:
             os.setsid()
             if os.fork() == 0:
-                _JobSupervisor(box, plan, write_end, guard).run()
+                JobSupervisor(box, plan, write_end, guard).run()
         finally:
             # The traceback goes to stderr, which is a file in the job's directory by
             # now.
@@ -81,7 +81,14 @@ def detach(box: BoxConfig, plan: exec.JobPlan, guard: int) -> None:
         raise Refused("start", "job %s did not start: %s" % (plan.job, why))
 
 
-class _JobSupervisor:
+class JobSupervisor:
+    """
+    The supervisor of one job.
+
+    It writes "ready" to the descriptor *ready* once the job has started, or else the
+    reason why it has not. *guard* is the lock on starting jobs.
+    """
+
     def __init__(
         self, box: BoxConfig, plan: exec.JobPlan, ready: int, guard: int
     ) -> None:
@@ -279,8 +286,12 @@ class _JobSupervisor:
         grace = self.plan.grace if order.grace is None else order.grace
         kill_at = time.monotonic() + grace
         self.kill_at = min(self.kill_at, kill_at) if self.cause else kill_at
-        self.cause = self.cause or order.cause
+        self.cause = self.cause or self.cause_of(order)
         processes.terminate(self.family())
+
+    def cause_of(self, order: job_state.StopOrder) -> str:
+        """Return the cause that an order to stop the job gives to its end."""
+        return order.cause
 
     def family(self) -> List[int]:
         """Return the pids of the running processes that the job has started."""

@@ -17,6 +17,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 from ..file_names import Hostile, check_path, raw
 from ..jobs.exec import VARIABLE
 from ..protocol import Refused
+from .share import Share
 
 NAME = "units.json"
 MOST = 100_000
@@ -78,12 +79,13 @@ class Head(NamedTuple):
 
 class UnitPlan:
     """
-    The units of a job, read from the job's directory.
+    The units of a job, or a pool's share of them, read from the job's directory.
 
     Raises OSError or ValueError if the file is missing or damaged.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, share: Share) -> None:
+        directory = share.directory
         # The file stays open, because units are read from it for as long as they run.
         self._file = open(os.path.join(directory, NAME), "rb")  # noqa: SIM115
         first = self._file.readline()
@@ -92,9 +94,10 @@ class UnitPlan:
         for line in self._file:
             if line.startswith(b"["):
                 self._starts.append(self._starts[-1] + len(line))
+        self._lines = range(share.first, len(self._starts) - 1, share.step)
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self._lines)
 
     def close(self) -> None:
         """Close the file."""
@@ -102,7 +105,8 @@ class UnitPlan:
 
     def unit(self, index: int) -> Unit:
         """Return the unit at *index*, which counts from 0."""
-        start, end = self._starts[index], self._starts[index + 1]
+        line = self._lines[index]
+        start, end = self._starts[line], self._starts[line + 1]
         return _unit(os.pread(self._file.fileno(), end - start, start))
 
 

@@ -23,6 +23,7 @@ from . import cpu_slots, threads
 from . import leftovers as leftover
 from . import limits as pool_limits
 from . import result as unit_result
+from . import share as unit_share
 from .leftovers import Leftovers
 from .limits import Disk
 from .plan import UnitPlan
@@ -64,19 +65,24 @@ class _Pool:
     ) -> None:
         self.wake = processes.wake_on_signals()
         processes.become_subreaper()
-        self.plan = UnitPlan(directory)
+        share = unit_share.read(directory)
+        self.plan = UnitPlan(share)
         head = self.head = self.plan.head
-        self.at_once = cpu_slots.at_once(head.cpus, head.memory)
-        self.at_once = min(self.at_once, len(self.plan))
-        self.slots = cpu_slots.slots(head.cpus, self.at_once)
+        if share.is_whole:
+            self.at_once = cpu_slots.at_once(head.cpus, head.memory)
+            self.at_once = min(self.at_once, len(self.plan))
+            self.slots = cpu_slots.slots(head.cpus, self.at_once)
+        else:
+            # A scheduler has given this pool what one unit needs.
+            self.at_once, self.slots = 1, [set()]
         self.place = Place(
-            job=os.path.basename(directory),
+            job=os.path.basename(share.directory),
             work=box.work,
             environment=environment,
             threads=threads.variables(min(head.cpus, cpus())),
             oom_score=pool_limits.oom_score(),
         )
-        self.log_limit = pool_limits.log_limit(directory)
+        self.log_limit = pool_limits.log_limit(share.directory)
         self.disk = Disk(directory, box.work)
         self.files = ProgressFiles(directory, self.at_once)
         self.leftovers = Leftovers()

@@ -13,9 +13,12 @@ import os
 from typing import Any, Dict, NamedTuple, Optional
 
 from ..box import read as read_file
+from . import share
 
 NAME = "units-progress"
 RUNNING = "units-running"
+# The exit record of a pool that is one of several (`onebox.agent.jobs.exit_record`).
+EXIT = "exit"
 WIDTH = 512
 LINE = b"%7d\n"
 
@@ -39,12 +42,17 @@ class Progress(NamedTuple):
     mean: Optional[float]
 
 
-def prepare(directory: str) -> None:
-    """Create the file of the counts, with its full size. Raises OSError."""
+def prepare(directory: str, first: Optional[Progress] = None) -> None:
+    """
+    Create the file of the counts, with its full size. Raises OSError.
+
+    Args:
+        first: The counts before a pool has started, if they are known.
+    """
     path = os.path.join(directory, NAME)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, b"null\n".rjust(WIDTH))
+        os.write(fd, (_line(first) if first else b"null\n").rjust(WIDTH))
     finally:
         os.close(fd)
 
@@ -59,8 +67,7 @@ class ProgressFiles:
 
     def update(self, progress: Progress) -> None:
         """Write the counts."""
-        line = json.dumps(progress._asdict(), separators=(",", ":")).encode("ascii")
-        _write(self._progress, (line + b"\n").rjust(WIDTH), 0)
+        _write(self._progress, _line(progress).rjust(WIDTH), 0)
 
     def set_running(self, slot: int, number: int) -> None:
         """Note that the unit *number* runs in a slot, which counts from 0."""
@@ -69,7 +76,45 @@ class ProgressFiles:
 
 
 def read(directory: str) -> Optional[Dict[str, Any]]:
-    """Return the counts of a job as `Progress` has them, None if it has no units."""
+    """
+    Return the counts of a job as `Progress` has them, None if it has no units.
+
+    If several pools run the units, the counts are those of all pools.
+    """
+    whole = _read(directory)
+    pools = share.directories(directory)
+    if whole is None or not pools:
+        return None if whole is None else whole._asdict()
+    parts = [part for part in map(_read_pool, pools) if part is not None]
+    done, failed = sum(p.done for p in parts), sum(p.failed for p in parts)
+    ran = [(p.mean, p.done - p.skipped) for p in parts if p.mean is not None]
+    count = sum(number for _, number in ran)
+    mean = sum(mean * number for mean, number in ran) / count if count else None
+    return whole._replace(
+        done=done,
+        failed=failed,
+        running=sum(part.running for part in parts),
+        left=whole.total - done - failed,
+        skipped=sum(part.skipped for part in parts),
+        mean=None if mean is None else round(mean, 3),
+    )._asdict()
+
+
+# The counts of pools that have ended, by directory: they are not read again.
+_final: Dict[str, Progress] = {}
+
+
+def _read_pool(directory: str) -> Optional[Progress]:
+    if directory in _final:
+        return _final[directory]
+    ended = os.path.exists(os.path.join(directory, EXIT))
+    counts = _read(directory)
+    if ended and counts is not None:
+        _final[directory] = counts
+    return counts
+
+
+def _read(directory: str) -> Optional[Progress]:
     # A read during a write may return parts of both, so it is repeated once.
     for _ in range(2):
         data = read_file(os.path.join(directory, NAME))
@@ -77,7 +122,7 @@ def read(directory: str) -> Optional[Dict[str, Any]]:
             return None
         try:
             value = json.loads(data)
-            return Progress(**value)._asdict() if value else None
+            return Progress(**value) if value else None
         except (ValueError, TypeError):
             continue
     return None
@@ -85,7 +130,14 @@ def read(directory: str) -> Optional[Dict[str, Any]]:
 
 def is_running(directory: str, number: int) -> bool:
     """Return whether the job's pool, if it lives, runs the unit *number*."""
-    return b"%d" % number in read_file(os.path.join(directory, RUNNING)).split()
+    return any(
+        b"%d" % number in read_file(os.path.join(pool, RUNNING)).split()
+        for pool in [directory, *share.directories(directory)]
+    )
+
+
+def _line(progress: Progress) -> bytes:
+    return json.dumps(progress._asdict(), separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _open(path: str) -> int:

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from onebox import subprocess_env
+from onebox import agent_bundle, subprocess_env
 from onebox.errors import ProviderError
 from onebox.providers.values import Request
 
@@ -107,6 +107,9 @@ def _furnish(new: Layout, final: Layout, agent: bytes) -> None:
         directory.mkdir(mode=0o700)
     (new.home / ".profile").write_text(_PROFILE.format(bin=final.bin), "utf-8")
     (new.agent / "agent.pyz").write_bytes(agent)
+    # The box's Python is the one that runs here.
+    name, code = agent_bundle.bytecode()
+    (new.agent / name).write_bytes(code)
     path_shims.write(new.bin, final.power)
     make_fifo(new.control)
     make_fifo(new.power)

@@ -17,24 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onebox.agent.files import manifest
+from onebox.agent.home_entries import LEFT_OUT
 from onebox.errors import ProviderError
 from onebox.providers.values import Image, SaveProgress, Tags, ignore_progress
 
 from . import directories
 from .layout import read_json, write_json
-
-# An image leaves these out, because they belong to the box and not to its environment:
-# the project, ssh keys, and histories of shells and other programs.
-_LEFT_OUT = (
-    "work",
-    ".ssh",
-    ".bash_history",
-    ".python_history",
-    ".zsh_history",
-    ".lesshst",
-    ".viminfo",
-    ".wget-hsts",
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,7 @@ def save(
     *box* is that path, and *home* is the path of the home.
     """
     into.mkdir(parents=True)
-    entries = [entry for entry in home.iterdir() if entry.name not in _LEFT_OUT]
+    entries = [entry for entry in home.iterdir() if entry.name not in LEFT_OUT]
     entries = [entry for entry in entries if not _is_special(entry)]
     total = sum(map(directories.size, entries))
     directories.copy(

@@ -24,6 +24,9 @@ _find_library, ctypes.util.find_library = ctypes.util.find_library, lambda name:
 # The import creates no garbage, but garbage collection would take a tenth of the import
 # time. So the collection is switched off.
 gc.disable()
+# A box's keys have no X.509 certificates. asyncssh works without that module, whose
+# import would take a sixth of the time.
+sys.modules["asyncssh.crypto.x509"] = None  # type: ignore[assignment]
 import asyncssh
 
 gc.freeze()

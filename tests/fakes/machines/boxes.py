@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.providers.kernel import user_data
 from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Tags
-from onebox.remote import agent_bundle, keys
+from onebox.remote import keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from tests.fakes import agent_box

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.providers.values import BootConfig, HostKey, Request
-from onebox.remote import agent_bundle, keys
+from onebox.remote import keys
 from tests.fakes.aws.account import Account
 from tests.fakes.aws.real_machines import RealMachines
 from tests.fakes.machines import Machines, missing

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.providers.kernel import user_data
 from onebox.providers.kernel.self_destroy import WHERE
 from onebox.providers.values import BootConfig, Box
-from onebox.remote import agent_bundle, keys
+from onebox.remote import keys
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
 from tests.fakes.digitalocean.real_machines import RealMachines

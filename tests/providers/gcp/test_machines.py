@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import BootConfig, Request
-from onebox.remote import agent_bundle, keys
+from onebox.remote import keys
 from tests.conftest import Project
 from tests.fakes.gcp.real_machines import RealMachines
 from tests.fakes.gcp.server import Server

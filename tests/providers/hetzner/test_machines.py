@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.providers.kernel import user_data
 from onebox.providers.values import BootConfig
-from onebox.remote import agent_bundle, keys
+from onebox.remote import keys
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
 from tests.fakes.hetzner.real_machines import RealMachines

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.providers.kernel import user_data
 from onebox.providers.values import BootConfig, HostKey, Offer, Request, Tags
-from onebox.remote import agent_bundle
 
 # EC2's limit is 16,384 bytes before base64; a margin stays. Only EC2 accepts compressed
 # data. Of the other clouds DigitalOcean has the lowest limit.

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from onebox.agent_bundle import version
 from onebox.errors import HostKeyMismatch
-from onebox.remote.agent_bundle import version
 from onebox.remote.channel import AgentChannel
 from tests.fakes.digitalocean.real_machines import DIGITALOCEAN
 from tests.fakes.machines import Disk

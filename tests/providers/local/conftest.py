@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from onebox.providers.local import box_processes
+from onebox.providers.local import box_processes, power
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from tests.box_reaper import ends_with_us
@@ -18,6 +19,14 @@ from ..sshbox import Keys, SshBox
 from ..tables import table
 
 OpenBox = Callable[..., SshBox]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _as_for_users() -> Iterator[None]:
+    """Start boxes as for users: other tests fork the processes of a box."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(power, "subprocess", subprocess)
+        yield
 
 
 @pytest.fixture
