@@ -20,6 +20,8 @@ from onebox.units import progress as unit_progress
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
+BOOTING = "still booting"
+
 
 def perform(context: BoxContext) -> tuple[BoxStatus, ...]:
     """
@@ -160,14 +162,14 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
     record = context.store.record
     if box.state != "running":
         job = record.job if record.box == box.id and record.job else None
-        return BoxJob(
-            job, "unknown", "no information (box is off)", _command(record, job)
-        )
+        starts = box.state == "starting"
+        text = BOOTING if starts else "no information (box is off)"
+        return BoxJob(job, "unknown", text, _command(record, job))
     try:
         status = remote_job.status(context.ssh(box).channel())
     except OneboxError as error:
         if not bring_up.has_booted(context, box):
-            return BoxJob(None, "unknown", "still booting")
+            return BoxJob(None, "unknown", BOOTING)
         reason = f"no information (the box does not answer: {error.message})"
         return BoxJob(None, "unknown", reason)
     finally:

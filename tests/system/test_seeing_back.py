@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -148,14 +149,26 @@ class TestHistory:
         assert "next: inv history --limit=20" in done.err
 
 
+# What the provider says of a box in its first moments.
+STARTING = """\
+from onebox.providers.local import instances
+instances._state = lambda reported: "starting"
+"""
+
+
 class TestStatus:
-    def test_box_that_boots_is_no_box_that_fails(self, project: Project) -> None:
-        """It does not answer yet, which is no error."""
+    @pytest.mark.parametrize("sitecustomize", ["", STARTING], ids=["up", "starting"])
+    def test_box_that_boots_is_no_box_that_fails(
+        self, project: Project, tmp_path: Path, sitecustomize: str
+    ) -> None:
+        """It does not answer yet, or does not run yet, which is no error."""
         project.write("onebox.toml", TOML + "[local.rehearse]\nboot_delay = 60\n")
         line = project.start("provision")
         end = time.monotonic() + 60
         while not project.boxes() and time.monotonic() < end:
             time.sleep(0.05)
+        (tmp_path / "sitecustomize.py").write_text(sitecustomize)
+        project.environ["PYTHONPATH"] = str(tmp_path)
         done = project.onebox("status")
         line.kill()
         line.wait()
