@@ -218,11 +218,15 @@ def prepare(
             f"not in the environment here, so not on the box either: "
             f"{formatting.first_names(missing)}"
         )
-    answer = ssh.channel().request(
-        "session",
-        env={**job_environment.variables(context), **(env or {})},
-        secrets={name: environ[name] for name in run.secrets if name in environ},
-        command=command,
-        guard=guard,
+    # The ssh server of a box that boots may start anew after it has answered once.
+    answer = context.call_resuming(
+        lambda channel: channel.request(
+            "session",
+            env={**job_environment.variables(context), **(env or {})},
+            secrets={name: environ[name] for name in run.secrets if name in environ},
+            command=command,
+            guard=guard,
+        ),
+        ssh.box,
     )
     return ssh.agent_command(f"session {answers.session_name(answer)}")

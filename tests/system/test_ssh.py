@@ -140,3 +140,32 @@ def test_box_whose_agent_cannot_prepare_a_session_is_still_opened(
 
     assert done.out.endswith("/home\n")
     assert "starts in the home folder" in done.err
+
+
+# The box closes the connection in the moment in which a session is asked for.
+CUT_ONCE = """\
+from onebox.errors import ConnectionLost
+from onebox.remote.channel import AgentChannel
+request = AgentChannel.request
+cuts = []
+def cut_once(self, op, *args, **kwargs):
+    if op == "session" and not cuts:
+        cuts.append(op)
+        raise ConnectionLost("Connection reset by peer")
+    return request(self, op, *args, **kwargs)
+AgentChannel.request = cut_once
+"""
+
+
+def test_session_begins_although_the_first_connection_breaks(
+    project: Project, tmp_path: Path
+) -> None:
+    """The ssh server of a box that boots may start anew after it has answered."""
+    project.inv("provision")
+    (tmp_path / "sitecustomize.py").write_text(CUT_ONCE)
+    project.environ["PYTHONPATH"] = str(tmp_path)
+
+    done = project.inv("ssh", "--", "echo here; exit 7")
+
+    assert (7, "here\n") == (done.code, done.out)
+    assert "connection lost (Connection reset by peer); trying again (1)" in done.err
