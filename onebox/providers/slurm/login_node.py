@@ -43,7 +43,7 @@ LOGIN_TIMEOUT = 300.0
 # The answer of the login node has at most this many bytes.
 LONGEST = 16 << 20
 # The codes with which our command on the login node ends.
-NO_AGENT, NO_PYTHON, BAD_ROOT = 90, 91, 92
+NO_AGENT, NO_PYTHON, BAD_ROOT, INCOMPLETE = 90, 91, 92, 93
 
 # How Python ends its message about an error of the system.
 _SYSTEM_ERROR = re.compile(r"[A-Za-z]*Error: \[Errno ")
@@ -78,14 +78,18 @@ _ROOT = (
 )
 # A path with a variable that is not set, or with an unknown user, is not absolute.
 _CHECK = f"e.isabs(p) and chr(36) not in p or sys.exit({BAD_ROOT}); "
+# An agent of another size is incomplete: a crash of the filesystem can leave one.
 _CALL = (
-    f"{_ROOT}{_CHECK}e.exists(p) or sys.exit({NO_AGENT}); "
+    f"{_ROOT}{_CHECK}e.isfile(p) and e.getsize(p)==int(a[6]) or sys.exit({NO_AGENT}); "
     "os.execv(sys.executable,[sys.executable,a[3],a[4],p,a[5]])"
 )
+# The input also ends if the connection breaks, before all of the agent has arrived.
 _UPLOAD = (
     f"{_ROOT}{_CHECK}os.makedirs(e.dirname(p),448,True); t=p+a[3]; "
     "f=os.fdopen(os.open(t,os.O_WRONLY|os.O_CREAT,384),a[4]); "
-    "shutil.copyfileobj(sys.stdin.buffer,f); f.close(); os.replace(t,p)"
+    "shutil.copyfileobj(sys.stdin.buffer,f); f.flush(); os.fsync(f.fileno()); "
+    f"f.close(); e.getsize(t)==int(a[5]) or os.unlink(t) or sys.exit({INCOMPLETE}); "
+    "os.replace(t,p)"
 )
 
 
@@ -152,17 +156,19 @@ class LoginNode:
         }
         data = json.dumps(request).encode("ascii")
         seconds = TIMEOUT if op in ("create", "delete", "save") else LOOK_TIMEOUT
+        agent = agent_bundle.bundle()
+        size = str(len(agent))
         for upload in (True, False):
             code, output, messages = self._run(
-                _CALL, data, "-I", "-S", "login", seconds=seconds
+                _CALL, data, "-I", "-S", "login", size, seconds=seconds
             )
             if code != NO_AGENT:
                 break
             if upload:
                 code, output, messages = self._run(
-                    _UPLOAD, agent_bundle.bundle(), f".{mark}", "wb"
+                    _UPLOAD, agent, f".{mark}", "wb", size
                 )
-                if code == 255:
+                if code in (255, INCOMPLETE):
                     # The request itself was not sent.
                     raise self._failure(messages)
                 if code:

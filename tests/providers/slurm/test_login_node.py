@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from onebox import agent_bundle
 from onebox.errors import ConfigError, NotAllowed, OneboxError, Throttled, Unclear
 from onebox.providers.slurm.login_node import NO_AGENT, LoginNode
 from onebox.providers.slurm.settings import SlurmSettings
@@ -94,3 +95,39 @@ def test_request_whose_agent_could_not_be_sent_is_not_done(
     )
 
     assert type(error_of("save")) is Throttled
+
+
+@pytest.fixture
+def shell(ssh: Path, tmp_path: Path) -> LoginNode:
+    """A login node that is a shell of this machine; `cut` there cuts uploads off."""
+    ssh.write_text(
+        "#!/bin/sh\n"
+        "for last; do :; done\n"
+        f"case $last in *copyfileobj*) [ -e {tmp_path}/cut ] && "
+        '{ head -c 1000 | sh -c "$last"; exit 255; };; esac\n'
+        'exec sh -c "$last"\n'
+    )
+    return LoginNode(SlurmSettings(host="login", root=str(tmp_path / "root")))
+
+
+def test_agent_whose_upload_was_cut_off_is_sent_again(
+    shell: LoginNode, tmp_path: Path
+) -> None:
+    """The input of an upload ends like a complete one if the connection breaks."""
+    (tmp_path / "cut").touch()
+    with pytest.raises(Throttled):
+        shell.call("find", owner="me")
+    assert [] == list((tmp_path / "root/agents").iterdir())
+    (tmp_path / "cut").unlink()
+
+    assert [] == shell.call("find", owner="me")["boxes"]
+
+
+def test_incomplete_agent_is_replaced(shell: LoginNode, tmp_path: Path) -> None:
+    """A crash of the cluster's filesystem can leave one."""
+    agent = tmp_path / f"root/agents/{agent_bundle.version()}.pyz"
+    agent.parent.mkdir(parents=True)
+    agent.write_bytes(agent_bundle.bundle()[:1000])
+
+    assert [] == shell.call("find", owner="me")["boxes"]
+    assert agent_bundle.bundle() == agent.read_bytes()
