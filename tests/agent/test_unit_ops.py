@@ -84,6 +84,8 @@ def test_the_log_of_a_unit_is_sent_from_an_offset_on(agent_box: AgentBox) -> Non
     with agent_box.connect() as link:
         link.request("start", job="j1", units=plan)
         until(lambda: unit_log(link, 1)[0] == b"one\n")
+        # A unit writes its log before the pool has noted that it runs.
+        until(lambda: unit_log(link, 1)[1]["state"] == "running")
         answer = {"job": "j1", "unit": 1, "state": "running", "code": None, "size": 4}
         assert unit_log(link, 1, 4) == (b"", answer)
         assert unit_log(link, 1, job=None)[1] == answer

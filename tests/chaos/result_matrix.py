@@ -43,7 +43,7 @@ sh note.sh $n
 echo job $n ends
 """
 # Of the cells with an interruption, the tests take so many.
-FEW = 4
+FEW = 2
 # The tests run them in so many parts, which can run at the same time.
 PARTS = 4
 MANY = 500

@@ -255,27 +255,34 @@ def serve(path: str) -> None:
     # A forked process would otherwise copy the memory of all these objects.
     gc.collect()
     gc.freeze()
-    # The processes that wait for lines are not waited for.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(16)
     print("ready", flush=True)
+    # Who waits for the end of a child, by a descriptor that is ready then.
+    waiting: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        ready, _, _ = select.select([listener, sys.stdin, *waiting], [], [])
         if sys.stdin in ready:
             Path(path).unlink()
             return
-        client, _ = listener.accept()
-        if os.fork() == 0:
-            listener.detach()
-            _handle(client, path)
-        client.close()
+        for ended in waiting.keys() & set(ready):
+            _report_end(*waiting.pop(ended))
+            os.close(ended)
+        if listener in ready:
+            client, _ = listener.accept()
+            pid = _start(client, path)
+            waiting[os.pidfd_open(pid)] = pid, client
 
 
-def _handle(client: socket.socket, address: str) -> None:
-    """Run what is requested in a child of this process; report its end."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def _report_end(pid: int, client: socket.socket) -> None:
+    _, status = os.waitpid(pid, 0)
+    with client, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        client.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def _start(client: socket.socket, address: str) -> int:
+    """Run what is requested in a child of this process; return its process id."""
     first, fds, _, _ = socket.recv_fds(client, 1, 16)
     with client.makefile("rb") as requests:
         request = json.loads(first + requests.readline())
@@ -283,13 +290,9 @@ def _handle(client: socket.socket, address: str) -> None:
     if pid:
         for fd in fds:
             os.close(fd)
-        client.sendall(b"%d\n" % pid)
-        _, status = os.waitpid(pid, 0)
-        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            client.sendall(b"%d\n" % code)
-        os._exit(0)
-    client.detach()
+            client.sendall(b"%d\n" % pid)
+        return pid
     if request.get("new_session"):
         os.setsid()
     _take_files(fds, request.get("fds", []))
@@ -304,6 +307,7 @@ def _handle(client: socket.socket, address: str) -> None:
     _addresses[os.getpid()] = address
     warm_boxes()
     runpy.run_module(line[0], run_name="__main__", alter_sys=True)
+    # The parent goes on after the fork; this process ends here.
     sys.exit()
 
 

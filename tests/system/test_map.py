@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -201,7 +202,9 @@ def test_plan_lists_the_units_and_creates_nothing(sweep: Project) -> None:
     assert "6 units, each with 1 CPU" in plan.out
     assert "at once on" in plan.out
     assert "4: sh fit.sh 2 10" in plan.out
-    assert plan.out == dry.out
+    # A minute may begin between them.
+    times = re.compile(r"\(\d\d:\d\d\)")
+    assert times.sub("", plan.out) == times.sub("", dry.out)
     assert [] == sweep.boxes()
 
 
