@@ -17,9 +17,9 @@ import contextlib
 import os
 import re
 import select
-import socket
 import time
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     Dict,
@@ -33,6 +33,9 @@ from typing import (
 
 from .. import protocol
 from ..box import BoxConfig, touch
+
+if TYPE_CHECKING:
+    import socket
 
 RELAY_BYTES = 1 << 18
 NAME = re.compile(r"[0-9a-f]{16}")
@@ -177,7 +180,7 @@ def stripe(
 ) -> Dict[str, Any]:
     """Offer this connection as a stripe, and relay its bytes until one end closes."""
     os.makedirs(box.path("files"), exist_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _unix_socket()
     with contextlib.closing(listener):
         with _socket_folder(box, str(request.get("name"))) as path:
             listener.bind(path)
@@ -199,10 +202,17 @@ def stripe(
 OPS = {"stripe": stripe}
 
 
+def _unix_socket() -> socket.socket:
+    # Few transfers have stripes, and the module costs an agent 4 ms of its start.
+    import socket
+
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
 def _join(box: BoxConfig, name: bytes) -> socket.socket:
     """Return a connection to the process on this box that serves the stripe *name*."""
     with _socket_folder(box, name.decode("ascii", "replace")) as path:
-        relay = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        relay = _unix_socket()
         try:
             relay.connect(path)
         except OSError as error:
