@@ -298,8 +298,16 @@ def _table(document: Document, entry: TomlEntry, path: TomlPath) -> Value | None
         except InvalidValue as problem:
             raise document.error(entry, str(problem)) from None
         return Value(full, None, document.source(entry), document.label(entry))
-    near = suggest(".".join(path), [f"[{table}]" for table in sorted(tables())])
-    raise document.error(entry, "unknown table" + near)
+    parent, name = path[:-1], path[-1]
+    depth = len(path)
+    siblings = [
+        parts[-1]
+        for parts in (tuple(table.split(".")) for table in sorted(tables()))
+        if len(parts) == depth and parts[:-1] == parent
+    ]
+    near = "" if "." in name else nearest(name, siblings)
+    meant = f", did you mean [{'.'.join((*parent, near))}]?" if near else ""
+    raise document.error(entry, f"unknown table{meant}")
 
 
 def _full_name(path: TomlPath) -> str:

@@ -48,6 +48,7 @@ FILE_MISTAKES = [
         "2: [run] provider: unknown key, it belongs at the top",
     ),
     ("[limit]\nx = 1", "1: [limit]: unknown table, did you mean [limits]?"),
+    ("[rnu]\nx = 1", "1: [rnu]: unknown table, did you mean [run]?"),
     ("[zzz]", "1: [zzz]: unknown table"),
     ("zzz.y = 1", "1: [zzz]: unknown table"),
     ("run.zzz.y = 1", "1: [run.zzz]: unknown table"),
