@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets as randomness
 import signal
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from onebox import formatting
 from onebox.errors import JobFailed, OneboxError, StateError, UsageError
 from onebox.invocation import UnitFlags
-from onebox.jobs import job_environment, receipt
+from onebox.jobs import job_environment, job_ids, receipt
 from onebox.project_files import select_project
 from onebox.settings.checks import InvalidValue, is_name
 from onebox.settings.handover import to_document
@@ -145,7 +143,7 @@ def perform(
         image.perform(context)
     for note in sweep.notes(context, units):
         context.screen.note(note)
-    call = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+    call = job_ids.new(context)
     files = push.digest(context)
     units = replace(unit_job.begun(context, units, call, files), boxes=dealt)
     stores = {name: context.with_name(name).store for name, _ in dealt}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets as randomness
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from onebox.errors import Busy, JobFailed, Lost, Preempted
 from onebox.jobs import (
     job_environment,
     job_facts,
+    job_ids,
     ports,
     preemption,
     receipt,
@@ -84,7 +84,7 @@ def run_all(context: BoxContext, command: Command, run: Run, box: Box) -> Receip
 
 def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) -> Run:
     """Record an attempt before it starts, so that a crash cannot lose its job."""
-    job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+    job_id = job_ids.new(context)
     context.chain.started_jobs += 1
     context.chain.job_state = "starting"
     is_default = context.outputs_folder == context.default_outputs_folder
