@@ -20,6 +20,8 @@ _CAUSES = {
     "preempted": "the provider took the box back",
     "deadline": "the deadline was reached",
     "poweroff": "the box was powered off",
+    "node-failed": "its node failed",
+    "forgotten": "Slurm no longer knows what became of its tasks",
 }
 
 

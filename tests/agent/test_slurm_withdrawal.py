@@ -195,3 +195,15 @@ def test_job_that_ended_before_it_began_says_what_it_could_not_find(
     assert "lost" == state.state
     assert why in state.why
     assert ("[slurm] root" in state.why) is (why == "root")
+
+
+@pytest.mark.parametrize("box", ["array"], indirect=True)
+def test_array_that_slurm_has_forgotten_says_so(box: BoxConfig) -> None:
+    """After a loss of the controller's state, no task has a record: nothing exited."""
+    directory = Path(box.path("jobs", JOB))
+    (directory / submitted.ID).write_text('{"id": "7"}')
+    submitted.claim(str(directory))
+    state = queue_state.read(box, JOB)
+
+    assert state.record is not None
+    assert (1, "forgotten") == (state.record.code, state.record.cause)

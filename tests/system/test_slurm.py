@@ -227,6 +227,28 @@ def test_detached_job_is_followed_again_and_can_be_cancelled(
     assert ("cancel", 3) == (receipt(slurm)["cause"], receipt(slurm)["exit"])
 
 
+@pytest.mark.parametrize("change", ["jobname=nice", "comment=project42", "both"])
+def test_job_whose_name_was_changed_is_found(
+    slurm: Project, cluster: SlurmCluster, change: str
+) -> None:
+    """A user, or a plugin of the cluster, may give it another name or comment."""
+    words = ["jobname=nice", "comment=a|b"] if change == "both" else [change]
+
+    def start() -> None:
+        slurm.inv("run", "--detach", "--", "sh", "-c", "echo ready; sleep 300")
+        until(lambda: "ready" in slurm.inv("logs", "--no-follow").out)
+        (job,) = cluster.run("squeue", "-h", "-o", "%A", check=True).stdout.split()
+        cluster.run("scontrol", "update", f"jobid={job}", *words, check=True)
+
+    start()
+    assert 0 == slurm.inv("cancel").code
+    assert [] == queue(cluster)
+    slurm.inv("fetch")
+    start()
+    assert 0 == slurm.inv("teardown", "--discard-outputs", "--yes").code
+    assert [] == queue(cluster)
+
+
 def test_job_that_waits_says_why_and_can_be_cancelled(
     slurm: Project, cluster: SlurmCluster
 ) -> None:

@@ -79,6 +79,10 @@ class Root:
         """Return the path of the home of a box."""
         return os.path.join(self.box(name), "home")
 
+    def work(self, name: str) -> str:
+        """Return the path of the folder in which the jobs of a box run."""
+        return os.path.join(self.box(name), "work")
+
     def names(self, kind: str) -> List[str]:
         """Return the names of all folders of a kind, such as "boxes"."""
         try:

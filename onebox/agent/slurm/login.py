@@ -26,7 +26,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from ..box import disk_space, touch
 from ..box import read as read_file
-from . import images, lifecycle
+from . import images, lifecycle, submitted
 from .folders import (
     AGENTS,
     RECORDS,
@@ -38,7 +38,7 @@ from .folders import (
     write_json,
 )
 from .removal import remove
-from .scheduler import Scheduler, SchedulerError, find_folder
+from .scheduler import QueuedJob, Scheduler, SchedulerError, find_folder
 
 # A job may take this many seconds to leave the queue after it was cancelled.
 GONE_SECONDS = 60.0
@@ -134,7 +134,7 @@ def power(root: Root, request: Request) -> Dict[str, Any]:
     record = root.existing(id)
     check_owner(id, record, request["tags"])
     if request["stopped"]:
-        _end_jobs(request, id)
+        _end_jobs(root, request, id)
     record["stopped"] = bool(request["stopped"])
     write_json(os.path.join(root.box(id), RECORDS["boxes"]), record)
     return _describe(root, id, record)
@@ -149,7 +149,7 @@ def delete(root: Root, request: Request) -> Dict[str, Any]:
             check_owner(id, record, request["tags"])
         elif name == id and os.path.lexists(root.box(id)):
             raise damaged(root.box(id), "boxes")
-    _end_jobs(request, id)
+    _end_jobs(root, request, id)
     lifecycle.delete(root, "boxes", id)
     return {}
 
@@ -158,7 +158,7 @@ def leftovers(root: Root, request: Request) -> Dict[str, Any]:
     """Return what still exists of a box: jobs in the queue, and folders."""
     id = _id(request)
     found: List[Tuple[str, str]] = []
-    for job in _jobs(_scheduler(request), id):
+    for job in _jobs(root, _scheduler(request), id):
         found.append(("Slurm job", job.id))
     for name in (id, lifecycle.DELETED + id):
         if os.path.lexists(root.box(name)):
@@ -212,7 +212,7 @@ def _make(root: Root, id: str, record: Dict[str, Any], request: Request) -> None
         scheduler = {**request["scheduler"], "folder": _scheduler(request).folder}
         config = {
             "box": id,
-            "work": os.path.join(final, "work"),
+            "work": root.work(id),
             "home": home,
             "armed": record["created"],
             "deadline": 0.0,
@@ -255,18 +255,26 @@ def _describe(root: Root, id: str, record: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _jobs(scheduler: Scheduler, id: str) -> List[Any]:
-    """Return the jobs of a box that are in the queue."""
-    comment = "onebox " + id
-    return [job for job in scheduler.queue() if job.comment == comment]
+def _jobs(root: Root, scheduler: Scheduler, id: str) -> List[QueuedJob]:
+    """
+    Return the jobs of a box that are in the queue.
+
+    A job's name and comment can be changed; what it still has shows that it is one.
+    """
+    comment, prefix, work = submitted.comment(id), "onebox-%s-" % id, root.work(id)
+    return [
+        job
+        for job in scheduler.queue()
+        if job.comment == comment or job.name.startswith(prefix) or job.folder == work
+    ]
 
 
-def _end_jobs(request: Request, id: str) -> None:
+def _end_jobs(root: Root, request: Request, id: str) -> None:
     """Cancel the jobs of a box, and wait until they have left the queue."""
     scheduler = _scheduler(request)
     end = time.monotonic() + GONE_SECONDS
     while True:
-        jobs = _jobs(scheduler, id)
+        jobs = _jobs(root, scheduler, id)
         if not jobs:
             return
         if time.monotonic() > end:

@@ -146,12 +146,8 @@ def _queued(box: BoxConfig, job: str) -> Optional[List[QueuedJob]]:
     known = _answers.get(job)
     if known is not None and now - known.at < _keep_for(box, job):
         return known.jobs
-    scheduler = scheduler_of(box)
     try:
-        # The name is asked for and not the id, which a controller that was killed may
-        # give to another job (seen with 22.05).
-        jobs = scheduler.queue("--name", submitted.job_name(box, job))
-        answer = _Answer(now, jobs)
+        answer = _Answer(now, submitted.queued(box, job))
     except SchedulerError as error:
         answer = _Answer(now, None, str(error))
     _answers[job] = answer
@@ -191,7 +187,7 @@ def _publish(box: BoxConfig, job: str, directory: str) -> Any:
     id = submitted.slurm_id(directory)
     try:
         name = submitted.job_name(box, job)
-        ended = scheduler_of(box).ended(id, name) if id else None
+        ended = scheduler_of(box).ended(id, name, box.work) if id else None
     except Unreachable as error:
         return "Slurm does not answer: %s" % error
     if _is_array(directory):
@@ -225,7 +221,7 @@ def _publish_array(
     """Publish the record of a job array; units without a result are left."""
     if not submitted.slurm_id(directory) and not submitted.has_begun(directory):
         return "it is not known whether Slurm has had it"
-    cause = OF_ARRAY.get(ended.state, "") if ended else ""
+    cause = OF_ARRAY.get(ended.state, "") if ended else "forgotten"
     with contextlib.suppress(OSError):
         array.write_log(directory)
     return _published(directory, array.record_of(job, directory, cause))

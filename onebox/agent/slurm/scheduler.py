@@ -74,7 +74,8 @@ class QueuedJob(NamedTuple):
     *state* is the state of the job or of an array's task, *reason* why it waits, and
     *start* when it is expected to start, as Slurm writes it, "" if that is unknown.
     *task* is the number of the task in an array, or a list of numbers such as "3-7" for
-    tasks that wait; "" for an ordinary job. *comment* is what sbatch was given.
+    tasks that wait; "" for an ordinary job. *folder* is its working directory. *name*
+    and *comment* can be changed by the user, and by plugins of the cluster.
     """
 
     id: str
@@ -84,6 +85,7 @@ class QueuedJob(NamedTuple):
     start: str = ""
     task: str = ""
     comment: str = ""
+    folder: str = ""
 
 
 class Ended(NamedTuple):
@@ -174,7 +176,7 @@ class Scheduler:
         Raises:
             SchedulerError: squeue has failed.
         """
-        fields = "%F|%T|%K|%S|%j|%k|%r"
+        fields = "%F|%T|%K|%S|%Z|%j|%k|%r"
         words = ["squeue", "--noheader", "--array", "--user", str(os.getuid())]
         try:
             out = self._run([*words, "--format", fields, *options])
@@ -184,9 +186,12 @@ class Scheduler:
             raise
         return [job for job in map(_queued_job, out.splitlines()) if job is not None]
 
-    def ended(self, job: str, name: str) -> Optional[Ended]:
+    def ended(self, job: str, name: str, folder: str) -> Optional[Ended]:
         """
-        Return how the job with this id and *name* ended, None if Slurm does not know.
+        Return how the job with this id ended, None if Slurm does not know.
+
+        It is the job only if it has the *name*, or the *folder* as working directory:
+        a controller that was killed may give the id to another job.
 
         The controller forgets a job some minutes after its end. After that only a
         cluster with accounting knows it.
@@ -198,7 +203,8 @@ class Scheduler:
                 raise
             out = ""
         # A job array has a record for each task. One that did not complete counts.
-        records = [_ended_as(line) for line in out.splitlines() if _is_of(line, name)]
+        lines = [line for line in out.splitlines() if _is_of(line, name, folder)]
+        records = [_ended_as(line) for line in lines]
         known = [one for one in records if one is not None]
         if known:
             return next((one for one in known if one.state != "COMPLETED"), known[0])
@@ -285,10 +291,10 @@ def _environment(folder: str) -> Dict[str, str]:
 
 def _queued_job(line: str) -> Optional[QueuedJob]:
     """Return the job in a line of squeue, None if the line is something else."""
-    fields: List[str] = line.split("|", 6)
-    if len(fields) < 7 or not _ID.fullmatch(fields[0]):
+    fields: List[str] = line.split("|", 7)
+    if len(fields) < 8 or not _ID.fullmatch(fields[0]):
         return None
-    id, state, task, start, name, comment, reason = map(str.strip, fields)
+    id, state, task, start, folder, name, comment, reason = map(str.strip, fields)
     return QueuedJob(
         id=id,
         name=name,
@@ -297,11 +303,12 @@ def _queued_job(line: str) -> Optional[QueuedJob]:
         start="" if start in ("N/A", "") else start,
         task="" if task == "N/A" else task,
         comment=comment,
+        folder=folder,
     )
 
 
-def _is_of(line: str, name: str) -> bool:
-    return _value(line, "JobName") == name
+def _is_of(line: str, name: str, folder: str) -> bool:
+    return _value(line, "JobName") == name or _value(line, "WorkDir") == folder
 
 
 def _ended_as(line: str) -> Optional[Ended]:

@@ -9,7 +9,6 @@ from ..jobs import job_state, log_stream
 from ..protocol import Channel, Refused
 from . import queue_state, submitted
 from .scheduler import SchedulerError, scheduler_of
-from .submitted import job_name
 
 # After the grace of a job, its supervisor has this many seconds to end it. Then Slurm
 # ends it.
@@ -24,7 +23,7 @@ def terminate(box: BoxConfig, job: str) -> None:
     """
     scheduler = scheduler_of(box)
     try:
-        for id in {one.id for one in scheduler.queue("--name", job_name(box, job))}:
+        for id in {one.id for one in submitted.queued(box, job)}:
             # Of a job array, some tasks may wait and others run.
             scheduler.cancel("--state=PENDING", id)
             scheduler.cancel("--signal=TERM", "--batch", id)
@@ -48,7 +47,9 @@ def kill(box: BoxConfig, job: str) -> None:
     """Make Slurm end a job, with all its processes. Raises `Refused`."""
     submitted.forget_plan(box.path("jobs", job))
     try:
-        scheduler_of(box).cancel("--name", job_name(box, job))
+        ids = sorted({one.id for one in submitted.queued(box, job)})
+        if ids:
+            scheduler_of(box).cancel(*ids)
     except SchedulerError as error:
         raise Refused("scheduler", "Slurm cannot stop it now: %s" % error) from error
     queue_state.forget(job)

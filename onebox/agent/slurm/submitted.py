@@ -36,7 +36,7 @@ from ..units import progress as unit_progress
 from ..units import share
 from . import array, decision
 from .removal import remove
-from .scheduler import SchedulerError, Unreachable, scheduler_of
+from .scheduler import QueuedJob, SchedulerError, Unreachable, scheduler_of
 
 # The environment and the commands of the job. The supervisor removes the file before
 # the job starts, because it may contain secrets.
@@ -55,6 +55,28 @@ EARLIEST = 60
 def job_name(box: BoxConfig, job: str) -> str:
     """Return the name of a job in Slurm, which no other job has."""
     return "onebox-%s-%s" % (box.id, job)
+
+
+def comment(box: str) -> str:
+    """Return the comment that the jobs of a box have in Slurm."""
+    return "onebox " + box
+
+
+def queued(box: BoxConfig, job: str) -> List[QueuedJob]:
+    """
+    Return the entries of a job in the queue.
+
+    If no job there has its name, the job with its id is taken, as long as that has the
+    box's folder: the user, or a plugin of the cluster, may have changed the name.
+
+    Raises SchedulerError.
+    """
+    scheduler = scheduler_of(box)
+    found = scheduler.queue("--name", job_name(box, job))
+    id = slurm_id(box.path("jobs", job))
+    if found or not id:
+        return found
+    return [one for one in scheduler.queue("--jobs", id) if one.folder == box.work]
 
 
 def slurm_id(directory: str) -> str:
@@ -204,7 +226,7 @@ def _options(box: BoxConfig, job: str, shape: Optional[array.Shape]) -> List[str
         options.append("--mem=%dM" % max(memory >> 20, 1))
     return [
         "--job-name=" + job_name(box, job),
-        "--comment=onebox " + box.id,
+        "--comment=" + comment(box.id),
         "--chdir=" + box.work,
         "--output=" + os.path.join(directory, output),
         "--open-mode=append",

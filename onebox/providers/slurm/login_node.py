@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -42,6 +43,8 @@ LOOK_TIMEOUT = 60.0
 LOGIN_TIMEOUT = 300.0
 # The answer of the login node has at most this many bytes.
 LONGEST = 16 << 20
+# What `ssh -G` says of the machine that is reached (ssh_config(5)).
+_ADDRESS = ("hostname", "port", "user", "proxyjump", "proxycommand")
 # The codes with which our command on the login node ends.
 NO_AGENT, NO_PYTHON, BAD_ROOT, INCOMPLETE = 90, 91, 92, 93
 
@@ -104,6 +107,11 @@ class LoginNode:
     def __init__(self, settings: SlurmSettings) -> None:
         self.host = settings.host
         self._settings = settings
+
+    @property
+    def _file(self) -> tuple[str, ...]:
+        config = self._settings.ssh_config
+        return ("-F", str(Path(config).expanduser())) if config else ()
 
     def options(self) -> tuple[str, ...]:
         """Return the options of ssh for the shared connection, without questions."""
@@ -240,8 +248,8 @@ class LoginNode:
 
     def _options(self) -> tuple[str, ...]:
         config = self._settings.ssh_config
-        file = ("-F", str(Path(config).expanduser())) if config else ()
-        digest = hashlib.sha256(f"{self.host}\0{config}".encode()).hexdigest()[:16]
+        reached = f"{self.host}\0{config}\0{self._address}"
+        digest = hashlib.sha256(reached.encode()).hexdigest()[:16]
         socket = socket_dir(subprocess_env.environment()) / f"login-{digest}"
         pairs = {
             "ControlMaster": "auto",
@@ -257,7 +265,28 @@ class LoginNode:
             "ForwardX11": "no",
         }
         found = [word for pair in pairs.items() for word in ("-o", "=".join(pair))]
-        return (*file, *found)
+        return (*self._file, *found)
+
+    @functools.cached_property
+    def _address(self) -> str:
+        """
+        Return which machine ssh connects to, and how, "" if ssh does not tell.
+
+        The user may change their configuration while a connection is kept open.
+        """
+        try:
+            done = subprocess.run(
+                ["ssh", *self._file, "-G", "--", self.host],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LOOK_TIMEOUT,
+                check=False,
+                env=subprocess_env.environment(),
+            )
+        except (subprocess.TimeoutExpired, FileNotFoundError):
+            return ""
+        lines = done.stdout.decode("utf-8", "replace").splitlines()
+        return "\n".join(line for line in lines if line.partition(" ")[0] in _ADDRESS)
 
     def _is_open(self) -> bool:
         with suppress(subprocess.TimeoutExpired, FileNotFoundError):

@@ -90,7 +90,7 @@ def test_request_whose_agent_could_not_be_sent_is_not_done(
 ) -> None:
     """The agent is sent before the request is repeated."""
     ssh.write_text(
-        f"#!/bin/sh\n[ -e {tmp_path}/second ] && exit 255\n"
+        f'#!/bin/sh\n[ "$1" = -G ] && exit\n[ -e {tmp_path}/second ] && exit 255\n'
         f"touch {tmp_path}/second; exit {NO_AGENT}\n"
     )
 
@@ -121,6 +121,20 @@ def test_agent_whose_upload_was_cut_off_is_sent_again(
     (tmp_path / "cut").unlink()
 
     assert [] == shell.call("find", owner="me")["boxes"]
+
+
+def test_changed_ssh_configuration_leads_to_another_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection that is kept open may be one to another machine."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    config, seen = tmp_path / "config", []
+    for line in ("HostName 127.0.0.1", "HostName 127.0.0.2", "User other", ""):
+        config.write_text(f"Host login\n{line}\n")
+        node = LoginNode(SlurmSettings(host="login", ssh_config=str(config)))
+        seen += [word for word in node.options() if word.startswith("ControlPath=")]
+
+    assert 4 == len(set(seen)), seen
 
 
 def test_incomplete_agent_is_replaced(shell: LoginNode, tmp_path: Path) -> None:
