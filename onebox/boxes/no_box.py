@@ -61,6 +61,27 @@ def error(context: BoxContext, purpose: str = "") -> UsageError:
     )
 
 
+def several_error(context: BoxContext, names: list[str]) -> UsageError:
+    """
+    Return the error of `logs` if the latest job is a `map` on several boxes.
+
+    Args:
+        names: The names of these boxes, which may be gone.
+    """
+    listed = formatting.first_names(names, len(names))
+    lines = [
+        describe(context.title_of(box.tags.name), box)
+        for box in other_boxes(context)
+        if box.tags.name in names
+    ]
+    commands = [f"inv logs --name={name}" for name in names]
+    return UsageError(
+        f"{message(context)}; its latest map began on {listed}",
+        running="\n".join(lines),
+        next="\n".join([*commands, "inv logs --unit=N prints the output of a unit"]),
+    )
+
+
 def other_boxes(context: BoxContext) -> list[Box]:
     """
     Return the project's boxes of other names, by name, without builders.

@@ -173,6 +173,36 @@ def test_interrupt_detaches_all_and_nothing_runs_twice(sweep: Project) -> None:
     assert [] == sweep.boxes()
 
 
+def test_boxes_of_a_detached_call_are_named_and_no_older_log_is_shown(
+    sweep: Project,
+) -> None:
+    """The box of the line's own name does not exist, and has an older job's log."""
+    assert 1 == sweep.inv("map").code
+    sweep.write("fit.sh", WAIT)
+    line = sweep.start("map", "--boxes=2", "--again")
+    for unit in (1, 2):
+        wait_for(sweep, f"results/{unit}/starts")
+    os.killpg(line.pid, signal.SIGINT)
+    assert 130 == line.wait(60)
+    logs = sweep.inv("logs")
+    fetch = sweep.inv("fetch", "teardown")
+    gone = sweep.inv("teardown", "--all", "--discard-outputs", "--yes")
+    after = sweep.inv("logs")
+
+    assert 0 == gone.code, gone.err
+    for done in (logs, after):
+        assert 64 == done.code, done.err
+        assert "main-1, main-2" in done.err
+        assert "inv logs --name=main-1" in done.err
+        assert "inv logs --name=main-2" in done.err
+        assert "unit 1 of 6" not in done.out
+    assert "census/main-2 is up" in logs.err
+    assert "is up" not in after.err
+    assert 0 == fetch.code, fetch.err
+    assert "census/main-1 is up" in fetch.err
+    assert "no box is up" not in fetch.err
+
+
 def test_second_interrupt_exits_at_once(sweep: Project) -> None:
     """The boxes are named, and no process of the line stays."""
     sweep.write("fit.sh", WAIT)
