@@ -99,6 +99,23 @@ def refusal(context: BoxContext, *, own: bool) -> Busy | None:
     return _error(context, busy) if busy else None
 
 
+def unfetched(context: BoxContext) -> str:
+    """
+    Return the names of the boxes whose outputs are fetched before units are chosen.
+
+    They may have done units that are not known here. Nothing is changed.
+    """
+    found = []
+    for name in _names(context, own=True)[0]:
+        part = context.with_name(name)
+        try:
+            if part.find_box() is not None and not part.store.record.fetched:
+                found.append(name)
+        finally:
+            part.close()
+    return formatting.first_names(found)
+
+
 def _names(context: BoxContext, *, own: bool) -> tuple[list[str], str]:
     """Return the names of the boxes that may exist, and the id of their call."""
     found = unit_job.latest(context)

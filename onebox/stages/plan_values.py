@@ -125,7 +125,8 @@ class PlannedUnits:
     The units of `map`.
 
     Attributes:
-        count: The number of units that run, *total* the number of all.
+        count: The number of units that run, 0 if it is not known yet; *total* is the
+            number of all.
 
         at_once: How many run at once, None if the box is unknown.
 

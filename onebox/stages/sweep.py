@@ -84,11 +84,11 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
     flags = context.invocation.units or UnitFlags()
     found = unit_job.latest(context)
     if units.sweep:
-        is_one = len(units.numbers) == 1
-        yield (
-            f"the sweep of job {units.sweep} goes on: {units.amount} "
-            f"{'is' if is_one else 'are'} not done; --again runs all"
-        )
+        left = ""
+        if not units.waits_for:
+            is_are = "is" if len(units.numbers) == 1 else "are"
+            left = f": {units.amount} {is_are} not done"
+        yield f"the sweep of job {units.sweep} goes on{left}; --again runs all"
         if have_inputs_changed(context, units):
             yield (
                 "code, data or settings have changed since it began: results of both "

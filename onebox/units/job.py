@@ -64,6 +64,9 @@ class UnitJob:
 
         ended: Whether the end of all these boxes was reported to the user.
 
+        waits_for: In a plan, the names of the boxes whose outputs are fetched first; it
+            is known then which of these units are left. "" if that is known.
+
         folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
             has it. *box* is the name of the box. Both are set when the job is stored.
     """
@@ -79,6 +82,7 @@ class UnitJob:
     ended: bool = False
     folder: str = ""
     box: str = ""
+    waits_for: str = ""
 
     @property
     def first_line(self) -> str:

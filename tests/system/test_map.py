@@ -193,6 +193,28 @@ def test_wrong_unit_is_a_mistake(
     assert problem in done.err
 
 
+@pytest.mark.parametrize("flags", [(), ("--failed",)])
+def test_plan_counts_no_units_whose_outputs_are_fetched_first(
+    sweep: Project, flags: tuple[str, ...]
+) -> None:
+    """What is left is known when the outputs of the ended job are here."""
+    assert 0 == sweep.inv("map", "--detach").code
+    sweep.inv("logs")
+    plan = sweep.inv("plan", "map", *flags)
+    again = sweep.inv("plan", "map", "--again")
+    sweep.write("fixed", "")
+    done = sweep.inv("map", "--failed")
+
+    assert 0 == plan.code, plan.err
+    assert "the outputs on main are fetched first" in plan.out
+    assert "6 units" not in plan.out
+    assert "not done" not in plan.out
+    assert "sh fit.sh" not in plan.out
+    assert "6: sh fit.sh 3 10" in again.out
+    assert 0 == done.code, done.err
+    assert "1 of 6 units is not done" in done.err
+
+
 def test_plan_lists_the_units_and_creates_nothing(sweep: Project) -> None:
     """`inv plan map` and `inv --dry map` are the same."""
     plan = sweep.inv("plan", "map")

@@ -164,8 +164,14 @@ def test_interrupt_detaches_all_and_nothing_runs_twice(sweep: Project) -> None:
     release(sweep)
     for name in ("main-1", "main-2"):
         wait_until_free(sweep, name)
+    plans = [sweep.inv("plan", "map", *flags) for flags in ((), ("--boxes=2",))]
     done = sweep.inv("map")
 
+    for plan in plans:
+        assert 0 == plan.code, plan.err
+        assert "the outputs on main-1, main-2 are fetched first" in plan.out
+        assert "6 units" not in plan.out
+        assert "sh fit.sh" not in plan.out
     assert 0 == done.code, done.err
     assert "has done all units" in done.err
     assert ["done"] * 6 == states(sweep)
