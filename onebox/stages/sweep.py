@@ -18,6 +18,7 @@ from onebox.units import results as unit_results
 from onebox.units.job import UnitJob
 from onebox.units.plan import UnitPlan
 from onebox.units.results import UnitResult
+from onebox.units.templates import uses
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -108,10 +109,13 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
                 "a new sweep begins, because code, data or settings have changed "
                 f"since job {job}"
             )
-    unused = [name for name in plan.names if name not in plan.template]
+    unused = [name for name in plan.names if not uses(plan.template, name)]
     if unused:
-        names = formatting.first_names(unused)
-        yield f"the command does not contain {names}, which its units have as variables"
+        names = formatting.first_names([f"{{{name}}}" for name in unused])
+        have = "this parameter as a variable"
+        if len(unused) > 1:
+            have = "these parameters as variables"
+        yield f"the command does not contain {names}; each unit has {have}"
     offers = context.cache.offers.values()
     for offer in [offers[0] for offers in offers if offers][:1]:
         needs = [(f"{table.cpus} CPUs", table.cpus > offer.cpus)]

@@ -215,6 +215,18 @@ def test_plan_counts_no_units_whose_outputs_are_fetched_first(
     assert "1 of 6 units is not done" in done.err
 
 
+def test_plan_names_a_parameter_that_the_command_does_not_use(sweep: Project) -> None:
+    """Its values multiply the units; letters of another word are no placeholder."""
+    line = ("plan", "map", "--over=n=1..3", "--over=k=1", "--")
+    plan = sweep.inv(*line, "sh", "-c", "run $k {seed} {alpha}")
+    spaced = sweep.inv(*line, "sh", "-c", "run { seed }")
+
+    assert 0 == plan.code, plan.err
+    assert "the command does not contain {n}; each unit has this" in plan.out
+    assert 64 == spaced.code
+    assert "{ seed } is no placeholder, did you mean {seed}?" in spaced.err
+
+
 def test_plan_lists_the_units_and_creates_nothing(sweep: Project) -> None:
     """`inv plan map` and `inv --dry map` are the same."""
     plan = sweep.inv("plan", "map")
