@@ -167,7 +167,7 @@ class Plan:
 
         questions: What is asked at a terminal before something happens.
 
-        notes: What may go wrong without being refused.
+        notes: What may go wrong without being refused, or may not be expected.
 
         refusals: Why it would not start, the first reason first.
 
