@@ -124,8 +124,7 @@ def _check_running_box(
     record = context.store.record
     if record.session:
         raise OutputsHeld(
-            f"files of a notebook session on {box.id} are not fetched; the box "
-            "stays",
+            f"files of a notebook session on {box.id} are not fetched; the box stays",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
     try:

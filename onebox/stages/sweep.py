@@ -222,9 +222,10 @@ def _earlier(
             next="give the same parameters; inv map runs all units",
         )
     if units.folder != context.outputs_folder_for_record:
+        where = "the project" if units.folder == "." else formatting.path(units.folder)
         raise UsageError(
-            f"--failed: the results of job {job} are in {units.folder}",
-            next=f"inv map --failed --into={units.folder}",
+            f"--failed: the results of job {job} are in {where}",
+            next=f"inv map --failed{unit_job.into(context, units.folder)}",
         )
     return units
 

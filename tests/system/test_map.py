@@ -406,6 +406,43 @@ def test_results_in_another_folder_are_found_by_naming_it(sweep: Project) -> Non
     assert 0 == sweep.inv("logs", "--unit=4").code
 
 
+def test_results_in_the_usual_folder_need_no_flag(sweep: Project) -> None:
+    """The line that helps is the shortest one."""
+    assert 1 == sweep.inv("map").code
+    done = sweep.inv("map", "--failed", "--into=x")
+
+    assert 64 == done.code
+    assert "are in the project\n" in done.err
+    assert "next: inv map --failed\n" in done.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "command"),
+    [
+        (("--limit=1",), "inv map"),
+        (("--limit=1", "--into=a b"), "inv map '--into=a b'"),
+        (("--limit=1", "--over=seed=1..4"), "inv map --failed"),
+        (("--limit=4",), "inv map --failed"),
+    ],
+)
+def test_next_line_of_a_sweep_is_about_failed_units_if_there_are_any(
+    sweep: Project, flags: tuple[str, ...], command: str
+) -> None:
+    """Otherwise the sweep only goes on; `--failed` knows what was typed for it."""
+    done = sweep.inv("map", *flags)
+
+    assert f"; {command} runs those that are not done" in done.err, done.err
+
+
+def test_notes_of_a_plan_are_no_warnings_of_a_failure(sweep: Project) -> None:
+    """That a sweep goes on is no risk."""
+    assert 0 == sweep.inv("map", "--limit=1").code
+    plan = sweep.inv("plan", "map")
+
+    assert "worth knowing  the sweep of job" in plan.out
+    assert "may fail" not in plan.out
+
+
 def test_units_that_are_done_run_again_only_when_asked(sweep: Project) -> None:
     """The first job ended while nobody was attached."""
     sweep.write("fixed", "")
