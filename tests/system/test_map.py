@@ -269,7 +269,11 @@ def test_map_works_without_onebox_toml(project: Project) -> None:
         ('command = "x {b}"\nover = { a = "1..3" }', 78, "{b}"),
         ('command = "x"\nover = { a = [] }', 78, "a"),
         ('command = "x"\nover = { a = "1..10000000" }', 78, "10,000,000"),
-        ('command = "x"\nparams = "none.csv"', 66, "none.csv"),
+        (
+            'command = "x"\nparams = "none.csv"',
+            66,
+            "onebox.toml:3: [map] params: ",
+        ),
         ('command = "x"\nover = { a = [1] }\noutputs = "{a}/"', 78, "outputs"),
     ],
 )
