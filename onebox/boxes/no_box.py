@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # What to type instead of a task that found no box; other tasks have `_ANY`.
 _ANY = "inv provision creates a box; inv run creates one and runs the job"
 _INSTEAD = {
-    "cancel": "inv run starts a job",
+    "cancel": "inv status shows the boxes and their jobs",
     "fetch": "inv run runs the job and fetches its outputs",
     "image": "inv provision creates a box",
     "logs": "inv run starts a job",

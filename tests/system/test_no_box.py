@@ -64,7 +64,7 @@ def test_held_outputs_are_reported_once_by_teardown_of_all(project: Project) -> 
 @pytest.mark.parametrize(
     ("words", "without"),
     [
-        (("cancel",), "inv run starts a job"),
+        (("cancel",), "inv status shows the boxes and their jobs"),
         (("logs",), "inv run starts a job"),
         (("top",), "inv provision creates a box"),
         (("exec", "--", "df", "-h"), "inv provision creates a box"),
