@@ -205,9 +205,11 @@ def _error(context: BoxContext, busy: Sequence[_Earlier]) -> Busy:
         lines.append(f"{one.name} ({box}, {_rate([one])}): {one.use}")
     first = busy[0].name
     names = formatting.first_names([one.name for one in busy], len(busy))
+    hourly = total(one.hourly for one in busy)
+    cost = "" if hourly == 0 else f", and cost {formatting.rate(hourly)}"
     still = "still has units" if len(busy) == 1 else "still have units"
     return Busy(
-        f"{names} {still} of an earlier call of map, and cost {_rate(busy)}",
+        f"{names} {still} of an earlier call of map{cost}",
         running="\n".join(lines),
         next=f"inv logs --name={first} waits for it, inv cancel --name={first} stops it"
         "\nthen inv map fetches its results and runs the other units",

@@ -157,7 +157,7 @@ def test_interrupt_detaches_all_and_nothing_runs_twice(sweep: Project) -> None:
     for done in (*refused, plan):
         assert 75 == done.code, done.err
         assert "main-1, main-2" in done.err
-        assert "cost" in done.err
+        assert "an earlier call of map\n" in done.err
         assert "inv logs --name=main-1" in done.err
     assert "main-1" in status.out
     assert "main-2" in status.out
@@ -343,7 +343,8 @@ def test_setting_deals_units_and_the_flag_overrides_it(sweep: Project) -> None:
 
     assert 0 == plan.code, plan.err
     assert "main-2: 3 units (2, 4, 6)" in plan.out
-    assert "2 boxes" in plan.out
+    assert "2 boxes, no charge; each powers itself off" in plan.out
+    assert "even if this machine is off" not in plan.out
     assert "main-2" not in one.out
     for done in (refused, detach):
         assert 64 == done.code
@@ -383,7 +384,8 @@ def test_max_cost_is_that_of_all_boxes(
     monkeypatch.setattr(offers, "find", lambda context: [offer])
 
     one = deal.cost(context, (("main-1", (1,)),)).describe(context.now())
-    assert "at most $16.00 for all" in one
+    assert one.startswith("1 box, at most $16.00; it powers itself off in 8 h")
+    assert one.endswith("even if this machine is off")
     with pytest.raises(Unsuitable, match=r"2 boxes of big could cost \$32"):
         deal.cost(context, (("main-1", (1,)), ("main-2", (2,))))
 
