@@ -54,9 +54,10 @@ def find(context: BoxContext, stages: Sequence[str], command: str) -> Plan:
         # The plan of the first box has the error.
         pass
     last = dealt[-1][0]
-    dealt_to = f"{units.amount} on {len(dealt)} boxes; {name}: "
+    boxes = formatting.count(len(dealt), "box", "boxes")
+    dealt_to = f"{units.amount} on {boxes}; {name}: "
     if units.waits_for:
-        dealt_to = f"at most {formatting.count(len(dealt), 'box', 'boxes')}; "
+        dealt_to = f"at most {boxes}; "
     steps = [
         replace(step, reason=dealt_to + step.reason) if step.name == "run" else step
         for step in plan.steps

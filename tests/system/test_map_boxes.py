@@ -338,6 +338,7 @@ def test_setting_deals_units_and_the_flag_overrides_it(sweep: Project) -> None:
     sweep.write("onebox.toml", MAP.replace("over", "boxes = 2\nover"))
     plan = sweep.inv("plan", "map")
     one = sweep.inv("plan", "map", "--boxes=1")
+    left = sweep.inv("plan", "map", "--limit=1")
     refused = sweep.inv("map", "--queue")
     detach = sweep.inv("map", "--detach")
 
@@ -346,6 +347,8 @@ def test_setting_deals_units_and_the_flag_overrides_it(sweep: Project) -> None:
     assert "2 boxes, no charge; each powers itself off" in plan.out
     assert "even if this machine is off" not in plan.out
     assert "main-2" not in one.out
+    assert "1 of 6 units on 1 box; main-1: " in left.out
+    assert "1 box, no charge; it powers itself off" in left.out
     for done in (refused, detach):
         assert 64 == done.code
         assert "[map] boxes" in done.err
