@@ -119,7 +119,8 @@ def _wrong_flags(part: _Part) -> Iterator[tuple[str, list[list[str]]]]:
     chosen = [flag for flag in part.given if flag in part.modes]
     for flag in chosen:
         beside, _, without = part.modes[flag]
-        wrong = [name for name in part.shared if name in without]
+        typed = (*part.shared, *part.given)
+        wrong = [name for name in typed if name in without]
         if beside is not None:
             wrong += [name for name in part.given if name not in (flag, *beside)]
         for other in wrong:

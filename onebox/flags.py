@@ -57,7 +57,7 @@ class Mode(NamedTuple):
 
         command: Whether a command of the user may follow.
 
-        without: The shared flags that may not.
+        without: The flags that may not.
     """
 
     beside: tuple[str, ...] | None = ()
@@ -77,7 +77,7 @@ MODES: dict[str, dict[str, Mode]] = {
     "run": {"command": Mode(None)},
     "map": {
         "command": Mode(None),
-        "again": Mode(None, command=True),
+        "again": Mode(None, command=True, without=("failed",)),
         "boxes": Mode(
             (
                 *("over", "failed", "again", "limit", "command"),

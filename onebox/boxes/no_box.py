@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # What to type instead of a task that found no box; other tasks have `_ANY`.
 _ANY = "inv provision creates a box; inv run creates one and runs the job"
 _INSTEAD = {
-    "cancel": "inv run starts a job",
+    "cancel": "inv status shows the boxes and their jobs",
     "fetch": "inv run runs the job and fetches its outputs",
     "image": "inv provision creates a box",
     "logs": "inv run starts a job",
@@ -58,6 +58,27 @@ def error(context: BoxContext, purpose: str = "") -> UsageError:
         f"{message(context)} {purpose}".rstrip(),
         running="\n".join(lines),
         next="\n".join(_next(context, others, soon=soon)),
+    )
+
+
+def several_error(context: BoxContext, names: list[str]) -> UsageError:
+    """
+    Return the error of `logs` if the latest job is a `map` on several boxes.
+
+    Args:
+        names: The names of these boxes, which may be gone.
+    """
+    listed = formatting.first_names(names, len(names))
+    lines = [
+        describe(context.title_of(box.tags.name), box)
+        for box in other_boxes(context)
+        if box.tags.name in names
+    ]
+    commands = [f"inv logs --name={name}" for name in names]
+    return UsageError(
+        f"{message(context)}; its latest map began on {listed}",
+        running="\n".join(lines),
+        next="\n".join([*commands, "inv logs --unit=N prints the output of a unit"]),
     )
 
 

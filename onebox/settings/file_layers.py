@@ -102,7 +102,7 @@ def project_file(root: Path, name: str, required_by: str) -> Document:
             "another user put it here, where every user can write; it is not used",
             "copy the project to a folder of your own, if you trust it",
         )
-    entries = read(path, shown, required_by=required_by)
+    entries = read(path, shown, required_by=required_by, tables=_top_names())
     return Document(shown, entries)
 
 
@@ -126,7 +126,8 @@ def user_file(path: Path, home: str) -> Document:
         return Document(name, read(path, name), user_wide=True)
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
         raise error(name, "", f"other users can change it: chmod o-w {name}")
-    return Document(name, read(path, name), user_wide=True)
+    entries = read(path, name, tables=_top_names())
+    return Document(name, entries, user_wide=True)
 
 
 def invoke_level(level: InvokeLevel) -> Document:
@@ -306,8 +307,20 @@ def _table(document: Document, entry: TomlEntry, path: TomlPath) -> Value | None
         if len(parts) == depth and parts[:-1] == parent
     ]
     near = "" if "." in name else nearest(name, siblings)
+    if not near and _full_name(parent) in tables():
+        # A key whose value is a table, such as over = { … }.
+        names = [key.name for key in keys().values() if key.table == _full_name(parent)]
+        hint = suggest(name, names)
+        if hint:
+            label = show_path((*document.prefix, *entry.path))
+            raise error(document.source(entry), label, f"unknown key{hint}")
     meant = f", did you mean [{'.'.join((*parent, near))}]?" if near else ""
     raise document.error(entry, f"unknown table{meant}")
+
+
+def _top_names() -> set[str]:
+    """Return the names of all tables and keys at the top of a file."""
+    return {"profile", *(name.partition(".")[0] for name in keys())}
 
 
 def _full_name(path: TomlPath) -> str:

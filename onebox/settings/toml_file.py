@@ -12,7 +12,7 @@ import contextlib
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,13 @@ class Malformed(ValueError):
         self.problem = problem
 
 
-def read(path: Path, name: str, *, required_by: str = "") -> list[TomlEntry]:
+def read(
+    path: Path,
+    name: str,
+    *,
+    required_by: str = "",
+    tables: Collection[str] | None = None,
+) -> list[TomlEntry]:
     """
     Return the entries of a file of settings, in the order of its lines.
 
@@ -108,25 +114,32 @@ def read(path: Path, name: str, *, required_by: str = "") -> list[TomlEntry]:
         required_by: The name of the variable or call that names the file, "" if the
             file is optional. An optional file that does not exist has no entries.
 
+        tables: See `parse`.
+
     Raises:
         ConfigError: The file cannot be read, is not TOML, or is required and does not
             exist.
     """
     try:
-        return parse(_text(path, name, required_by))
+        return parse(_text(path, name, required_by), tables)
     except Malformed as problem:
         raise error(f"{name}:{problem.line}", problem.label, problem.problem) from None
 
 
-def parse(text: str) -> list[TomlEntry]:
+def parse(text: str, tables: Collection[str] | None = None) -> list[TomlEntry]:
     """
     Return the entries of a TOML text, in the order of its lines.
+
+    Args:
+        tables: The names that a top-level table or key can have, None for any name. In
+            the lists of others, values become texts, so that a list which `toml` cannot
+            read does not hide that the name is wrong.
 
     Raises:
         Malformed: The text is not TOML, or it is TOML that `toml` reads wrongly.
     """
     # Python's reader does this too. toml keeps a first line that ends with \r\n.
-    lines, labels, text = _scan(text.replace("\r\n", "\n"))
+    lines, labels, text = _scan(text.replace("\r\n", "\n"), tables)
     if not lines:
         return []
     # The package is imported only if there is something to parse.
@@ -186,14 +199,17 @@ def _line(path: TomlPath, lines: Mapping[TomlPath, int]) -> int:
     return lines.get(path, 1)
 
 
-def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str], str]:
+def _scan(
+    text: str, tables: Collection[str] | None
+) -> tuple[dict[TomlPath, int], dict[int, str], str]:
     """
     Find the lines of all tables and keys outside of inline tables.
 
     Returns:
         Two mappings: from each table and key to its first line, and from each line in
         which a statement begins to the name of the statement in messages. The text for
-        toml comes last; in it, all values in the lists of [map] are strings.
+        toml comes last; in it, all values in the lists of [map], and of what is not in
+        *tables*, are strings.
     """
     read: list[str] = []
     copied = 0
@@ -234,7 +250,8 @@ def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str], str]:
         for length in range(1, len(path) + 1):
             lines.setdefault(path[:length], line)
         end = _end_of_statement(text, match.end(), line, label)
-        if "map" in (path[0], *(path[2:3] if path[0] == "profile" else ())):
+        top = path[2:3] if path[0] == "profile" else path[:1]
+        if "map" in top or (tables is not None and not {*top} <= {*tables}):
             read += [
                 text[copied : match.end()],
                 _lists_of_texts(text[match.end() : end]),

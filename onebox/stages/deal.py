@@ -43,16 +43,21 @@ class Cost:
         """Return the price of all boxes and their highest cost, in one line."""
         count, hourly = len(self.names), self.offer.hourly
         boxes = formatting.count(count, "box", "boxes")
+        # A box that costs nothing is on this machine.
+        gone = "this command is gone" if hourly == 0 else "this machine is off"
         if hourly == 0:
             text = f"{boxes}, {formatting.rate(0)}"
+        elif count == 1:
+            text = f"{boxes}, at most {formatting.money(self.at_most)}"
         else:
             total = None if hourly is None else count * hourly
             text = (
                 f"{count} x {formatting.rate(hourly)} = {formatting.rate(total)}, at "
                 f"most {formatting.money(self.at_most)} for all"
             )
+        each = "it" if count == 1 else "each"
         off = formatting.when(self.deadline, now)
-        return f"{text}; each powers itself off {off}, even if this machine is off"
+        return f"{text}; {each} powers itself off {off}, even if {gone}"
 
     def announce(self, context: BoxContext) -> None:
         """Print the headline of all boxes."""

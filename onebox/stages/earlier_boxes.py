@@ -99,6 +99,23 @@ def refusal(context: BoxContext, *, own: bool) -> Busy | None:
     return _error(context, busy) if busy else None
 
 
+def unfetched(context: BoxContext) -> str:
+    """
+    Return the names of the boxes whose outputs are fetched before units are chosen.
+
+    They may have done units that are not known here. Nothing is changed.
+    """
+    found = []
+    for name in _names(context, own=True)[0]:
+        part = context.with_name(name)
+        try:
+            if part.find_box() is not None and not part.store.record.fetched:
+                found.append(name)
+        finally:
+            part.close()
+    return formatting.first_names(found)
+
+
 def _names(context: BoxContext, *, own: bool) -> tuple[list[str], str]:
     """Return the names of the boxes that may exist, and the id of their call."""
     found = unit_job.latest(context)
@@ -188,9 +205,11 @@ def _error(context: BoxContext, busy: Sequence[_Earlier]) -> Busy:
         lines.append(f"{one.name} ({box}, {_rate([one])}): {one.use}")
     first = busy[0].name
     names = formatting.first_names([one.name for one in busy], len(busy))
+    hourly = total(one.hourly for one in busy)
+    cost = "" if hourly == 0 else f", and cost {formatting.rate(hourly)}"
     still = "still has units" if len(busy) == 1 else "still have units"
     return Busy(
-        f"{names} {still} of an earlier call of map, and cost {_rate(busy)}",
+        f"{names} {still} of an earlier call of map{cost}",
         running="\n".join(lines),
         next=f"inv logs --name={first} waits for it, inv cancel --name={first} stops it"
         "\nthen inv map fetches its results and runs the other units",

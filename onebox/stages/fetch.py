@@ -74,7 +74,9 @@ def perform(
     box = context.find_box()
     if box is None:
         if _only_teardown_matters(context):
-            context.screen.print_stage("fetch", "done", "nothing to do", "no box is up")
+            context.screen.print_stage(
+                "fetch", "done", "nothing to do", no_box.message(context)
+            )
             return Fetched(0, 0, [], {}, [], "")
         return _fetched_by_run(context)
     was_stopped = box.state == "stopped"

@@ -113,7 +113,7 @@ def _check_record(context: BoxContext, box: Box) -> None:
         return
     raise OutputsHeld(
         f"only the disk of {box.id} is left, and it is unknown whether its "
-        "outputs are fetched; nothing was removed",
+        "outputs are fetched; the disk stays",
         next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
     )
 
@@ -124,8 +124,7 @@ def _check_running_box(
     record = context.store.record
     if record.session:
         raise OutputsHeld(
-            f"files of a notebook session on {box.id} are not fetched; nothing was "
-            "removed",
+            f"files of a notebook session on {box.id} are not fetched; the box stays",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
     try:
@@ -155,7 +154,7 @@ def _check_running_box(
         raise _no_answer_error(box, error) from error
     if missing:
         raise OutputsHeld(
-            f"outputs on {box.id} are not fetched: {missing}; nothing was removed",
+            f"outputs on {box.id} are not fetched: {missing}; the box stays",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
     ended = latest.record if latest is not None else None
@@ -262,7 +261,7 @@ def name_files(left: ChangesOutside) -> str:
 def _no_answer_error(box: Box, error: OneboxError) -> OutputsHeld:
     return OutputsHeld(
         f"{box.id} does not answer ({error.message}), so it is unknown whether its "
-        "outputs are fetched; nothing was removed",
+        "outputs are fetched; the box stays",
         next="inv teardown later, or inv teardown --discard-outputs",
     )
 
@@ -277,6 +276,6 @@ def _check_fetched_folder(context: BoxContext) -> None:
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but have changed since in "
-            f"{folder}: {missing}; nothing was removed",
+            f"{folder}: {missing}; the box stays",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )

@@ -82,7 +82,8 @@ def perform(
     """
     Print the job's output and follow it until the job ends.
 
-    If the box is gone, the local log of its last job is printed.
+    If the box is gone, the local log of its last job is printed. If that was a `map` on
+    several boxes, each of them has a log of its own.
 
     Args:
         tail: Print only so many of the last lines, and what follows. "" means all.
@@ -99,6 +100,8 @@ def perform(
 
     Raises:
         JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
+
+        UsageError: There is no log, or there are several.
     """
     selection = Selection.parse(tail, since, follow=follow)
     if job and not JOB.fullmatch(job):
@@ -112,6 +115,7 @@ def perform(
                     return receipt.read(context.job_dir(shown) / receipt.FILE)
         elif not job:
             finished = finished_jobs.latest(context)
+            _refuse_several_boxes(context, finished)
     if finished is None:
         if job:
             if job_facts.read(context, job) is not None:
@@ -177,6 +181,28 @@ def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str
     if record.code:
         raise JobFailed(record.code, status.job)
     return status.job
+
+
+def _refuse_several_boxes(
+    context: BoxContext, finished: finished_jobs.FinishedJob | None
+) -> None:
+    """
+    Raise UsageError if the latest job of this name is a `map` on several boxes.
+
+    Its logs are those of the boxes. The log of an older job would be taken for it.
+
+    Args:
+        finished: The latest job whose log is here, None if there is none.
+    """
+    call = unit_job.latest(context)
+    if call is None or not call[1].boxes:
+        return
+    if finished is not None and finished.job > call[0]:
+        # A job without a receipt may be that of one of the boxes.
+        units = unit_job.load(context, finished.job)
+        if units is None or units.part_of != call[0]:
+            return
+    raise no_box.several_error(context, [name for name, _ in call[1].boxes])
 
 
 def _no_job_error(context: BoxContext, box: Box) -> UsageError:

@@ -176,7 +176,8 @@ def _run(
 
     def message(name: str, line: bytes) -> None:
         if line.strip():
-            screen.say(f"{name:{width}}  {line.decode('utf-8', 'replace')}")
+            text = f"{name:{width}}  {line.decode('utf-8', 'replace')}"
+            screen.say(text, width + 2)
 
     processes = BoxProcesses(output, message, lines.update)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onebox.errors import OneboxError
-from onebox.stages import map, map_boxes, plan_boxes, plan_print, sweep
+from onebox.stages import earlier_boxes, map, map_boxes, plan_boxes, plan_print, sweep
 from onebox.stages.plan_values import Plan
 from onebox.stages.planner import Planner
 
@@ -36,9 +37,13 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
         map_boxes.check(context)
     if stage == "map":
         # The job of `map` is planned as that of `run` is, with other words.
-        if sweep.choose(context, fetches=False) is None:
+        units = sweep.choose(context, fetches=False)
+        if units is None:
             context.screen.plan_line("map", "done", "up to date", map.UP_TO_DATE)
             return
+        if units.sweep:
+            waits_for = earlier_boxes.unfetched(context)
+            context.chain.units = replace(units, waits_for=waits_for)
         stage = "run"
     elif stage == "run":
         context.chain.units = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from onebox import formatting
 from onebox.errors import OneboxError, UsageError
 from onebox.stages import deal, earlier_boxes, map_boxes, plan_units, sweep
 from onebox.stages.plan_values import Plan, Refusal
@@ -37,7 +38,8 @@ def find(context: BoxContext, stages: Sequence[str], command: str) -> Plan:
     finally:
         first.close()
     if of_all is not None and at_once is not None:
-        of_all = replace(of_all, at_once=at_once.at_once, boxes=dealt)
+        shown = () if units.waits_for else dealt
+        of_all = replace(of_all, at_once=at_once.at_once, boxes=shown)
     box, refusals = plan.box, list(plan.refusals)
     try:
         deal.refuse_existing(context, dealt, but_temporary=True)
@@ -52,7 +54,10 @@ def find(context: BoxContext, stages: Sequence[str], command: str) -> Plan:
         # The plan of the first box has the error.
         pass
     last = dealt[-1][0]
-    dealt_to = f"{units.amount} on {len(dealt)} boxes; {name}: "
+    boxes = formatting.count(len(dealt), "box", "boxes")
+    dealt_to = f"{units.amount} on {boxes}; {name}: "
+    if units.waits_for:
+        dealt_to = f"at most {boxes}; "
     steps = [
         replace(step, reason=dealt_to + step.reason) if step.name == "run" else step
         for step in plan.steps

@@ -78,7 +78,7 @@ def show(context: BoxContext, plan: Plan) -> None:
     for warning in plan.warnings:
         screen.plan_line("warning", "warn", warning, "")
     for note in plan.notes:
-        screen.plan_line("note", "warn", "may fail", note)
+        screen.plan_line("note", "warn", "worth knowing", note)
     for question in plan.questions:
         screen.plan_line("question", "warn", "at a terminal", question)
 

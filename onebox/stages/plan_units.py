@@ -17,6 +17,8 @@ def find(context: BoxContext, box: PlannedBox | None) -> PlannedUnits | None:
     job = context.chain.units
     if job is None:
         return None
+    if job.waits_for:
+        return PlannedUnits(0, len(job.plan.units), None, ())
     commands = []
     for unit in job.units:
         line = unit.command
@@ -32,6 +34,11 @@ def describe(context: BoxContext, box: PlannedBox | None) -> str:
     job, table = context.chain.units, context.settings.map
     if job is None:
         return ""
+    if job.waits_for:
+        return (
+            f"the outputs on {job.waits_for} are fetched first; it is known then which "
+            "units are left"
+        )
     each = formatting.count(table.cpus, "CPU")
     if table.memory:
         each += f" and {formatting.byte_count(table.memory)}"

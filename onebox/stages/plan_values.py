@@ -125,7 +125,8 @@ class PlannedUnits:
     The units of `map`.
 
     Attributes:
-        count: The number of units that run, *total* the number of all.
+        count: The number of units that run, 0 if it is not known yet; *total* is the
+            number of all.
 
         at_once: How many run at once, None if the box is unknown.
 
@@ -166,7 +167,7 @@ class Plan:
 
         questions: What is asked at a terminal before something happens.
 
-        notes: What may go wrong without being refused.
+        notes: What may go wrong without being refused, or may not be expected.
 
         refusals: Why it would not start, the first reason first.
 

@@ -18,6 +18,7 @@ from onebox.units import results as unit_results
 from onebox.units.job import UnitJob
 from onebox.units.plan import UnitPlan
 from onebox.units.results import UnitResult
+from onebox.units.templates import uses
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -84,11 +85,11 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
     flags = context.invocation.units or UnitFlags()
     found = unit_job.latest(context)
     if units.sweep:
-        is_one = len(units.numbers) == 1
-        yield (
-            f"the sweep of job {units.sweep} goes on: {units.amount} "
-            f"{'is' if is_one else 'are'} not done; --again runs all"
-        )
+        left = ""
+        if not units.waits_for:
+            is_are = "is" if len(units.numbers) == 1 else "are"
+            left = f": {units.amount} {is_are} not done"
+        yield f"the sweep of job {units.sweep} goes on{left}; --again runs all"
         if have_inputs_changed(context, units):
             yield (
                 "code, data or settings have changed since it began: results of both "
@@ -108,10 +109,13 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
                 "a new sweep begins, because code, data or settings have changed "
                 f"since job {job}"
             )
-    unused = [name for name in plan.names if name not in plan.template]
+    unused = [name for name in plan.names if not uses(plan.template, name)]
     if unused:
-        names = formatting.first_names(unused)
-        yield f"the command does not contain {names}, which its units have as variables"
+        names = formatting.first_names([f"{{{name}}}" for name in unused])
+        have = "this parameter as a variable"
+        if len(unused) > 1:
+            have = "these parameters as variables"
+        yield f"the command does not contain {names}; each unit has {have}"
     offers = context.cache.offers.values()
     for offer in [offers[0] for offers in offers if offers][:1]:
         needs = [(f"{table.cpus} CPUs", table.cpus > offer.cpus)]
@@ -218,9 +222,10 @@ def _earlier(
             next="give the same parameters; inv map runs all units",
         )
     if units.folder != context.outputs_folder_for_record:
+        where = "the project" if units.folder == "." else formatting.path(units.folder)
         raise UsageError(
-            f"--failed: the results of job {job} are in {units.folder}",
-            next=f"inv map --failed --into={units.folder}",
+            f"--failed: the results of job {job} are in {where}",
+            next=f"inv map --failed{unit_job.into(context, units.folder)}",
         )
     return units
 

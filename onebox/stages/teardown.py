@@ -213,7 +213,7 @@ def _remove(
             if commands and box.state == "running" and not discard:
                 raise InUse(
                     f"{describe_command(commands)} on {context.title} ({box.id}); "
-                    "nothing was removed",
+                    "the box stays",
                     next="inv teardown when it has ended, or inv teardown "
                     "--discard-outputs",
                 )

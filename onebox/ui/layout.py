@@ -16,6 +16,8 @@ CHECK_WIDTH = 16
 NARROW = 60
 # What a line of a message begins with; its further lines are indented as far.
 PREFIX = re.compile(r"onebox(?:\[\d+\]|)[: ] |  next: | {2,}")
+# The line of a stage begins with its name and mark.
+STAGE = re.compile(rf"\S.{{{NAME_WIDTH - 1}}} (?:[✓✗•!-]|ok|FAILED) ")
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
 PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
 
@@ -61,14 +63,23 @@ def stage_row(
     return grid
 
 
-def hanging(text: Text) -> Text | Table:
-    """Return a message whose further lines are indented as far as its first one."""
-    prefix = PREFIX.match(text.plain)
-    if prefix is None:
+def hanging(text: Text, begin: int = 0) -> Text | Table:
+    """
+    Return a message whose further lines are indented as far as its first one.
+
+    Args:
+        begin: Where the message begins, if the name of a box is before it. It may also
+            be the line of a stage.
+    """
+    prefix = PREFIX.match(text.plain, begin)
+    if prefix is None and begin:
+        prefix = STAGE.match(text.plain, begin)
+    end = begin if prefix is None else prefix.end()
+    if not end:
         return text
-    first, rest = text[: prefix.end()], text[prefix.end() :]
+    first, rest = text[:end], text[end:]
     first.rstrip()
-    return columns((prefix.end() - 1,), (first, rest))
+    return columns((end - 1,), (first, rest))
 
 
 def dim(text: str, console: Console) -> str:

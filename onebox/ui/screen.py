@@ -211,10 +211,10 @@ class Screen:
         for n, line in enumerate(next.splitlines()):
             self._say(Text(f"{'        ' if n else '  next: '}{line}"))
 
-    def say(self, text: str = "") -> None:
-        """Print a line without indentation or colour to stderr."""
+    def say(self, text: str = "", begin: int = 0) -> None:
+        """Print a line without colour to stderr; *begin* is as in `layout.hanging`."""
         self.clear_footer()
-        self._say(Text(self.hints.spell(text)))
+        self._say(Text(self.hints.spell(text)), begin)
 
     def print(self, text: str = "") -> None:
         """Print a line of requested output, to stdout."""
@@ -376,12 +376,12 @@ class Screen:
             return
         self._print(self.err, layout.columns((NAME_WIDTH,), ("", text)))
 
-    def _say(self, text: Text) -> None:
-        self._print_hanging(self.err, text)
+    def _say(self, text: Text, begin: int = 0) -> None:
+        self._print_hanging(self.err, text, begin)
 
-    def _print_hanging(self, console: PipeSafeConsole, text: Text) -> None:
+    def _print_hanging(self, to: PipeSafeConsole, text: Text, begin: int = 0) -> None:
         """Print a line; on a terminal, the rest of a long one is indented."""
-        self._print(console, layout.hanging(text) if console.is_terminal else text)
+        self._print(to, layout.hanging(text, begin) if to.is_terminal else text)
 
     def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -64,6 +65,9 @@ class UnitJob:
 
         ended: Whether the end of all these boxes was reported to the user.
 
+        waits_for: In a plan, the names of the boxes whose outputs are fetched first; it
+            is known then which of these units are left. "" if that is known.
+
         folder: The folder for the outputs, as `BoxContext.outputs_folder_for_record`
             has it. *box* is the name of the box. Both are set when the job is stored.
     """
@@ -79,6 +83,7 @@ class UnitJob:
     ended: bool = False
     folder: str = ""
     box: str = ""
+    waits_for: str = ""
 
     @property
     def first_line(self) -> str:
@@ -270,6 +275,20 @@ def results(folder: Path, units: UnitJob) -> dict[int, UnitResult]:
     folders = {unit.number: unit.outputs for unit in units.plan.units}
     found = unit_results.read(folder, folders)
     return {n: result for n, result in found.items() if result.run == units.sweep}
+
+
+def into(context: BoxContext, folder: str) -> str:
+    """
+    Return the flag `--into` that a command needs for a folder, with a space before it.
+
+    The result is "" for the folder that a command has without this flag.
+
+    Args:
+        folder: A folder as `BoxContext.outputs_folder_for_record` has it.
+    """
+    with context.using_outputs_folder(context.default_outputs_folder):
+        is_default = folder == context.outputs_folder_for_record
+    return "" if is_default else " " + shlex.quote(f"--into={folder}")
 
 
 def _folder(context: BoxContext, job: str, *, several: bool) -> Path:

@@ -188,7 +188,9 @@ def _parameters(
             next='set params = "" in [map], or leave out --over',
         )
     if table.params:
-        names, rows = read_csv(root / table.params, table.params)
+        place = source("map.params")
+        place = "" if place == "default" else f"{place}: [map] params: "
+        names, rows = read_csv(root / table.params, table.params, place)
         for name in names:
             if name in reserved:
                 raise InputError(f"{table.params}: {name} is a variable of [run] too")

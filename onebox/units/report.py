@@ -103,8 +103,15 @@ def report(
     if counts.done < counts.total:
         screen.note(
             "inv logs --unit=N prints the output of a unit; "
-            "inv map --failed runs those that are not done"
+            f"{_next(context, units, counts)} runs those that are not done"
         )
+
+
+def _next(context: BoxContext, units: UnitJob, counts: UnitCounts) -> str:
+    """Return the command that runs the units which are not done."""
+    # If none has failed, the sweep only goes on. What was typed is known to --failed.
+    line = "inv map --failed" if counts.failed or units.has_flags else "inv map"
+    return line + unit_job.into(context, context.outputs_folder_for_record)
 
 
 def _shown(context: BoxContext, path: Path) -> str:

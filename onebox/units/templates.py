@@ -2,9 +2,9 @@
 Fill the placeholders of a unit's command and of its folder.
 
 `{name}` stands for a value, and only with a name in it: `{print $1}`, `{a,b}` and `{}`
-stay as they are. `${name}` is the shell's. `{{name}}` is the text `{name}`, and
-`{{{name}}}` the value in braces. Other braces stay, also two in a row, because JSON and
-awk have them.
+stay as they are. With spaces around the name of a parameter it is a mistake. `${name}`
+is the shell's. `{{name}}` is the text `{name}`, and `{{{name}}}` the value in braces.
+Other braces stay, also two in a row, because JSON and awk have them.
 
 In a line of shell, a value is one word, or a part of one, whatever characters it has:
 it is quoted for the place where it stands, also between quotes of the user. If all its
@@ -25,6 +25,7 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _BRACES = (
     rf"(?P<braced>\{{\{{\{{{_NAME}\}}\}}\}})|(?P<text>\{{\{{{_NAME}\}}\}})"
     rf"|\$\{{(?!\{{)|\{{(?P<name>{_NAME})\}}"
+    rf"|(?<!\{{)\{{[ \t]*(?P<spaced>{_NAME})[ \t]*\}}(?!\}})"
 )
 _IN_WORDS = re.compile(_BRACES)
 # In a line of shell, what follows decides how a value is quoted.
@@ -97,7 +98,7 @@ def parse(template: str, known: Collection[str], *, is_line: bool) -> Template:
         is_line: Whether the template is a line of shell.
 
     Raises:
-        InvalidValue: A placeholder has another name.
+        InvalidValue: A placeholder has another name, or spaces around its name.
     """
     texts, places = [""], []
     quotes = _Quotes()
@@ -114,6 +115,8 @@ def parse(template: str, known: Collection[str], *, is_line: bool) -> Template:
             places.append((name, quotes.place if is_line else PLAIN))
             texts[-1] += "{" if match["braced"] else ""
             texts.append("}" if match["braced"] else "")
+        elif match["spaced"] in known:
+            raise _spaced_error(found, match["spaced"])
         else:
             if is_line and match["quote"]:
                 end = match.start() + quotes.follow(found)
@@ -121,6 +124,27 @@ def parse(template: str, known: Collection[str], *, is_line: bool) -> Template:
         at = end
     texts[-1] += template[at:]
     return Template(tuple(texts), tuple(places))
+
+
+def uses(command: str, name: str) -> bool:
+    """
+    Return whether a command has the placeholder of a name, or the shell's variable.
+
+    Args:
+        command: A line of shell, or words as one text.
+    """
+    for match in _IN_WORDS.finditer(command):
+        if name == (match["name"] or (match["braced"] or "")[3:-3]):
+            return True
+    return bool(re.search(rf"\$(?:\{{[#!]?)?{name}(?![A-Za-z0-9_])", command))
+
+
+def _spaced_error(found: str, name: str) -> InvalidValue:
+    return InvalidValue(
+        f"{found} is no placeholder, did you mean {{{name}}}?",
+        next=f"write {{{name}}} for the value; {{ {name}; }} stays as it is",
+        meant=name,
+    )
 
 
 def _check_known(name: str, known: Collection[str]) -> None:

@@ -85,7 +85,7 @@ def check_text(value: str) -> None:
             raise InvalidValue(f"{show(value)} contains a control character")
 
 
-def read_csv(path: Path, shown_name: str) -> tuple[Row, list[Row]]:
+def read_csv(path: Path, shown_name: str, place: str = "") -> tuple[Row, list[Row]]:
     """
     Return the names and rows of a CSV file: first the names, then a unit in each line.
 
@@ -95,12 +95,14 @@ def read_csv(path: Path, shown_name: str) -> tuple[Row, list[Row]]:
     Args:
         shown_name: The file's name in messages.
 
+        place: Where the file is named, before a message that it cannot be read.
+
     Raises:
         InputError: The file cannot be read, or is no such table.
     """
     table = _Table(shown_name)
     reader = csv.reader(
-        io.StringIO(_text(path, shown_name), newline=""),
+        io.StringIO(_text(path, shown_name, place), newline=""),
         skipinitialspace=True,
         strict=True,
     )
@@ -174,14 +176,16 @@ def _count(columns: int) -> str:
     return f"{columns} value{'s' * (columns != 1)}"
 
 
-def _text(path: Path, shown_name: str) -> str:
+def _text(path: Path, shown_name: str, place: str) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{shown_name} is larger than {MOST_BYTES >> 20} MB")
+            raise InputError(
+                f"{place}{shown_name} is larger than {MOST_BYTES >> 20} MB"
+            )
         data = read_regular(path)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or "not a path"
-        raise InputError(f"{shown_name} cannot be read: {reason}") from None
+        raise InputError(f"{place}{shown_name} cannot be read: {reason}") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

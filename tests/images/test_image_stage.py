@@ -207,7 +207,7 @@ class TestRecipe:
         done = project.inv("fetch", "teardown")
 
         assert 0 == done.code, done.err
-        assert "nothing to do  no box is up" in done.err
+        assert "nothing to do  there is no box census" in done.err
         assert [] == project.boxes()
 
     def test_image_has_no_shell_history_and_no_caches(self, project: Project) -> None:

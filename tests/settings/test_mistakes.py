@@ -49,6 +49,16 @@ FILE_MISTAKES = [
     ),
     ("[limit]\nx = 1", "1: [limit]: unknown table, did you mean [limits]?"),
     ("[rnu]\nx = 1", "1: [rnu]: unknown table, did you mean [run]?"),
+    ("[mpa]\nover = [0.1, 1]", "1: [mpa]: unknown table, did you mean [map]?"),
+    (
+        "[map]\novr = { a = [0.1, 1] }",
+        "2: [map] ovr: unknown key, did you mean over?",
+    ),
+    ("[map.ovr]\na = 1", "1: [map] ovr: unknown key, did you mean over?"),
+    (
+        "[profile.gpu.mpa]\nover = [0.1, 1]",
+        "1: [profile.gpu.mpa]: unknown table, did you mean [map]?",
+    ),
     ("[zzz]", "1: [zzz]: unknown table"),
     ("zzz.y = 1", "1: [zzz]: unknown table"),
     ("run.zzz.y = 1", "1: [run.zzz]: unknown table"),

@@ -284,7 +284,7 @@ class TestOutputs:
 
         assert 73 == done.code
         assert "results/big (2.9 MB), results/small (1.5 kB)" in done.err
-        assert "nothing was removed" in done.err
+        assert "the box stays" in done.err
         assert "is still up: no charge, powers itself off in" in done.err
         assert 1 == len(project.boxes())
 

@@ -193,6 +193,40 @@ def test_wrong_unit_is_a_mistake(
     assert problem in done.err
 
 
+@pytest.mark.parametrize("flags", [(), ("--failed",)])
+def test_plan_counts_no_units_whose_outputs_are_fetched_first(
+    sweep: Project, flags: tuple[str, ...]
+) -> None:
+    """What is left is known when the outputs of the ended job are here."""
+    assert 0 == sweep.inv("map", "--detach").code
+    sweep.inv("logs")
+    plan = sweep.inv("plan", "map", *flags)
+    again = sweep.inv("plan", "map", "--again")
+    sweep.write("fixed", "")
+    done = sweep.inv("map", "--failed")
+
+    assert 0 == plan.code, plan.err
+    assert "the outputs on main are fetched first" in plan.out
+    assert "6 units" not in plan.out
+    assert "not done" not in plan.out
+    assert "sh fit.sh" not in plan.out
+    assert "6: sh fit.sh 3 10" in again.out
+    assert 0 == done.code, done.err
+    assert "1 of 6 units is not done" in done.err
+
+
+def test_plan_names_a_parameter_that_the_command_does_not_use(sweep: Project) -> None:
+    """Its values multiply the units; letters of another word are no placeholder."""
+    line = ("plan", "map", "--over=n=1..3", "--over=k=1", "--")
+    plan = sweep.inv(*line, "sh", "-c", "run $k {seed} {alpha}")
+    spaced = sweep.inv(*line, "sh", "-c", "run { seed }")
+
+    assert 0 == plan.code, plan.err
+    assert "the command does not contain {n}; each unit has this" in plan.out
+    assert 64 == spaced.code
+    assert "{ seed } is no placeholder, did you mean {seed}?" in spaced.err
+
+
 def test_plan_lists_the_units_and_creates_nothing(sweep: Project) -> None:
     """`inv plan map` and `inv --dry map` are the same."""
     plan = sweep.inv("plan", "map")
@@ -235,7 +269,11 @@ def test_map_works_without_onebox_toml(project: Project) -> None:
         ('command = "x {b}"\nover = { a = "1..3" }', 78, "{b}"),
         ('command = "x"\nover = { a = [] }', 78, "a"),
         ('command = "x"\nover = { a = "1..10000000" }', 78, "10,000,000"),
-        ('command = "x"\nparams = "none.csv"', 66, "none.csv"),
+        (
+            'command = "x"\nparams = "none.csv"',
+            66,
+            "onebox.toml:3: [map] params: ",
+        ),
         ('command = "x"\nover = { a = [1] }\noutputs = "{a}/"', 78, "outputs"),
     ],
 )
@@ -370,6 +408,43 @@ def test_results_in_another_folder_are_found_by_naming_it(sweep: Project) -> Non
         line["state"] for line in table(sweep, "first/results/units.csv")
     ]
     assert 0 == sweep.inv("logs", "--unit=4").code
+
+
+def test_results_in_the_usual_folder_need_no_flag(sweep: Project) -> None:
+    """The line that helps is the shortest one."""
+    assert 1 == sweep.inv("map").code
+    done = sweep.inv("map", "--failed", "--into=x")
+
+    assert 64 == done.code
+    assert "are in the project\n" in done.err
+    assert "next: inv map --failed\n" in done.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "command"),
+    [
+        (("--limit=1",), "inv map"),
+        (("--limit=1", "--into=a b"), "inv map '--into=a b'"),
+        (("--limit=1", "--over=seed=1..4"), "inv map --failed"),
+        (("--limit=4",), "inv map --failed"),
+    ],
+)
+def test_next_line_of_a_sweep_is_about_failed_units_if_there_are_any(
+    sweep: Project, flags: tuple[str, ...], command: str
+) -> None:
+    """Otherwise the sweep only goes on; `--failed` knows what was typed for it."""
+    done = sweep.inv("map", *flags)
+
+    assert f"; {command} runs those that are not done" in done.err, done.err
+
+
+def test_notes_of_a_plan_are_no_warnings_of_a_failure(sweep: Project) -> None:
+    """That a sweep goes on is no risk."""
+    assert 0 == sweep.inv("map", "--limit=1").code
+    plan = sweep.inv("plan", "map")
+
+    assert "worth knowing  the sweep of job" in plan.out
+    assert "may fail" not in plan.out
 
 
 def test_units_that_are_done_run_again_only_when_asked(sweep: Project) -> None:

@@ -157,20 +157,56 @@ def test_interrupt_detaches_all_and_nothing_runs_twice(sweep: Project) -> None:
     for done in (*refused, plan):
         assert 75 == done.code, done.err
         assert "main-1, main-2" in done.err
-        assert "cost" in done.err
+        assert "an earlier call of map\n" in done.err
         assert "inv logs --name=main-1" in done.err
     assert "main-1" in status.out
     assert "main-2" in status.out
     release(sweep)
     for name in ("main-1", "main-2"):
         wait_until_free(sweep, name)
+    plans = [sweep.inv("plan", "map", *flags) for flags in ((), ("--boxes=2",))]
     done = sweep.inv("map")
 
+    for plan in plans:
+        assert 0 == plan.code, plan.err
+        assert "the outputs on main-1, main-2 are fetched first" in plan.out
+        assert "6 units" not in plan.out
+        assert "sh fit.sh" not in plan.out
     assert 0 == done.code, done.err
     assert "has done all units" in done.err
     assert ["done"] * 6 == states(sweep)
     assert [1] * 6 == starts(sweep)
     assert [] == sweep.boxes()
+
+
+def test_boxes_of_a_detached_call_are_named_and_no_older_log_is_shown(
+    sweep: Project,
+) -> None:
+    """The box of the line's own name does not exist, and has an older job's log."""
+    assert 1 == sweep.inv("map").code
+    sweep.write("fit.sh", WAIT)
+    line = sweep.start("map", "--boxes=2", "--again")
+    for unit in (1, 2):
+        wait_for(sweep, f"results/{unit}/starts")
+    os.killpg(line.pid, signal.SIGINT)
+    assert 130 == line.wait(60)
+    logs = sweep.inv("logs")
+    fetch = sweep.inv("fetch", "teardown")
+    gone = sweep.inv("teardown", "--all", "--discard-outputs", "--yes")
+    after = sweep.inv("logs")
+
+    assert 0 == gone.code, gone.err
+    for done in (logs, after):
+        assert 64 == done.code, done.err
+        assert "main-1, main-2" in done.err
+        assert "inv logs --name=main-1" in done.err
+        assert "inv logs --name=main-2" in done.err
+        assert "unit 1 of 6" not in done.out
+    assert "census/main-2 is up" in logs.err
+    assert "is up" not in after.err
+    assert 0 == fetch.code, fetch.err
+    assert "census/main-1 is up" in fetch.err
+    assert "no box is up" not in fetch.err
 
 
 def test_second_interrupt_exits_at_once(sweep: Project) -> None:
@@ -302,13 +338,17 @@ def test_setting_deals_units_and_the_flag_overrides_it(sweep: Project) -> None:
     sweep.write("onebox.toml", MAP.replace("over", "boxes = 2\nover"))
     plan = sweep.inv("plan", "map")
     one = sweep.inv("plan", "map", "--boxes=1")
+    left = sweep.inv("plan", "map", "--limit=1")
     refused = sweep.inv("map", "--queue")
     detach = sweep.inv("map", "--detach")
 
     assert 0 == plan.code, plan.err
     assert "main-2: 3 units (2, 4, 6)" in plan.out
-    assert "2 boxes" in plan.out
+    assert "2 boxes, no charge; each powers itself off" in plan.out
+    assert "even if this machine is off" not in plan.out
     assert "main-2" not in one.out
+    assert "1 of 6 units on 1 box; main-1: " in left.out
+    assert "1 box, no charge; it powers itself off" in left.out
     for done in (refused, detach):
         assert 64 == done.code
         assert "[map] boxes" in done.err
@@ -347,7 +387,8 @@ def test_max_cost_is_that_of_all_boxes(
     monkeypatch.setattr(offers, "find", lambda context: [offer])
 
     one = deal.cost(context, (("main-1", (1,)),)).describe(context.now())
-    assert "at most $16.00 for all" in one
+    assert one.startswith("1 box, at most $16.00; it powers itself off in 8 h")
+    assert one.endswith("even if this machine is off")
     with pytest.raises(Unsuitable, match=r"2 boxes of big could cost \$32"):
         deal.cost(context, (("main-1", (1,)), ("main-2", (2,))))
 

@@ -467,6 +467,11 @@ def test_a_hint_about_a_document_is_about_a_document(project: Project) -> None:
             "teardown --all --yes or onebox teardown --name=b --yes",
         ),
         (
+            "map --failed --again --keep",
+            "--again does not go with --failed",
+            "map --again --keep or onebox map --failed --keep",
+        ),
+        (
             "run --keep --command=x -- y",
             "--command does not go with a command after it",
             "run --keep -- y or onebox run --keep --command=x",

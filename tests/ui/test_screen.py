@@ -235,6 +235,29 @@ class TestTerminal:
         assert 1 == len(wide)
         assert (columns == 140) == (22 == wide[0].count("word"))
 
+    @pytest.mark.parametrize(
+        ("line", "indent"),
+        [
+            (f"{'push':<10} ✓ 6.2 s  ", 21),
+            ("           note ", 19),
+            ("onebox[75]: ", 20),
+            ("some words ", 8),
+        ],
+    )
+    def test_long_line_of_a_box_goes_on_below_its_text(
+        self, line: str, indent: int
+    ) -> None:
+        """The names of the boxes of `map --boxes` stay in a column of their own."""
+        text = f"main-1  {line}{LONG.rstrip()}"
+        shown = run_on_terminal(f"screen.say({text!r}, 8)", columns=60)
+        seen = [line for line in visible_lines(shown) if line]
+
+        assert len(seen) > 1
+        assert " ".join(text.split()) == " ".join(" ".join(seen).split())
+        assert seen[0].startswith(f"main-1  {line}word")
+        for more in seen[1:]:
+            assert indent == len(more) - len(more.lstrip()), seen
+
     def test_running_stage_leaves_room_for_a_typed_ctrl_c(self) -> None:
         """^C in the last column would begin a new line, and the bar would stay."""
         shown = run_on_terminal(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebox.settings.checks import InvalidValue
-from onebox.units.templates import expand, parse
+from onebox.units.templates import expand, parse, uses
 
 VALUES = {"seed": "5", "name": "a b", "unit": "1", "outputs": "results/1/"}
 HOSTILE = [
@@ -71,6 +71,42 @@ def test_an_unknown_placeholder_names_the_nearest_one(template: str) -> None:
         parse(template, VALUES, is_line=True)
     assert str(caught.value) == "{sede} is no parameter, did you mean {seed}?"
     assert caught.value.next == "write {{sede}} for the text {sede}"
+
+
+@pytest.mark.parametrize("text", ["{ seed }", "{seed }", "{\tseed}"])
+def test_a_placeholder_has_no_spaces(text: str) -> None:
+    """The text would reach the program as it is."""
+    with pytest.raises(InvalidValue) as caught:
+        parse(f"fit.py '{text}'", VALUES, is_line=True)
+    assert str(caught.value) == f"{text} is no placeholder, did you mean {{seed}}?"
+    with pytest.raises(InvalidValue):
+        parse(text, VALUES, is_line=False)
+
+
+@pytest.mark.parametrize(
+    "text", ["{ x }", "{{ seed }}", "${ seed }", "{ seed; }", "{ print seed }"]
+)
+def test_other_braces_with_spaces_stay(text: str) -> None:
+    """The shell, awk and Jinja have them."""
+    assert expand(text, VALUES, is_line=False) == text
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("python3 fit.py {seed}", False),
+        ("python3 fit.py {n}", True),
+        ("x {{{n}}}", True),
+        ("x {{n}}", False),
+        ('x "$n"', True),
+        ("x ${n:-1}", True),
+        ("x ${#n}", True),
+        ("x $no n", False),
+    ],
+)
+def test_a_command_uses_a_parameter(command: str, found: bool) -> None:
+    """By its placeholder or as a variable of the shell; letters are no use."""
+    assert uses(command, "n") is found
 
 
 def test_an_unknown_placeholder_far_from_all_lists_the_known_ones() -> None:
