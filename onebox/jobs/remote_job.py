@@ -104,7 +104,8 @@ def start(
                 f"{context.title} is busy: {error.message}", next=context.next_if_busy
             ) from error
         if error.kind == "start" and box.user_ssh:
-            error.next = "fix [slurm] in onebox.toml, or ask for less; then inv doctor"
+            what = "a smaller --vm" if units is None else "less [map] cpus or memory"
+            error.next = f"fix [slurm] in onebox.toml, or {what}; then inv doctor"
         raise
 
 

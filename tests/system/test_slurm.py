@@ -332,6 +332,47 @@ def test_request_that_no_node_can_meet_is_refused_before_anything_is_created(
     assert [] == boxes(cluster)
 
 
+@pytest.mark.parametrize(
+    ("need", "key", "missing"),
+    [
+        ("cpus = 4", "cpus", "has 4 CPUs"),
+        ('memory = "500 GB"', "memory", "500 GB"),
+    ],
+)
+def test_unit_that_no_node_can_run_is_refused_before_the_push(
+    slurm: Project, cluster: SlurmCluster, need: str, key: str, missing: str
+) -> None:
+    """A task of the job array asks for what a unit needs; the plan refuses it too."""
+    slurm.write("onebox.toml", TOML + MAP + need + "\n")
+    slurm.write("unit.sh", "true\n")
+    planned, done = slurm.inv("plan", "map"), slurm.inv("map")
+
+    assert (64, 64) == (planned.code, done.code), planned.err + done.err
+    for text in (planned.err, done.err):
+        assert f"[map] {key}: no node of default partition" in text
+        assert missing in text
+        assert f"next: less [map] {key}" in text
+    assert [] == boxes(cluster)
+    # A box that is up changes nothing.
+    slurm.write("job.sh", "true")
+    assert 0 == slurm.inv("provision").code
+    kept = slurm.inv("map"), slurm.inv("plan", "map"), slurm.inv("map", "--only")
+    assert [64, 64, 64] == [one.code for one in kept], kept[0].err
+    assert all(f"[map] {key}: no node" in one.err for one in kept)
+
+
+def test_unit_may_need_more_than_the_size_if_a_node_has_it(
+    slurm: Project, cluster: SlurmCluster
+) -> None:
+    """The size says how many units run at once, and not how large they are."""
+    slurm.write("onebox.toml", TOML + MAP + "cpus = 2\n")
+    slurm.write("unit.sh", "echo $SLURM_CPUS_PER_TASK > $ONEBOX_UNIT_OUTPUTS/cpus\n")
+    done = slurm.inv("map")
+
+    assert 0 == done.code, done.err
+    assert "2\n" == slurm.read("results/1/cpus")
+
+
 def test_login_that_prints_a_banner_is_no_obstacle(
     slurm: Project, cluster: SlurmCluster
 ) -> None:
