@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from onebox import formatting
 from onebox.context import BoxContext
 from onebox.errors import Lost, Preempted
-from onebox.jobs import checkpoints, notify, ports, preemption, remote_job
+from onebox.jobs import checkpoints, job_limits, notify, ports, preemption, remote_job
 from onebox.jobs.memory_advice import KILLED, memory_advice
 from onebox.providers.values import Box
 from onebox.remote.job_answers import ExitRecord, Sample
@@ -187,9 +187,10 @@ def _footer(
     if sample.units is not None:
         parts += unit_progress.describe(sample.units)
     # These are the numbers of the job and not those of the machine, as in the receipt.
-    if sample.job_cpu is not None and sample.cpus is not None:
-        parts.append(f"{sample.job_cpu:.1f} of {sample.cpus} cores")
-    if sample.job_memory and sample.memory_total:
-        parts.append(formatting.bytes_of(sample.job_memory, sample.memory_total))
+    cpus, memory = job_limits.of(context, box, sample.cpus, sample.memory_total)
+    if sample.job_cpu is not None and cpus is not None:
+        parts.append(f"{sample.job_cpu:.1f} of {cpus} cores")
+    if sample.job_memory and memory:
+        parts.append(formatting.bytes_of(sample.job_memory, memory))
     parts += [*more, "Ctrl-C detaches" if context.screen.live else ""]
     return "    ".join(part for part in parts if part)

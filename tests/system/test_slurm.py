@@ -227,6 +227,39 @@ def test_detached_job_is_followed_again_and_can_be_cancelled(
     assert ("cancel", 3) == (receipt(slurm)["cause"], receipt(slurm)["exit"])
 
 
+def test_live_line_and_top_show_what_the_job_has_of_its_node(
+    slurm: Project, cluster: SlurmCluster
+) -> None:
+    """The job asked for one CPU and 500 MB; a number that is not known is left out."""
+    slurm.write(
+        "job.sh", "while [ ! -e go ]; do sleep 0.1; done; echo 1 > results/one\n"
+    )
+    child = pexpect.spawn(
+        "bash",
+        ["--norc"],
+        cwd=str(slurm.root),
+        env={**slurm.environ, "TERM": "xterm"},
+        encoding="utf-8",
+        dimensions=(24, 200),
+        timeout=60,
+    )
+    child.sendline(" ".join(slurm.argv("run", "--keep")))
+    child.expect(r"of 1 cores +[0-9.]+( kB)? of 500 MB")
+    done = slurm.inv("top")
+    (work,) = cluster.shared.glob("onebox/boxes/*/work")
+    (work / "go").touch()
+    child.expect_exact("the job used")
+    child.close(force=True)
+    idle = slurm.inv("top")
+
+    assert 0 == done.code, done.err
+    assert "processes" not in done.out
+    (row,) = [line for line in done.out.splitlines() if "of 500 MB" in line]
+    assert "of 1 cores" in row
+    assert 64 == idle.code
+    assert "no job of this box runs now" in idle.err
+
+
 def test_job_that_waits_says_why_and_can_be_cancelled(
     slurm: Project, cluster: SlurmCluster
 ) -> None:
@@ -239,6 +272,9 @@ def test_job_that_waits_says_why_and_can_be_cancelled(
         running = slurm.start("run")
         slurm.until("waits in the queue: PENDING")
         assert "waits: PENDING" in slurm.inv("status").out
+        top = slurm.inv("top")
+        assert 64 == top.code
+        assert "waits in the queue: PENDING" in top.err
         assert 0 == slurm.inv("cancel").code
         running.wait(60)
         assert "cancelled" in slurm.err
