@@ -606,7 +606,9 @@ def test_secret_of_a_job_that_never_starts_is_removed(
 @pytest.mark.parametrize(
     ("old", "new", "code", "text"),
     [
-        ("$SCRATCH/onebox", "$SCRATHC/onebox", 78, "does not set the variable"),
+        ("$SCRATCH/onebox", "$SCRATHC/onebox", 78, "$SCRATHC is not set to an"),
+        ("$SCRATCH/onebox", "~bob/onebox", 78, "not know the user in ~bob/onebox"),
+        ("$SCRATCH/onebox", "/proc/x", 70, "login cannot write to /proc/x: No such"),
         ('host = "login"', 'host = "nologin"', 78, "could not be resolved"),
         ("[run]", 'partition = "gpu"\n\n[run]', 64, "there is no partition gpu"),
         ("[run]", 'python = "/opt/no/python3"\n\n[run]', 78, "no Python 3.8"),
