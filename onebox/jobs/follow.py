@@ -60,6 +60,7 @@ def watch(
 
             def show_sample(sample: Sample) -> None:
                 nonlocal waits_for
+                context.chain.job_waits = sample.waiting
                 reason = sample.waiting.partition(",")[0]
                 if reason and reason != waits_for:
                     waits_for = reason

@@ -275,8 +275,16 @@ def test_job_that_waits_says_why_and_can_be_cancelled(
         top = slurm.inv("top")
         assert 64 == top.code
         assert "waits in the queue: PENDING" in top.err
+        logs = slurm.inv("logs", "--no-follow")
+        assert "waits in the queue: PENDING" in logs.err
+        assert "still runs" not in logs.err
+        running.send_signal(signal.SIGINT)
+        assert 130 == running.wait(60)
+        assert "detached; the job of ob-" in slurm.err
+        assert "waits in the queue (no charge)" in slurm.err
+        again = slurm.start("logs")
         assert 0 == slurm.inv("cancel").code
-        running.wait(60)
+        again.wait(60)
         assert "cancelled" in slurm.err
         assert not (slurm.root / "results/ran").exists()
     finally:
