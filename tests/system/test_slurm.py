@@ -218,8 +218,11 @@ def test_detached_job_is_followed_again_and_can_be_cancelled(
     running.send_signal(signal.SIGINT)
     assert 130 == running.wait(60)
 
-    status = slurm.inv("status", "--json")
-    assert "running" in status.out
+    id = cluster.run("squeue", "-h", "-o", "%i", check=True).stdout.strip()
+    assert f"in Slurm it is job {id}\n" in slurm.err
+    assert f"in Slurm: {id}" in slurm.inv("status").out
+    (box,) = json.loads(slurm.inv("status", "--json").out)["boxes"]
+    assert ("running", id) == (box["job"]["state"], box["job"]["slurm_id"])
     assert 0 == slurm.inv("cancel").code
     done = slurm.inv("fetch", "teardown")
     assert 0 == done.code, done.err
