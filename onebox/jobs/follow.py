@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from onebox import formatting
 from onebox.context import BoxContext
-from onebox.errors import Lost, Preempted
+from onebox.errors import Lost, OneboxError, Preempted
 from onebox.jobs import checkpoints, job_limits, notify, ports, preemption, remote_job
 from onebox.jobs.memory_advice import KILLED, memory_advice
 from onebox.providers.values import Box
@@ -99,10 +100,28 @@ def watch(
     advice = memory_advice(context, box, record)
     if advice:
         screen.warn(advice)
+    _explain_deadline(context, record)
     if record.code:
         screen.note(f"its log: {remote_job.log_name(context, job_id)}")
     notify.claim(context, box, job_id)
     return record
+
+
+def _explain_deadline(context: BoxContext, record: ExitRecord) -> None:
+    """Tell of a job that a scheduler has ended which limit it was."""
+    if record.cause != "deadline" or context.provider.powers_off:
+        return
+    seconds = context.settings.limits.max_hours * 3600
+    # The provider may have to ask, and how the job ended is more important.
+    with suppress(OneboxError):
+        what, setting = context.provider.job_limit(seconds)
+        context.screen.note(
+            f"it was the time limit of the job: {what}; SIGTERM comes about a minute "
+            "before it"
+        )
+        context.screen.note(
+            f"next: another {setting}, for a new box, then inv {context.chain.task}"
+        )
 
 
 def outcome(record: ExitRecord) -> str:

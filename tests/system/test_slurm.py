@@ -308,6 +308,8 @@ def test_time_limit_is_the_cause_of_the_end(
 
     assert 4 == done.code, done.err
     assert "deadline" == receipt(slurm)["cause"]
+    assert 'it was the time limit of the job: [slurm] time = "1"' in done.err
+    assert "next: another [slurm] time, for a new box, then inv run" in done.err
     assert "saved\n" == slurm.read("results/state")
 
 

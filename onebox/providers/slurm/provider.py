@@ -127,6 +127,16 @@ class Slurm(Provider):
         # Slurm would accept a job with a longer limit, and never start it.
         return seconds if limit is None else min(seconds, limit.minutes * 60)
 
+    def job_limit(self, seconds: float) -> tuple[str, str]:
+        """Return what limits the time of a job, and the setting that can change it."""
+        if self._settings.time:
+            return f'[slurm] time = "{self._settings.time}"', "[slurm] time"
+        limit = partitions.time_limit(self.facts(), self._settings.partition)
+        if limit is None or limit.minutes * 60 >= seconds:
+            return super().job_limit(seconds)
+        what = f"{limit.text}, the limit of partition {limit.partition}"
+        return what, "[slurm] partition"
+
     def egress_rate(self, place: str) -> float | None:
         """Return 0, because a cluster does not bill for traffic."""
         return 0.0
