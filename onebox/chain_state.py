@@ -93,6 +93,9 @@ class ChainState:
         job_state: "" before the job, "starting" while the box is asked to start the
             job, "started" after that.
 
+        job_waits: Why a scheduler had not started the job when it was last followed, ""
+            if it had.
+
         turn_came: When the turn of this run came (epoch seconds by the provider's
             clock), 0.0 if it did not wait in the queue.
 
@@ -142,6 +145,7 @@ class ChainState:
     ended_boxes: int = 0
     started_jobs: int = 0
     job_state: str = ""
+    job_waits: str = ""
     turn_came: float = 0.0
     queued_digest: str = ""
     superseded: set[str] = field(default_factory=set)

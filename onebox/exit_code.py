@@ -134,9 +134,9 @@ def _after_interrupt(context: BoxContext) -> str:
         with suppress(OneboxError, OSError):
             record = context.store.record
             if record.box:
+                goes_on = _goes_on(context, f"job {record.job}", record.box)
                 return context.screen.hints.spell(
-                    f"detached; job {record.job} continues on {record.box}: "
-                    "inv logs follows it, inv cancel stops it"
+                    f"detached; {goes_on}: inv logs follows it, inv cancel stops it"
                 )
     return context.screen.hints.spell(left_by_record(context))
 
@@ -235,7 +235,8 @@ def _how_to_resume(context: BoxContext) -> str:
 def _report_detached(context: BoxContext, box: Box) -> None:
     screen, idle = context.screen, context.settings.limits.idle_minutes
     cost = formatting.rate(box.offer.hourly)
-    screen.say(f"onebox: detached; the job continues on {box.id} ({cost})")
+    goes_on = _goes_on(context, "the job", box.id)
+    screen.say(f"onebox: detached; {goes_on} ({cost})")
     screen.say("        follow it:    inv logs")
     screen.say("        stop the job: inv cancel")
     screen.say("        then:         inv fetch teardown")
@@ -246,6 +247,13 @@ def _report_detached(context: BoxContext, box: Box) -> None:
         f"        the box powers itself off {idle:g} min after the job ends, and"
     )
     screen.say(f"        {off} at the latest; its disk is kept")
+
+
+def _goes_on(context: BoxContext, job: str, box: str) -> str:
+    """Return that a job continues on its box without this command, or waits there."""
+    if context.chain.job_waits:
+        return f"{job} of {box} waits in the queue"
+    return f"{job} continues on {box}"
 
 
 def _still_running(context: BoxContext, error: OneboxError) -> str:

@@ -19,7 +19,7 @@ from onebox.invocation import JOB_STAGES
 from onebox.project_files import select_project
 from onebox.providers.values import Box
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import map, preflight, provision, queue, run, settle
+from onebox.stages import map, preflight, provision, queue, run, settle, sweep
 from onebox.ui.console import CLOSED
 
 # The stages whose chain is checked before its needs run.
@@ -139,15 +139,20 @@ def _check_box(context: BoxContext, stage: str) -> Box | None:
     Return the current box, None if there is none.
 
     Raises:
-        UsageError: The box is not the requested one.
+        UsageError: The box is not the requested one, or nothing is large enough for a
+            unit.
 
         InputError: There is no box, and the script to run is missing.
     """
     box = context.find_box()
     if box is not None:
         provision.check(context, box)
+    else:
+        other_providers.refuse(context)
+    if stage == "map":
+        sweep.check_size(context, box)
+    if box is not None:
         return box
-    other_providers.refuse(context)
     if stage in JOB_STAGES:
         run.check_script(context)
         _warn_once(context, run.describe_missing_script(context))

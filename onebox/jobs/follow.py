@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from onebox import formatting
 from onebox.context import BoxContext
-from onebox.errors import Lost, Preempted
-from onebox.jobs import checkpoints, notify, ports, preemption, remote_job
+from onebox.errors import Lost, OneboxError, Preempted
+from onebox.jobs import checkpoints, job_limits, notify, ports, preemption, remote_job
 from onebox.jobs.memory_advice import KILLED, memory_advice
 from onebox.providers.values import Box
 from onebox.remote.job_answers import ExitRecord, Sample
@@ -62,6 +63,7 @@ def watch(
 
             def show_sample(sample: Sample) -> None:
                 nonlocal waits_for
+                context.chain.job_waits = sample.waiting
                 reason = sample.waiting.partition(",")[0]
                 if reason and reason != waits_for:
                     waits_for = reason
@@ -100,10 +102,28 @@ def watch(
     advice = memory_advice(context, box, record)
     if advice:
         screen.warn(advice)
+    _explain_deadline(context, record)
     if record.code:
         screen.note(f"its log: {remote_job.log_name(context, job_id)}")
     notify.claim(context, box, job_id)
     return record
+
+
+def _explain_deadline(context: BoxContext, record: ExitRecord) -> None:
+    """Tell of a job that a scheduler has ended which limit it was."""
+    if record.cause != "deadline" or context.provider.powers_off:
+        return
+    seconds = context.settings.limits.max_hours * 3600
+    # The provider may have to ask, and how the job ended is more important.
+    with suppress(OneboxError):
+        what, setting = context.provider.job_limit(seconds)
+        context.screen.note(
+            f"it was the time limit of the job: {what}; SIGTERM comes about a minute "
+            "before it"
+        )
+        context.screen.note(
+            f"next: another {setting}, for a new box, then inv {context.chain.task}"
+        )
 
 
 def outcome(record: ExitRecord) -> str:
@@ -189,9 +209,10 @@ def _footer(
     if sample.units is not None:
         parts += unit_progress.describe(sample.units)
     # These are the numbers of the job and not those of the machine, as in the receipt.
-    if sample.job_cpu is not None and sample.cpus is not None:
-        parts.append(f"{sample.job_cpu:.1f} of {sample.cpus} cores")
-    if sample.job_memory and sample.memory_total:
-        parts.append(formatting.bytes_of(sample.job_memory, sample.memory_total))
+    cpus, memory = job_limits.of(context, box, sample.cpus, sample.memory_total)
+    if sample.job_cpu is not None and cpus is not None:
+        parts.append(f"{sample.job_cpu:.1f} of {cpus} cores")
+    if sample.job_memory and memory:
+        parts.append(formatting.bytes_of(sample.job_memory, memory))
     parts += [*more, "Ctrl-C detaches" if context.screen.live else ""]
     return "    ".join(part for part in parts if part)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from onebox import formatting
 from onebox.context import BoxContext
+from onebox.jobs import job_limits
 from onebox.providers import CLOUDS
 from onebox.providers.values import Box
 from onebox.remote.job_answers import ExitRecord
@@ -26,8 +28,11 @@ def memory_advice(context: BoxContext, box: Box, record: ExitRecord) -> str:
 
     Return "" if the job ended for another reason.
     """
-    is_cloud = context.provider.name in CLOUDS
+    # On a cluster, another size has more memory too.
+    is_cloud = context.provider.name in CLOUDS or not context.provider.powers_off
     sizes = context.settings.sizes.values()
+    _, total = job_limits.of(context, box, None, record.memory_total)
+    record = replace(record, memory_total=total)
     return advice(record, box.offer.memory, sizes, is_cloud=is_cloud)
 
 

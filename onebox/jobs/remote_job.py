@@ -27,6 +27,7 @@ from onebox.remote.answers import UnitLogAnswer
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.remote.connection import KeyRefused
 from onebox.remote.job_answers import ExitRecord, JobStatus, Sample
+from onebox.remote.json_fields import Fields
 
 # The longest pause between two attempts to reconnect. A connection can be down for
 # hours while the job runs, for example on a closed laptop.
@@ -62,9 +63,11 @@ def start(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     outputs: Sequence[str] = (),
-) -> None:
+) -> str:
     """
     Start a job on the box. A second call with the same id has no effect.
+
+    Return its id in Slurm, "" if it is unknown, or if Slurm does not run it.
 
     Args:
         argv: The command as a list of words. If it is None, *shell_command* is used.
@@ -97,15 +100,17 @@ def start(
         )
 
     try:
-        context.call_resuming(ask, box)
+        answer: dict[str, Any] = context.call_resuming(ask, box)
     except AgentError as error:
         if error.kind == "busy":
             raise Busy(
                 f"{context.title} is busy: {error.message}", next=context.next_if_busy
             ) from error
         if error.kind == "start" and box.user_ssh:
-            error.next = "fix [slurm] in onebox.toml, or ask for less; then inv doctor"
+            what = "a smaller --vm" if units is None else "less [map] cpus or memory"
+            error.next = f"fix [slurm] in onebox.toml, or {what}; then inv doctor"
         raise
+    return Fields(answer, "start of a job").text("slurm_id")
 
 
 def follow(

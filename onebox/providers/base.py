@@ -114,6 +114,25 @@ class Provider(abc.ABC):
         """
         return False
 
+    def job_limit(self, seconds: float) -> tuple[str, str]:
+        """
+        Return what limits the time of a job, and the setting that can change it.
+
+        Args:
+            seconds: See `longest_job`.
+        """
+        return f"[limits] max_hours = {seconds / 3600:g}", "[limits] max_hours"
+
+    def check_unit(self, cpus: int, memory: int) -> None:  # noqa: B027
+        """
+        Raise UsageError if no machine is large enough for a unit of `map`.
+
+        A box runs its units itself, so it is large enough, or one unit runs at a time.
+
+        Args:
+            cpus, memory: What a unit needs; memory is in bytes.
+        """
+
     def longest_job(self, seconds: float) -> float:
         """
         Return how many seconds a job may take at most, if `powers_off` is false.

@@ -123,8 +123,8 @@ class JobStatus:
     A job is "lost" if its supervisor died without an exit record, or if the exit record
     is damaged. *why* tells why a job is lost, and *alive* means that processes of a
     lost job still run. *waiting* says why a scheduler has not started a job that counts
-    as running. *record* is set if and only if the state is "exited". *units* is
-    None if the job has no units.
+    as running, and *slurm_id* is its id in Slurm. *record* is set if and only if the
+    state is "exited". *units* is None if the job has no units.
     """
 
     job: str
@@ -137,6 +137,7 @@ class JobStatus:
     marks: tuple[tuple[float, int], ...] = ()
     units: UnitProgress | None = None
     waiting: str = ""
+    slurm_id: str = ""
 
     @property
     def runs(self) -> bool:
@@ -177,6 +178,7 @@ class JobStatus:
             marks=fields.marks("marks"),
             units=units,
             waiting=fields.text("waiting"),
+            slurm_id=fields.text("slurm_id"),
         )
         if job is not None and status.job != job:
             raise fields.invalid(f"it is about {status.job}, not {job}")

@@ -28,7 +28,8 @@ class Load:
 
     *cpu* of the *cpus* CPUs are busy. Memory and disk are in bytes. *job* is the id of
     the running job, "" if none runs; *job_seconds* is how long it has run, and
-    *job_cpu*, *job_memory* and *job_processes* are what it uses.
+    *job_cpu*, *job_memory* and *job_processes* are what it uses; the number of
+    processes is None if it is unknown.
     """
 
     cpu: float
@@ -42,7 +43,7 @@ class Load:
     job_seconds: float = 0.0
     job_cpu: float = 0.0
     job_memory: int = 0
-    job_processes: int = 0
+    job_processes: int | None = 0
 
     @classmethod
     def parse(cls, value: object) -> Load:
@@ -69,5 +70,5 @@ class Load:
             job_seconds=fields.number_or_none("job_seconds") or 0.0,
             job_cpu=fields.number("job_cpu"),
             job_memory=fields.integer("job_memory"),
-            job_processes=fields.integer("job_processes"),
+            job_processes=fields.integer_or_none("job_processes"),
         )

@@ -168,7 +168,10 @@ def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str
         shown = _show(context, status.job, path, selection, now)
         if status.state == "running" and not selection.follow:
             context.screen.close_line()
-            context.screen.note(f"job {status.job} still runs; inv logs follows it")
+            state = "still runs"
+            if status.waiting:
+                state = f"waits in the queue: {status.waiting}"
+            context.screen.note(f"job {status.job} {state}; inv logs follows it")
             return status.job
     run = run_record.read(context)
     run_id = run.id if run is not None and run.has(status.job) else status.job

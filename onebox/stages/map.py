@@ -100,6 +100,7 @@ def perform(
     context.lock()
     queue.note_changed_files(context)
     box = bring_up.wait_until_reachable(context)
+    sweep.check_size(context, box)
     command = run_attempts.Command(
         None, None, job_environment.secret_values(context), units=units
     )

@@ -282,6 +282,8 @@ class Planner:
         if self._refused("run"):
             return
         with self._catching("run"):
+            if self.planned_box is not None:
+                sweep.check_size(context, self.box)
             reason = plan_units.describe(context, self.planned_box)
             reason = reason or run.reason(context) or run.ALWAYS
             last_job = remote_job.latest(context) if self._running else None

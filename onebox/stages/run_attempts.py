@@ -114,7 +114,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
         unit_job.save(context, run.job, job)
         units = job.request(context.settings.map)
     try:
-        remote_job.start(
+        slurm_id = remote_job.start(
             context,
             box,
             job_id=run.job,
@@ -131,6 +131,8 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
         context.chain.job_state = ""
         raise
     context.chain.job_state = "started"
+    if slurm_id:
+        context.screen.note(f"in Slurm it is job {slurm_id}")
     job_facts.note_start(context, box)
 
 

@@ -12,6 +12,7 @@ from onebox.errors import OneboxError
 from onebox.jobs import follow, job_facts, notify, remote_job
 from onebox.jobs.memory_advice import memory_advice
 from onebox.providers.values import Box
+from onebox.remote.job_answers import JobStatus
 from onebox.stages import notebook_files, queue, status_print
 from onebox.stages.status_values import BoxJob, BoxStatus
 from onebox.store.record import Record
@@ -176,6 +177,12 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
         context.close()
     if status.state == "none":
         return BoxJob(None, "none", "none yet")
+    return replace(_describe(context, box, status), slurm_id=status.slurm_id)
+
+
+def _describe(context: BoxContext, box: Box, status: JobStatus) -> BoxJob:
+    """Return the state of a job that exists."""
+    record = context.store.record
     command = _command(record, status.job)
     if status.record is not None:
         job_facts.note_end(context, status.job, status.record)

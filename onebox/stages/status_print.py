@@ -110,7 +110,8 @@ def print_details(context: BoxContext, status: BoxStatus) -> None:
     screen.print(f"    {'   '.join(details)}")
     job = " ".join(filter(None, [status.job.id, status.job.text]))
     outputs = f"   outputs {status.outputs}" if status.outputs else ""
-    screen.print(f"    job {job}{outputs}")
+    in_slurm = f"   in Slurm: {status.job.slurm_id}" if status.job.slurm_id else ""
+    screen.print(f"    job {job}{in_slurm}{outputs}")
     if status.job.command:
         screen.print(f"    command: {printable(status.job.command)}")
     if status.job.advice:

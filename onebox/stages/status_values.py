@@ -27,6 +27,8 @@ class BoxJob:
         exit: Its exit code, None while it runs.
 
         advice: What to change if it had too little memory, else "".
+
+        slurm_id: Its id in Slurm, as `squeue` and `scancel` take it; "" elsewhere.
     """
 
     id: str | None
@@ -37,6 +39,7 @@ class BoxJob:
     seconds: float | None = None
     exit: int | None = None
     advice: str = ""
+    slurm_id: str = ""
 
 
 @dataclass(frozen=True, repr=False)

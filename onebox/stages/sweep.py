@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import bring_up
+from onebox.boxes import bring_up, offers
 from onebox.errors import UsageError
 from onebox.invocation import UnitFlags
 from onebox.jobs import receipt
@@ -22,6 +22,7 @@ from onebox.units.templates import uses
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
+    from onebox.providers.values import Box
 
 
 def choose(context: BoxContext, *, fetches: bool = True) -> UnitJob | None:
@@ -116,8 +117,8 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
         if len(unused) > 1:
             have = "these parameters as variables"
         yield f"the command does not contain {names}; each unit has {have}"
-    offers = context.cache.offers.values()
-    for offer in [offers[0] for offers in offers if offers][:1]:
+    known = [found[0] for found in context.cache.offers.values() if found]
+    for offer in known[:1]:
         needs = [(f"{table.cpus} CPUs", table.cpus > offer.cpus)]
         if table.memory:
             text = formatting.byte_count(table.memory)
@@ -125,6 +126,24 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
         for what, is_more in needs:
             if is_more:
                 yield f"a unit needs {what}, more than the box has: one runs at a time"
+
+
+def check_size(context: BoxContext, box: Box | None) -> None:
+    """
+    Raise UsageError if no machine of the provider is large enough for a unit.
+
+    On a cluster a task of the job array asks for what one unit needs.
+
+    Args:
+        box: The box that exists, None if it will be created.
+    """
+    if context.chain.units is None or context.provider.powers_off:
+        return
+    table = context.settings.map
+    offer = offers.find(context)[0] if box is None else box.offer
+    # The agent computes the same (`onebox.agent.slurm.array`).
+    memory = table.memory or offer.memory // max(offer.cpus // table.cpus, 1)
+    context.provider.check_unit(table.cpus, memory)
 
 
 def _plan(context: BoxContext, flags: UnitFlags) -> UnitPlan:

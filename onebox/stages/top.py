@@ -10,6 +10,7 @@ from onebox import formatting
 from onebox.agent.jobs import load as agent_load
 from onebox.boxes import bring_up
 from onebox.errors import UsageError
+from onebox.jobs import job_limits
 from onebox.providers.values import Box
 from onebox.remote.channel import AgentError
 from onebox.remote.load import GpuLoad, Load
@@ -38,7 +39,7 @@ def perform(context: BoxContext, *, once: bool) -> None:
         try:
             while True:
                 load = measure(context, box)
-                show(_title(context, box, load), HEAD, _rows(load))
+                show(_title(context, box, load), HEAD, _rows(context, box, load))
                 if once or not context.screen.out.is_terminal:
                     return
                 time.sleep(REFRESH - agent_load.SPAN)
@@ -52,13 +53,16 @@ def measure(context: BoxContext, box: Box) -> Load:
     Return the load of a box.
 
     Raises:
-        UsageError: The box has an older agent, which cannot measure it.
+        UsageError: The box has an older agent, which cannot measure it, or its job runs
+            on no single node.
     """
     try:
         answer = context.call_resuming(lambda channel: channel.request("load"), box)
     except AgentError as error:
         if error.kind == "load":
-            raise UsageError(f"{context.title}: {error.message}") from error
+            raise UsageError(
+                f"{context.title}: {error.message}", next="inv status"
+            ) from error
         if error.kind != "op":
             raise
         raise UsageError(
@@ -72,15 +76,17 @@ def _title(context: BoxContext, box: Box, load: Load) -> str:
     parts = [context.title, box.id, formatting.rate(box.offer.hourly)]
     if load.job:
         spent = formatting.seconds(load.job_seconds)
-        count = formatting.count(load.job_processes, "process", "processes")
-        job = f"job {load.job} running {spent}, {count}"
+        job = f"job {load.job} running {spent}"
+        if load.job_processes is not None:
+            count = formatting.count(load.job_processes, "process", "processes")
+            job += f", {count}"
     else:
         notebook = notebook_files.describe_open(context)
         job = "; ".join(filter(None, ["no job is running", notebook]))
     return f"{'   '.join(parts)}\n{job}"
 
 
-def _rows(load: Load) -> list[list[str]]:
+def _rows(context: BoxContext, box: Box, load: Load) -> list[list[str]]:
     used = load.disk_total - load.disk_free
     rows = [
         [
@@ -91,8 +97,9 @@ def _rows(load: Load) -> list[list[str]]:
         ]
     ]
     if load.job:
-        memory = formatting.bytes_of(load.job_memory, load.memory_total)
-        rows.append(["job", _cores(load.job_cpu, load.cpus), memory, ""])
+        cpus, total = job_limits.of(context, box, load.cpus, load.memory_total)
+        memory = formatting.bytes_of(load.job_memory, total)
+        rows.append(["job", _cores(load.job_cpu, cpus), memory, ""])
     rows += [_gpu_row(number, gpu) for number, gpu in enumerate(load.gpus)]
     return rows
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from onebox.context import BoxContext
 from onebox.jobs.follow import describe, outcome
-from onebox.jobs.memory_advice import advice
+from onebox.jobs.memory_advice import advice, memory_advice
+from onebox.providers.values import Box
 from onebox.remote.job_answers import ExitRecord, JobStatus
 from onebox.settings.schema import SIZES, Size
 
@@ -115,3 +118,15 @@ def test_outcome_says_whether_the_job_succeeded(
 
     assert text == outcome(ended)
     assert f"exit {ended.code}" in describe(ended)
+
+
+def test_job_on_a_cluster_had_what_it_asked_for() -> None:
+    """The sample is that of the node, and the larger size is one of the cluster."""
+    provider = SimpleNamespace(name="slurm", powers_off=False)
+    settings = SimpleNamespace(sizes={size.name: size for size in SIZES})
+    context = cast(BoxContext, SimpleNamespace(provider=provider, settings=settings))
+    box = cast(Box, SimpleNamespace(offer=SimpleNamespace(cpus=1, memory=GB)))
+    ended = ExitRecord("j-1", memory_total=500 * GB, **{**NEAR, "memory_peak": GB})
+
+    text = memory_advice(context, box, ended)
+    assert "probably out of memory: peak 1 of 1 GB; try --vm=small" == text

@@ -218,8 +218,11 @@ def test_detached_job_is_followed_again_and_can_be_cancelled(
     running.send_signal(signal.SIGINT)
     assert 130 == running.wait(60)
 
-    status = slurm.inv("status", "--json")
-    assert "running" in status.out
+    id = cluster.run("squeue", "-h", "-o", "%i", check=True).stdout.strip()
+    assert f"in Slurm it is job {id}\n" in slurm.err
+    assert f"in Slurm: {id}" in slurm.inv("status").out
+    (box,) = json.loads(slurm.inv("status", "--json").out)["boxes"]
+    assert ("running", id) == (box["job"]["state"], box["job"]["slurm_id"])
     assert 0 == slurm.inv("cancel").code
     done = slurm.inv("fetch", "teardown")
     assert 0 == done.code, done.err
@@ -249,6 +252,39 @@ def test_job_whose_name_was_changed_is_found(
     assert [] == queue(cluster)
 
 
+def test_live_line_and_top_show_what_the_job_has_of_its_node(
+    slurm: Project, cluster: SlurmCluster
+) -> None:
+    """The job asked for one CPU and 500 MB; a number that is not known is left out."""
+    slurm.write(
+        "job.sh", "while [ ! -e go ]; do sleep 0.1; done; echo 1 > results/one\n"
+    )
+    child = pexpect.spawn(
+        "bash",
+        ["--norc"],
+        cwd=str(slurm.root),
+        env={**slurm.environ, "TERM": "xterm"},
+        encoding="utf-8",
+        dimensions=(24, 200),
+        timeout=60,
+    )
+    child.sendline(" ".join(slurm.argv("run", "--keep")))
+    child.expect(r"of 1 cores +[0-9.]+( kB)? of 500 MB")
+    done = slurm.inv("top")
+    (work,) = cluster.shared.glob("onebox/boxes/*/work")
+    (work / "go").touch()
+    child.expect_exact("the job used")
+    child.close(force=True)
+    idle = slurm.inv("top")
+
+    assert 0 == done.code, done.err
+    assert "processes" not in done.out
+    (row,) = [line for line in done.out.splitlines() if "of 500 MB" in line]
+    assert "of 1 cores" in row
+    assert 64 == idle.code
+    assert "no job of this box runs now" in idle.err
+
+
 def test_job_that_waits_says_why_and_can_be_cancelled(
     slurm: Project, cluster: SlurmCluster
 ) -> None:
@@ -261,8 +297,19 @@ def test_job_that_waits_says_why_and_can_be_cancelled(
         running = slurm.start("run")
         slurm.until("waits in the queue: PENDING")
         assert "waits: PENDING" in slurm.inv("status").out
+        top = slurm.inv("top")
+        assert 64 == top.code
+        assert "waits in the queue: PENDING" in top.err
+        logs = slurm.inv("logs", "--no-follow")
+        assert "waits in the queue: PENDING" in logs.err
+        assert "still runs" not in logs.err
+        running.send_signal(signal.SIGINT)
+        assert 130 == running.wait(60)
+        assert "detached; the job of ob-" in slurm.err
+        assert "waits in the queue (no charge)" in slurm.err
+        again = slurm.start("logs")
         assert 0 == slurm.inv("cancel").code
-        running.wait(60)
+        again.wait(60)
         assert "cancelled" in slurm.err
         assert not (slurm.root / "results/ran").exists()
     finally:
@@ -283,6 +330,8 @@ def test_time_limit_is_the_cause_of_the_end(
 
     assert 4 == done.code, done.err
     assert "deadline" == receipt(slurm)["cause"]
+    assert 'it was the time limit of the job: [slurm] time = "1"' in done.err
+    assert "next: another [slurm] time, for a new box, then inv run" in done.err
     assert "saved\n" == slurm.read("results/state")
 
 
@@ -352,6 +401,47 @@ def test_request_that_no_node_can_meet_is_refused_before_anything_is_created(
     assert "no node of default partition has 64 CPUs" in done.err
     assert "cpu (default): 2 x 2 CPUs" in done.err
     assert [] == boxes(cluster)
+
+
+@pytest.mark.parametrize(
+    ("need", "key", "missing"),
+    [
+        ("cpus = 4", "cpus", "has 4 CPUs"),
+        ('memory = "500 GB"', "memory", "500 GB"),
+    ],
+)
+def test_unit_that_no_node_can_run_is_refused_before_the_push(
+    slurm: Project, cluster: SlurmCluster, need: str, key: str, missing: str
+) -> None:
+    """A task of the job array asks for what a unit needs; the plan refuses it too."""
+    slurm.write("onebox.toml", TOML + MAP + need + "\n")
+    slurm.write("unit.sh", "true\n")
+    planned, done = slurm.inv("plan", "map"), slurm.inv("map")
+
+    assert (64, 64) == (planned.code, done.code), planned.err + done.err
+    for text in (planned.err, done.err):
+        assert f"[map] {key}: no node of default partition" in text
+        assert missing in text
+        assert f"next: less [map] {key}" in text
+    assert [] == boxes(cluster)
+    # A box that is up changes nothing.
+    slurm.write("job.sh", "true")
+    assert 0 == slurm.inv("provision").code
+    kept = slurm.inv("map"), slurm.inv("plan", "map"), slurm.inv("map", "--only")
+    assert [64, 64, 64] == [one.code for one in kept], kept[0].err
+    assert all(f"[map] {key}: no node" in one.err for one in kept)
+
+
+def test_unit_may_need_more_than_the_size_if_a_node_has_it(
+    slurm: Project, cluster: SlurmCluster
+) -> None:
+    """The size says how many units run at once, and not how large they are."""
+    slurm.write("onebox.toml", TOML + MAP + "cpus = 2\n")
+    slurm.write("unit.sh", "echo $SLURM_CPUS_PER_TASK > $ONEBOX_UNIT_OUTPUTS/cpus\n")
+    done = slurm.inv("map")
+
+    assert 0 == done.code, done.err
+    assert "2\n" == slurm.read("results/1/cpus")
 
 
 def test_login_that_prints_a_banner_is_no_obstacle(
@@ -551,7 +641,9 @@ def test_secret_of_a_job_that_never_starts_is_removed(
 @pytest.mark.parametrize(
     ("old", "new", "code", "text"),
     [
-        ("$SCRATCH/onebox", "$SCRATHC/onebox", 78, "does not set the variable"),
+        ("$SCRATCH/onebox", "$SCRATHC/onebox", 78, "$SCRATHC is not set to an"),
+        ("$SCRATCH/onebox", "~bob/onebox", 78, "not know the user in ~bob/onebox"),
+        ("$SCRATCH/onebox", "/proc/x", 70, "login cannot write to /proc/x: No such"),
         ('host = "login"', 'host = "nologin"', 78, "could not be resolved"),
         ("[run]", 'partition = "gpu"\n\n[run]', 64, "there is no partition gpu"),
         ("[run]", 'python = "/opt/no/python3"\n\n[run]', 78, "no Python 3.8"),
@@ -694,8 +786,8 @@ def test_build_whose_save_loses_its_agent_is_resumed(
     """The builder stays, and nothing is built again."""
     python, fault = cluster.home / "python", cluster.home / "fault"
     python.write_text(
-        f"#!/bin/sh\nfor last; do :; done\n[ $last = login ] && [ -e {HOME}/fault ] ||"
-        ' exec python3 "$@"\nrequest=$(cat)\n'
+        f'#!/bin/sh\ncase " $* " in *" login "*) [ -e {HOME}/fault ];; *) false;; esac'
+        ' || exec python3 "$@"\nrequest=$(cat)\n'
         'case $request in *\'"op": "save"\'*) kill -KILL $$;; esac\n'
         'printf %s "$request" | python3 "$@"\n'
     )

@@ -53,6 +53,10 @@ class Engine(abc.ABC):
         """Return why a job has not started yet, "" if it has."""
 
     @abc.abstractmethod
+    def id(self, box: BoxConfig, job: str) -> str:
+        """Return what the scheduler calls a job, "" if that is unknown."""
+
+    @abc.abstractmethod
     def terminate(self, box: BoxConfig, job: str) -> None:
         """Send SIGTERM to the supervisor of a job. Raises `Refused`."""
 

@@ -62,7 +62,10 @@ def start(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str
         if elsewhere is not None:
             # An earlier call may have been interrupted before the engine had the job.
             elsewhere.submit(box, job)
-    return {"job": job, "state": job_state.read(box, job).state}
+    answer = {"job": job, "state": job_state.read(box, job).state}
+    if elsewhere is not None:
+        answer["slurm_id"] = elsewhere.id(box, job)
+    return answer
 
 
 def status(channel: Channel, box: BoxConfig, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -152,6 +155,7 @@ def _status(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
         "units": unit_progress.read(directory),
         "heartbeat_age": _size_and_age(directory, "heartbeat")[1],
         "waiting": elsewhere.waiting(box, job) if elsewhere and job else "",
+        "slurm_id": elsewhere.id(box, job) if elsewhere and job else "",
     }
 
 

@@ -9,7 +9,8 @@ from typing import Any, Dict, List, Optional
 from .. import processes
 from ..box import BoxConfig, cpus, disk_space, memory
 from ..protocol import Channel, Refused
-from . import job_state, metrics
+from ..units import share
+from . import engine, job_state, metrics
 
 # The CPU load is measured over this many seconds.
 SPAN = 0.5
@@ -59,11 +60,22 @@ def _of_node(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
     """
     Return the load of the node that runs the job, from the job's latest sample.
 
-    Raises `Refused` if no job runs, or if it runs as a job array on many nodes.
+    How many processes the job has is unknown.
+
+    Raises `Refused` if no job runs, if the job waits in the queue, or if it runs as a
+    job array on many nodes.
     """
-    sample = metrics.latest(box.path("jobs", job)) if job else None
-    if job is None or sample is None:
-        raise Refused("load", "no job of this box runs on a single node now")
+    if job is None:
+        raise Refused("load", "no job of this box runs now")
+    elsewhere, directory = engine.of(box), box.path("jobs", job)
+    waiting = elsewhere.waiting(box, job) if elsewhere else ""
+    if waiting:
+        raise Refused("load", "job %s waits in the queue: %s" % (job, waiting))
+    sample = metrics.latest(directory)
+    if sample is None and share.directories(directory):
+        raise Refused("load", "the units of job %s run on many nodes" % job)
+    if sample is None:
+        raise Refused("load", "job %s has not been measured yet" % job)
     return {
         "cpu": sample.cpu,
         "cpus": sample.cpus,
@@ -76,7 +88,7 @@ def _of_node(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
         "job_seconds": sample.seconds,
         "job_cpu": sample.job_cpu or 0.0,
         "job_memory": sample.job_memory,
-        "job_processes": 0,
+        "job_processes": None,
     }
 
 

@@ -28,6 +28,10 @@ class Slurm(Engine):
         """Return why a job waits in the queue, "" if it does not."""
         return queue_state.waiting(box, job)
 
+    def id(self, box: BoxConfig, job: str) -> str:
+        """Return the id of a job in Slurm, "" if it is unknown."""
+        return submitted.slurm_id(box.path("jobs", job))
+
     def terminate(self, box: BoxConfig, job: str) -> None:
         """Send SIGTERM to a job, or take it out of the queue. Raises `Refused`."""
         stop.terminate(box, job)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onebox import agent_bundle, bounded_process, subprocess_env
+from onebox import agent_bundle, bounded_process, formatting, subprocess_env
 from onebox.agent.file_names import printable
 from onebox.errors import (
     ConfigError,
@@ -49,7 +49,9 @@ _ADDRESS = ("hostname", "port", "user", "proxyjump", "proxycommand")
 NO_AGENT, NO_PYTHON, BAD_ROOT, INCOMPLETE = 90, 91, 92, 93
 
 # How Python ends its message about an error of the system.
-_SYSTEM_ERROR = re.compile(r"[A-Za-z]*Error: \[Errno ")
+_SYSTEM_ERROR = re.compile(r"[A-Za-z]*Error: \[Errno [0-9]+\] ([^:]*)(: .*)?")
+# A variable in the path of the root.
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
 # What ssh says if it has not sent our command to the login node.
 _NOT_SENT = re.compile(
@@ -206,19 +208,30 @@ class LoginNode:
             )
         if code == BAD_ROOT:
             raise ConfigError(
-                f"[slurm] root: the login of {self.host} does not set the variable in "
-                f"{self._settings.root}, or does not know its user",
+                f"[slurm] root: {self._why_no_root()}",
                 next="[slurm] root in onebox.toml",
             )
         last = (messages.splitlines() or [f"exit {code}"])[-1]
-        if _SYSTEM_ERROR.match(last):
+        failed = _SYSTEM_ERROR.match(last)
+        if failed:
             raise ProviderError(
-                f"{self.host}: {last}", next="[slurm] root in onebox.toml; inv doctor"
+                f"[slurm] root: {self.host} cannot write to {self._settings.root}: "
+                f"{failed[1]}{failed[2] or ''}",
+                next="[slurm] root in onebox.toml; inv doctor",
             )
         raise Unclear(
             f"{self.host} gave no answer to {op}: {last}",
             next=f"ssh {self.host} true has to read and print nothing; inv doctor",
         )
+
+    def _why_no_root(self) -> str:
+        """Return why the root is no absolute path on the login node."""
+        root = self._settings.root
+        names = _VARIABLE.findall(root)
+        if names:
+            first = formatting.first_names([f"${name}" for name in names])
+            return f"in {root}, {first} is not set to an absolute path on {self.host}"
+        return f"{self.host} does not know the user in {root}"
 
     def _checked(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         result = answer.get("result")

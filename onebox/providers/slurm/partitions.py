@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from onebox import formatting
 from onebox.agent.file_names import printable
 from onebox.errors import UsageError
-from onebox.providers.values import Offer
 
 # sinfo(1), "--format=%l": "days-hours:minutes:seconds" or "infinite".
 _TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
@@ -66,15 +65,17 @@ def seconds_of(text: str) -> float:
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60.0 + seconds
 
 
-def can_run(facts: Mapping[str, Any], partition: str | None, offer: Offer) -> bool:
+def can_run(
+    facts: Mapping[str, Any], partition: str | None, cpus: int, memory: int
+) -> bool:
     """
-    Return whether a node of the partition is large enough for an offer.
+    Return whether a node of the partition has so many CPUs and bytes of memory.
 
     If the cluster's partitions are unknown, Slurm itself decides later.
     """
     nodes = list(_of(facts, partition))
     return not nodes or any(
-        one.cpus >= offer.cpus and one.memory >= offer.memory >> 20 for one in nodes
+        one.cpus >= cpus and one.memory >= memory >> 20 for one in nodes
     )
 
 

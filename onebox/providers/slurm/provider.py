@@ -30,6 +30,7 @@ from onebox.providers.values import (
 )
 
 T = TypeVar("T")
+_DEFAULT = "default partition"
 
 
 class Slurm(Provider):
@@ -76,7 +77,7 @@ class Slurm(Provider):
             )
         offer = Offer(
             name=requirements.name,
-            type=self._settings.partition or "default partition",
+            type=self._settings.partition or _DEFAULT,
             cpus=requirements.cpus,
             memory=requirements.memory,
             machine_price=0.0,
@@ -85,14 +86,38 @@ class Slurm(Provider):
             arch=printable(str(self.facts().get("arch", ""))[:40]),
         )
         partitions.check(self.facts(), self._settings.partition)
-        if not partitions.can_run(self.facts(), self._settings.partition, offer):
-            raise UsageError(
-                f"no node of {offer.type} has {offer.cpus} CPUs and "
-                f"{formatting.byte_count(offer.memory)}: "
-                f"{self._login.host} has {partitions.describe(self.facts())}",
-                next="another --vm, or [slurm] partition",
-            )
+        missing = self._missing(offer.cpus, offer.memory)
+        if missing:
+            raise UsageError(missing, next="another --vm, or [slurm] partition")
         return [offer]
+
+    def check_unit(self, cpus: int, memory: int) -> None:
+        """Raise UsageError if no node is large enough for a task of a job array."""
+        partitions.check(self.facts(), self._settings.partition)
+        for key, need in (
+            ("cpus", (cpus, 0)),
+            ("memory", (1, memory)),
+            ("cpus and memory", (cpus, memory)),
+        ):
+            missing = self._missing(*need)
+            if missing:
+                raise UsageError(
+                    f"[map] {key}: {missing}",
+                    next=f"less [map] {key} for a unit, or [slurm] partition",
+                )
+
+    def _missing(self, cpus: int, memory: int) -> str:
+        """Return that no node has so much, "" if one has."""
+        facts, partition = self.facts(), self._settings.partition
+        if partitions.can_run(facts, partition, cpus, memory):
+            return ""
+        needs = formatting.count(cpus, "CPU")
+        if memory:
+            needs += f" and {formatting.byte_count(memory)}"
+        return (
+            f"no node of {partition or _DEFAULT} has {needs}: "
+            f"{self._login.host} has {partitions.describe(facts)}"
+        )
 
     def longest_job(self, seconds: float) -> float:
         """Return the time limit of a job: `time`, or that of the partition."""
@@ -101,6 +126,16 @@ class Slurm(Provider):
         limit = partitions.time_limit(self.facts(), self._settings.partition)
         # Slurm would accept a job with a longer limit, and never start it.
         return seconds if limit is None else min(seconds, limit.minutes * 60)
+
+    def job_limit(self, seconds: float) -> tuple[str, str]:
+        """Return what limits the time of a job, and the setting that can change it."""
+        if self._settings.time:
+            return f'[slurm] time = "{self._settings.time}"', "[slurm] time"
+        limit = partitions.time_limit(self.facts(), self._settings.partition)
+        if limit is None or limit.minutes * 60 >= seconds:
+            return super().job_limit(seconds)
+        what = f"{limit.text}, the limit of partition {limit.partition}"
+        return what, "[slurm] partition"
 
     def egress_rate(self, place: str) -> float | None:
         """Return 0, because a cluster does not bill for traffic."""
