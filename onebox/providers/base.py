@@ -123,7 +123,9 @@ class Provider(abc.ABC):
         """
         return f"[limits] max_hours = {seconds / 3600:g}", "[limits] max_hours"
 
-    def check_unit(self, cpus: int, memory: int) -> None:  # noqa: B027
+    def check_unit(  # noqa: B027 - most providers need no check
+        self, cpus: int, memory: int
+    ) -> None:
         """
         Raise UsageError if no machine is large enough for a unit of `map`.
 

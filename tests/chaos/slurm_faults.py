@@ -180,64 +180,51 @@ def cluster() -> Iterator[Cluster]:
 
 def client_kills(chance: random.Random, count: int) -> Iterator[Outcome]:
     """Kill the client of a line at a random moment, *count* times."""
-    for made in _clusters():
-        for _ in range(count):
-            task, after = chance.choice(["run", "map"]), chance.random() * LONGEST
-            made.begin()
-            line = made.project.start(task)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                line.wait(after)
-            line.kill()
-            line.wait()
-            made.complete(task)
-            yield made.outcome(KINDS["client"], f"inv {task} after {after:.2f} s")
+    for made, task, line in _lines(chance, count):
+        after = chance.random() * LONGEST
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            line.wait(after)
+        line.kill()
+        line.wait()
+        made.complete(task)
+        yield made.outcome(KINDS["client"], f"inv {task} after {after:.2f} s")
 
 
 def controller_kills(chance: random.Random, count: int) -> Iterator[Outcome]:
     """Kill the controller while a line runs, and start it again, *count* times."""
-    for made in _clusters():
-        for _ in range(count):
-            task, after = chance.choice(["run", "map"]), chance.random() * LONGEST
-            made.begin()
-            line = made.project.start(task)
-            time.sleep(after)
-            made.lab.stop_controller()
-            time.sleep(chance.random() * 4)
-            made.lab.start_controller()
-            _finish(made, task, line)
-            yield made.outcome(KINDS["controller"], f"inv {task} after {after:.2f} s")
+    for made, task, line in _lines(chance, count):
+        after = chance.random() * LONGEST
+        time.sleep(after)
+        made.lab.stop_controller()
+        time.sleep(chance.random() * 4)
+        made.lab.start_controller()
+        _finish(made, task, line)
+        yield made.outcome(KINDS["controller"], f"inv {task} after {after:.2f} s")
 
 
 def node_failures(chance: random.Random, count: int) -> Iterator[Outcome]:
     """Cut the power of both nodes while a line runs, *count* times."""
-    for made in _clusters():
-        for _ in range(count):
-            task, after = chance.choice(["run", "map"]), chance.random() * LONGEST
-            made.begin()
-            line = made.project.start(task)
-            time.sleep(after)
-            for node in (0, 1):
-                made.lab.stop_node(node, jobs=True, noticed=True)
-            for node in (0, 1):
-                made.lab.start_node(node)
-            _finish(made, task, line)
-            yield made.outcome(KINDS["node"], f"inv {task} after {after:.2f} s")
+    for made, task, line in _lines(chance, count):
+        after = chance.random() * LONGEST
+        time.sleep(after)
+        for node in (0, 1):
+            made.lab.stop_node(node, jobs=True, noticed=True)
+        for node in (0, 1):
+            made.lab.start_node(node)
+        _finish(made, task, line)
+        yield made.outcome(KINDS["node"], f"inv {task} after {after:.2f} s")
 
 
 def cut_logins(chance: random.Random, count: int) -> Iterator[Outcome]:
     """End all ssh connections a few times while a line runs, *count* times."""
-    for made in _clusters():
-        for _ in range(count):
-            task = chance.choice(["run", "map"])
-            pauses = [chance.random() * 2 for _ in range(3)]
-            made.begin()
-            line = made.project.start(task)
-            for pause in pauses:
-                time.sleep(pause)
-                made.lab.cut_logins()
-            _finish(made, task, line)
-            texts = ", ".join(f"{pause:.2f}" for pause in pauses)
-            yield made.outcome(KINDS["login"], f"inv {task}, pauses {texts} s")
+    for made, task, line in _lines(chance, count):
+        pauses = [chance.random() * 2 for _ in range(3)]
+        for pause in pauses:
+            time.sleep(pause)
+            made.lab.cut_logins()
+        _finish(made, task, line)
+        texts = ", ".join(f"{pause:.2f}" for pause in pauses)
+        yield made.outcome(KINDS["login"], f"inv {task}, pauses {texts} s")
 
 
 def _finish(made: Cluster, task: str, line: subprocess.Popen[bytes]) -> None:
@@ -257,8 +244,18 @@ def _finish(made: Cluster, task: str, line: subprocess.Popen[bytes]) -> None:
         made.complete(task)
 
 
-def _clusters() -> Iterator[Cluster]:
-    """Yield a cluster, or nothing if this machine cannot have one."""
-    if not missing():
-        with cluster() as made:
-            yield made
+def _lines(
+    chance: random.Random, count: int
+) -> Iterator[tuple[Cluster, str, subprocess.Popen[bytes]]]:
+    """
+    Start a line *count* times; yield its cluster, its task and its process.
+
+    Yield nothing if this machine cannot have a cluster.
+    """
+    if missing():
+        return
+    with cluster() as made:
+        for _ in range(count):
+            task = chance.choice(["run", "map"])
+            made.begin()
+            yield made, task, made.project.start(task)

@@ -285,6 +285,20 @@ def test_live_line_and_top_show_what_the_job_has_of_its_node(
     assert "no job of this box runs now" in idle.err
 
 
+def test_job_that_a_job_has_submitted_is_not_the_boxes(
+    slurm: Project, cluster: SlurmCluster
+) -> None:
+    """It has the box's folder as its own, but onebox did not submit it."""
+    slurm.write("job.sh", "sbatch --hold --job-name=other --wrap='sleep 300'")
+    try:
+        assert 0 == slurm.inv("run", "--keep").code
+        assert ["other"] == queue(cluster)
+        assert 0 == slurm.inv("teardown", "--discard-outputs", "--yes").code
+        assert ["other"] == queue(cluster)
+    finally:
+        cluster.run("scancel", "--name=other", check=True)
+
+
 def test_job_that_waits_says_why_and_can_be_cancelled(
     slurm: Project, cluster: SlurmCluster
 ) -> None:

@@ -259,13 +259,17 @@ def _jobs(root: Root, scheduler: Scheduler, id: str) -> List[QueuedJob]:
     """
     Return the jobs of a box that are in the queue.
 
-    A job's name and comment can be changed; what it still has shows that it is one.
+    A job's name and comment can be changed; then its id and folder show that it is one.
+    Another job can have the folder too: the box's job may have submitted it.
     """
     comment, prefix, work = submitted.comment(id), "onebox-%s-" % id, root.work(id)
+    ids = submitted.slurm_ids(os.path.join(root.box(id), "jobs"))
     return [
         job
         for job in scheduler.queue()
-        if job.comment == comment or job.name.startswith(prefix) or job.folder == work
+        if job.comment == comment
+        or job.name.startswith(prefix)
+        or (job.folder == work and job.id in ids)
     ]
 
 

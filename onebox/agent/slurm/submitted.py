@@ -24,7 +24,7 @@ import os
 import shlex
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from .. import protocol
 from ..box import BoxConfig, sync_folder
@@ -85,6 +85,15 @@ def slurm_id(directory: str) -> str:
         return str(json.loads(read_file(os.path.join(directory, ID)))["id"])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def slurm_ids(jobs: str) -> Set[str]:
+    """Return the known ids in Slurm of the jobs in the folder *jobs* of a box."""
+    try:
+        names = os.listdir(jobs)
+    except OSError:
+        return set()
+    return {slurm_id(os.path.join(jobs, name)) for name in names} - {""}
 
 
 def prepare(box: BoxConfig, plan: exec.JobPlan) -> None:

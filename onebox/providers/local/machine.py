@@ -26,6 +26,7 @@ _find_library, ctypes.util.find_library = ctypes.util.find_library, lambda name:
 gc.disable()
 # A box's keys have no X.509 certificates. asyncssh works without that module, whose
 # import would take a sixth of the time.
+# None lets its import fail, which the types of the library do not know.
 sys.modules["asyncssh.crypto.x509"] = None  # type: ignore[assignment]
 import asyncssh
 
