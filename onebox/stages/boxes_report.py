@@ -102,4 +102,4 @@ def left(context: BoxContext, units: UnitJob) -> Iterator[str]:
     first = units.boxes[0][0]
     yield f"        follow one:    inv logs --name={first}"
     yield f"        stop its job:  inv cancel --name={first}"
-    yield "  next: inv map fetches what has ended, and goes on; inv status lists them"
+    yield "  next: inv status lists them; when all have ended, inv map fetches results"

@@ -88,8 +88,11 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
     if units.sweep:
         left = ""
         if not units.waits_for:
-            is_are = "is" if len(units.numbers) == 1 else "are"
-            left = f": {units.amount} {is_are} not done"
+            # With --limit, only some of them run.
+            results = unit_job.results(context.outputs_folder, units)
+            numbers = tuple(unit_results.not_done(plan, results))
+            is_are = "is" if len(numbers) == 1 else "are"
+            left = f": {replace(units, numbers=numbers).amount} {is_are} not done"
         yield f"the sweep of job {units.sweep} goes on{left}; --again runs all"
         if have_inputs_changed(context, units):
             yield (

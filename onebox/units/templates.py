@@ -142,7 +142,7 @@ def uses(command: str, name: str) -> bool:
 def _spaced_error(found: str, name: str) -> InvalidValue:
     return InvalidValue(
         f"{found} is no placeholder, did you mean {{{name}}}?",
-        next=f"write {{{name}}} for the value; {{ {name}; }} stays as it is",
+        next=f"write {{{name}}} for the value, {{{{{name}}}}} for the text {{{name}}}",
         meant=name,
     )
 

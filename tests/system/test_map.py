@@ -137,6 +137,16 @@ def test_limit_is_a_first_try_and_the_next_map_runs_the_rest(
     assert first == sweep.read("results/1/starts")
 
 
+def test_plan_with_a_limit_says_how_many_units_are_not_done(sweep: Project) -> None:
+    """The limit says how many of them run."""
+    sweep.write("fixed", "")
+    assert 0 == sweep.inv("map", "--limit=1").code
+    plan = sweep.inv("plan", "map", "--limit=2")
+
+    assert "goes on: 5 of 6 units are not done" in plan.out
+    assert "2 of 6 units, each with 1 CPU" in plan.out
+
+
 def test_new_map_runs_all_units_again(sweep: Project) -> None:
     """Results of an earlier sweep do not count, as those of an earlier run."""
     sweep.write("fixed", "")

@@ -38,7 +38,7 @@ from .folders import (
     write_json,
 )
 from .removal import remove
-from .scheduler import QueuedJob, Scheduler, SchedulerError, find_folder
+from .scheduler import PREFIX, QueuedJob, Scheduler, SchedulerError, find_folder
 
 # A job may take this many seconds to leave the queue after it was cancelled.
 GONE_SECONDS = 60.0
@@ -262,7 +262,7 @@ def _jobs(root: Root, scheduler: Scheduler, id: str) -> List[QueuedJob]:
     A job's name and comment can be changed; then its id and folder show that it is one.
     Another job can have the folder too: the box's job may have submitted it.
     """
-    comment, prefix, work = submitted.comment(id), "onebox-%s-" % id, root.work(id)
+    comment, prefix, work = submitted.comment(id), "%s%s-" % (PREFIX, id), root.work(id)
     ids = submitted.slurm_ids(os.path.join(root.box(id), "jobs"))
     return [
         job

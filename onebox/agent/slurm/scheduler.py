@@ -50,6 +50,8 @@ _ID = re.compile(r"[0-9]+")
 _UNKNOWN = re.compile(r"Invalid job id|Job/step already completing or completed")
 
 
+# What the names of onebox's jobs begin with.
+PREFIX = "onebox-"
 # Slurm's commands get these variables of the login: the user's own defaults, but not
 # those that change what a command does, such as SBATCH_WAIT.
 KEPT = (
@@ -190,8 +192,9 @@ class Scheduler:
         """
         Return how the job with this id ended, None if Slurm does not know.
 
-        It is the job only if it has the *name*, or the *folder* as working directory:
-        a controller that was killed may give the id to another job.
+        It is the job only if it has the *name*, or the *folder* as working directory
+        and no name of onebox: a controller that was killed may give the id to another
+        job.
 
         The controller forgets a job some minutes after its end. After that only a
         cluster with accounting knows it.
@@ -308,7 +311,10 @@ def _queued_job(line: str) -> Optional[QueuedJob]:
 
 
 def _is_of(line: str, name: str, folder: str) -> bool:
-    return _value(line, "JobName") == name or _value(line, "WorkDir") == folder
+    found = _value(line, "JobName")
+    if found.startswith(PREFIX):
+        return found == name
+    return found == name or _value(line, "WorkDir") == folder
 
 
 def _ended_as(line: str) -> Optional[Ended]:

@@ -36,7 +36,7 @@ from ..units import progress as unit_progress
 from ..units import share
 from . import array, decision
 from .removal import remove
-from .scheduler import QueuedJob, SchedulerError, Unreachable, scheduler_of
+from .scheduler import PREFIX, QueuedJob, SchedulerError, Unreachable, scheduler_of
 
 # The environment and the commands of the job. The supervisor removes the file before
 # the job starts, because it may contain secrets.
@@ -54,7 +54,7 @@ EARLIEST = 60
 
 def job_name(box: BoxConfig, job: str) -> str:
     """Return the name of a job in Slurm, which no other job has."""
-    return "onebox-%s-%s" % (box.id, job)
+    return "%s%s-%s" % (PREFIX, box.id, job)
 
 
 def comment(box: str) -> str:
@@ -67,7 +67,8 @@ def queued(box: BoxConfig, job: str) -> List[QueuedJob]:
     Return the entries of a job in the queue.
 
     If no job there has its name, the job with its id is taken, as long as that has the
-    box's folder: the user, or a plugin of the cluster, may have changed the name.
+    box's folder and is no other job of onebox: the user, or a plugin of the cluster,
+    may have changed the name.
 
     Raises SchedulerError.
     """
@@ -76,7 +77,11 @@ def queued(box: BoxConfig, job: str) -> List[QueuedJob]:
     id = slurm_id(box.path("jobs", job))
     if found or not id:
         return found
-    return [one for one in scheduler.queue("--jobs", id) if one.folder == box.work]
+    return [
+        one
+        for one in scheduler.queue("--jobs", id)
+        if one.folder == box.work and not one.name.startswith(PREFIX)
+    ]
 
 
 def slurm_id(directory: str) -> str:
