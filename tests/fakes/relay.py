@@ -8,13 +8,20 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from pathlib import Path
+
+from tests.fakes.space import enter_network
 
 
 class Relay:
     """
     Passes TCP connections to *port*, from port *at* or a free one; a context manager.
 
+    The port is in the network namespace of the file *network*, if there is one.
+
     Attributes:
+        down: Whether new connections are reset.
+
         delay: Seconds that each direction takes.
 
         cuts: For each future connection, the number of bytes after which it is cut.
@@ -27,13 +34,22 @@ class Relay:
             with a *delay* is it visible which end waited for the other.
     """
 
-    def __init__(self, port: int, *, at: int = 0, delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        at: int = 0,
+        delay: float = 0.0,
+        network: Path | None = None,
+    ) -> None:
+        self.down = False
         self.delay = delay
         self.cuts: list[int] = []
         self.opened = self.was_cut = self.to_server = self.turns = 0
         # The client's number of round trips when the server last received data.
         self.known_turns = 0
         self._target = port
+        self._network = network
         self._main: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,6 +79,9 @@ class Relay:
             do(line)
 
     def _run(self) -> None:
+        if self._network is not None:
+            # Of this thread alone; the listener stays where it was made.
+            enter_network(self._network)
         with contextlib.suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._serve())
         self._loop.close()
@@ -90,7 +109,11 @@ class Relay:
         try:
             far = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
-            writer.transport.abort()
+            _reset(writer)
+            return
+        if self.down:
+            for end in (writer, far[1]):
+                _reset(end)
             return
         self.opened += 1
         line = _Connection(
@@ -105,6 +128,15 @@ class Relay:
     def gone(self, line: _Connection) -> None:
         """Remove a connection that has ended."""
         self._connections.discard(line)
+
+
+def _reset(end: asyncio.StreamWriter) -> None:
+    """Close as a cut connection does, instead of with an orderly end."""
+    with contextlib.suppress(OSError):
+        end.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+    end.transport.abort()
 
 
 class _Connection:
@@ -130,12 +162,7 @@ class _Connection:
     def cut(self) -> None:
         self._relay.gone(self)
         for end in self._ends:
-            with contextlib.suppress(OSError):
-                # A reset, as from a cut connection, instead of an orderly end.
-                end.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
-            end.transport.abort()
+            _reset(end)
 
     async def pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, up: bool

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.slurm import SlurmCluster, missing
-from tests.fakes.slurm.space import TIMEOUT
+from tests.fakes.space import TIMEOUT
 
 pytestmark = [
     pytest.mark.slow,

@@ -17,14 +17,14 @@ from tests.fakes.slurm.config import (
     LAB,
     PASSWORD,
     SCRATCH,
-    SYSTEM_PATH,
     UID,
     USER,
     Shape,
+    environment,
     ssh_config,
     sshd_config,
 )
-from tests.fakes.slurm.space import TIMEOUT, Space
+from tests.fakes.space import SYSTEM_PATH, TIMEOUT, Space
 
 TOOLS = ("slurmctld", "slurmd", "munged", "sbatch", "ip", "unshare", "nsenter")
 SSHD = "/usr/sbin/sshd"
@@ -123,9 +123,7 @@ class SlurmCluster:
     def __enter__(self) -> SlurmCluster:
         self._write_files()
         addresses = " ".join(self.shape.addresses().values())
-        self._login = Space.start(
-            ["start.sh", str(self.folder), addresses], self.folder / "log/start"
-        )
+        self._login = self._space("start.sh", str(self.folder), addresses)
         try:
             self._write_login()
             self.start_controller()
@@ -286,9 +284,7 @@ class SlurmCluster:
             self._nodes[node].run([], ["slurmd", "-N", name], check=True)
             return
         home = "home" if self._home_on_nodes else ""
-        space = Space.start(
-            ["node.sh", name, home], self.folder / "log/start", within=self._login
-        )
+        space = self._space("node.sh", name, home, within=self._login)
         # The namespaces before have ended, if there were any.
         self._nodes[node : node + 1] = [space]
 
@@ -305,6 +301,15 @@ class SlurmCluster:
         self.shape.options.update(options)
         (self.folder / "slurm/slurm.conf").write_text(self.shape.slurm_conf())
         self.admin("scontrol", "reconfigure")
+
+    def _space(self, script: str, *words: str, within: Space | None = None) -> Space:
+        return Space.start(
+            Path(__file__).with_name(script),
+            words,
+            self.folder / "log/start",
+            variables=environment(),
+            within=within,
+        )
 
     def _wait(self, what: str, true: Callable[[], bool]) -> None:
         end = time.monotonic() + TIMEOUT

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.fakes.space import SYSTEM_PATH
+
 USER = "ada"
 UID = 20001
 PASSWORD = "correct horse"
@@ -12,7 +14,6 @@ HOME = "/home/ada"
 SCRATCH = "/mnt/scratch"
 # Where the cluster's folder is in the cluster.
 LAB = "/run/lab"
-SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 OLD_PYTHON = f"{LAB}/old"
 
 # Of PASSWORD: `openssl passwd -6 -salt onebox`.

@@ -1,0 +1,12 @@
+# The first process of the head or of a worker: $1 is its name, the rest the options of
+# `ray start`. Its /tmp is its own: two nodes with one /tmp mix their environments up.
+set -e
+name=$1
+shift
+hostname "$name"
+mount --bind "/run/lab/tmp/$name" /tmp
+mount -t tmpfs shm /dev/shm -o mode=1777
+cd "$HOME"
+python /run/lab/ray_start.py start "$@" >&2
+echo ready
+read -r _ || true
