@@ -229,7 +229,7 @@ class BoxContext:
             if self._ssh is not None:
                 self._ssh.close()
             self._ssh = connection.SSHConnection(box, self._ssh_folder, key)
-        if record.box == box.id and not box.user_ssh:
+        if record.box == box.id and not box.user_ssh and not box.is_folder:
             self.alias.lead_to(box, key)
         return self._ssh
 

@@ -26,8 +26,10 @@ READS_ENVIRONMENT = {
     "line_contexts.py",  # where a command line begins: handed to the session
     "program.py",  # for completion: handed to the values of flags
     "agent/host_key.py",  # the address that its client has come to
-    "agent/jobs/job_ops.py",  # the box's own, which a job inherits in part
+    "agent/jobs/job_request.py",  # the box's own, which a job inherits in part
     "agent/jobs/session.py",  # that of a login to the box
+    "agent/ray/jobs_api.py",  # the token of the cluster
+    "agent/ray/scratch.py",  # what Ray gives to a job
     "agent/slurm/node.py",  # what Slurm gives to a job
     "agent/slurm/scheduler.py",  # the login, whose PATH leads to Slurm
     "agent/watchdog.py",  # the box's own, for the command that powers it off
@@ -160,6 +162,9 @@ class TestOneImporterEach:
         foreign = {
             found.partition(".")[0] for path in FILES for found in imports(path)
         } - {*sys.stdlib_module_names, "onebox"}
+        # It is that of a cluster, on whose nodes alone its importer runs.
+        assert importers("ray") == {"agent/ray/driver.py"}
+        foreign -= {"ray"}
         project = toml.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
         extras = project["optional-dependencies"]
         lines = [*project["dependencies"], *(one for p in CLOUDS for one in extras[p])]
@@ -281,7 +286,7 @@ class TestBands:
             pytest.skip("sys.stdlib_module_names begins with Python 3.10")
         for path in (PACKAGE / "agent").rglob("*.py"):
             for found in imports(path):
-                own = belongs_to(found, "onebox.agent")
+                own = belongs_to(found, "onebox.agent", "ray")
                 library = found.partition(".")[0] in sys.stdlib_module_names
                 assert own or library, f"{module_path(path)}: {found}"
 

@@ -26,9 +26,9 @@ class BoxConfig(NamedTuple):
     that come before a command that needs root. *notice* selects the metadata service
     that announces a preemption: "ec2", "gce", or "" if the cloud has no such service.
     *host_key* is the file of the ssh host key that came with the user data, or "" if
-    the box generated its host keys itself. *scheduler* is set if the box is a folder on
-    a cluster, whose scheduler runs the jobs (see `slurm`): the folder of its commands,
-    and the resources of a job.
+    the box generated its host keys itself. *scheduler* is set if the box is only a
+    folder, and a cluster runs its jobs: how the cluster is reached, and the resources
+    of a job. See `slurm` and `ray`.
     """
 
     root: str
@@ -75,6 +75,11 @@ class BoxConfig(NamedTuple):
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Refused("box", "%s cannot be used: %r" % (path, error)) from error
+
+    @property
+    def engine(self) -> str:
+        """What runs the jobs: "slurm" or "ray"; "" if they run on this machine."""
+        return str(self.scheduler.get("engine", "slurm")) if self.scheduler else ""
 
     def path(self, *names: str) -> str:
         """Return a path in the agent's own directory."""

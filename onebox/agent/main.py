@@ -6,7 +6,7 @@ the client closes the connection. `… watch` runs from boot to power-off, witho
 client. `… session NAME` becomes a shell or a command in the job's folder. `… pool
 DIRECTORY` runs the units of a job, whose directory it gets. On a Slurm cluster, `…
 login` answers one request of the provider, `… node DIRECTORY` runs a job, and `… task
-DIRECTORY` runs a share of its units.
+DIRECTORY` runs a share of its units. The modes for Ray are in `ray.modes`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(small: bool = False) -> None:
                 **striping.OPS,
                 **host_key.OPS,
             }
-            engine.use(_slurm)
+            engine.use(_engine)
         server.serve(protocol.Channel(0, 1), root, ops)
     elif mode == "watch":
         from . import watchdog
@@ -71,13 +71,17 @@ def main(small: bool = False) -> None:
         from .slurm import login
 
         login.answer()
+    elif mode.partition("-")[0] == "ray" and not small:
+        from .ray import modes
+
+        sys.exit(modes.main(root, sys.argv[1:]))
     elif mode == "pool" and len(sys.argv) == 3 and not small:
         from .box import BoxConfig
-        from .jobs import job_ops
+        from .jobs import job_request
         from .units import pool
 
         box = BoxConfig.load(root)
-        sys.exit(pool.run(box, sys.argv[2], job_ops.own_environment()))
+        sys.exit(pool.run(box, sys.argv[2], job_request.own_environment()))
     else:
         raise SystemExit(
             "usage: python3 -I -S %s serve|watch|login|session NAME|pool DIRECTORY"
@@ -85,8 +89,12 @@ def main(small: bool = False) -> None:
         )
 
 
-def _slurm() -> Any:
-    """Return the engine of a box on a Slurm cluster."""
+def _engine(name: str) -> Any:
+    """Return the engine of a box whose jobs a cluster runs."""
+    if name == "ray":
+        from .ray.engine import Ray
+
+        return Ray()
     from .slurm.engine import Slurm
 
     return Slurm()

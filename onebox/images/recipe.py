@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from onebox import formatting
+from onebox import formatting, providers
 from onebox.boxes import offers
 from onebox.errors import InputError
 from onebox.images import python_project, snapshot
@@ -33,10 +33,17 @@ _INCLUDES = re.compile(
 
 
 def title(context: BoxContext) -> str:
-    """Return the recipe's name in messages, "" if onebox.toml has no recipe."""
+    """Return the recipe's name in messages, "" if there is no recipe, or no image."""
     image = context.settings.image
+    if not makes_image(context):
+        return ""
     file = image.packer or image.setup or image.requirements
     return file or (f"Python {image.python}" if image.python else "")
+
+
+def makes_image(context: BoxContext) -> bool:
+    """Return whether boxes of the provider in use start from images."""
+    return providers.row_of(context.provider_name).has_images
 
 
 def base(context: BoxContext) -> str:
@@ -88,7 +95,7 @@ def package_inputs(context: BoxContext) -> dict[str, str]:
     is a part of `inputs`.
     """
     image = context.settings.image
-    if not image.requirements:
+    if not image.requirements or not makes_image(context):
         return {}
     listed = [name for name in requirements_files(context) if not _chooses_python(name)]
     names = {formatting.path(file) for file in _selected(context, listed)}

@@ -19,6 +19,7 @@ from onebox.errors import (
     Throttled,
     Unclear,
 )
+from onebox.images import job_packages
 from onebox.jobs import receipt
 from onebox.jobs.log import LONGEST, JobLog
 from onebox.providers.values import Box
@@ -67,7 +68,7 @@ def start(
     """
     Start a job on the box. A second call with the same id has no effect.
 
-    Return its id in Slurm, "" if it is unknown, or if Slurm does not run it.
+    Return its id in Slurm or Ray, "" if it is unknown, or if the box itself runs it.
 
     Args:
         argv: The command as a list of words. If it is None, *shell_command* is used.
@@ -75,6 +76,8 @@ def start(
         shell_command: The command as a text for a shell.
 
         units: The units of `map`, as the agent expects them, instead of a command.
+
+        outputs: The paths of the outputs; those that end in "/" are created.
 
     Raises:
         Busy: Another job is running on the box.
@@ -85,15 +88,19 @@ def start(
     elif argv is not None:
         command = {"argv": list(argv)}
 
+    packages = job_packages.packages(context)
+
     def ask(channel: AgentChannel) -> dict[str, Any]:
         return channel.request(
             "start",
             job=job_id,
             env=dict(env or {}),
             secrets=dict(secrets or {}),
-            outputs=list(outputs),
+            outputs=[path for path in outputs if path.endswith("/")],
+            roots=list(outputs),
             cancel_grace=context.settings.run.cancel_grace,
             max_log=context.settings.limits.max_log,
+            packages=packages,
             # The box notifies if no client is attached when the job ends.
             notify=context.settings.notify.url or "",
             **command,
@@ -109,8 +116,12 @@ def start(
         if error.kind == "start" and box.user_ssh:
             what = "a smaller --vm" if units is None else "less [map] cpus or memory"
             error.next = f"fix [slurm] in onebox.toml, or {what}; then inv doctor"
+        if error.kind == "start" and box.is_folder:
+            error.next = "inv doctor, then the same command again"
+        if error.kind == "package":
+            error.next = "[ray] storage, a folder that all nodes see; or [push] exclude"
         raise
-    return Fields(answer, "start of a job").text("slurm_id")
+    return Fields(answer, "start of a job").text("engine_id")
 
 
 def follow(

@@ -54,6 +54,9 @@ class ProviderRow(NamedTuple):
             to a home folder. They are neither pushed to a box nor saved in an image.
 
         skypilot: The provider's name in SkyPilot, "" if that does not have it.
+
+        has_images: Whether boxes start from images. Otherwise the packages in [image]
+            are installed for each job, by what runs the jobs.
     """
 
     name: str
@@ -66,6 +69,7 @@ class ProviderRow(NamedTuple):
     image_id: str = ""
     credentials: tuple[str, ...] = ()
     skypilot: str = ""
+    has_images: bool = True
 
     @property
     def missing_sdk(self) -> str:
@@ -153,6 +157,16 @@ _ROWS = (
         machine_type="",
         example="",
         library="",
+    ),
+    ProviderRow(
+        name="ray",
+        title="a Ray cluster",
+        provider="ray.provider:Ray",
+        settings="ray.settings:RaySettings",
+        machine_type="",
+        example="",
+        library="",
+        has_images=False,
     ),
 )
 PROVIDERS = {row.name: row for row in _ROWS}

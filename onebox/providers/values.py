@@ -247,7 +247,9 @@ class Box:
 
     A box on a cluster is a folder of the user's. Its *home* is an absolute path, and ""
     means the home of the login. *user_ssh* are the options of the user's own ssh that
-    lead to *host*, the login node; they are empty for a box that has a *host_key*.
+    lead to *host*, the login node; they are empty for a box that has a *host_key*. If
+    *is_folder* is true, the box is a folder of this machine, its agent is a process of
+    this machine, and *host* only names the cluster that runs its jobs.
 
     *why* is the reason of a stop, "" if it is unknown: "preempted", "deadline",
     "poweroff" or another. If *disk_only* is true, only the disk of a stopped box is
@@ -279,11 +281,12 @@ class Box:
     home: str = ""
     python: str = "python3"
     user_ssh: tuple[str, ...] = ()
+    is_folder: bool = False
 
     @property
     def has_address(self) -> bool:
         """Return whether it is known how to reach the box, and how to recognize it."""
-        return bool(self.host and (self.host_key or self.user_ssh))
+        return self.is_folder or bool(self.host and (self.host_key or self.user_ssh))
 
 
 @dataclass(frozen=True)

@@ -89,13 +89,15 @@ class SSHConnection:
         self.clock_ahead = 0.0
         self._channel: AgentChannel | None = None
         self._agent = box.agent
-        if not box.user_ssh:
+        if not box.user_ssh and not box.is_folder:
             self._write_known_hosts(box)
             text = ssh_config(box, directory, ssh_key_file, self.socket)
             write_atomically(self.config, os.fsencode(text))
 
     def argv(self, *options: str) -> list[str]:
         """Return the ssh command line; a command for the box may be appended."""
+        if self.box.is_folder:
+            return ["sh", "-c"]
         if self.box.user_ssh:
             # ssh uses the first value that it reads for an option.
             return ["ssh", *options, *self.box.user_ssh, "--", self.box.host]
@@ -246,8 +248,9 @@ class SSHConnection:
 
     def _another(self) -> Callable[[], AgentChannel] | None:
         # To a login node there is only the shared connection: another one could ask the
-        # user for a password again.
-        return None if self.box.user_ssh else self.open_separate_channel
+        # user for a password again. A process of this machine needs no other one.
+        alone = self.box.user_ssh or self.box.is_folder
+        return None if alone else self.open_separate_channel
 
     def _write_known_hosts(self, box: Box) -> None:
         keys = [" ".join(line.split()[:2]) for line in box.host_key.splitlines()]

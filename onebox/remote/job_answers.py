@@ -123,8 +123,8 @@ class JobStatus:
     A job is "lost" if its supervisor died without an exit record, or if the exit record
     is damaged. *why* tells why a job is lost, and *alive* means that processes of a
     lost job still run. *waiting* says why a scheduler has not started a job that counts
-    as running, and *slurm_id* is its id in Slurm. *record* is set if and only if the
-    state is "exited". *units* is None if the job has no units.
+    as running, and *engine_id* is its id in Slurm or Ray. *record* is set if and only
+    if the state is "exited". *units* is None if the job has no units.
     """
 
     job: str
@@ -137,7 +137,7 @@ class JobStatus:
     marks: tuple[tuple[float, int], ...] = ()
     units: UnitProgress | None = None
     waiting: str = ""
-    slurm_id: str = ""
+    engine_id: str = ""
 
     @property
     def runs(self) -> bool:
@@ -178,7 +178,7 @@ class JobStatus:
             marks=fields.marks("marks"),
             units=units,
             waiting=fields.text("waiting"),
-            slurm_id=fields.text("slurm_id"),
+            engine_id=fields.text("engine_id"),
         )
         if job is not None and status.job != job:
             raise fields.invalid(f"it is about {status.job}, not {job}")

@@ -119,6 +119,8 @@ def lingering(context: BoxContext, box: Box | None) -> str:
     """
     if box is None or not context.settings.image.requirements:
         return ""
+    if not recipe.makes_image(context):
+        return ""
     known = _state(context, box).listed
     names = listed_packages.unlisted(known, _files(context))
     if not names:
@@ -154,7 +156,7 @@ def find_update(context: BoxContext, box: Box | None) -> Update | None:
 
     If *box* is None, the result is for a box that is created from a current image.
     """
-    if not context.settings.image.requirements:
+    if not context.settings.image.requirements or not recipe.makes_image(context):
         return None
     packages, project = recipe.package_inputs(context), recipe.project(context)
     of_project = _project_inputs(project)

@@ -18,6 +18,7 @@ from onebox.errors import ConfigError, OneboxError, UsageError
 from onebox.images import (
     builder,
     image_list,
+    job_packages,
     packer,
     recipe,
     sanitize,
@@ -58,6 +59,7 @@ def find(context: BoxContext) -> Image | None:
 
 def reason(context: BoxContext) -> str | None:
     """Return why an image has to be built, None if it exists or is not needed."""
+    job_packages.check(context)
     if not recipe.title(context) or find(context) is not None:
         return None
     packer.check(context)
@@ -78,6 +80,8 @@ def describe_outdated(context: BoxContext) -> str:
 
 def describe_up_to_date(context: BoxContext) -> str:
     """Return a phrase that describes the image from which a new box boots."""
+    if not recipe.makes_image(context):
+        return job_packages.describe(context)
     image = find(context)
     if image is None:
         return _describe_base(context)
@@ -220,6 +224,8 @@ def _describe_base(context: BoxContext) -> str:
 
 def _find(context: BoxContext) -> Image | None:
     settings = context.settings.image
+    if not recipe.makes_image(context):
+        return None
     images = image_list.images(context)
     if settings.use:
         for image in images:

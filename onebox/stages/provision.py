@@ -207,4 +207,6 @@ def _teardown(context: BoxContext) -> str:
 
 def _proof(box: Box) -> str:
     """Return how the connection is known to lead to the box."""
+    if box.is_folder:
+        return "a folder of this machine"
     return "by your own ssh" if box.user_ssh else "host key verified"

@@ -114,7 +114,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
         unit_job.save(context, run.job, job)
         units = job.request(context.settings.map)
     try:
-        slurm_id = remote_job.start(
+        engine_id = remote_job.start(
             context,
             box,
             job_id=run.job,
@@ -123,7 +123,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             units=units,
             env=job_environment.variables(context),
             secrets=command.secrets,
-            outputs=[path for path in output_roots(context) if path.endswith("/")],
+            outputs=output_roots(context),
         )
     except (Busy, AgentError):
         run_record.withdraw(context, run)
@@ -131,8 +131,9 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
         context.chain.job_state = ""
         raise
     context.chain.job_state = "started"
-    if slurm_id:
-        context.screen.note(f"in Slurm it is job {slurm_id}")
+    if engine_id:
+        engine = context.provider.name.capitalize()
+        context.screen.note(f"in {engine} it is job {engine_id}")
     job_facts.note_start(context, box)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting, subprocess_env
 from onebox.boxes import bring_up
-from onebox.errors import Lost, ProtocolError
+from onebox.errors import Lost, ProtocolError, UsageError
 from onebox.jobs import job_environment, ports
 from onebox.project_files import configured_outputs
 from onebox.remote import answers, ssh_hosts
@@ -60,7 +60,18 @@ def perform(
 
 
 def note_login_node(context: BoxContext, box: Box) -> None:
-    """Say on a cluster that what follows runs on the login node, beside others."""
+    """
+    Say on a cluster that what follows runs on the login node, beside others.
+
+    Raises:
+        UsageError: The box is no machine, and no login node leads to one.
+    """
+    if box.is_folder:
+        raise UsageError(
+            f"{context.title} is a folder of this machine, and has no shell: "
+            f"{box.host} runs only its jobs",
+            next="inv run, inv logs, inv status",
+        )
     if box.user_ssh:
         context.screen.note(
             f"on {box.host}, the login node: heavy work belongs in a job"

@@ -177,7 +177,7 @@ def _read_job(context: BoxContext, box: Box) -> BoxJob:
         context.close()
     if status.state == "none":
         return BoxJob(None, "none", "none yet")
-    return replace(_describe(context, box, status), slurm_id=status.slurm_id)
+    return replace(_describe(context, box, status), engine_id=status.engine_id)
 
 
 def _describe(context: BoxContext, box: Box, status: JobStatus) -> BoxJob:

@@ -110,8 +110,10 @@ def print_details(context: BoxContext, status: BoxStatus) -> None:
     screen.print(f"    {'   '.join(details)}")
     job = " ".join(filter(None, [status.job.id, status.job.text]))
     outputs = f"   outputs {status.outputs}" if status.outputs else ""
-    in_slurm = f"   in Slurm: {status.job.slurm_id}" if status.job.slurm_id else ""
-    screen.print(f"    job {job}{in_slurm}{outputs}")
+    elsewhere = ""
+    if status.job.engine_id:
+        elsewhere = f"   in {status.provider.capitalize()}: {status.job.engine_id}"
+    screen.print(f"    job {job}{elsewhere}{outputs}")
     if status.job.command:
         screen.print(f"    command: {printable(status.job.command)}")
     if status.job.advice:

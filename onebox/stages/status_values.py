@@ -28,7 +28,7 @@ class BoxJob:
 
         advice: What to change if it had too little memory, else "".
 
-        slurm_id: Its id in Slurm, as `squeue` and `scancel` take it; "" elsewhere.
+        engine_id: Its id in Slurm or Ray, as their own commands take it; "" elsewhere.
     """
 
     id: str | None
@@ -39,7 +39,7 @@ class BoxJob:
     seconds: float | None = None
     exit: int | None = None
     advice: str = ""
-    slurm_id: str = ""
+    engine_id: str = ""
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from onebox.agent.folders.root import Root
 from onebox.agent.slurm import images
-from onebox.agent.slurm.folders import Root
 
 TAGS = {"owner": "me", "project": "p", "name": "main", "kind": "box"}
 IMAGE = {"id": "oi-1", "name": "env", "tags": {**TAGS, "kind": "image"}}

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from onebox.agent.slurm import images, lifecycle, login
-from onebox.agent.slurm.folders import Refusal, Root
-from onebox.agent.slurm.removal import remove
+from onebox.agent.folders import lifecycle
+from onebox.agent.folders.removal import remove
+from onebox.agent.folders.root import Refusal, Root
+from onebox.agent.slurm import images, login
 from tests.agent.crashes import before_change, crash, names
 from tests.agent.slurm_root import (
     IMAGE,

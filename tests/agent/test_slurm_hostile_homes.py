@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from onebox.agent.slurm import home_copy, images, lifecycle, login, removal
-from onebox.agent.slurm.folders import Refusal, Root
+from onebox.agent.folders import lifecycle, removal
+from onebox.agent.folders.root import Refusal, Root
+from onebox.agent.slurm import home_copy, images, login
 from tests.agent.crashes import before_change, names
 from tests.agent.slurm_root import TAGS, as_user, builder, new_root, request
 from tests.agent.slurm_root import save as save_builder

@@ -61,7 +61,7 @@ NAMES = [
     *("agent", "arch", "now", "buckets", "equal", "digest", "deleted", "gone"),
     *(
         "waiting",
-        "slurm_id",
+        "engine_id",
         "marks",
         "claimed",
         "job_cpu",

@@ -222,7 +222,7 @@ def test_detached_job_is_followed_again_and_can_be_cancelled(
     assert f"in Slurm it is job {id}\n" in slurm.err
     assert f"in Slurm: {id}" in slurm.inv("status").out
     (box,) = json.loads(slurm.inv("status", "--json").out)["boxes"]
-    assert ("running", id) == (box["job"]["state"], box["job"]["slurm_id"])
+    assert ("running", id) == (box["job"]["state"], box["job"]["engine_id"])
     assert 0 == slurm.inv("cancel").code
     done = slurm.inv("fetch", "teardown")
     assert 0 == done.code, done.err

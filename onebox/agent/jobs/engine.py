@@ -69,12 +69,12 @@ class Engine(abc.ABC):
         """End a job with all its processes. Raises `Refused`."""
 
 
-_load: Optional[Callable[[], Engine]] = None
+_load: Optional[Callable[[str], Engine]] = None
 _engine: Optional[Engine] = None
 
 
-def use(load: Callable[[], Engine]) -> None:
-    """Set the function that returns the engine, for boxes that have one."""
+def use(load: Callable[[str], Engine]) -> None:
+    """Set the function that returns the engine of a name, for boxes that have one."""
     global _load, _engine
     _load, _engine = load, None
 
@@ -82,8 +82,8 @@ def use(load: Callable[[], Engine]) -> None:
 def of(box: BoxConfig) -> Optional[Engine]:
     """Return the engine of a box, None if its jobs run on this machine."""
     global _engine
-    if not box.scheduler or _load is None:
+    if not box.engine or _load is None:
         return None
     if _engine is None:
-        _engine = _load()
+        _engine = _load(box.engine)
     return _engine

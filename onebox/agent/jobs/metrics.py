@@ -80,12 +80,9 @@ class Sampler:
     def take(self) -> None:
         """Measure now and store the sample, unless the disk is full."""
         sample = self._measure()
-        line = json.dumps(sample._asdict(), separators=(",", ":")).encode("ascii")
-        line += b"\n"
+        line = _line(sample)
         try:
-            # The line has a fixed width, so that it can be overwritten in place and the
-            # file is never empty.
-            _write(os.path.join(self._directory, LATEST), line.rjust(WIDTH), 0)
+            store_latest(self._directory, sample)
             if sample.seconds >= self._store_at:
                 _write(os.path.join(self._directory, HISTORY), line, os.O_APPEND)
                 self._store_at = sample.seconds + pause_after(self._stored) - 0.5
@@ -146,6 +143,20 @@ def latest(directory: str) -> Optional[MetricSample]:
         return MetricSample(**json.loads(read(os.path.join(directory, LATEST))))
     except (ValueError, TypeError):
         return None
+
+
+def store_latest(directory: str, sample: MetricSample) -> None:
+    """
+    Make a sample the latest one in a job's directory. Raises OSError.
+
+    The line has a fixed width, so that it can be overwritten in place and the file is
+    never empty.
+    """
+    _write(os.path.join(directory, LATEST), _line(sample).rjust(WIDTH), 0)
+
+
+def _line(sample: MetricSample) -> bytes:
+    return json.dumps(sample._asdict(), separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def pause_after(stored: int) -> float:

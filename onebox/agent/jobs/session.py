@@ -28,7 +28,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence
 from .. import processes
 from ..box import BoxConfig
 from ..protocol import Channel, Refused
-from . import job_ops
+from . import job_request
 
 NAME = re.compile(r"session-[0-9a-f]{16}")
 # The variables of a session have at most this many bytes: the largest pipe that Linux
@@ -52,8 +52,8 @@ def prepare(
     "" means an interactive shell. If `guard` is set, the command ends when its client
     closes its input, or sends nothing for `SILENCE` seconds.
     """
-    variables = dict(job_ops.strings(request, "env"))
-    variables.update(job_ops.strings(request, "secrets"))
+    variables = dict(job_request.strings(request, "env"))
+    variables.update(job_request.strings(request, "secrets"))
     plan = {
         "env": variables,
         "command": str(request.get("command", "")),
@@ -90,7 +90,7 @@ def enter(box: BoxConfig, name: str) -> NoReturn:
     """
     plan = _take(box, name)
     environment = dict(os.environ)
-    environment.update(job_ops.base_environment(box))
+    environment.update(job_request.base_environment(box))
     environment.update(plan["env"], ONEBOX_BOX=box.id)
     os.makedirs(box.work, exist_ok=True)
     os.chdir(box.work)

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import BinaryIO, Callable, NamedTuple
 
-from .entries import open_file, set_mode
+from ..folders.entries import open_file, set_mode
 
 # So many bytes of a file are read at once.
 BLOCK = 1 << 20

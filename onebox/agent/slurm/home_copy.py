@@ -24,10 +24,10 @@ from typing import (
     Tuple,
 )
 
+from ..folders.entries import named, open_file, open_folder, opened, set_mode
+from ..folders.root import Refusal
 from ..home_entries import LEFT_OUT
-from .entries import named, open_file, open_folder, opened, set_mode
 from .entry_copy import BLOCK, Entry
-from .folders import Refusal
 
 # A folder with one of these entries is an environment of Python or of conda.
 ENVIRONMENT = ("pyvenv.cfg", "conda-meta")

@@ -16,10 +16,19 @@ import os
 import time
 from typing import Any, Callable, Dict, Optional
 
-from . import home_copy, lifecycle
-from .folders import RECORDS, Refusal, Root, check_owner, damaged, is_id, write_json
+from ..folders import lifecycle
+from ..folders.removal import remove
+from ..folders.root import (
+    RECORDS,
+    Refusal,
+    Root,
+    check_owner,
+    damaged,
+    is_id,
+    write_json,
+)
+from . import home_copy
 from .home_copy import nothing
-from .removal import remove
 
 
 def find(root: Root, request: Dict[str, Any]) -> Dict[str, Any]:

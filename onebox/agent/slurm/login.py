@@ -26,8 +26,9 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from ..box import disk_space, touch
 from ..box import read as read_file
-from . import images, lifecycle, submitted
-from .folders import (
+from ..folders import lifecycle
+from ..folders.removal import remove
+from ..folders.root import (
     AGENTS,
     RECORDS,
     Refusal,
@@ -37,7 +38,7 @@ from .folders import (
     is_id,
     write_json,
 )
-from .removal import remove
+from . import images, submitted
 from .scheduler import PREFIX, QueuedJob, Scheduler, SchedulerError, find_folder
 
 # A job may take this many seconds to leave the queue after it was cancelled.

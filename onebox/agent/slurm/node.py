@@ -8,17 +8,16 @@ or a preemption, reaches it first, and it stops the job as at a power-off.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
 import time
 from typing import Dict, Optional
 
-from .. import processes
-from ..box import BoxConfig, replace_file
+from ..box import BoxConfig
 from ..box import read as read_file
-from ..jobs import durable, exec, exit_record, job_state, supervisor
+from ..jobs import durable, exec, exit_record, job_state, stored_plan
+from ..jobs.node_supervisor import NodeSupervisor
 from ..units import progress as unit_progress
 from ..units import share
 from . import submitted
@@ -51,8 +50,8 @@ def run(root: str, directory: str) -> int:
         # The job was withdrawn, or the shared filesystem is gone.
         sys.stderr.write("onebox: %s: %s\n" % (directory, error.strerror))
         return submitted.DIED
-    path = os.path.join(directory, submitted.PLAN)
-    plan = submitted.decode(read_file(path))
+    path = os.path.join(directory, stored_plan.NAME)
+    plan = stored_plan.decode(read_file(path))
     os.unlink(path)
     _supervise(box, plan, directory)
     return _code(directory)
@@ -74,7 +73,7 @@ def run_task(root: str, directory: str) -> int:
     except OSError as error:
         sys.stderr.write("onebox: %s: %s\n" % (own, error.strerror))
         return submitted.DIED
-    plan = submitted.decode(read_file(os.path.join(directory, submitted.PLAN)))
+    plan = stored_plan.decode(read_file(os.path.join(directory, stored_plan.NAME)))
     python, agent = sys.executable or "python3", os.path.abspath(sys.argv[0])
     words = [python, "-I", "-S", agent, "pool", own]
     plan = plan._replace(
@@ -90,38 +89,11 @@ def run_task(root: str, directory: str) -> int:
 
 def _supervise(box: BoxConfig, plan: exec.JobPlan, directory: str) -> None:
     plan.environment.update(_of_node())
-    null = os.open(os.devnull, os.O_WRONLY)
-    NodeSupervisor(box, plan, null, directory).run()
+    _Supervisor(box, plan, directory).run()
 
 
-class NodeSupervisor(supervisor.JobSupervisor):
-    """
-    The supervisor of a job, or of a task of a job array, whose directory exists.
-
-    Args:
-        ready: A descriptor of /dev/null, because no process waits for the start.
-
-        directory: The directory of the job or of the task.
-    """
-
-    def __init__(
-        self, box: BoxConfig, plan: exec.JobPlan, ready: int, directory: str
-    ) -> None:
-        super().__init__(box, plan, ready, -1)
-        self.directory = directory
-
-    def prepare(self) -> None:
-        """Take over the directory, which was prepared before."""
-        trouble = os.path.join(self.directory, "trouble")
-        exec.leave_connection((self.ready,), trouble)
-        self.wake = processes.wake_on_signals()
-        log = os.path.join(self.directory, "log")
-        self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        start = job_state.read_start(self.directory)
-        at = max(time.time(), start.at if start else 0.0)
-        started = job_state.Start(os.getpid(), "", at)._asdict()
-        path = os.path.join(self.directory, "started.json")
-        replace_file(path, json.dumps(started).encode("ascii"), sync=True)
+class _Supervisor(NodeSupervisor):
+    """The supervisor of a job, or of a task of a job array."""
 
     def cause_of(self, order: job_state.StopOrder) -> str:
         """Return the cause of an order to stop; without one, Slurm has sent SIGTERM."""

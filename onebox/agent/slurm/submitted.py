@@ -24,23 +24,19 @@ import os
 import shlex
 import sys
 import time
-from typing import Any, Dict, List, Optional, Set
+from typing import List, Optional, Set
 
-from .. import protocol
 from ..box import BoxConfig, sync_folder
 from ..box import read as read_file
-from ..jobs import durable, exec, exit_record, job_state
+from ..folders.removal import remove
+from ..jobs import durable, exec, exit_record, job_state, stored_plan
 from ..protocol import Refused
 from ..units import plan as unit_plan
 from ..units import progress as unit_progress
 from ..units import share
 from . import array, decision
-from .removal import remove
 from .scheduler import PREFIX, QueuedJob, SchedulerError, Unreachable, scheduler_of
 
-# The environment and the commands of the job. The supervisor removes the file before
-# the job starts, because it may contain secrets.
-PLAN = "plan.json"
 # The id of the job in Slurm.
 ID = "slurm.json"
 # The exit code of a start that has not run the job.
@@ -117,7 +113,7 @@ def prepare(box: BoxConfig, plan: exec.JobPlan) -> None:
     for name in ("log", OUTPUT):
         durable.save(fresh, name, b"")
     exit_record.prepare(fresh)
-    durable.save(fresh, PLAN, _encode(plan))
+    durable.save(fresh, stored_plan.NAME, stored_plan.encode(plan))
     os.rename(fresh, box.path("jobs", plan.job))
     sync_folder(box.path("jobs"))
 
@@ -195,37 +191,6 @@ def is_withdrawn(directory: str) -> bool:
     return decision.read(directory) == decision.WITHDRAWN
 
 
-def decode(data: bytes) -> exec.JobPlan:
-    """Return the plan that `submit` has stored. Raises ValueError, KeyError."""
-    fields: Dict[str, Any] = json.loads(data)
-    return exec.JobPlan(
-        job=fields["job"],
-        commands=[[_raw(word) for word in words] for words in fields["commands"]],
-        environment={
-            _raw(key): _raw(value) for key, value in fields["environment"].items()
-        },
-        grace=float(fields["grace"]),
-        max_log=int(fields["max_log"]),
-        spec={},
-        notify=fields["notify"],
-    )
-
-
-def _encode(plan: exec.JobPlan) -> bytes:
-    return protocol.dumps(
-        {
-            "job": plan.job,
-            "commands": [[_text(word) for word in words] for words in plan.commands],
-            "environment": {
-                _text(key): _text(plan.environment[key]) for key in plan.environment
-            },
-            "grace": plan.grace,
-            "max_log": plan.max_log,
-            "notify": plan.notify,
-        }
-    )
-
-
 def _options(box: BoxConfig, job: str, shape: Optional[array.Shape]) -> List[str]:
     """Return the options of sbatch for a job, whose units have the shape *shape*."""
     directory, scheduler = box.path("jobs", job), box.scheduler
@@ -265,7 +230,7 @@ def _script(box: BoxConfig, job: str, is_array: bool) -> str:
 def forget_plan(directory: str) -> None:
     """Remove the file that may contain secrets, because the job will not read it."""
     with contextlib.suppress(OSError):
-        os.unlink(os.path.join(directory, PLAN))
+        os.unlink(os.path.join(directory, stored_plan.NAME))
 
 
 def _withdraw(box: BoxConfig, job: str) -> bool:
@@ -302,11 +267,3 @@ def _remove_unfinished(box: BoxConfig) -> None:
     for name in os.listdir(box.path("jobs")):
         if name.startswith(".new-"):
             remove(box.path("jobs", name))
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

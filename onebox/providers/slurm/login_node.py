@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
-import os
 import re
 import secrets
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from onebox import agent_bundle, bounded_process, formatting, subprocess_env
+from onebox import agent_bundle, bounded_process, formatting
 from onebox.agent.file_names import printable
 from onebox.errors import (
     ConfigError,
@@ -28,23 +23,16 @@ from onebox.errors import (
     Throttled,
     Unclear,
 )
+from onebox.providers.kernel.user_ssh import LoginFailed, UserSSH, last_messages
 from onebox.providers.slurm.settings import SlurmSettings
-from onebox.store.ssh_sockets import socket_dir
 
-# The shared connection stays open this long after its last use, so that a login with
-# two factors is asked for once a day at work, and not once a command.
-PERSIST = "8h"
 # A request may take this many seconds, for example to remove many files. Saving an
 # image counts all its files.
 TIMEOUT = 600.0
 # Requests that only look may take this many seconds.
 LOOK_TIMEOUT = 60.0
-# A login may wait this long for the user to type.
-LOGIN_TIMEOUT = 300.0
 # The answer of the login node has at most this many bytes.
 LONGEST = 16 << 20
-# What `ssh -G` says of the machine that is reached (ssh_config(5)).
-_ADDRESS = ("hostname", "port", "user", "proxyjump", "proxycommand")
 # The codes with which our command on the login node ends.
 NO_AGENT, NO_PYTHON, BAD_ROOT, INCOMPLETE = 90, 91, 92, 93
 
@@ -109,42 +97,18 @@ class LoginNode:
     def __init__(self, settings: SlurmSettings) -> None:
         self.host = settings.host
         self._settings = settings
-
-    @property
-    def _file(self) -> tuple[str, ...]:
-        config = self._settings.ssh_config
-        return ("-F", str(Path(config).expanduser())) if config else ()
+        self._ssh = UserSSH(settings.host, settings.ssh_config)
 
     def options(self) -> tuple[str, ...]:
         """Return the options of ssh for the shared connection, without questions."""
-        return (*self._options(), "-o", "BatchMode=yes")
+        return self._ssh.options()
 
     def log_in(self) -> None:
-        """
-        Open the shared connection, and let ssh ask in the terminal.
-
-        Without a terminal, or if the connection is open, nothing is done.
-        """
-        if not _has_terminal() or self._is_open():
-            return
-        # -f puts ssh into the background after the login, in a session of its own.
-        words = ["ssh", *self._options(), "-f", "-N", "--", self.host]
-        with (
-            tempfile.TemporaryFile() as messages,
-            suppress(subprocess.TimeoutExpired, FileNotFoundError),
-        ):
-            done = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=messages,
-                timeout=LOGIN_TIMEOUT,
-                check=False,
-                env=subprocess_env.environment(),
-            )
-            if done.returncode:
-                messages.seek(0)
-                raise self._failure(_end(messages.read()))
+        """Open the shared connection; see `UserSSH.log_in`."""
+        try:
+            self._ssh.log_in()
+        except LoginFailed as error:
+            raise self._failure(str(error)) from error
 
     def call(self, op: str, **arguments: Any) -> dict[str, Any]:
         """
@@ -259,62 +223,6 @@ class LoginNode:
             )
         raise ProviderError(message, next="inv doctor")
 
-    def _options(self) -> tuple[str, ...]:
-        config = self._settings.ssh_config
-        reached = f"{self.host}\0{config}\0{self._address}"
-        digest = hashlib.sha256(reached.encode()).hexdigest()[:16]
-        socket = socket_dir(subprocess_env.environment()) / f"login-{digest}"
-        pairs = {
-            "ControlMaster": "auto",
-            "ControlPath": str(socket).replace("%", "%%"),
-            "ControlPersist": PERSIST,
-            # With these two options, ssh detects a dead connection after a minute.
-            "ServerAliveInterval": "15",
-            "ServerAliveCountMax": "4",
-            "LogLevel": "ERROR",
-            # The user's configuration may say otherwise for interactive logins.
-            "RemoteCommand": "none",
-            "RequestTTY": "no",
-            "ForwardX11": "no",
-        }
-        found = [word for pair in pairs.items() for word in ("-o", "=".join(pair))]
-        return (*self._file, *found)
-
-    @functools.cached_property
-    def _address(self) -> str:
-        """
-        Return which machine ssh connects to, and how, "" if ssh does not tell.
-
-        The user may change their configuration while a connection is kept open.
-        """
-        try:
-            done = subprocess.run(
-                ["ssh", *self._file, "-G", "--", self.host],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=LOOK_TIMEOUT,
-                check=False,
-                env=subprocess_env.environment(),
-            )
-        except (subprocess.TimeoutExpired, FileNotFoundError):
-            return ""
-        lines = done.stdout.decode("utf-8", "replace").splitlines()
-        return "\n".join(line for line in lines if line.partition(" ")[0] in _ADDRESS)
-
-    def _is_open(self) -> bool:
-        with suppress(subprocess.TimeoutExpired, FileNotFoundError):
-            done = subprocess.run(
-                ["ssh", *self.options(), "-O", "check", "--", self.host],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=10,
-                check=False,
-                env=subprocess_env.environment(),
-            )
-            return done.returncode == 0
-        return False
-
     def _run(
         self, program: str, data: bytes, *words: str, seconds: float = TIMEOUT
     ) -> tuple[int, bytes, str]:
@@ -347,7 +255,7 @@ class LoginNode:
                 "there is no OpenSSH client on this machine (ssh is missing)",
                 next="install it, for example: apt install openssh-client",
             ) from error
-        return code, output, _end(errors)
+        return code, output, last_messages(errors)
 
     def _broken(self, op: str, messages: str) -> Unclear:
         """Return the error for a connection that broke, or an agent that died."""
@@ -379,18 +287,3 @@ class LoginNode:
 
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number of JSON")
-
-
-def _has_terminal() -> bool:
-    """Return whether ssh can ask the user: it uses the controlling terminal."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
-
-
-def _end(messages: bytes) -> str:
-    """Return the last messages of ssh, escaped for a terminal."""
-    text = messages[-(1 << 14) :].decode("utf-8", "replace").strip()
-    return "\n".join(printable(line[:400]) for line in text.splitlines())

@@ -21,8 +21,8 @@ import time
 from typing import Dict, List
 
 from ..box import sync_folder
-from .folders import RECORDS, Root
 from .removal import permit, remove
+from .root import RECORDS, Root
 
 NEW, DELETED = ".new-", ".deleted-"
 # A folder that is still being created after this many seconds is no longer worked on.

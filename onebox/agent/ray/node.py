@@ -1,0 +1,214 @@
+"""
+Run a job on the node that Ray has chosen, with the same supervisor as on a box.
+
+Ray starts the entry point, and gives it three seconds to end after SIGTERM. So the
+supervisor is not its child. It stops the job, within the job's grace, as soon as the
+entry point is gone, and then hands over the outputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import time
+from typing import Any, Dict
+
+from ..box import BoxConfig
+from ..box import read as read_file
+from ..jobs import durable, exec, exit_record, job_state, metrics
+from ..jobs.node_supervisor import NodeSupervisor
+from ..units import progress as unit_progress
+from ..units.progress import Progress
+from . import outbox
+from .outbox import Outbox
+from .scratch import GivenPlan, Scratch, given
+
+# The exit code of a start that has not run the job.
+DIED = 75
+# The file in which the driver of units tells how many packs it has handed over.
+PACKS = "packs"
+SYNC = 10.0
+
+
+def run() -> int:
+    """Run the job that this entry point was given; return its exit code."""
+    try:
+        plan = given()
+        scratch = Scratch(plan)
+        box = scratch.prepare()
+        folder = _make_outbox(plan)
+        _prepare(box, plan, scratch)
+    except (OSError, ValueError, KeyError) as error:
+        sys.stderr.write("onebox: %s\n" % _why(error))
+        return DIED
+    # The supervisor sees the end of the entry point, and the other way round.
+    lives, our_life = os.pipe()
+    ends, its_life = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                os.close(our_life)
+                os.close(ends)
+                _supervise(box, plan, scratch, folder, (lives, its_life))
+        finally:
+            if sys.exc_info()[0] is not None:
+                sys.excepthook(*sys.exc_info())
+            os._exit(0)
+    os.close(its_life)
+    os.close(lives)
+    os.waitpid(child, 0)
+    code = os.read(ends, 1)
+    return code[0] if code else DIED
+
+
+def _make_outbox(plan: GivenPlan) -> str:
+    """Create the folder of the job's output. Raises OSError, also if it is there."""
+    if plan.storage:
+        folder = os.path.join(plan.storage, "out")
+    else:
+        # Ray writes what the entry point prints to the log folder of the node.
+        logs = os.path.dirname(os.readlink("/proc/self/fd/1"))
+        folder = os.path.join(logs, "onebox", "%s-%s" % (plan.box, plan.job))
+        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+    os.mkdir(folder, 0o700)
+    return folder
+
+
+def _prepare(box: BoxConfig, plan: GivenPlan, scratch: Scratch) -> None:
+    directory = scratch.directory
+    start = job_state.Start(0, "", time.time())
+    durable.save_json(directory, "started.json", start._asdict())
+    durable.save(directory, "log", b"")
+    exit_record.prepare(directory)
+    if plan.fields["units"]:
+        unit_progress.prepare(directory, Progress(**plan.fields["units"]))
+
+
+def _supervise(
+    box: BoxConfig, plan: GivenPlan, scratch: Scratch, folder: str, pipes: Any
+) -> None:
+    """Run the job, and hand over all that it leaves."""
+    its_life = pipes[1]
+    job = plan.job_plan()
+    if plan.fields["units"]:
+        words = [sys.executable, scratch.agent, "ray-units", scratch.directory]
+        words += [folder, plan.folder]
+        job = job._replace(commands=[[os.fsencode(word) for word in words]])
+    supervisor = _Supervisor(box, job, plan, folder, pipes)
+    supervisor.run()
+    is_kept = supervisor.hand_over()
+    record = exit_record.read(scratch.directory)
+    with contextlib.suppress(OSError):
+        os.write(its_life, bytes([record.code if record else DIED]))
+    if not is_kept:
+        scratch.remove()
+
+
+class _Supervisor(NodeSupervisor):
+    """
+    The supervisor of a job, which hands over its output.
+
+    Args:
+        folder: The outbox.
+
+        pipes: The end of a pipe that closes with the entry point, and one that closes
+            with this process.
+    """
+
+    def __init__(
+        self,
+        box: BoxConfig,
+        job: exec.JobPlan,
+        plan: GivenPlan,
+        folder: str,
+        pipes: Any,
+    ) -> None:
+        super().__init__(box, job, box.path("jobs", plan.job), keep=pipes)
+        self.given = plan
+        most = int(plan.fields["most"])
+        self.outbox = Outbox(folder, most, job.max_log)
+        self.entry_point = pipes[0]
+        self.stop_at = time.monotonic() + float(plan.fields["seconds"])
+        self.is_late = self.is_orphan = False
+
+    def prepare(self) -> None:
+        """Take over the directory, and open the log to read it too."""
+        super().prepare()
+        path = os.path.join(self.directory, "log")
+        self.reading = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def tick(self, now: float) -> None:
+        """Hand over what is new; stop the job if its time is over, or Ray stops it."""
+        self.report()
+        super().tick(now)
+        if not self.is_orphan and select.select([self.entry_point], [], [], 0)[0]:
+            self.is_orphan = True
+            self.stop()
+        if not self.is_late and now > self.stop_at:
+            self.is_late = True
+            self.stop()
+
+    def cause_of(self, order: job_state.StopOrder) -> str:
+        """Return why the job is stopped: "deadline", or "cancel" if Ray does it."""
+        return "deadline" if self.is_late else "cancel"
+
+    def report(self, **end: Any) -> None:
+        """Hand over the log, and the status; *end* is added to that."""
+        if self.given.fields["units"]:
+            packs = read_file(os.path.join(self.directory, PACKS))
+            self.outbox.packs = int(packs or b"0")
+        sample = metrics.latest(self.directory)
+        status: Dict[str, Any] = {
+            "beat": time.time(),
+            "sample": sample._asdict() if sample else None,
+            "units": unit_progress.read(self.directory),
+            **end,
+        }
+        # The disk may be full; what is missing is handed over later.
+        with contextlib.suppress(OSError):
+            self.outbox.add_log(self.reading, has_ended=bool(end))
+            self.outbox.write_status(status)
+
+    def hand_over(self) -> bool:
+        """
+        Hand over the outputs and the exit record of a job that has ended.
+
+        Return whether the outputs stay here instead, because they are too many.
+        """
+        record = exit_record.read(self.directory)
+        lost = ""
+        roots = self.given.fields["roots"]
+        if not self.given.fields["units"]:
+            work = os.fsencode(self.box.work)
+            try:
+                self.outbox.add_pack(work, outbox.outputs(work, roots))
+            except outbox.TooLarge:
+                lost = "they have more than [ray] max_outputs"
+            except OSError as error:
+                lost = _why(error)
+        if lost:
+            lost = "the outputs are not here: %s; they are on node %s in %s" % (
+                lost,
+                os.uname().nodename,
+                self.box.work,
+            )
+        end = {"record": record._asdict() if record else None, "lost": lost}
+        deadline = time.monotonic() + SYNC
+        while True:
+            self.report(end=end)
+            if self.outbox.log_bytes >= os.fstat(self.reading).st_size:
+                return bool(lost)
+            if time.monotonic() > deadline:
+                return bool(lost)
+            time.sleep(0.5)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = "%s: " % error.filename if error.filename else ""
+        return "%s%s" % (where, error.strerror)
+    return repr(error)

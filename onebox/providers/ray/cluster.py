@@ -1,0 +1,209 @@
+"""Ask a Ray cluster what it has, and end and remove what a box has left there."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from onebox import formatting
+from onebox.agent.file_names import printable
+from onebox.agent.ray.jobs_api import (
+    ENDED,
+    Forbidden,
+    RayCluster,
+    RayError,
+    Unreachable,
+)
+from onebox.errors import NoCredentials, OneboxError, ProviderError, Throttled
+from onebox.providers.kernel.user_ssh import UserSSH
+from onebox.providers.ray.settings import DASHBOARD, RaySettings
+
+# Jobs have so many seconds to end after they are stopped, and to be cleaned up after.
+ENDING, CLEANING = 60.0, 30.0
+# It removes what the jobs of a box have left on the node on which it runs.
+CLEAN = (
+    'for d in "$(dirname "$(readlink /proc/$$/fd/1)")/onebox" '
+    '"${{TMPDIR:-/tmp}}/onebox-ray-$(id -u)"; do rm -rf -- "$d"/{box}-*; done'
+)
+
+
+class Node(NamedTuple):
+    """A node of the cluster; *memory* is in bytes."""
+
+    id: str
+    address: str
+    cpus: float
+    memory: float
+    is_head: bool
+
+
+def reach(settings: RaySettings) -> dict[str, Any]:
+    """Return how the head is reached, as `onebox.agent.ray.jobs_api` takes it."""
+    token = settings.token_env
+    if settings.host:
+        ssh = UserSSH(settings.host, settings.ssh_config)
+        # A job that goes on for days keeps no connection open.
+        words = ["ssh", *ssh.options(), "-W", settings.dashboard, "--", settings.host]
+        url = f"http://{settings.dashboard}"
+        return {"url": url, "ssh": words, "token": token}
+    return {"url": settings.address or f"http://{DASHBOARD}", "ssh": [], "token": token}
+
+
+def title(settings: RaySettings) -> str:
+    """Return the name of the cluster in messages."""
+    return settings.host or (settings.address or "").partition("://")[2]
+
+
+class Cluster:
+    """
+    A cluster.
+
+    Args:
+        where: How it is reached; see `reach`.
+
+        name: Its name in messages.
+    """
+
+    def __init__(self, where: Mapping[str, Any], name: str) -> None:
+        self._where = where
+        self.name = name
+
+    @contextmanager
+    def session(self) -> Iterator[RayCluster]:
+        """
+        Yield the API of the cluster, and close the connection after that.
+
+        Raises:
+            OneboxError: The cluster does not answer, or refuses a request.
+        """
+        api = RayCluster(dict(self._where))
+        try:
+            yield api
+        except RayError as error:
+            raise self._error(error) from error
+        finally:
+            api.close()
+
+    def version(self) -> str:
+        """Return the version of Ray."""
+        with self.session() as api:
+            return printable(api.version())
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that are alive."""
+        with self.session() as api:
+            return [_node(fields) for fields in api.nodes()]
+
+    def end_jobs(self, box: str) -> None:
+        """
+        End the jobs of a box.
+
+        Raises:
+            ProviderError: A job still runs.
+        """
+        until = time.monotonic() + ENDING
+        with self.session() as api:
+            while True:
+                live = [one for one in _jobs(api, box) if one["status"] not in ENDED]
+                if not live:
+                    return
+                if time.monotonic() > until:
+                    raise ProviderError(
+                        f"{self.name} still ends job {live[0]['submission_id']}",
+                        next="the same command again",
+                    )
+                for one in live:
+                    api.stop(one["submission_id"])
+                time.sleep(0.5)
+
+    def clean(self, box: str) -> None:
+        """Remove what the ended jobs of a box have left on the cluster."""
+        with self.session() as api:
+            jobs = _jobs(api, box)
+            places = {str(one.get("driver_node_id")) for one in jobs}
+            nodes = [one for one in map(_node, api.nodes()) if one.id in places]
+            cleaners = [_clean(api, node, box) for node in nodes]
+            until = time.monotonic() + CLEANING
+            while cleaners and time.monotonic() < until:
+                time.sleep(0.3)
+                details = {id: api.job(id) or {"status": "STOPPED"} for id in cleaners}
+                ended = [id for id in cleaners if details[id].get("status") in ENDED]
+                for id in ended:
+                    api.delete(id)
+                    cleaners.remove(id)
+            for id in cleaners:
+                api.stop(id)
+            for one in jobs:
+                api.delete(one["submission_id"])
+
+    def live_jobs(self, box: str) -> list[str]:
+        """Return the jobs of a box that have not ended."""
+        with self.session() as api:
+            return [
+                printable(one["submission_id"])
+                for one in _jobs(api, box)
+                if one["status"] not in ENDED
+            ]
+
+    def _error(self, error: RayError) -> OneboxError:
+        message = f"the Ray cluster {self.name}: {error}"
+        if isinstance(error, Forbidden):
+            name = str(self._where.get("token"))
+            return NoCredentials(message, next=f"export {name}=…, the cluster's token")
+        if isinstance(error, Unreachable):
+            return Throttled(message, next="inv doctor")
+        return ProviderError(message, next="inv doctor")
+
+
+def largest(nodes: Sequence[Node]) -> str:
+    """Describe the nodes of a cluster, for messages."""
+    if not nodes:
+        return "no node"
+    cpus = sum(node.cpus for node in nodes)
+    most = max(nodes, key=lambda node: (node.cpus, node.memory))
+    count = formatting.count(len(nodes), "node")
+    size = f"{most.cpus:g} CPUs and {formatting.byte_count(int(most.memory))}"
+    if len(nodes) == 1:
+        return f"{count} with {size}"
+    return f"{count}, {cpus:g} CPUs; the largest node has {size}"
+
+
+def _jobs(api: RayCluster, box: str) -> list[dict[str, Any]]:
+    """Return the jobs of a box that the cluster knows."""
+    prefix = f"onebox-{box}-"
+    found = []
+    for one in api.jobs():
+        id = one.get("submission_id")
+        if isinstance(id, str) and id.startswith(prefix):
+            found.append({**one, "status": str(one.get("status"))})
+    return found
+
+
+def _clean(api: RayCluster, node: Node, box: str) -> str:
+    id = f"onebox-clean-{box}-{secrets.token_hex(4)}"
+    api.submit(
+        {
+            "entrypoint": CLEAN.format(box=box),
+            "submission_id": id,
+            "entrypoint_resources": {f"node:{node.address}": 0.001},
+        }
+    )
+    return id
+
+
+def _node(fields: Mapping[str, Any]) -> Node:
+    """Return a node in an answer. Raises `Unreachable` if it is not valid."""
+    try:
+        total = fields["resources_total"]
+        return Node(
+            id=str(fields["node_id"])[:100],
+            address=str(fields["node_ip"])[:100],
+            cpus=float(total.get("CPU", 0)),
+            memory=float(total.get("memory", 0)),
+            is_head=fields.get("is_head_node") is True,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreachable("its list of nodes is not valid") from error
