@@ -94,7 +94,8 @@ class RaySettings(ProviderTable):
             parts = urlsplit(self.address)
             name, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise Conflict("address", f"{self.address!r} is no address: {error}") from None
+            problem = f"{self.address!r} is no address: {error}"
+            raise Conflict("address", problem) from None
         if parts.scheme == "http" and name not in LOOPBACK:
             raise Conflict(
                 "address",
