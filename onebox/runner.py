@@ -139,8 +139,8 @@ def _check_box(context: BoxContext, stage: str) -> Box | None:
     Return the current box, None if there is none.
 
     Raises:
-        UsageError: The box is not the requested one, or nothing is large enough for a
-            unit.
+        UsageError: The box is not the requested one, or nothing is large enough for
+            the job or a unit.
 
         InputError: There is no box, and the script to run is missing.
     """
@@ -149,7 +149,7 @@ def _check_box(context: BoxContext, stage: str) -> Box | None:
         provision.check(context, box)
     else:
         other_providers.refuse(context)
-    if stage == "map":
+    if stage in JOB_STAGES:
         sweep.check_size(context, box)
     if box is not None:
         return box

@@ -44,7 +44,7 @@ def forwarded(
     """
     if pairs and not context.provider.powers_off:
         context.screen.note(
-            "ports are not forwarded: the job runs on a node behind the login node"
+            "ports are not forwarded: the job runs on a node of the cluster"
         )
         pairs = []
     chosen = forwarding.choose(pairs, shared=context.provider.shares_ports)

@@ -123,16 +123,19 @@ class Provider(abc.ABC):
         """
         return f"[limits] max_hours = {seconds / 3600:g}", "[limits] max_hours"
 
-    def check_unit(  # noqa: B027 - most providers need no check
-        self, cpus: int, memory: int
+    def check_task(  # noqa: B027 - most providers need no check
+        self, cpus: int, memory: int, *, of_map: bool
     ) -> None:
         """
-        Raise UsageError if no machine is large enough for a unit of `map`.
+        Raise UsageError if no machine is large enough for a job, or a unit of `map`.
 
-        A box runs its units itself, so it is large enough, or one unit runs at a time.
+        A box runs both itself, so it is large enough, or one unit runs at a time. On a
+        cluster, the size of a box is what all units together have at once.
 
         Args:
-            cpus, memory: What a unit needs; memory is in bytes.
+            cpus, memory: What it needs; memory is in bytes.
+
+            of_map: Whether it is a unit.
         """
 
     def longest_job(self, seconds: float) -> float:

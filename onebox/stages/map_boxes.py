@@ -52,7 +52,7 @@ def wanted(context: BoxContext) -> int:
     flags = context.invocation.units or UnitFlags()
     if not flags.boxes:
         boxes = context.settings.map.boxes
-        # On a cluster the units are one job array, which needs no more than one box.
+        # On a cluster all units are one job, which needs no more than one box.
         return boxes if boxes == 1 or context.provider.powers_off else 1
     count = formatting.whole_number(flags.boxes)
     if not count or count > MOST_BOXES:
@@ -66,7 +66,7 @@ def wanted(context: BoxContext) -> int:
         )
     if count > 1 and not context.provider.powers_off:
         raise UsageError(
-            f"--boxes: on {context.provider.name} the units are one job array",
+            f"--boxes: on {context.provider.name} all units are one job",
             next="inv map",
         )
     return count

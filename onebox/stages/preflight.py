@@ -74,8 +74,8 @@ def check(context: BoxContext) -> None:
         raise error
     if context.invocation.task == "notebook" and not context.provider.powers_off:
         raise UsageError(
-            f"there is no notebook on {context.provider.name}: it would run on the "
-            "login node",
+            f"there is no notebook on {context.provider.name}: it would not run on a "
+            "node of the cluster",
             next="the cluster's own JupyterHub, or --provider=local",
         )
 

@@ -133,20 +133,23 @@ def notes(context: BoxContext, units: UnitJob) -> Iterator[str]:
 
 def check_size(context: BoxContext, box: Box | None) -> None:
     """
-    Raise UsageError if no machine of the provider is large enough for a unit.
+    Raise UsageError if no machine of the provider is large enough for a job or a unit.
 
-    On a cluster a task of the job array asks for what one unit needs.
+    On a cluster a task asks for what one unit needs, and a job for the whole size.
 
     Args:
         box: The box that exists, None if it will be created.
     """
-    if context.chain.units is None or context.provider.powers_off:
+    if context.provider.powers_off:
         return
     table = context.settings.map
     offer = offers.find(context)[0] if box is None else box.offer
+    if context.chain.units is None:
+        context.provider.check_task(offer.cpus, offer.memory, of_map=False)
+        return
     # The agent computes the same (`onebox.agent.slurm.array`).
     memory = table.memory or offer.memory // max(offer.cpus // table.cpus, 1)
-    context.provider.check_unit(table.cpus, memory)
+    context.provider.check_task(table.cpus, memory, of_map=True)
 
 
 def _plan(context: BoxContext, flags: UnitFlags) -> UnitPlan:

@@ -185,7 +185,8 @@ def test_units_are_tasks_of_one_job_array(
         "date +%s%N >> $ONEBOX_UNIT_OUTPUTS/starts\n"
         '[ "$1" != 3 ] || [ -e fixed ] || { echo no fit; exit 9; }\n',
     )
-    done = slurm.inv("map")
+    # All units together may have more at once than a node.
+    done = slurm.inv("map", "--vm=cpus=3,memory=500 MB")
 
     assert 1 == done.code, done.err
     assert "unit 3 (n=3): exit 9" in done.err
@@ -412,8 +413,12 @@ def test_request_that_no_node_can_meet_is_refused_before_anything_is_created(
     done = slurm.inv("run", "--vm=cpus=64,memory=500 MB")
 
     assert 64 == done.code, done.err
-    assert "no node of default partition has 64 CPUs" in done.err
+    assert "default partition has less than 64 CPUs and 500 MB in all" in done.err
     assert "cpu (default): 2 x 2 CPUs" in done.err
+    for line in ("run", "plan"):
+        done = slurm.inv(line, "--vm=cpus=3,memory=500 MB")
+        assert 64 == done.code, done.err
+        assert "no node of default partition has 3 CPUs" in done.err
     assert [] == boxes(cluster)
 
 

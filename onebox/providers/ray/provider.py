@@ -84,16 +84,23 @@ class Ray(Provider):
         Return one offer: what a job asks the cluster for.
 
         Raises:
-            UsageError: No node of the cluster is large enough.
+            UsageError: All nodes of the cluster together are too small.
         """
         if not requirements.cpus:
             raise UsageError(
                 f"the size {requirements.name} names machine types only",
                 next="on Ray a size needs cpus and memory",
             )
-        missing = self._missing(requirements.cpus, requirements.memory)
-        if missing:
-            raise UsageError(missing, next="a smaller --vm")
+        nodes = self._cluster.nodes()
+        cpus, memory = requirements.cpus, requirements.memory
+        if sum(one.cpus for one in nodes) < cpus or (
+            sum(one.memory for one in nodes) < memory
+        ):
+            raise UsageError(
+                f"{self._cluster.name} has less than {_amount(cpus, memory)} in all: "
+                f"{largest(nodes)}",
+                next="a smaller --vm",
+            )
         return [
             Offer(
                 name=requirements.name,
@@ -106,28 +113,20 @@ class Ray(Provider):
             )
         ]
 
-    def check_unit(self, cpus: int, memory: int) -> None:
-        """Raise UsageError if no node is large enough for a unit."""
-        missing = self._missing(cpus, memory)
-        if missing:
-            raise UsageError(
-                f"[map] cpus and memory: {missing}",
-                next="less [map] cpus or memory for a unit",
-            )
-
-    def _missing(self, cpus: int, memory: int) -> str:
+    def check_task(self, cpus: int, memory: int, *, of_map: bool) -> None:
         """
-        Return that no node has so much, "" if one has.
+        Raise UsageError if no node is large enough for a job or a unit.
 
-        Ray itself would let such a job wait without an end.
+        Ray itself would let it wait without an end.
         """
         nodes = self._cluster.nodes()
         if any(node.cpus >= cpus and node.memory >= memory for node in nodes):
-            return ""
-        needs = formatting.count(cpus, "CPU")
-        if memory:
-            needs += f" and {formatting.byte_count(memory)}"
-        return f"no node has {needs}: {self._cluster.name} has {largest(nodes)}"
+            return
+        raise UsageError(
+            f"{'[map] cpus and memory: ' if of_map else ''}no node has "
+            f"{_amount(cpus, memory)}: {self._cluster.name} has {largest(nodes)}",
+            next="less [map] cpus or memory for a unit" if of_map else "a smaller --vm",
+        )
 
     def egress_rate(self, place: str) -> float | None:
         """Return 0, because a cluster does not bill for traffic."""
@@ -338,3 +337,9 @@ class Ray(Provider):
             raise ProviderError(
                 f"{where}: {error.strerror}", next="inv doctor"
             ) from error
+
+
+def _amount(cpus: int, memory: int) -> str:
+    """Return CPUs, and memory unless it is 0, as a phrase."""
+    text = formatting.count(cpus, "CPU")
+    return f"{text} and {formatting.byte_count(memory)}" if memory else text

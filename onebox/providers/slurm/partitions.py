@@ -28,6 +28,13 @@ class TimeLimit(NamedTuple):
     text: str
 
 
+class Total(NamedTuple):
+    """What nodes have together; *memory* is in bytes."""
+
+    cpus: int
+    memory: int
+
+
 class _Nodes(NamedTuple):
     """Nodes of the same size in a partition; *memory* is in MiB."""
 
@@ -79,6 +86,28 @@ def can_run(
     )
 
 
+def total(facts: Mapping[str, Any], partition: str | None) -> Total | None:
+    """Return what all nodes of the partition have, None if they are unknown."""
+    nodes = [(one, int(one.nodes)) for one in _of(facts, partition)]
+    if not nodes:
+        return None
+    return Total(
+        sum(one.cpus * count for one, count in nodes),
+        sum((one.memory << 20) * count for one, count in nodes),
+    )
+
+
+def of_one_node(
+    facts: Mapping[str, Any], partition: str | None, cpus: int, memory: int
+) -> tuple[int, int]:
+    """Return so many CPUs and bytes, or less if no node has as many."""
+    nodes = list(_of(facts, partition))
+    if not nodes or can_run(facts, partition, cpus, memory):
+        return cpus, memory
+    largest = max(nodes, key=lambda one: (one.cpus, one.memory))
+    return min(cpus, largest.cpus), min(memory, largest.memory << 20)
+
+
 def time_limit(facts: Mapping[str, Any], partition: str | None) -> TimeLimit | None:
     """
     Return the time limit of a partition, None if it has none.
@@ -123,7 +152,7 @@ def _all(facts: Mapping[str, Any]) -> Iterator[_Nodes]:
         if len(fields) < 6:
             continue
         name, state, limit, cpus, memory, nodes = fields[:6]
-        if cpus.isdigit() and memory.isdigit():
+        if all(field.isdigit() for field in (cpus, memory, nodes)):
             default = name.endswith("*")
             name = name.rstrip("*")
             yield _Nodes(name, default, state, limit, int(cpus), int(memory), nodes)

@@ -68,7 +68,7 @@ class Slurm(Provider):
         Return one offer: what a job asks the cluster for.
 
         Raises:
-            UsageError: No node of the partition is large enough.
+            UsageError: All nodes of the partition together are too small.
         """
         if not requirements.cpus:
             raise UsageError(
@@ -86,14 +86,23 @@ class Slurm(Provider):
             arch=printable(str(self.facts().get("arch", ""))[:40]),
         )
         partitions.check(self.facts(), self._settings.partition)
-        missing = self._missing(offer.cpus, offer.memory)
-        if missing:
-            raise UsageError(missing, next="another --vm, or [slurm] partition")
+        total = partitions.total(self.facts(), self._settings.partition)
+        if total and (offer.cpus > total.cpus or offer.memory > total.memory):
+            raise UsageError(
+                f"{self._settings.partition or _DEFAULT} has less than "
+                f"{_amount(offer.cpus, offer.memory)} in all: {self._has}",
+                next="another --vm, or [slurm] partition",
+            )
         return [offer]
 
-    def check_unit(self, cpus: int, memory: int) -> None:
-        """Raise UsageError if no node is large enough for a task of a job array."""
+    def check_task(self, cpus: int, memory: int, *, of_map: bool) -> None:
+        """Raise UsageError if no node is large enough for a job, or a task of one."""
         partitions.check(self.facts(), self._settings.partition)
+        if not of_map:
+            missing = self._missing(cpus, memory)
+            if missing:
+                raise UsageError(missing, next="another --vm, or [slurm] partition")
+            return
         for key, need in (
             ("cpus", (cpus, 0)),
             ("memory", (1, memory)),
@@ -111,13 +120,13 @@ class Slurm(Provider):
         facts, partition = self.facts(), self._settings.partition
         if partitions.can_run(facts, partition, cpus, memory):
             return ""
-        needs = formatting.count(cpus, "CPU")
-        if memory:
-            needs += f" and {formatting.byte_count(memory)}"
-        return (
-            f"no node of {partition or _DEFAULT} has {needs}: "
-            f"{self._login.host} has {partitions.describe(facts)}"
-        )
+        needs = _amount(cpus, memory)
+        return f"no node of {partition or _DEFAULT} has {needs}: {self._has}"
+
+    @property
+    def _has(self) -> str:
+        """What the cluster has, as a phrase."""
+        return f"{self._login.host} has {partitions.describe(self.facts())}"
 
     def longest_job(self, seconds: float) -> float:
         """Return the time limit of a job: `time`, or that of the partition."""
@@ -165,9 +174,14 @@ class Slurm(Provider):
             "image": request.image.id if request.image else "",
             "notes": notes,
         }
+        cpus, memory = request.offer.cpus, request.offer.memory
+        if request.tags.kind == "builder":
+            # It is made for a map too, which may be larger than a node.
+            facts, partition = self.facts(), self._settings.partition
+            cpus, memory = partitions.of_one_node(facts, partition, cpus, memory)
         scheduler = {
-            "cpus": request.offer.cpus,
-            "memory": request.offer.memory,
+            "cpus": cpus,
+            "memory": memory,
             "minutes": minutes,
             "options": list(self._settings.sbatch_options),
         }
@@ -291,6 +305,12 @@ class Slurm(Provider):
     def _box(self, answer: Mapping[str, Any]) -> Box:
         """Return the box in an answer. Raises ProviderError if it is invalid."""
         return records.box(answer, self._login.host, self._login.options())
+
+
+def _amount(cpus: int, memory: int) -> str:
+    """Return CPUs, and memory unless it is 0, as a phrase."""
+    text = formatting.count(cpus, "CPU")
+    return f"{text} and {formatting.byte_count(memory)}" if memory else text
 
 
 def _fields(image: Image) -> dict[str, Any]:

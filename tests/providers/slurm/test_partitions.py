@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import UsageError
+from onebox.providers.slurm import partitions
 from onebox.providers.slurm.provider import Slurm
 from onebox.providers.slurm.settings import SlurmSettings
 
@@ -44,6 +45,16 @@ def test_limit_of_a_job_is_named_with_its_setting(
     assert (text, setting) == found
 
 
+def test_size_of_a_box_is_compared_with_all_nodes_of_the_partition() -> None:
+    """The units of a map have it together; a builder is a job on one node."""
+    facts = {"partitions": PARTITIONS}
+
+    assert (130, 80 * GB) == partitions.total(facts, None)
+    assert None is partitions.total({}, None)
+    assert (64, 8 * GB) == partitions.of_one_node(facts, None, 100, 70 * GB)
+    assert (2, 64 * GB) == partitions.of_one_node(facts, None, 2, 64 * GB)
+
+
 @pytest.mark.parametrize(
     ("cpus", "memory", "key"),
     [
@@ -60,8 +71,8 @@ def test_unit_needs_a_node_that_has_its_cpus_and_its_memory(
     """Two nodes that have one of them each are not enough."""
     slurm = provider()
     if not key:
-        slurm.check_unit(cpus, memory)
+        slurm.check_task(cpus, memory, of_map=True)
         return
     with pytest.raises(UsageError) as raised:
-        slurm.check_unit(cpus, memory)
+        slurm.check_task(cpus, memory, of_map=True)
     assert raised.value.message.startswith(f"[map] {key}: no node of default partition")
