@@ -5,7 +5,7 @@ Injects faults of every kind, counts how each one ended, and prints the tally.
 
 Without `--full` only the small part runs that is also a test. The kinds are
 `steps`, `full`, `results`, `units`, `disks`, `clients`, `boxes`, `connections`,
-`files`, `crowd` and `slurm`.
+`files`, `crowd`, `slurm` and `ray`.
 The exit code is 1 if any fault ended in the last column: an output, a box or a state
 was lost, a file or box of others was changed, or an error had no name.
 """
@@ -34,6 +34,7 @@ from tests.chaos import (
     damaged_files,
     full_disks,
     kill_at_each_step,
+    ray_faults,
     result_matrix,
     slurm_faults,
     unit_kills,
@@ -64,6 +65,7 @@ RANDOM: dict[str, list[tuple[Make, int, int]]] = {
         (slurm_faults.node_failures, 1, 40),
         (slurm_faults.cut_logins, 1, 40),
     ],
+    "ray": [(ray_faults.rounds, 2, 300)],
 }
 # The number of random faults in one world, in full and in the tests.
 TOGETHER, FEW_TOGETHER = 25, 13
