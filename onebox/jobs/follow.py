@@ -13,7 +13,12 @@ from onebox.errors import Lost, OneboxError, Preempted
 from onebox.jobs import checkpoints, job_limits, notify, ports, preemption, remote_job
 from onebox.jobs.memory_advice import KILLED, memory_advice
 from onebox.providers.values import Box
-from onebox.remote.job_answers import ExitRecord, Sample
+from onebox.remote.job_answers import (
+    ExitRecord,
+    Sample,
+    describe_waiting,
+    is_silent,
+)
 from onebox.units import progress as unit_progress
 
 _CAUSES = {
@@ -63,11 +68,12 @@ def watch(
 
             def show_sample(sample: Sample) -> None:
                 nonlocal waits_for
-                context.chain.job_waits = sample.waiting
+                waits = not is_silent(sample.waiting)
+                context.chain.job_waits = sample.waiting if waits else ""
                 reason = sample.waiting.partition(",")[0]
                 if reason and reason != waits_for:
                     waits_for = reason
-                    screen.note(f"waits in the queue: {sample.waiting}")
+                    screen.note(describe_waiting(sample.waiting))
                 more = [attempt_text]
                 if puller is not None:
                     puller.show_warnings()

@@ -115,6 +115,20 @@ class ExitRecord:
         )
 
 
+def describe_waiting(why: str) -> str:
+    """
+    Return what is said of a job for which *why* is a reason to wait.
+
+    If the scheduler does not answer, the job may run.
+    """
+    return why if is_silent(why) else f"waits in the queue: {why}"
+
+
+def is_silent(why: str) -> bool:
+    """Return whether the reason is that the scheduler does not answer."""
+    return "does not answer" in why
+
+
 @dataclass(frozen=True)
 class JobStatus:
     """

@@ -23,7 +23,7 @@ from onebox.jobs import (
     remote_job,
     run_record,
 )
-from onebox.remote.job_answers import JobStatus
+from onebox.remote.job_answers import JobStatus, describe_waiting
 from onebox.settings.units import parse_duration
 from onebox.store.paths import JOB
 from onebox.units import job as unit_job
@@ -170,7 +170,7 @@ def _show_job_on_box(context: BoxContext, selection: Selection, job: str) -> str
             context.screen.close_line()
             state = "still runs"
             if status.waiting:
-                state = f"waits in the queue: {status.waiting}"
+                state = describe_waiting(status.waiting)
             context.screen.note(f"job {status.job} {state}; inv logs follows it")
             return status.job
     run = run_record.read(context)

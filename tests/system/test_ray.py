@@ -383,3 +383,22 @@ def wheel(cluster: RayCluster) -> str:
         file.writestr(f"{info}/WHEEL", kind)
         file.writestr(f"{info}/RECORD", "")
     return "/run/lab/wheels"
+
+
+def test_job_that_waits_for_resources_says_so_and_can_be_cancelled(
+    ray: Project, cluster: RayCluster
+) -> None:
+    """Another job has all CPUs."""
+    busy = cluster.submit("sleep 300", entrypoint_num_cpus=4)
+    cluster.wait_for(busy, "RUNNING")
+    try:
+        ray.write("job.sh", "touch results/ran\n")
+        running = ray.start("run")
+        ray.until("waits in the queue: PENDING")
+        assert "waits: PENDING" in ray.inv("status").out
+        assert 0 == ray.inv("cancel").code
+        running.wait(120)
+        assert "cancelled" in ray.err
+        assert not (ray.root / "results/ran").exists()
+    finally:
+        cluster.call("POST", f"/api/jobs/{busy}/stop")

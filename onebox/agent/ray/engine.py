@@ -22,6 +22,8 @@ from .jobs_api import RayError, Unreachable
 STARTING = 3.0
 # One process of the agent starts it so many times, and then gives the job up.
 MOST_STARTS = 5
+# A job that was started so many seconds ago does not count as waiting.
+SOON = 5.0
 # A job has so many seconds to end after its grace, before it is given up.
 LATE = watch.LATE + 60.0
 
@@ -69,6 +71,9 @@ class Ray(Engine):
     def waiting(self, box: BoxConfig, job: str) -> str:
         """Return why a job has not started yet, "" if it has."""
         if watch.is_over(box.path("jobs", job)):
+            return ""
+        start = job_state.read_start(box.path("jobs", job))
+        if start and time.time() - start.at < SOON:
             return ""
         found = read_file(box.path("jobs", job, watch.WAITING))
         return found.decode("utf-8", "replace")

@@ -28,6 +28,14 @@ BRIEF = 300
 # A package has at most this many bytes (`DASHBOARD_CLIENT_MAX_SIZE` in Ray).
 LARGEST_PACKAGE = 100 << 20
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+DROP = "onebox-drop-"
+# A job that has not started is an actor that waits. These are the names that Ray 2.60
+# gives to it (`ray.dashboard.modules.job.common`).
+ACTORS = "SUPERVISOR_ACTOR_RAY_NAMESPACE"
+_DROP = (
+    "python -c \"import ray; ray.init(address='auto', log_to_driver=False); "
+    "ray.kill(ray.get_actor('_ray_internal_job_actor_%s', namespace='%s'))\""
+)
 
 
 class RayError(Exception):
@@ -139,6 +147,14 @@ class RayCluster:
         status, answer = self._call("POST", "/api/jobs/%s/stop" % quote(id))
         if status not in (200, 404):
             raise Unreachable(str(_refusal(status, answer)))
+
+    def drop(self, id: str) -> None:
+        """
+        Drop a job that waits for resources; `stop` ends it only after its start.
+
+        Another job does that, whose id is that of the job after `DROP`.
+        """
+        self.submit({"entrypoint": _DROP % (id, ACTORS), "submission_id": DROP + id})
 
     def delete(self, id: str) -> None:
         """Delete the record of a job that has ended; it may be unknown."""
@@ -261,6 +277,7 @@ class _SSHConnection(http.client.HTTPConnection):
         self._words = words
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._errors: Optional[IO[bytes]] = None
+        self._said = ""
 
     def connect(self) -> None:
         """Start ssh."""
@@ -278,19 +295,23 @@ class _SSHConnection(http.client.HTTPConnection):
         self.sock = ours
 
     def said(self) -> str:
-        """Return the last line that ssh has printed, "" if there is none."""
+        """Return what ssh has printed last, "" if there is nothing."""
         if self._errors is None or self._process is None:
-            return ""
+            # http.client may have closed the connection already.
+            return self._said
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(self._errors.tell() - 4096, 0))
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return _brief(lines[-1]) if lines else ""
+        # Its own messages say more than those of the protocol.
+        own = [line for line in lines if line.startswith("ssh: ")]
+        return _brief((own or lines)[-1]) if lines else ""
 
     def close(self) -> None:
         """Close the connection, and end ssh."""
         super().close()
+        self._said = self.said()
         if self._process is not None:
             try:
                 self._process.wait(1.0)

@@ -30,6 +30,9 @@ DIED = 75
 # The file in which the driver of units tells how many packs it has handed over.
 PACKS = "packs"
 SYNC = 10.0
+# An order to stop a job that has waited for resources comes within so many seconds of
+# its start.
+EARLY = 0.3
 
 
 def run() -> int:
@@ -98,6 +101,10 @@ def _supervise(
         words = [sys.executable, scratch.agent, "ray-units", scratch.directory]
         words += [folder, plan.folder]
         job = job._replace(commands=[[os.fsencode(word) for word in words]])
+    if select.select([pipes[0]], [], [], EARLY)[0]:
+        # It was stopped while it waited for resources.
+        scratch.remove()
+        return
     supervisor = _Supervisor(box, job, plan, folder, pipes)
     supervisor.run()
     is_kept = supervisor.hand_over()

@@ -123,6 +123,8 @@ class _Watch:
         if ordered and state not in ENDED and time.monotonic() >= self.stop_at:
             self.stop_at = time.monotonic() + STOP_AGAIN
             self.cluster.stop(self.id)
+            if state == "PENDING":
+                self.cluster.drop(self.id)
         self.node = str(details.get("driver_node_id") or self.node)
         status = None
         if self.node or self.storage:
@@ -134,7 +136,9 @@ class _Watch:
         elif state == "PENDING":
             self._wait_for("PENDING (no free resources, or its environment is made)")
         if state in ENDED and self._is_silent(status):
-            return self._conclude(state, details)
+            # A job that was dropped has failed, for Ray.
+            never_begun = ordered and status is None
+            return self._conclude("STOPPED" if never_begun else state, details)
         return False
 
     def _read(self, name: str, most: int) -> Optional[bytes]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from onebox import formatting
 from onebox.agent.file_names import printable
 from onebox.agent.ray.jobs_api import (
+    DROP,
     ENDED,
     Forbidden,
     RayCluster,
@@ -107,7 +108,11 @@ class Cluster:
         until = time.monotonic() + ENDING
         with self.session() as api:
             while True:
-                live = [one for one in _jobs(api, box) if one["status"] not in ENDED]
+                live = [
+                    one
+                    for one in _jobs(api, f"onebox-{box}-")
+                    if one["status"] not in ENDED
+                ]
                 if not live:
                     return
                 if time.monotonic() > until:
@@ -117,12 +122,14 @@ class Cluster:
                     )
                 for one in live:
                     api.stop(one["submission_id"])
+                    if one["status"] == "PENDING":
+                        api.drop(one["submission_id"])
                 time.sleep(0.5)
 
     def clean(self, box: str) -> None:
         """Remove what the ended jobs of a box have left on the cluster."""
         with self.session() as api:
-            jobs = _jobs(api, box)
+            jobs = _jobs(api, f"onebox-{box}-")
             places = {str(one.get("driver_node_id")) for one in jobs}
             nodes = [one for one in map(_node, api.nodes()) if one.id in places]
             cleaners = [_clean(api, node, box) for node in nodes]
@@ -136,15 +143,17 @@ class Cluster:
                     cleaners.remove(id)
             for id in cleaners:
                 api.stop(id)
-            for one in jobs:
-                api.delete(one["submission_id"])
+            drops = _jobs(api, f"{DROP}onebox-{box}-")
+            for one in [*jobs, *drops]:
+                if one["status"] in ENDED:
+                    api.delete(one["submission_id"])
 
     def live_jobs(self, box: str) -> list[str]:
         """Return the jobs of a box that have not ended."""
         with self.session() as api:
             return [
                 printable(one["submission_id"])
-                for one in _jobs(api, box)
+                for one in _jobs(api, f"onebox-{box}-")
                 if one["status"] not in ENDED
             ]
 
@@ -171,9 +180,8 @@ def largest(nodes: Sequence[Node]) -> str:
     return f"{count}, {cpus:g} CPUs; the largest node has {size}"
 
 
-def _jobs(api: RayCluster, box: str) -> list[dict[str, Any]]:
-    """Return the jobs of a box that the cluster knows."""
-    prefix = f"onebox-{box}-"
+def _jobs(api: RayCluster, prefix: str) -> list[dict[str, Any]]:
+    """Return the jobs that the cluster knows whose ids begin so."""
     found = []
     for one in api.jobs():
         id = one.get("submission_id")
