@@ -113,46 +113,6 @@ def test_the_dashboard_is_reached_by_http_unless_it_is_cut(cluster: RayCluster) 
     assert found == version(cluster, cluster.http)
 
 
-def test_a_head_that_was_killed_knows_no_jobs(cluster: RayCluster) -> None:
-    """Its jobs end with it; nothing answers while it is away."""
-    job = cluster.submit("exec sleep 7777")
-    cluster.wait_for(job, "RUNNING")
-    cluster.kill_head()
-    commands = (Path(f"/proc/{pid}/cmdline") for pid in cluster.processes())
-    assert not any(b"7777" in c.read_bytes() for c in commands if c.exists())
-    with pytest.raises(OSError):
-        version(cluster, cluster.http)
-    cluster.start_head()
-    assert {} == cluster.job(job)
-    assert [] == cluster.jobs()
-    job = cluster.submit("true")
-    assert "SUCCEEDED" == cluster.wait_for(job, "SUCCEEDED", "FAILED")["status"]
-
-
-def test_a_job_on_a_worker_that_loses_power_fails(tmp_path: Path) -> None:
-    """The worker works again after its start, with an empty /tmp."""
-    if reason := missing():
-        pytest.skip(reason)
-    with RayCluster(tmp_path, workers=1) as cluster:
-        (address,) = cluster.nodes().keys() - {"10.78.0.1"}
-        there = {f"node:{address}": 0.001}
-        command = "hostname; touch /tmp/here; exec sleep 600"
-        job = cluster.submit(command, entrypoint_resources=there)
-        cluster.wait_for(job, "RUNNING")
-
-        def log() -> str:
-            return str(cluster.call("GET", f"/api/jobs/{job}/logs")[1])
-
-        until(lambda: "worker1" in log())
-        cluster.kill_worker(0)
-        lost = cluster.wait_for(job, "FAILED", "SUCCEEDED")
-        assert "JOB_SUPERVISOR_ACTOR_DIED" == lost["error_type"]
-        cluster.start_worker(0)
-        job = cluster.submit("test ! -e /tmp/here", entrypoint_resources=there)
-        assert "SUCCEEDED" == cluster.wait_for(job, "SUCCEEDED", "FAILED")["status"]
-    assert [] == cluster.processes()
-
-
 def test_a_cluster_ends_with_a_test_process_that_is_killed(
     cluster: RayCluster, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from typing import Any, Dict, List, Optional
@@ -9,7 +10,7 @@ from typing import Any, Dict, List, Optional
 from .. import processes
 from ..box import BoxConfig, cpus, disk_space, memory
 from ..protocol import Channel, Refused
-from ..units import share
+from ..units import plan as unit_plan
 from . import engine, job_state, metrics
 
 # The CPU load is measured over this many seconds.
@@ -72,7 +73,7 @@ def _of_node(box: BoxConfig, job: Optional[str]) -> Dict[str, Any]:
     if waiting:
         raise Refused("load", "job %s waits in the queue: %s" % (job, waiting))
     sample = metrics.latest(directory)
-    if sample is None and share.directories(directory):
+    if sample is None and os.path.exists(os.path.join(directory, unit_plan.NAME)):
         raise Refused("load", "the units of job %s run on many nodes" % job)
     if sample is None:
         raise Refused("load", "job %s has not been measured yet" % job)

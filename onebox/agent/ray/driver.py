@@ -15,6 +15,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Set
 
 from ..box import replace_file
+from ..jobs import durable
 from ..units import plan as unit_plan
 from ..units import share
 from ..units.progress import Progress, ProgressFiles
@@ -70,6 +71,12 @@ class _Driver:
         self.files = ProgressFiles(directory, 0)
         self.stopping = False
         self.lines = 0
+        self.usage: Dict[str, Any] = {
+            "cpu_seconds": 0.0,
+            "memory_peak": 0,
+            "memory_largest": "",
+            "box_memory_peak": 0,
+        }
         self.batch: List[Any] = []
         self.batch_bytes = 0
         self.hand_over_at = 0.0
@@ -117,6 +124,7 @@ class _Driver:
             self.ray.cancel(ref, force=True)
         self.hand_over(at_once=True)
         self.write_progress(0)
+        durable.save_json(self.directory, node.USAGE, self.usage)
         if self.stopping and self.tally.left:
             return STOPPED
         return 0 if self.tally.done == count else 1
@@ -135,6 +143,9 @@ class _Driver:
         if answer["why"]:
             self.say("unit %d: %s" % (number, answer["why"]))
         done = answer["code"] == 0 and not answer["why"]
+        cpu, peak = answer.get("cpu_seconds"), answer.get("memory_peak")
+        self.usage["cpu_seconds"] += cpu or 0.0
+        self.usage["memory_peak"] = max(self.usage["memory_peak"], peak or 0)
         started, seconds = answer.get("started"), answer.get("seconds")
         self.tally.end(index, done, started or time.time(), seconds or 0.0)
         if answer["outputs"]:

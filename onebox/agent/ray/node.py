@@ -9,6 +9,7 @@ entry point is gone, and then hands over the outputs.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import sys
@@ -29,6 +30,8 @@ from .scratch import GivenPlan, Scratch, given
 DIED = 75
 # The file in which the driver of units tells how many packs it has handed over.
 PACKS = "packs"
+# In this file it tells what the units have used: these fields are those of the record.
+USAGE = "usage.json"
 SYNC = 10.0
 # An order to stop a job that has waited for resources comes within so many seconds of
 # its start.
@@ -168,7 +171,9 @@ class _Supervisor(NodeSupervisor):
         if self.given.fields["units"]:
             packs = read_file(os.path.join(self.directory, PACKS))
             self.outbox.packs = int(packs or b"0")
-        sample = metrics.latest(self.directory)
+        # The driver of units only waits for them.
+        alone = not self.given.fields["units"]
+        sample = metrics.latest(self.directory) if alone else None
         status: Dict[str, Any] = {
             "beat": time.time(),
             "sample": sample._asdict() if sample else None,
@@ -203,7 +208,11 @@ class _Supervisor(NodeSupervisor):
                 os.uname().nodename,
                 self.box.work,
             )
-        end = {"record": record._asdict() if record else None, "lost": lost}
+        fields = record._asdict() if record else None
+        usage = read_file(os.path.join(self.directory, USAGE))
+        if fields and usage:
+            fields.update(json.loads(usage))
+        end = {"record": fields, "lost": lost}
         deadline = time.monotonic() + SYNC
         while True:
             self.report(end=end)

@@ -50,6 +50,8 @@ def run(index: int, count: int, most: int) -> Dict[str, Any]:
         "code": result.get("code"),
         "started": result.get("started"),
         "seconds": result.get("seconds"),
+        "cpu_seconds": result.get("cpu_seconds"),
+        "memory_peak": result.get("memory_peak"),
         "lines": [line.decode("utf-8", "replace") for line in lines[:20]],
         "outputs": b"",
         "why": "" if result else "its supervisor ended with %d" % ended.returncode,
