@@ -159,9 +159,9 @@ def test_units_are_tasks_of_one_job(ray: Project, cluster: RayCluster) -> None:
     assert "unit 3: exit 9" in done.out
     assert "5 units, 2 at once" in done.out
     # Ray's own processes have more than a shell.
-    memory = receipt(ray)["memory"]
-    assert isinstance(memory, int)
-    assert 0 < memory < 40 << 20
+    peak = receipt(ray)["peak"]
+    assert isinstance(peak, dict)
+    assert 0 < peak["memory"] < 40 << 20
     jobs = {ray.read(f"results/{n}/job") for n in range(1, 6)}
     assert 1 == len(jobs)
     assert "no fit\n" == ray.inv("logs", "--unit=3").out
