@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Done, Project
+from tests.system import outgrow
 from tests.system.lines import finished_stages
 
 MAP = """\
@@ -678,3 +679,15 @@ def test_typed_sweep_can_be_completed_in_several_steps(sweep: Project) -> None:
     assert 0 == done.code, done.err
     assert {"done"} == set(states(sweep))
     assert 18 == len(states(sweep))
+
+
+@pytest.mark.parametrize("task", ["run", "map"])
+def test_example_leaves_the_same_outputs_as_without_onebox(
+    project: Project, task: str
+) -> None:
+    """`run` does one fit after the other, and `map` each as a unit."""
+    outgrow.copy(project)
+    done = project.inv(task)
+
+    assert 0 == done.code, done.err
+    assert outgrow.expected() == outgrow.fits(project.root)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import Project
 from tests.fakes.ray import RayCluster, missing
+from tests.system import outgrow
 
 pytestmark = pytest.mark.slow
 
@@ -406,3 +407,14 @@ def test_job_that_waits_for_resources_says_so_and_can_be_cancelled(
         assert not (ray.root / "results/ran").exists()
     finally:
         cluster.call("POST", f"/api/jobs/{busy}/stop")
+
+
+def test_example_leaves_the_same_outputs_as_on_one_box(
+    ray: Project, cluster: RayCluster
+) -> None:
+    """It is the same onebox.toml, with two lines more."""
+    outgrow.copy(ray, "head")
+    done = ray.inv("map", "--profile=ray")
+
+    assert 0 == done.code, done.err
+    assert outgrow.expected() == outgrow.fits(ray.root)

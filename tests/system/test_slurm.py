@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import Project
 from tests.fakes.slurm import SlurmCluster, missing
 from tests.fakes.slurm.config import HOME, SCRATCH, UID
+from tests.system import outgrow
 
 pytestmark = [
     pytest.mark.slow,
@@ -850,3 +851,15 @@ def test_folder_that_cannot_be_removed_is_named_and_hides_no_box(
     assert 0 == done.code, done.err
     assert box in done.out
     assert "/boxes/.deleted-ob-bad: Permission denied" in done.err
+
+
+def test_example_leaves_the_same_outputs_as_on_one_box(
+    slurm: Project, cluster: SlurmCluster
+) -> None:
+    """It is the same onebox.toml, with two lines more."""
+    outgrow.copy(slurm, "login")
+    slurm.environ["ONEBOX_SLURM_ROOT"] = "$SCRATCH/onebox"
+    done = slurm.inv("map", "--profile=slurm")
+
+    assert 0 == done.code, done.err
+    assert outgrow.expected() == outgrow.fits(slurm.root)
