@@ -9,6 +9,7 @@ Lines with variables of Python, and the boxes that they start, start as for a us
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -28,7 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from socket import SocketIO
 from types import SimpleNamespace
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
 # Not imported by a line that uses local boxes.
@@ -306,9 +307,38 @@ def _start(client: socket.socket, address: str) -> int:
     # The boxes of this line are forked from the server too.
     _addresses[os.getpid()] = address
     warm_boxes()
-    runpy.run_module(line[0], run_name="__main__", alter_sys=True)
+    _run_module(line[0])
     # The parent goes on after the fork; this process ends here.
     sys.exit()
+
+
+def _run_module(program: str) -> None:
+    """Run a module as `python -m` does, and end this process if it ends as usual."""
+    try:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if not isinstance(end.code, (int, type(None))):
+            raise
+        _end(end.code or 0)
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """
+    End this process as Python does, but leave its objects to the kernel.
+
+    To delete them one by one would first copy the memory of all that was imported
+    before the fork, and would take most of the time of a line.
+    """
+    # The same steps in the same order as in Py_FinalizeEx.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        raise SystemExit(code) from None
+    os._exit(code)
 
 
 def _take_files(received: Sequence[int], numbers: Sequence[int]) -> None:
