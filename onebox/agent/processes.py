@@ -100,13 +100,18 @@ def with_variables(*variables: str) -> List[int]:
     A variable is given as `NAME=value`. The calling process and its ancestors are left
     out.
     """
-    required = {each.encode("utf-8", "surrogateescape") for each in variables}
-    own = _ancestors(os.getpid())
-    return [
-        pid
-        for pid in _pids()
-        if pid not in own and required <= set(_environment(pid).split(b"\0"))
+    # A search is faster than a list of all variables.
+    required = [
+        b"\0%s\0" % each.encode("utf-8", "surrogateescape") for each in variables
     ]
+    own = _ancestors(os.getpid())
+    found = []
+    for pid in _pids():
+        if pid not in own:
+            environment = b"\0%s\0" % _environment(pid)
+            if all(each in environment for each in required):
+                found.append(pid)
+    return found
 
 
 def command(pid: int) -> str:

@@ -36,8 +36,8 @@ ROOT = Path(__file__).parents[2]
 LEFT_OUT = ("agent.", "providers.")
 # The server has a command line and an environment of this many bytes, so that those of
 # the processes that it forks can be written there, for /proc to show their beginning.
-# One word can have 128 KiB (MAX_ARG_STRLEN, execve(2)).
-WORDS_BYTES = ENVIRON_BYTES = 100_000
+# Every search for the processes of a box reads this much from each of them.
+WORDS_BYTES = ENVIRON_BYTES = 8_000
 
 _started = threading.Lock()
 # The socket of the server that this process uses, by the id of this process.
