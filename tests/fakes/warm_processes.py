@@ -9,9 +9,7 @@ Lines with variables of Python, and the boxes that they start, start as for a us
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -25,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import SocketIO
 from types import SimpleNamespace
-from typing import IO, Any, NoReturn
+from typing import IO, Any
+
+from tests.fakes import forked_process, warm_agents
 
 ROOT = Path(__file__).parents[2]
 # Not imported by a line that uses local boxes.
@@ -250,6 +250,7 @@ def serve(path: str) -> None:
         importlib.import_module(f"onebox.providers.local.{name}")
     # The settings of all providers.
     importlib.import_module("onebox.settings.schema").keys()
+    warm_agents.import_agent()
     agent_bundle = importlib.import_module("onebox.agent_bundle")
     for pack in (agent_bundle.bundle, agent_bundle.seed, agent_bundle.bytecode):
         pack()
@@ -302,7 +303,7 @@ def _start(client: socket.socket, address: str) -> int:
     if "box" in request:
         _run_box_process(request["box"], request["environ"])
     line = request["line"]
-    _become([sys.executable, "-m", *line], line, request["environ"])
+    forked_process.become([sys.executable, "-m", *line], line, request["environ"])
     sys.path[0] = request["cwd"]
     # The boxes of this line are forked from the server too.
     _addresses[os.getpid()] = address
@@ -319,26 +320,8 @@ def _run_module(program: str) -> None:
     except SystemExit as end:
         if not isinstance(end.code, (int, type(None))):
             raise
-        _end(end.code or 0)
-    _end(0)
-
-
-def _end(code: int) -> NoReturn:
-    """
-    End this process as Python does, but leave its objects to the kernel.
-
-    To delete them one by one would first copy the memory of all that was imported
-    before the fork, and would take most of the time of a line.
-    """
-    # The same steps in the same order as in Py_FinalizeEx.
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        raise SystemExit(code) from None
-    os._exit(code)
+        forked_process.end(end.code or 0)
+    forked_process.end(0)
 
 
 def _take_files(received: Sequence[int], numbers: Sequence[int]) -> None:
@@ -350,14 +333,7 @@ def _take_files(received: Sequence[int], numbers: Sequence[int]) -> None:
     wanted = [1, 2, *numbers]
     for fd, number in zip(high, wanted):
         os.dup2(fd, number, inheritable=True)
-    _close_all_but({0, *wanted})
-
-
-def _close_all_but(kept: set[int]) -> None:
-    for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
-        if number not in kept:
-            with contextlib.suppress(OSError):
-                os.close(number)
+    forked_process.close_all_but({0, *wanted})
 
 
 def _run_box_process(command: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -365,12 +341,14 @@ def _run_box_process(command: Sequence[str], environ: Mapping[str, str]) -> None
     _, _, _, _, _, module, _, *arguments = command
     code = 0
     try:
-        _become(command, ["-c", *command[5:]], environ)
+        forked_process.become(command, ["-c", *command[5:]], environ)
         process: Any = importlib.import_module(f"onebox.providers.local.{module}")
         if module == "box_supervisor":
             process.subprocess = SimpleNamespace(
                 DEVNULL=subprocess.DEVNULL, Popen=_start_machine
             )
+        else:
+            warm_agents.fork_agents()
         process.main(arguments)
     except SystemExit as end:
         code = 1 if end.code else 0
@@ -396,28 +374,8 @@ def _start_machine(
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    _close_all_but({0, 1, 2, *pass_fds})
+    forked_process.close_all_but({0, 1, 2, *pass_fds})
     _run_box_process(command, env)
-
-
-def _become(
-    command: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]
-) -> None:
-    """Take over a command line and an environment, and show them in /proc."""
-    os.environ.clear()
-    os.environ.update(environ)
-    sys.argv = list(argv)
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    # proc_pid_stat(5): arg_start, arg_end, env_start, env_end are the fields 48 to 51.
-    places = [int(field) for field in fields[45:49]]
-    _overwrite(places[0], places[1], command)
-    _overwrite(places[2], places[3], [f"{k}={v}" for k, v in environ.items()])
-
-
-def _overwrite(start: int, end: int, texts: Iterable[str]) -> None:
-    data = b"".join(os.fsencode(text) + b"\0" for text in texts)[: end - start - 1]
-    ctypes.memset(start, 0, end - start)
-    ctypes.memmove(start, data, len(data))
 
 
 if __name__ == "__main__":
