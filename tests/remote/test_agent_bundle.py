@@ -97,6 +97,29 @@ def test_agent_starts_without_a_damaged_file_of_bytecode(
     assert {"agent.pyz"} == archives(agent_box.pyz)
 
 
+def test_agent_that_is_compiled_where_it_runs_needs_no_further_compilation(
+    agent_box: AgentBox,
+) -> None:
+    """A cluster's Python is seldom the client's, so the first box compiles."""
+    name, _ = agent_bundle.bytecode()
+    (agent_box.root / name).unlink()
+    words = "from agent.bytecode import compiled; print(compiled())"
+    start = "import runpy, sys\ntry: runpy.run_path(sys.argv[0])\nexcept SystemExit: "
+    made = subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", "-c"),
+            f"import sys; sys.argv = sys.argv[1:]\n{start}{words}",
+            str(agent_box.pyz),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert made.stdout == f"{agent_box.root / name}\n"
+    assert {name} == archives(agent_box.pyz)
+
+
 def test_change_of_a_source_changes_the_name_of_the_bytecode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def _make(root: Root, id: str, record: Dict[str, Any], request: Request) -> None
             os.mkdir(os.path.join(fresh, folder), 0o700)
         agent = os.path.abspath(sys.argv[0])
         shutil.copyfile(agent, os.path.join(fresh, "agent.pyz"))
+        _copy_bytecode(fresh)
         scheduler = {**request["scheduler"], "folder": _scheduler(request).folder}
         config = {
             "box": id,
@@ -227,6 +228,22 @@ def _make(root: Root, id: str, record: Dict[str, Any], request: Request) -> None
     except BaseException:
         remove(fresh)
         raise
+
+
+def _copy_bytecode(fresh: str) -> None:
+    """Give a new box the agent's bytecode, which it does not need to work."""
+    # zipfile takes long to load, and only this request needs it.
+    from .. import bytecode
+
+    path = bytecode.compiled()
+    if path:
+        touch(path)
+        copy = os.path.join(fresh, os.path.basename(path))
+        try:
+            shutil.copyfile(path, copy)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(copy)
 
 
 def _remove_old_agents(root: Root) -> None:
