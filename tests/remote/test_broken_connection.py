@@ -130,8 +130,9 @@ def serving_agents(server: Server) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            mine = words[-3:] == [os.fsencode(server.pyz), b"serve", b""]
+            # Behind the words of a forked agent there are further zeros.
+            words = (path / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            mine = words[-2:] == [os.fsencode(server.pyz), b"serve"]
             if mine and str((path / "fd" / "0").readlink()) != os.devnull:
                 found.append(int(path.name))
     return found
