@@ -778,6 +778,8 @@ def test_record_that_cannot_be_read_is_named_and_hides_no_other_box(
         os.chown(path.parent, UID, UID)
     images = cluster.shared / "onebox/images/oi-bad"
     images.mkdir(parents=True)
+    # It stays, and the tests after this one save images there as the user.
+    os.chown(images.parent, UID, UID)
     (images / "image.json").write_text("[]")
     try:
         for words in (["status"], ["exec", "--", "true"], ["image", "--list"]):
