@@ -98,6 +98,17 @@ def collection_in_use() -> Collection | None:
     return None
 
 
+def share_contexts(contexts: Mapping[str, Any]) -> None:
+    """
+    Let Invoke's parser use the contexts of all tasks without a copy of them.
+
+    For each line it copies all of them, and then again the context of each task that it
+    meets (`ParseMachine` in invoke/parser/parser.py). The second copy is enough.
+    """
+    # Invoke's mapping stores ordinary attributes as its items.
+    object.__setattr__(contexts, "__deepcopy__", lambda _: contexts)
+
+
 def names_in(collection: Collection) -> dict[str, dict[str, str]]:
     """
     Return what the user must type for each onebox stage, by file and own name.

@@ -24,6 +24,7 @@ from onebox import early_interrupt
 from onebox.command_hints import program_name
 from onebox.errors import ConfigError
 from onebox.flags import EXAMPLES, SHARED_FLAGS, FlagStore, SharedArgument
+from onebox.invoke_internals import share_contexts
 from onebox.providers import with_bytecode
 from onebox.ui.plain import print_lines
 
@@ -244,6 +245,7 @@ def _parse(self: Parser, argv: list[str]) -> ParseResult:
         if program_name() == "onebox":
             _refuse_wrong_value(self, reader_of([], self.initial), argv, [])
         return _parse_argv(self, argv)
+    share_contexts(self.contexts)
     result = _parse_tasks(self, argv)
     if not _begins_with_stage(result):
         early_interrupt.end()
