@@ -21,6 +21,8 @@ LONGEST_LINE, LONGEST_PATH = 64 << 10, 16 << 10
 CHUNK = 1 << 20
 # An archive has at most so many entries.
 MOST = 5_000_000
+# Files are complete before they leave a folder of this name, in the folder they go to.
+STAGING = b".onebox-new-"
 
 
 class Entry(NamedTuple):
@@ -145,8 +147,12 @@ class Reader:
 
     def read(self) -> int:
         """Write all entries to the folder; return how many there were."""
-        staging = b".onebox-new-%d" % os.getpid()
+        staging = STAGING + b"%d" % os.getpid()
         writer = FolderWriter(self._folder)
+        for name in os.listdir(self._folder):
+            if name.startswith(STAGING):
+                # A process that was killed has left it.
+                remove(writer.base, name)
         links: List[Entry] = []
         folders: List[Entry] = []
         count = 0

@@ -17,6 +17,7 @@ import tempfile
 import time
 from typing import Any, Dict, Iterator, NamedTuple
 
+from .. import bytecode
 from ..box import BoxConfig
 from ..box import read as read_file
 from ..jobs import durable, exec, stored_plan
@@ -143,6 +144,10 @@ class Scratch:
             os.mkdir(folder, 0o700)
         os.mkdir(self.directory, 0o700)
         shutil.copyfile(os.path.abspath(package.AGENT), self.agent)
+        compiled = bytecode.compiled()
+        if compiled:
+            name = os.path.basename(compiled)
+            shutil.copyfile(compiled, os.path.join(self.path, name))
         with open(self._code(), "rb") as file:
             archive.Reader(file, os.fsencode(self.work)).read()
         fields = self._plan.fields
