@@ -138,6 +138,14 @@ class Provider(abc.ABC):
             of_map: Whether it is a unit.
         """
 
+    def other_place(self, box: Box) -> str:
+        """
+        Return where a box is, if that is not where the settings want it, else "".
+
+        Only a provider whose boxes cannot be used from there implements this method.
+        """
+        return ""
+
     def longest_job(self, seconds: float) -> float:
         """
         Return how many seconds a job may take at most, if `powers_off` is false.

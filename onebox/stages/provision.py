@@ -157,6 +157,17 @@ def check(context: BoxContext, box: Box) -> None:
     _check_size(context, box)
     _check_spot(context, box)
     _check_image(context, box)
+    _check_place(context, box)
+
+
+def _check_place(context: BoxContext, box: Box) -> None:
+    place = context.provider.other_place(box)
+    if place:
+        raise UsageError(
+            f"{context.title} ({box.id}) is for {place}, which the settings do not "
+            "name any more",
+            next=f"{_teardown(context)}, or another box: --name=second",
+        )
 
 
 def _check_size(context: BoxContext, box: Box) -> None:

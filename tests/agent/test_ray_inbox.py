@@ -46,6 +46,7 @@ class Way:
             poweroff_force=[],
             poweroff_wait=0.0,
             boot_id="",
+            scheduler={},
         )
 
     def read(self, name: str, most: int) -> bytes | None:
@@ -179,18 +180,46 @@ def test_log_that_is_too_long_arrives_with_a_gap(way: Way) -> None:
 
 
 def test_outputs_over_the_limit_are_not_handed_over(way: Way) -> None:
-    """What is handed over already stays."""
+    """The smallest files come, and the others are named."""
     way.outbox = Outbox(str(way.folder), most=1000)
     results = way.there / "results"
     results.mkdir()
-    (results / "small").write_bytes(b"s")
-    way.hand_over("results")
     (results / "large").write_bytes(b"l" * 2000)
-    with pytest.raises(outbox.TooLarge):
-        way.hand_over("results")
-    assert 1 == way.outbox.packs
+    (results / "small").write_bytes(b"s")
+    work = os.fsencode(way.there)
+    found = outbox.outputs(work, ["results"])
+    left = way.outbox.add_pack(work, found)
+    way.outbox.write_status({"beat": 1.0})
     way.receive()
+
+    assert [b"results/large"] == left
+    assert "1 of 3 outputs are not here, such as results/large" in (
+        outbox.without_some(left, found)
+    )
     assert {"results/small": b"s"} == files(way.work)
+
+
+def test_outputs_that_cannot_be_read_are_named(way: Way) -> None:
+    """The others arrive."""
+    results = way.there / "results"
+    results.mkdir()
+    (results / "good").write_bytes(b"g")
+    # Its path is longer than the system's calls take.
+    fd = os.open(results, os.O_RDONLY)
+    for _ in range(60):
+        os.mkdir("d" * 100, dir_fd=fd)
+        inner = os.open("d" * 100, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+    work = os.fsencode(way.there)
+    found = outbox.outputs(work, ["results"])
+    left = way.outbox.add_pack(work, found)
+    way.outbox.write_status({"beat": 1.0})
+    way.receive()
+
+    assert 1 == len(left)
+    assert {"results/good": b"g"} == files(way.work)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +244,8 @@ def test_outputs_over_the_limit_are_not_handed_over(way: Way) -> None:
         [b"[" * 60_000 + b"\n"],
         [b"x" * 70_000 + b"\n"],
         [entry("r/" * 9000 + "x")],
+        [entry("results/\ud800")],
+        [entry(".onebox-new-1/x")],
     ],
 )
 def test_archive_that_is_not_valid_is_refused(way: Way, entries: list[Any]) -> None:
@@ -275,6 +306,8 @@ def test_changed_part_is_refused(way: Way) -> None:
         {"log_gap": [-5, 3]},
         {"log_gap": 7},
         {"log_parts": 1},
+        {"beat": float("nan")},
+        {"beat": 10**400},
     ],
 )
 def test_status_that_is_not_valid_is_refused(way: Way, change: dict[str, Any]) -> None:
@@ -305,6 +338,7 @@ def test_samples_and_progress_of_the_wrong_form_are_left_out(way: Way) -> None:
         ({**RECORD, "survivors": "x" * 5000}, "", (5, "exit")),
         ({**RECORD, "survivors": ["\x1b[2J" * 100] * 5000}, "", (5, "exit")),
         ({**RECORD, "memory_peak": 1e300}, "", (5, "exit")),
+        ({**RECORD, "seconds": 10**400}, "", (5, "exit")),
     ],
 )
 def test_record_keeps_only_what_is_valid(
@@ -338,3 +372,23 @@ def test_walk_leaves_out_what_is_named(tmp_path: Path) -> None:
     found = list(archive.walk(os.fsencode(tmp_path), [b""], [b"results", b"a/b"]))
 
     assert [b"a", b"a/d", b"e"] == found
+
+
+def test_head_cannot_fill_the_disk_here(way: Way) -> None:
+    """What it sends has the limits that the node was given."""
+    way.box.scheduler.update(most=1000)
+    (way.there / "results").mkdir()
+    (way.there / "results/a").write_bytes(bytes(100 << 20))
+    way.hand_over("results")
+    with pytest.raises(Hostile, match="max_outputs"):
+        way.receive()
+    way.box.scheduler.clear()
+    (way.directory / "spec.json").write_text('{"max_log": 1000}')
+    log = way.there / "log"
+    log.write_bytes(b"a" * 3000)
+    for part in range(3):
+        (way.folder / f"log.{part}").write_bytes(b"a" * 1000)
+    way.outbox.packs, way.outbox.log_parts = 0, 3
+    way.outbox.write_status({"beat": 2.0})
+    with pytest.raises(Hostile, match="longer than its limit"):
+        way.receive()

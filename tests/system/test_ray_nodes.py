@@ -36,7 +36,7 @@ def ray(project: Project, cluster: RayCluster) -> Iterator[Project]:
     """A project whose jobs the cluster runs; it leaves nothing there."""
     project.environ["ONEBOX_RAY_ADDRESS"] = cluster.http
     project.environ["RAY_AUTH_TOKEN"] = cluster.token
-    project.write("onebox.toml", TOML.replace('host = "head"', "") + MAP)
+    project.write("onebox.toml", TOML + MAP)
     yield project
     done = project.inv("teardown", "--all", "--discard-outputs", "--yes")
     assert [] == boxes(project), done.err

@@ -8,16 +8,28 @@ contents have limits, and links are made last, so that no file is written throug
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import (
+    IO,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 from ..file_names import Hostile, check_path, raw, text
 from ..files.folder_writer import FolderWriter, remove
 
 # A line has at most this many bytes, and a path or a target of a link at most this.
-LONGEST_LINE, LONGEST_PATH = 64 << 10, 16 << 10
+LONGEST_LINE, LONGEST_PATH = 64 << 10, 4096
 CHUNK = 1 << 20
 # An archive has at most so many entries.
 MOST = 5_000_000
@@ -42,7 +54,10 @@ class Entry(NamedTuple):
 
 
 def walk(
-    work: bytes, roots: Iterable[bytes], leave_out: Iterable[bytes] = ()
+    work: bytes,
+    roots: Iterable[bytes],
+    leave_out: Iterable[bytes] = (),
+    unreadable: Optional[List[bytes]] = None,
 ) -> Iterator[bytes]:
     """
     Yield the files, links and folders at and below *roots*, sorted, folders first.
@@ -51,9 +66,12 @@ def walk(
         roots: Paths relative to *work*; b"" is *work* itself. What is missing is left.
 
         leave_out: Paths that are left out, with all below them.
+
+        unreadable: Gets the paths that cannot be looked at.
     """
     without = set(leave_out)
     waiting = sorted(set(roots), reverse=True)
+    unreadable = [] if unreadable is None else unreadable
     while waiting:
         path = waiting.pop()
         if path in without:
@@ -61,52 +79,66 @@ def walk(
         full = os.path.join(work, path)
         try:
             mode = os.lstat(full).st_mode
+            names = []
+            if stat.S_ISDIR(mode):
+                names = sorted(os.listdir(full), reverse=True)
         except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            unreadable.append(path)
             continue
         if stat.S_ISDIR(mode):
             if path:
                 yield path
-            names = sorted(os.listdir(full), reverse=True)
             waiting += [os.path.join(path, name) if path else name for name in names]
         elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
             yield path
 
 
-def write(file: IO[bytes], work: bytes, paths: Iterable[bytes]) -> None:
+def write(file: IO[bytes], work: bytes, paths: Iterable[bytes]) -> List[bytes]:
     """
     Write the entries *paths* of the folder *work* to *file*.
 
-    A file that grows meanwhile is cut at the size that it had; one that is gone is left
-    out. Raises OSError if one cannot be read, or becomes shorter.
+    A file that grows meanwhile is cut at the size that it had. Raises OSError if one
+    becomes shorter. Return the paths that cannot be read.
     """
+    unreadable = []
     for path in paths:
         full = os.path.join(work, path)
         try:
-            _write_entry(file, full, path)
+            entry, fd = _open(full, path)
         except FileNotFoundError:
             continue
+        except OSError:
+            unreadable.append(path)
+            continue
+        file.write(_line(entry))
+        if fd >= 0:
+            with os.fdopen(fd, "rb") as source:
+                _copy(source, file, entry.size, full)
+    return unreadable
 
 
-def _write_entry(file: IO[bytes], full: bytes, path: bytes) -> None:
+def _open(full: bytes, path: bytes) -> Tuple[Entry, int]:
+    """Return the entry for a path, and the open file if it is one, else -1."""
     st = os.lstat(full)
     mode, mtime = stat.S_IMODE(st.st_mode), st.st_mtime_ns
     if stat.S_ISLNK(st.st_mode):
-        file.write(_line(Entry(path, "l", mode, mtime, 0, os.readlink(full))))
-    elif stat.S_ISDIR(st.st_mode):
-        file.write(_line(Entry(path, "d", mode, mtime, 0)))
-    elif stat.S_ISREG(st.st_mode):
-        fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as source:
-            size = os.fstat(fd).st_size
-            file.write(_line(Entry(path, "f", mode, mtime, size)))
-            while size:
-                data = source.read(min(size, CHUNK))
-                if not data:
-                    raise OSError(
-                        5, "it became shorter while it was read", os.fsdecode(full)
-                    )
-                file.write(data)
-                size -= len(data)
+        return Entry(path, "l", mode, mtime, 0, os.readlink(full)), -1
+    if stat.S_ISDIR(st.st_mode):
+        return Entry(path, "d", mode, mtime, 0), -1
+    fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return Entry(path, "f", mode, mtime, os.fstat(fd).st_size), fd
+
+
+def _copy(source: IO[bytes], file: IO[bytes], size: int, full: bytes) -> None:
+    while size:
+        data = source.read(min(size, CHUNK))
+        if not data:
+            name = os.fsdecode(full)
+            raise OSError(errno.EIO, "it became shorter while it was read", name)
+        file.write(data)
+        size -= len(data)
 
 
 def _line(entry: Entry) -> bytes:
@@ -218,8 +250,13 @@ def _entry(line: bytes) -> Entry:
         raise Hostile("the archive has an entry that is not valid")
     if not 0 <= size < 1 << 50 or not 0 <= mode < 1 << 16 or abs(mtime) > 1 << 62:
         raise Hostile("the archive has a number that is not valid")
-    names = raw(path), raw(target)
+    try:
+        names = raw(path), raw(target)
+    except UnicodeEncodeError as error:
+        raise Hostile("the archive has a name that is not valid") from error
     check_path(names[0])
+    if names[0].startswith(STAGING):
+        raise Hostile("the archive has a name that is not valid")
     if (
         len(names[0]) > LONGEST_PATH
         or len(names[1]) > LONGEST_PATH

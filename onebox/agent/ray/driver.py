@@ -53,7 +53,8 @@ def run(directory: str, folder: str, package: str) -> int:
     driver = _Driver(ray, directory, folder, package)
     signal.signal(signal.SIGTERM, driver.stop)
     code = driver.run()
-    driver.clean()
+    if not driver.lost:
+        driver.clean()
     return code
 
 
@@ -71,6 +72,8 @@ class _Driver:
         self.files = ProgressFiles(directory, 0)
         self.stopping = False
         self.lines = 0
+        # The units whose outputs are not handed over, or not all of them.
+        self.lost: List[int] = []
         self.usage: Dict[str, Any] = {
             "cpu_seconds": 0.0,
             "memory_peak": 0,
@@ -125,6 +128,11 @@ class _Driver:
         self.hand_over(at_once=True)
         self.write_progress(0)
         durable.save_json(self.directory, node.USAGE, self.usage)
+        if self.lost:
+            names = ", ".join(map(str, sorted(set(self.lost))[:5]))
+            text = "outputs of %d units are not here, such as those of unit %s"
+            text %= (len(set(self.lost)), names)
+            durable.save(self.directory, node.LOST, text.encode("ascii"))
         if self.stopping and self.tally.left:
             return STOPPED
         return 0 if self.tally.done == count else 1
@@ -140,9 +148,12 @@ class _Driver:
         number = self.plan.unit(index).number
         for line in answer["lines"]:
             self.say(line)
-        if answer["why"]:
-            self.say("unit %d: %s" % (number, answer["why"]))
-        done = answer["code"] == 0 and not answer["why"]
+        for text in (answer["why"], answer.get("lost", "")):
+            if text:
+                self.say("unit %d: %s" % (number, text))
+        if answer.get("lost"):
+            self.lost.append(number)
+        done = answer["code"] == 0 and not answer["why"] and number not in self.lost
         cpu, peak = answer.get("cpu_seconds"), answer.get("memory_peak")
         self.usage["cpu_seconds"] += cpu or 0.0
         self.usage["memory_peak"] = max(self.usage["memory_peak"], peak or 0)
@@ -164,11 +175,9 @@ class _Driver:
         try:
             self.outbox.add_archives(_contents(batch))
         except outbox.TooLarge:
-            self.say("the outputs of further units have more than [ray] max_outputs")
-            self.lose(len(batch))
+            self.lose(len(batch), "all have more than [ray] max_outputs")
         except OSError as error:
-            self.say("outputs could not be handed over: %s" % error.strerror)
-            self.lose(len(batch))
+            self.lose(len(batch), error.strerror or str(error))
         packs = b"%d" % self.outbox.packs
         replace_file(os.path.join(self.directory, node.PACKS), packs, sync=False)
         for one in batch:
@@ -176,11 +185,13 @@ class _Driver:
                 with contextlib.suppress(OSError):
                     os.unlink(one)
 
-    def lose(self, count: int) -> None:
-        """Count so many units as failed whose outputs are not handed over."""
+    def lose(self, count: int, why: str) -> None:
+        """Note that the outputs of so many units are not handed over."""
+        self.say("the outputs of %d units are not handed over: %s" % (count, why))
         for index in self.own:
             if count and self.tally.is_done(index):
                 self.tally.fail_after_all(index)
+                self.lost.append(self.plan.unit(index).number)
                 count -= 1
 
     def write_progress(self, running: int) -> None:

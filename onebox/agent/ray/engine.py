@@ -20,8 +20,8 @@ from .jobs_api import RayError, Unreachable
 
 # A process that watches a job has so many seconds to take its lock.
 STARTING = 3.0
-# One process of the agent starts it so many times, and then gives the job up.
-MOST_STARTS = 5
+# One process of the agent starts it again after so many failures, and then gives up.
+MOST_FAILURES = 5
 # A job that was started so many seconds ago does not count as waiting.
 SOON = 5.0
 # A job has so many seconds to end after its grace, before it is given up.
@@ -33,7 +33,8 @@ class Ray(Engine):
 
     def __init__(self) -> None:
         self._started: Dict[str, float] = {}
-        self._starts = 0
+        # The size of what failed processes have written, and how many there were.
+        self._trouble = self._failures = 0
 
     def prepare(self, box: BoxConfig, plan: JobPlan) -> None:
         """Create the directory of a new job. Raises `Refused` if Ray cannot take it."""
@@ -118,9 +119,13 @@ class Ray(Engine):
             return True
         if is_locked(os.path.join(directory, watch.LOCK)):
             return True
-        if self._starts >= MOST_STARTS:
+        trouble_size = _size(os.path.join(directory, "trouble"))
+        # One that was killed has written nothing.
+        if trouble_size > self._trouble:
+            self._trouble = trouble_size
+            self._failures += 1
+        if self._failures > MOST_FAILURES:
             return False
-        self._starts += 1
         self._started[job] = now
         python, agent = sys.executable or "python3", os.path.abspath(sys.argv[0])
         with open(os.path.join(directory, "trouble"), "ab") as trouble:
@@ -134,3 +139,10 @@ class Ray(Engine):
                 cwd="/",
             )
         return True
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -29,19 +29,21 @@ MOST_PARTS = 1 << 20
 LONGEST_LOG = 1 << 42
 # The text of a message or a name from the cluster is shortened to this length.
 BRIEF = 200
+# The entries of an archive have so many bytes more than the files, at most.
+SLACK = 64 << 20
 CAUSES = ("exit", "signal", "cancel", "deadline", "oom", "disk-full", "poweroff")
-OUTPUTS_LOST = "outputs-lost"
 
 # Returns a file of the outbox, None if it is missing; raises `jobs_api.Unreachable`.
 Read = Callable[[str, int], Optional[bytes]]
 
 
 class Arrived(NamedTuple):
-    """How many parts and bytes of the log, and how many packs, have arrived."""
+    """How many parts and bytes of the log, and of the packs, have arrived."""
 
     log_parts: int = 0
     log_bytes: int = 0
     packs: int = 0
+    pack_bytes: int = 0
 
 
 class Status(NamedTuple):
@@ -78,8 +80,11 @@ class Inbox:
         self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # What was written, but not noted as arrived, comes again.
         os.ftruncate(self._log, self.arrived.log_bytes)
-        limit = int(_spec(self.directory).get("max_log", 0))
-        self._trimmer = log_limit.Trimmer(self.directory, limit)
+        self._most_log = int(_spec(self.directory).get("max_log", 0))
+        self._trimmer = log_limit.Trimmer(self.directory, self._most_log)
+        # Through a storage come outputs of any size.
+        through_head = not box.scheduler.get("storage")
+        self._most = int(box.scheduler.get("most", 0)) if through_head else 0
         self._marker = log_times.Marker(self.directory)
         self._progress: Optional[unit_progress.ProgressFiles] = None
 
@@ -107,11 +112,6 @@ class Inbox:
         self._trimmer.trim()
         return status
 
-    def add_line(self, text: str) -> None:
-        """Add a line of onebox's own to the log of a job that has ended."""
-        os.lseek(self._log, 0, os.SEEK_END)
-        os.write(self._log, b"onebox: %s\n" % text.encode("utf-8", "replace"))
-
     def record(self, fields: Dict[str, Any], cause: str) -> StoredExitRecord:
         """
         Return the exit record of a job, from what its node says.
@@ -131,7 +131,7 @@ class Inbox:
             job=self.job,
             code=code,
             signal=signum if type(signum) is int and 0 < signum < 65 else None,
-            cause=cause or (found if found in (*CAUSES, OUTPUTS_LOST) else "exit"),
+            cause=cause or (found if found in CAUSES else "exit"),
             log_bytes=os.fstat(self._log).st_size,
             log_gone=_gone(self.directory),
             boot_id="",
@@ -153,6 +153,9 @@ class Inbox:
             data = read("log.%d" % self.arrived.log_parts, outbox.PART)
             if data is None:
                 raise Hostile("a part of the log is missing")
+            gone = _gone(self.directory)
+            if self._most_log and self.arrived.log_bytes - gone > self._most_log:
+                raise Hostile("the log is longer than its limit")
             os.pwrite(self._log, data, self.arrived.log_bytes)
             self._note(
                 self.arrived._replace(
@@ -173,11 +176,13 @@ class Inbox:
         while self.arrived.packs < packs:
             number = self.arrived.packs
             with tempfile.TemporaryFile(dir=self.directory) as file:
-                _receive_pack(read, number, file)
+                left = self._most + SLACK - self.arrived.pack_bytes if self._most else 0
+                size = _receive_pack(read, number, file, left)
                 file.seek(0)
                 work = os.fsencode(self._box.work)
                 archive.Reader(file, work, self._change_target).read()
-            self._note(self.arrived._replace(packs=number + 1))
+            total = self.arrived.pack_bytes + size
+            self._note(self.arrived._replace(packs=number + 1, pack_bytes=total))
 
     def _change_target(self, target: bytes) -> bytes:
         """Return a target on this machine for one in the work folder of a node."""
@@ -225,8 +230,12 @@ class Inbox:
         self.arrived = arrived
 
 
-def _receive_pack(read: Read, number: int, file: IO[bytes]) -> None:
-    """Copy the parts of a pack to *file*, and check them. Raises `Hostile`."""
+def _receive_pack(read: Read, number: int, file: IO[bytes], most: int) -> int:
+    """
+    Copy the parts of a pack to *file*, and check them; return their size.
+
+    It is at most *most*; 0 means no limit. Raises `Hostile`.
+    """
     about = _object(read("pack.%d.json" % number, 1 << 12))
     parts, size = about.get("parts"), about.get("size")
     if type(parts) is not int or not 0 <= parts <= MOST_PARTS:
@@ -238,9 +247,12 @@ def _receive_pack(read: Read, number: int, file: IO[bytes]) -> None:
             raise Hostile("a part of the outputs is missing")
         digest.update(data)
         count += len(data)
+        if most and count > most:
+            raise Hostile("the outputs have more than [ray] max_outputs")
         file.write(data)
     if count != size or digest.hexdigest() != about.get("sha256"):
         raise Hostile("a part of the outputs has changed on the way")
+    return count
 
 
 def _status(data: bytes) -> Status:
@@ -249,8 +261,10 @@ def _status(data: bytes) -> Status:
         beat = float(fields["beat"])
         parts, packs = fields["log_parts"], fields["packs"]
         start, end = fields["log_gap"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Hostile("the status of the job is not valid") from error
+    if not math.isfinite(beat):
+        raise Hostile("the status of the job is not valid")
     for number in (parts, packs):
         if type(number) is not int or not 0 <= number <= MOST_PARTS:
             raise Hostile("the status of the job is not valid")
@@ -282,9 +296,9 @@ def _gone(directory: str) -> int:
 
 def _number(value: Any) -> float:
     """Return a number from the cluster, 0 if it is none, or too large."""
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not 0 <= value < 1e18:
         return 0.0
-    return float(value) if 0 <= value < 1e18 else 0.0
+    return float(value)
 
 
 def _brief(text: Any) -> str:

@@ -12,17 +12,21 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 from typing import IO, Any, Dict, List, Optional, Tuple
 from urllib.parse import quote, urlencode, urlsplit
 
-# Seconds that the cluster may take for an answer, and to take a package.
-TIMEOUT, UPLOAD_TIMEOUT = 60.0, 1800.0
+# Seconds that the cluster may take for an answer, for a package, and for a file.
+TIMEOUT, UPLOAD_TIMEOUT, DOWNLOAD_TIMEOUT = 60.0, 3600.0, 300.0
 # An answer in JSON has at most this many bytes. A list of jobs is the longest one.
 LONGEST = 64 << 20
+# The ids of jobs and nodes that are used; others are not onebox's.
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 # A message of the cluster is shortened to this length.
 BRIEF = 300
 # A package has at most this many bytes (`DASHBOARD_CLIENT_MAX_SIZE` in Ray).
@@ -74,11 +78,17 @@ class RayCluster:
 
     def version(self) -> str:
         """Return the version of Ray."""
-        found = self._json("GET", "/api/version")
-        text = found.get("ray_version")
+        return self._about("ray_version")[:40]
+
+    def session(self) -> str:
+        """Return the name of the head's session, another one after each start."""
+        return self._about("session_name")[:200]
+
+    def _about(self, name: str) -> str:
+        text = self._json("GET", "/api/version").get(name)
         if not isinstance(text, str):
-            raise Unreachable("its answer has no ray_version: is it Ray's dashboard?")
-        return text[:40]
+            raise Unreachable("its answer has no %s: is it Ray's dashboard?" % name)
+        return text
 
     def nodes(self) -> List[Dict[str, Any]]:
         """Return the nodes that are alive."""
@@ -140,7 +150,11 @@ class RayCluster:
         found = _value(answer)
         if not isinstance(found, list):
             raise Unreachable("its list of jobs is not valid")
-        return [one for one in found if isinstance(one, dict)]
+        return [
+            one
+            for one in found
+            if isinstance(one, dict) and ID.fullmatch(str(one.get("submission_id")))
+        ]
 
     def stop(self, id: str) -> None:
         """Stop a job; a job that has ended or is unknown is no error."""
@@ -170,7 +184,8 @@ class RayCluster:
             Unreachable: It has more than *most* bytes, or cannot be read now.
         """
         query = urlencode({"node_id": node, "filename": path, "lines": "-1"})
-        status, answer = self._call("GET", "/api/v0/logs/file?" + query, most=most)
+        path = "/api/v0/logs/file?" + query
+        status, answer = self._call("GET", path, timeout=DOWNLOAD_TIMEOUT, most=most)
         if status == 200:
             return answer
         # A missing file is an error of the server, with this text.
@@ -231,12 +246,20 @@ class RayCluster:
         if self._connection is None:
             self._connection = self._connect()
         connection = self._connection
-        connection.timeout = timeout
-        if connection.sock is not None:
+        if connection.sock is None:
+            connection.timeout = timeout
+            connection.connect()
+        # A head that sends a byte now and then would never exceed a timeout.
+        limit = threading.Timer(timeout, _shut, [connection.sock])
+        limit.daemon = True
+        limit.start()
+        try:
             connection.sock.settimeout(timeout)
-        connection.request(method, path, body=data, headers=headers)
-        response = connection.getresponse()
-        answer = response.read(most + 1)
+            connection.request(method, path, body=data, headers=headers)
+            response = connection.getresponse()
+            answer = response.read(most + 1)
+        finally:
+            limit.cancel()
         if len(answer) > most:
             self.close()
             raise Unreachable("its answer is too long")
@@ -322,6 +345,11 @@ class _SSHConnection(http.client.HTTPConnection):
         if self._errors is not None:
             self._errors.close()
             self._errors = None
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _refusal(status: int, answer: bytes) -> RayError:

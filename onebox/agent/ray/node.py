@@ -11,18 +11,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import signal
 import sys
 import time
 from typing import Any, Dict
 
+from .. import processes
 from ..box import BoxConfig
 from ..box import read as read_file
 from ..jobs import durable, exec, exit_record, job_state, metrics
-from ..jobs.node_supervisor import NodeSupervisor
 from ..units import progress as unit_progress
 from ..units.progress import Progress
-from . import outbox
+from . import guarded, outbox
+from .guarded import GuardedSupervisor, Pipes
 from .outbox import Outbox
 from .scratch import GivenPlan, Scratch, given
 
@@ -32,6 +33,8 @@ DIED = 75
 PACKS = "packs"
 # In this file it tells what the units have used: these fields are those of the record.
 USAGE = "usage.json"
+# In this one it tells which outputs are not handed over.
+LOST = "lost"
 SYNC = 10.0
 # An order to stop a job that has waited for resources comes within so many seconds of
 # its start.
@@ -49,26 +52,15 @@ def run() -> int:
     except (OSError, ValueError, KeyError) as error:
         sys.stderr.write("onebox: %s\n" % _why(error))
         return DIED
-    # The supervisor sees the end of the entry point, and the other way round.
-    lives, our_life = os.pipe()
-    ends, its_life = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()
-            if os.fork() == 0:
-                os.close(our_life)
-                os.close(ends)
-                _supervise(box, plan, scratch, folder, (lives, its_life))
-        finally:
-            if sys.exc_info()[0] is not None:
-                sys.excepthook(*sys.exc_info())
-            os._exit(0)
-    os.close(its_life)
-    os.close(lives)
-    os.waitpid(child, 0)
-    code = os.read(ends, 1)
-    return code[0] if code else DIED
+    code = guarded.run_apart(
+        lambda pipes: _supervise(box, plan, scratch, folder, pipes)
+    )
+    if code >= 0:
+        return code
+    # The supervisor was killed, and nothing else would end its job.
+    processes.send(signal.SIGKILL, job_state.strays(box, plan.job))
+    sys.stderr.write("onebox: the supervisor of the job was killed\n")
+    return DIED
 
 
 def _make_outbox(plan: GivenPlan) -> str:
@@ -95,16 +87,18 @@ def _prepare(box: BoxConfig, plan: GivenPlan, scratch: Scratch) -> None:
 
 
 def _supervise(
-    box: BoxConfig, plan: GivenPlan, scratch: Scratch, folder: str, pipes: Any
+    box: BoxConfig, plan: GivenPlan, scratch: Scratch, folder: str, pipes: Pipes
 ) -> None:
     """Run the job, and hand over all that it leaves."""
-    its_life = pipes[1]
     job = plan.job_plan()
+    if not plan.fields["units"]:
+        # It may contain secrets. The tasks of units need it until their end.
+        plan.forget()
     if plan.fields["units"]:
         words = [sys.executable, scratch.agent, "ray-units", scratch.directory]
         words += [folder, plan.folder]
         job = job._replace(commands=[[os.fsencode(word) for word in words]])
-    if select.select([pipes[0]], [], [], EARLY)[0]:
+    if pipes.is_orphan(EARLY):
         # It was stopped while it waited for resources.
         scratch.remove()
         return
@@ -113,20 +107,17 @@ def _supervise(
     is_kept = supervisor.hand_over()
     record = exit_record.read(scratch.directory)
     with contextlib.suppress(OSError):
-        os.write(its_life, bytes([record.code if record else DIED]))
+        os.write(pipes.end, bytes([record.code if record else DIED]))
     if not is_kept:
         scratch.remove()
 
 
-class _Supervisor(NodeSupervisor):
+class _Supervisor(GuardedSupervisor):
     """
     The supervisor of a job, which hands over its output.
 
     Args:
         folder: The outbox.
-
-        pipes: The end of a pipe that closes with the entry point, and one that closes
-            with this process.
     """
 
     def __init__(
@@ -135,15 +126,13 @@ class _Supervisor(NodeSupervisor):
         job: exec.JobPlan,
         plan: GivenPlan,
         folder: str,
-        pipes: Any,
+        pipes: Pipes,
     ) -> None:
-        super().__init__(box, job, box.path("jobs", plan.job), keep=pipes)
+        super().__init__(box, job, box.path("jobs", plan.job), pipes)
         self.given = plan
-        most = int(plan.fields["most"])
-        self.outbox = Outbox(folder, most, job.max_log)
-        self.entry_point = pipes[0]
+        self.outbox = Outbox(folder, int(plan.fields["most"]), job.max_log)
         self.stop_at = time.monotonic() + float(plan.fields["seconds"])
-        self.is_late = self.is_orphan = False
+        self.is_late = False
 
     def prepare(self) -> None:
         """Take over the directory, and open the log to read it too."""
@@ -155,9 +144,6 @@ class _Supervisor(NodeSupervisor):
         """Hand over what is new; stop the job if its time is over, or Ray stops it."""
         self.report()
         super().tick(now)
-        if not self.is_orphan and select.select([self.entry_point], [], [], 0)[0]:
-            self.is_orphan = True
-            self.stop()
         if not self.is_late and now > self.stop_at:
             self.is_late = True
             self.stop()
@@ -192,22 +178,12 @@ class _Supervisor(NodeSupervisor):
         Return whether the outputs stay here instead, because they are too many.
         """
         record = exit_record.read(self.directory)
-        lost = ""
-        roots = self.given.fields["roots"]
+        lost = read_file(os.path.join(self.directory, LOST)).decode("utf-8", "replace")
         if not self.given.fields["units"]:
-            work = os.fsencode(self.box.work)
-            try:
-                self.outbox.add_pack(work, outbox.outputs(work, roots))
-            except outbox.TooLarge:
-                lost = "they have more than [ray] max_outputs"
-            except OSError as error:
-                lost = _why(error)
+            lost = self._hand_over_outputs()
         if lost:
-            lost = "the outputs are not here: %s; they are on node %s in %s" % (
-                lost,
-                os.uname().nodename,
-                self.box.work,
-            )
+            where = (os.uname().nodename, self.box.work)
+            lost = "%s; they are on node %s in %s" % (lost, *where)
         fields = record._asdict() if record else None
         usage = read_file(os.path.join(self.directory, USAGE))
         if fields and usage:
@@ -221,6 +197,15 @@ class _Supervisor(NodeSupervisor):
             if time.monotonic() > deadline:
                 return bool(lost)
             time.sleep(0.5)
+
+    def _hand_over_outputs(self) -> str:
+        """Hand over what can be; return what is wrong with the rest, "" if nothing."""
+        work = os.fsencode(self.box.work)
+        try:
+            found = outbox.outputs(work, self.given.fields["roots"])
+            return outbox.without_some(self.outbox.add_pack(work, found), found)
+        except OSError as error:
+            return "the outputs cannot be handed over: %s" % _why(error)
 
 
 def _why(error: Exception) -> str:

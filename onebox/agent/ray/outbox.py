@@ -17,17 +17,20 @@ pack.N.P           the Pth part of the Nth pack, which is an archive of outputs
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-from typing import IO, Any, Dict, Iterable, List, cast
+import stat
+from typing import IO, Any, Dict, Iterable, List, Tuple, cast
 
 from ..box import replace_file
+from ..file_names import show
 from . import archive
 
 STATUS = "status.json"
 # A part of a log or of a pack has at most so many bytes. A reader keeps one in memory.
 PART = 8 << 20
+# An entry of an archive has about this many bytes beside its path and contents.
+OVERHEAD = 120
 
 
 class TooLarge(Exception):
@@ -78,22 +81,27 @@ class Outbox:
             self.log_parts += 1
             self.log_bytes += len(data)
 
-    def add_pack(self, work: bytes, paths: Iterable[bytes]) -> None:
+    def add_pack(self, work: bytes, paths: Iterable[bytes]) -> List[bytes]:
         """
         Hand over the outputs *paths* of the folder *work*.
 
+        Return those that cannot be read, or are too large: the smallest files go first
+        if all packs together would have too many bytes.
+
         Raises:
-            TooLarge: All packs together would have too many bytes. The outputs are not
-                handed over.
+            OSError: A file became shorter, or the disk of the outbox is full. Nothing
+                of the pack is handed over.
         """
-        parts = _Parts(self.folder, self.packs, self._left())
+        left, kept = within(work, paths, self._left())
+        parts = _Parts(self.folder, self.packs, 1 << 62)
         try:
             # It has all the methods that the writer of an archive needs.
-            archive.write(cast("IO[bytes]", parts), work, paths)
+            left += archive.write(cast("IO[bytes]", parts), work, kept)
             self._end_pack(parts)
         except BaseException:
             parts.remove()
             raise
+        return left
 
     def add_archives(self, archives: Iterable[bytes]) -> None:
         """Hand over archives that nodes have sent, as one pack. Raises TooLarge."""
@@ -174,10 +182,11 @@ def outputs(work: bytes, roots: Iterable[str]) -> List[bytes]:
     """
     base = os.path.realpath(work)
     found: Dict[bytes, None] = {}
+    unreadable: List[bytes] = []
     waiting = [os.path.normpath(os.fsencode(root)) for root in roots]
     while waiting:
         inner: List[bytes] = []
-        for path in archive.walk(work, waiting):
+        for path in archive.walk(work, waiting, (), unreadable):
             if path in found:
                 continue
             found[path] = None
@@ -187,14 +196,49 @@ def outputs(work: bytes, roots: Iterable[str]) -> List[bytes]:
                 if target.startswith(base + b"/") and os.path.exists(target):
                     inner.append(os.path.relpath(target, base))
         waiting = [path for path in inner if path not in found]
-    return list(found)
+    # These are named when they are read once more.
+    return [*found, *unreadable]
 
 
-def pack(work: bytes, paths: Iterable[bytes]) -> bytes:
-    """Return an archive of the outputs *paths* of the folder *work*."""
-    file = io.BytesIO()
-    archive.write(file, work, paths)
-    return file.getvalue()
+def within(
+    work: bytes, paths: Iterable[bytes], most: int
+) -> Tuple[List[bytes], List[bytes]]:
+    """
+    Return the paths to leave out, and the others, which have at most *most* bytes.
+
+    The largest are left out, and those that cannot be read.
+    """
+    sizes, left, kept = [], [], set()
+    for path in paths:
+        try:
+            st = os.lstat(os.path.join(work, path))
+        except FileNotFoundError:
+            continue
+        except OSError:
+            left.append(path)
+            continue
+        size = st.st_size if stat.S_ISREG(st.st_mode) else 0
+        sizes.append((size + len(path) + OVERHEAD, path))
+    if sum(size for size, _ in sizes) <= most:
+        return left, [path for _, path in sizes]
+    for size, path in sorted(sizes):
+        most -= size
+        if most >= 0:
+            kept.add(path)
+        else:
+            left.append(path)
+    return left, [path for _, path in sizes if path in kept]
+
+
+def without_some(left: List[bytes], all: List[bytes]) -> str:
+    """Return the sentence that names outputs that are not handed over, "" if none."""
+    if not left:
+        return ""
+    names = ", ".join(show(path) for path in sorted(left)[:3])
+    return (
+        "%d of %d outputs are not here, such as %s: they cannot be read, or all have "
+        "more than [ray] max_outputs" % (len(left), len(all), names)
+    )
 
 
 def _place(folder: str, name: str, data: bytes) -> None:

@@ -62,6 +62,11 @@ class GivenPlan(NamedTuple):
         """Return the contents of the file of the job's units, b"" if it has none."""
         return read_file(os.path.join(self.folder, package.UNITS))
 
+    def forget(self) -> None:
+        """Remove the file of the plan from the node."""
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.folder, package.PLAN))
+
     def _variables(self) -> Dict[bytes, bytes]:
         """Return the variables of this node, without the folders of the packages."""
         found = dict(os.environb)
@@ -124,7 +129,8 @@ class Scratch:
         return BoxConfig.load(self.path)
 
     def remove(self) -> None:
-        """Remove the folder; what cannot be removed is left."""
+        """Remove the folder, and the plan; what cannot be removed is left."""
+        self._plan.forget()
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.unlink(self.path + ".lock")

@@ -95,7 +95,8 @@ def submit(box: BoxConfig, job: str) -> None:
         ):
             name = uri.partition("://")[2]
             package.send(cluster, package.Package(name, os.path.join(directory, file)))
-        durable.save(directory, TRIED, b"")
+        if not os.path.exists(os.path.join(directory, TRIED)):
+            durable.save(directory, TRIED, cluster.session().encode("utf-8"))
         cluster.submit(body)
     finally:
         cluster.close()
@@ -106,6 +107,16 @@ def submit(box: BoxConfig, job: str) -> None:
 def is_submitted(directory: str) -> bool:
     """Return whether Ray has, or has had, the job in *directory*."""
     return os.path.exists(os.path.join(directory, SUBMITTED))
+
+
+def is_forgotten(directory: str, cluster: jobs_api.RayCluster) -> bool:
+    """
+    Return whether the head was started again since the job was first submitted.
+
+    It has forgotten all jobs then. The job may have run, so it is not submitted again.
+    """
+    before = read_file(os.path.join(directory, TRIED)).decode("utf-8", "replace")
+    return bool(before) and before != cluster.session()
 
 
 def forget_plan(directory: str) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
-from typing import Any, Dict, Union
+from typing import IO, Any, Dict, Tuple
 
 from ..box import BoxConfig
 from ..box import read as read_file
 from ..jobs import durable, exit_record, job_state
-from ..jobs.node_supervisor import NodeSupervisor
 from ..units import plan as unit_plan
 from ..units import progress as unit_progress
 from ..units import result as unit_result
 from ..units import share
-from . import archive, outbox
+from . import archive, guarded, outbox
+from .guarded import GuardedSupervisor, Pipes
 from .scratch import Scratch, given
 
 SET_DEATH_SIGNAL = 1
@@ -54,30 +55,31 @@ def run(index: int, count: int, most: int) -> Dict[str, Any]:
         "memory_peak": result.get("memory_peak"),
         "lines": [line.decode("utf-8", "replace") for line in lines[:20]],
         "outputs": b"",
+        "lost": "",
         "why": "" if result else "its supervisor ended with %d" % ended.returncode,
     }
     if result:
         work, root = os.fsencode(box.work), unit.outputs.rstrip("/")
-        paths = outbox.outputs(work, [root])
-        answer["outputs"] = _archive(plan.storage, index, work, paths)
-        if (
-            most
-            and isinstance(answer["outputs"], bytes)
-            and len(answer["outputs"]) > most
-        ):
-            answer.update(
-                outputs=b"", why="its outputs have more than [ray] max_outputs"
-            )
+        found = outbox.outputs(work, [root])
+        left, kept = outbox.within(work, found, most or 1 << 62)
+        file, name = _file(plan.storage, index)
+        with file:
+            left += archive.write(file, work, kept)
+            if not name:
+                file.seek(0)
+                answer["outputs"] = file.read()
+        answer["outputs"] = name or answer["outputs"]
+        answer["lost"] = outbox.without_some(left, found)
     return answer
 
 
-def _archive(storage: str, index: int, work: bytes, paths: Any) -> Union[bytes, str]:
+def _file(storage: str, index: int) -> Tuple[IO[bytes], str]:
+    """Return an open file for the outputs of a unit, and its path in the storage."""
     if not storage:
-        return outbox.pack(work, paths)
-    target = os.path.join(storage, "out", "unit.%d.%s" % (index, os.urandom(6).hex()))
-    with open(target, "wb") as file:
-        archive.write(file, work, paths)
-    return target
+        return io.BytesIO(), ""
+    name = "unit.%d.%s" % (index, os.urandom(6).hex())
+    path = os.path.join(storage, "out", name)
+    return open(path, "wb"), path
 
 
 def supervise(root: str, own: str) -> int:
@@ -87,6 +89,11 @@ def supervise(root: str, own: str) -> int:
     It ends with the worker of Ray that has started it.
     """
     _die_with_parent()
+    code = guarded.run_apart(lambda pipes: _supervise(root, own, pipes))
+    return code if code >= 0 else 1
+
+
+def _supervise(root: str, own: str, pipes: Pipes) -> None:
     box = BoxConfig.load(root)
     python = sys.executable or "python3"
     agent = os.path.abspath(sys.argv[0])
@@ -100,9 +107,9 @@ def supervise(root: str, own: str) -> int:
     durable.save(own, "log", b"")
     unit_progress.prepare(own)
     exit_record.prepare(own)
-    NodeSupervisor(box, job, own).run()
+    GuardedSupervisor(box, job, own, pipes).run()
     record = exit_record.read(own)
-    return record.code if record else 1
+    os.write(pipes.end, bytes([record.code if record else 1]))
 
 
 def _die_with_parent() -> None:

@@ -9,6 +9,7 @@ starts another one, which goes on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,14 +22,15 @@ from ..file_names import Hostile
 from ..jobs import exit_record, job_state
 from ..jobs.exit_record import StoredExitRecord
 from . import node, submission
-from .inbox import OUTPUTS_LOST, Inbox, Status
-from .jobs_api import ENDED, RayError, Unreachable
+from .inbox import Inbox, Status
+from .jobs_api import ENDED, ID, RayError, Unreachable
 
 LOCK = "lock"
 # Why the job has not begun yet, "" when it has.
 WAITING = "waiting"
 # Why nothing is known about the end of the job, if that is so.
 LOST = "lost"
+FORGOTTEN = "the cluster does not know it any more: was its head started again?"
 # Seconds between two looks: at first, and later a share of the job's age.
 SHORTEST, LONGEST, SHARE = 0.5, 5.0, 0.02
 # The supervisor has so many seconds beyond the job's grace to hand over everything
@@ -36,6 +38,13 @@ SHORTEST, LONGEST, SHARE = 0.5, 5.0, 0.02
 LATE = 120.0
 # What the cluster sends may be wrong so many times in a row; it may be half written.
 MISTAKES = 5
+# After these errors of the disk here, what comes is asked for again.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE)
+# A job that the cluster does not know is looked for during so many seconds, because the
+# answer may be that of a proxy.
+MISSING = 15.0
+# What a supervisor has handed over may be visible so many seconds later.
+VISIBLE = 20.0
 # The cluster is asked to stop a job once in so many seconds.
 STOP_AGAIN = 5.0
 BRIEF = 300
@@ -74,7 +83,7 @@ class _Watch:
         self.mistakes = 0
         self.beat = 0.0
         self.beat_at = time.monotonic()
-        self.stop_at = 0.0
+        self.stop_at = self.missing_since = self.ended_since = 0.0
         self.node = ""
 
     def pause(self) -> float:
@@ -95,13 +104,22 @@ class _Watch:
             self._wait_for("the cluster does not answer: %s" % error)
         except RayError as error:
             return self._lose("Ray refuses it: %s" % error)
-        except Hostile as error:
-            self.mistakes += 1
-            if self.mistakes >= MISTAKES:
-                return self._lose(
-                    "what comes from the cluster is not valid: %s" % error
-                )
+        except OSError as error:
+            if error.errno in FULL:
+                self._wait_for("this machine does not answer: %s" % error.strerror)
+                return False
+            return self._mistake(error)
+        # Whatever the cluster sends, this process does not end before the job.
+        except Exception as error:
+            return self._mistake(error)
         return False
+
+    def _mistake(self, error: Exception) -> bool:
+        """Note that what the cluster sends is not valid; give it up after some."""
+        self.mistakes += 1
+        if self.mistakes < MISTAKES:
+            return False
+        return self._lose("what comes from the cluster is not valid: %s" % error)
 
     def _look(self) -> bool:
         ordered = os.path.exists(os.path.join(self.directory, "cancel"))
@@ -112,20 +130,22 @@ class _Watch:
                 if self.cluster.job(self.id) is None:
                     submission.forget_plan(self.directory)
                     return self._stopped()
+            elif submission.is_forgotten(self.directory, self.cluster):
+                return self._lose(FORGOTTEN)
             else:
                 submission.submit(self.box, self.job)
         details = self.cluster.job(self.id)
         if details is None:
-            return self._lose(
-                "the cluster does not know it any more: was its head started again?"
-            )
+            return self._is_missing()
+        self.missing_since = 0.0
         state = str(details.get("status"))
         if ordered and state not in ENDED and time.monotonic() >= self.stop_at:
             self.stop_at = time.monotonic() + STOP_AGAIN
             self.cluster.stop(self.id)
             if state == "PENDING":
                 self.cluster.drop(self.id)
-        self.node = str(details.get("driver_node_id") or self.node)
+        found = str(details.get("driver_node_id") or "")
+        self.node = found if ID.fullmatch(found) else self.node
         status = None
         if self.node or self.storage:
             status = self.inbox.receive(self._read, time.time())
@@ -135,10 +155,19 @@ class _Watch:
                 return self._finish(status.fields["end"])
         elif state == "PENDING":
             self._wait_for("PENDING (no free resources, or its environment is made)")
-        if state in ENDED and self._is_silent(status):
+        if state in ENDED and self._is_silent(status, details):
             # A job that was dropped has failed, for Ray.
             never_begun = ordered and status is None
             return self._conclude("STOPPED" if never_begun else state, details)
+        return False
+
+    def _is_missing(self) -> bool:
+        """Give up a job that the cluster does not know, unless that may be wrong."""
+        now = time.monotonic()
+        self.missing_since = self.missing_since or now
+        again = submission.is_forgotten(self.directory, self.cluster)
+        if again or now - self.missing_since > MISSING:
+            return self._lose(FORGOTTEN)
         return False
 
     def _read(self, name: str, most: int) -> Optional[bytes]:
@@ -147,6 +176,8 @@ class _Watch:
             folder = "onebox/%s-%s/" % (self.box.id, self.job)
             return self.cluster.log_file(self.node, folder + name, most)
         path = os.path.join(self.storage, "out", name)
+        if not os.path.isdir(os.path.dirname(self.storage)):
+            raise Unreachable("[ray] storage is not here: %s" % self.storage)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(path, flags), "rb") as file:
@@ -165,10 +196,16 @@ class _Watch:
             touch(os.path.join(self.directory, "heartbeat"))
         self._wait_for("")
 
-    def _is_silent(self, status: Optional[Status]) -> bool:
+    def _is_silent(self, status: Optional[Status], details: Dict[str, Any]) -> bool:
         """Return whether the supervisor of a job that Ray has ended is gone too."""
-        limit = job_state.grace(self.box, self.job) + LATE
-        return status is None or time.monotonic() - self.beat_at > limit
+        now = time.monotonic()
+        self.ended_since = self.ended_since or now
+        if status is None:
+            return now - self.ended_since > VISIBLE
+        if details.get("driver_exit_code") == node.DIED:
+            # The entry point has seen the end of the supervisor.
+            return now - self.ended_since > 2.0
+        return now - self.beat_at > job_state.grace(self.box, self.job) + LATE
 
     def _finish(self, end: Dict[str, Any]) -> bool:
         """Publish the exit record that the node has sent."""
@@ -178,10 +215,9 @@ class _Watch:
         record = self.inbox.record(fields, self._cause())
         lost = end.get("lost")
         if lost:
-            self.inbox.add_line(_brief(lost))
-            size = os.stat(os.path.join(self.directory, "log")).st_size
-            record = record._replace(
-                code=record.code or 1, cause=OUTPUTS_LOST, log_bytes=size
+            # The box stays, and so does what is on the node.
+            return self._lose(
+                "it ended with exit %d, but %s" % (record.code, _brief(lost))
             )
         return self._publish(record)
 
@@ -231,7 +267,9 @@ class _Watch:
     def _wait_for(self, why: str) -> None:
         path = os.path.join(self.directory, WAITING)
         if read_file(path).decode("utf-8", "replace") != why:
-            replace_file(path, why.encode("utf-8", "replace"), sync=False)
+            # The disk may be full.
+            with contextlib.suppress(OSError):
+                replace_file(path, why.encode("utf-8", "replace"), sync=False)
 
 
 def is_over(directory: str) -> bool:

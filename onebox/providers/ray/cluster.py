@@ -24,8 +24,15 @@ from onebox.providers.ray.settings import DASHBOARD, RaySettings
 
 # Jobs have so many seconds to end after they are stopped, and to be cleaned up after.
 ENDING, CLEANING = 60.0, 30.0
-# It removes what the jobs of a box have left on the node on which it runs.
+# A box whose units have run on more nodes than this is not cleaned up on all of them.
+MOST_NODES = 200
+CLEANER = "onebox-clean-"
+# It ends what is left of the jobs of a box on the node on which it runs, and removes
+# their files.
 CLEAN = (
+    "for p in /proc/[0-9]*; do "
+    "tr '\\0' '\\n' 2>/dev/null <$p/environ | grep -qx 'ONEBOX_BOX={box}' && "
+    "kill -9 ${{p#/proc/}}; done; "
     'for d in "$(dirname "$(readlink /proc/$$/fd/1)")/onebox" '
     '"${{TMPDIR:-/tmp}}/onebox-ray-$(id -u)"; do rm -rf -- "$d"/{box}-*; done'
 )
@@ -98,14 +105,18 @@ class Cluster:
         with self.session() as api:
             return [_node(fields) for fields in api.nodes()]
 
-    def end_jobs(self, box: str) -> None:
+    def end_jobs(self, box: str, at_least: float = 0.0) -> None:
         """
         End the jobs of a box.
+
+        Args:
+            at_least: For so many seconds a job may still appear that was submitted.
 
         Raises:
             ProviderError: A job still runs.
         """
-        until = time.monotonic() + ENDING
+        began = time.monotonic()
+        until = began + ENDING
         with self.session() as api:
             while True:
                 live = [
@@ -113,9 +124,9 @@ class Cluster:
                     for one in _jobs(api, f"onebox-{box}-")
                     if one["status"] not in ENDED
                 ]
-                if not live:
+                if not live and time.monotonic() - began >= at_least:
                     return
-                if time.monotonic() > until:
+                if live and time.monotonic() > until:
                     raise ProviderError(
                         f"{self.name} still ends job {live[0]['submission_id']}",
                         next="the same command again",
@@ -126,27 +137,44 @@ class Cluster:
                         api.drop(one["submission_id"])
                 time.sleep(0.5)
 
-    def clean(self, box: str) -> None:
-        """Remove what the ended jobs of a box have left on the cluster."""
+    def clean(self, box: str, *, everywhere: bool) -> None:
+        """
+        Remove what the ended jobs of a box have left on the cluster.
+
+        Args:
+            everywhere: Look on all nodes, because units have run there.
+        """
         with self.session() as api:
             jobs = _jobs(api, f"onebox-{box}-")
             places = {str(one.get("driver_node_id")) for one in jobs}
-            nodes = [one for one in map(_node, api.nodes()) if one.id in places]
+            nodes = list(map(_node, api.nodes()))
+            if everywhere:
+                nodes = nodes[:MOST_NODES]
+            else:
+                nodes = [one for one in nodes if one.id in places]
             cleaners = [_clean(api, node, box) for node in nodes]
             until = time.monotonic() + CLEANING
             while cleaners and time.monotonic() < until:
                 time.sleep(0.3)
                 details = {id: api.job(id) or {"status": "STOPPED"} for id in cleaners}
-                ended = [id for id in cleaners if details[id].get("status") in ENDED]
-                for id in ended:
-                    api.delete(id)
-                    cleaners.remove(id)
+                cleaners = [
+                    id for id in cleaners if details[id].get("status") not in ENDED
+                ]
             for id in cleaners:
                 api.stop(id)
-            drops = _jobs(api, f"{DROP}onebox-{box}-")
-            for one in [*jobs, *drops]:
-                if one["status"] in ENDED:
+            # Ray may undo the deletion of a record shortly after the end of the job.
+            for _ in range(3):
+                known = [
+                    one
+                    for kind in ("onebox-", f"{DROP}onebox-", CLEANER)
+                    for one in _jobs(api, f"{kind}{box}-")
+                    if one["status"] in ENDED
+                ]
+                for one in known:
                     api.delete(one["submission_id"])
+                if not known:
+                    return
+                time.sleep(0.7)
 
     def live_jobs(self, box: str) -> list[str]:
         """Return the jobs of a box that have not ended."""
@@ -191,7 +219,7 @@ def _jobs(api: RayCluster, prefix: str) -> list[dict[str, Any]]:
 
 
 def _clean(api: RayCluster, node: Node, box: str) -> str:
-    id = f"onebox-clean-{box}-{secrets.token_hex(4)}"
+    id = f"{CLEANER}{box}-{secrets.token_hex(4)}"
     api.submit(
         {
             "entrypoint": CLEAN.format(box=box),
@@ -206,12 +234,15 @@ def _node(fields: Mapping[str, Any]) -> Node:
     """Return a node in an answer. Raises `Unreachable` if it is not valid."""
     try:
         total = fields["resources_total"]
-        return Node(
+        found = Node(
             id=str(fields["node_id"])[:100],
             address=str(fields["node_ip"])[:100],
             cpus=float(total.get("CPU", 0)),
             memory=float(total.get("memory", 0)),
             is_head=fields.get("is_head_node") is True,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not (0 <= found.cpus < 1e9 and 0 <= found.memory < 1e18):
+            raise ValueError(found)
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Unreachable("its list of nodes is not valid") from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,9 @@ from onebox.providers.values import (
     ignore_progress,
 )
 
+# A job whose submission was interrupted may appear on the cluster so much later (s).
+ARRIVING = 20.0
+
 
 class Ray(Provider):
     """
@@ -61,7 +66,7 @@ class Ray(Provider):
         if not settings.host and not settings.address:
             raise ConfigError(
                 "[ray] host is missing: the head of the cluster, as your ssh knows it",
-                next="onebox.toml: [ray] host; or export "
+                next="export ONEBOX_RAY_HOST=head.example.edu; on this machine: export "
                 "ONEBOX_RAY_ADDRESS=http://127.0.0.1:8265",
             )
         self._settings = settings
@@ -165,6 +170,10 @@ class Ray(Provider):
         except BaseException:
             remove(str(fresh))
             raise
+
+    def other_place(self, box: Box) -> str:
+        """Return the name of the box's cluster if [ray] names another one."""
+        return "" if box.host == self._cluster.name else box.host
 
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
@@ -287,13 +296,18 @@ class Ray(Provider):
 
     def _end_jobs(self, name: str, record: Mapping[str, Any]) -> None:
         id = name.removeprefix(lifecycle.DELETED)
+        unclear = False
         for job in self._jobs(name):
             # A process that watches the job does not submit it again.
             path = Path(self._root.box(name), "jobs", job, "cancel")
             if path.parent.is_dir() and not path.exists():
                 path.write_text('{"cause": "cancel"}')
+            tried, submitted = path.with_name("tried"), path.with_name("submitted")
+            unclear = unclear or (tried.exists() and not submitted.exists())
         try:
-            self._cluster_of(record).end_jobs(id)
+            # An agent that submits a job holds this lock.
+            with _start_lock(Path(self._root.box(name), "jobs", ".lock")):
+                self._cluster_of(record).end_jobs(id, ARRIVING if unclear else 0.0)
         except OneboxError as error:
             folder = self._root.box(name)
             error.next = (
@@ -303,7 +317,9 @@ class Ray(Provider):
             raise
 
     def _remove_traces(self, name: str, id: str, record: Mapping[str, Any]) -> None:
-        self._cluster_of(record).clean(id)
+        jobs = Path(self._root.box(name), "jobs")
+        everywhere = any(jobs.glob("*/units.json"))
+        self._cluster_of(record).clean(id, everywhere=everywhere)
         storage = str(record.get("storage") or "")
         if storage:
             for job in self._jobs(name):
@@ -337,6 +353,24 @@ class Ray(Provider):
             raise ProviderError(
                 f"{where}: {error.strerror}", next="inv doctor"
             ) from error
+
+
+@contextmanager
+def _start_lock(path: Path) -> Iterator[None]:
+    """Hold the lock on starting jobs; wait for it, but not without an end."""
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        yield
+        return
+    with file:
+        end = time.monotonic() + ARRIVING
+        while time.monotonic() < end:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)
+        yield
 
 
 def _amount(cpus: int, memory: int) -> str:

@@ -24,18 +24,20 @@ class RaySettings(ProviderTable):
         STRING,
         None,
         '"head.example.edu"',
-        "The cluster's head, as your own ssh knows it; it is reached through ssh.",
+        "The cluster's head, for your own ssh; not from a project's file.",
         Matching(
             r"([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.:-]*",
             "the name of a host, which may begin with USER@",
         ),
+        of_user=True,
     )
     dashboard: str = setting(
         STRING,
         DASHBOARD,
         '"10.0.0.5:8265"',
-        "Where Ray's dashboard listens, as that host sees it.",
+        "Where Ray's dashboard listens there; not from a project's file.",
         Matching(r"[A-Za-z0-9_.-]+:[0-9]{1,5}", "HOST:PORT"),
+        of_user=True,
     )
     address: str | None = setting(
         STRING,
