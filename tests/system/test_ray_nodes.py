@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Project
 from tests.fakes.ray import RayCluster, missing
-from tests.system.test_ray import TOML, boxes, live, until
+from tests.system.test_ray import TOML, boxes, commands, live, until
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +97,19 @@ def test_job_on_another_node_than_the_head_sends_its_outputs(
     assert 3 == done.code, done.err
     assert "worker1" in done.out
     assert "out\n" == ray.read("results/out")
+
+
+def test_cancelled_map_leaves_no_process(ray: Project, cluster: RayCluster) -> None:
+    """Ray kills its workers, and the units of a map are not theirs alone."""
+    ray.write("unit.sh", "echo $1; while :; do sleep 0.1; done\n")
+    running = ray.start("map", "--vm=cpus=4,memory=200 MB", "--keep")
+    ray.until("4 units, 4 at once")
+    until(lambda: 4 == len(units(cluster)))
+    assert 0 == ray.inv("cancel").code
+    assert 0 != running.wait(120)
+    until(lambda: not units(cluster))
+
+
+def units(cluster: RayCluster) -> list[str]:
+    """Return the command lines of the units that run on the cluster."""
+    return [text for text in commands(cluster).values() if "sh unit.sh" in text[:12]]
