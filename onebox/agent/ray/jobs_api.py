@@ -153,7 +153,9 @@ class RayCluster:
         return [
             one
             for one in found
-            if isinstance(one, dict) and ID.fullmatch(str(one.get("submission_id")))
+            if isinstance(one, dict)
+            and isinstance(one.get("submission_id"), str)
+            and ID.fullmatch(one["submission_id"])
         ]
 
     def stop(self, id: str) -> None:
@@ -205,7 +207,7 @@ class RayCluster:
         path: str,
         data: Any = None,
         size: Optional[int] = None,
-        timeout: float = TIMEOUT,
+        timeout: float = 0.0,
         most: int = LONGEST,
     ) -> Tuple[int, bytes]:
         """
@@ -222,6 +224,7 @@ class RayCluster:
             headers["Authorization"] = "Bearer " + token
         if size is not None:
             headers["Content-Length"] = str(size)
+        timeout = timeout or TIMEOUT
         was_open = self._connection is not None
         try:
             return self._send(
@@ -289,7 +292,7 @@ class RayCluster:
             if said:
                 return said
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return str(text)[:BRIEF]
+        return _brief(str(text)).strip()
 
 
 class _SSHConnection(http.client.HTTPConnection):
