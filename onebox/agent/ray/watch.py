@@ -201,7 +201,8 @@ class _Watch:
         now = time.monotonic()
         self.ended_since = self.ended_since or now
         if status is None:
-            return now - self.ended_since > VISIBLE
+            # Without a node it has never begun.
+            return not self.node or now - self.ended_since > VISIBLE
         if details.get("driver_exit_code") == node.DIED:
             # The entry point has seen the end of the supervisor.
             return now - self.ended_since > 2.0
