@@ -49,7 +49,7 @@ def end(code: int) -> NoReturn:
     before the fork, and would take most of the time of a line.
     """
     # The same steps in the same order as in Py_FinalizeEx.
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined] # not in typeshed
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
