@@ -328,11 +328,15 @@ def test_too_much_is_named_before_and_after_the_job(
         ({"token": "wrong"}, ("run",), "it refuses the token in RAY_AUTH_TOKEN"),
         ({"token": ""}, ("run",), "RAY_AUTH_TOKEN is not set"),
         ({"toml": '[ray]\nhost = "h"\n'}, ("run",), "[ray] host: a project cannot"),
+        ({"toml": '[ray]\nstorage = "/no/x"\n'}, ("run",), "/no/x is not a folder"),
         ({"url": "http://ray.example.edu"}, ("run",), "in the clear"),
         ({"image": 'setup = "setup.sh"'}, ("run",), "[image] setup: a Ray cluster"),
         ({}, ("ssh",), "has no shell"),
     ],
-    ids=["large", "wrong-token", "no-token", "host", "plain-http", "image", "ssh"],
+    ids=[
+        *("large", "wrong-token", "no-token", "host", "storage", "plain-http"),
+        *("image", "ssh"),
+    ],
 )
 def test_what_cannot_work_is_refused_before_it_starts(
     ray: Project,

@@ -283,4 +283,4 @@ def is_over(directory: str) -> bool:
 
 def _brief(text: Any) -> str:
     shown = "".join(char if char.isprintable() else " " for char in str(text or ""))
-    return shown[:BRIEF]
+    return shown.strip()[:BRIEF]

@@ -191,7 +191,11 @@ class Cluster:
             name = str(self._where.get("token"))
             return NoCredentials(message, next=f"export {name}=…, the cluster's token")
         if isinstance(error, Unreachable):
-            return Throttled(message, next="inv doctor")
+            return Throttled(
+                message,
+                next="check ONEBOX_RAY_HOST or ONEBOX_RAY_ADDRESS, and the head; Ray's "
+                "dashboard has port 8265 unless set otherwise",
+            )
         return ProviderError(message, next="inv doctor")
 
 

@@ -96,6 +96,12 @@ class Ray(Provider):
                 f"the size {requirements.name} names machine types only",
                 next="on Ray a size needs cpus and memory",
             )
+        storage = self._settings.storage
+        if storage and not Path(storage).is_dir():
+            raise ConfigError(
+                f"[ray] storage: {storage} is not a folder of this machine",
+                next="a folder that this machine and all nodes see",
+            )
         nodes = self._cluster.nodes()
         cpus, memory = requirements.cpus, requirements.memory
         if sum(one.cpus for one in nodes) < cpus or (

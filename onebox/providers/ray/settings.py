@@ -44,7 +44,10 @@ class RaySettings(ProviderTable):
         None,
         '"https://ray.example.edu"',
         "Its address, instead of host; not from a project's file.",
-        Matching(r"https?://[^\s?#@]+", "an address that begins with https://"),
+        Matching(
+            r"https?://[^\s?#@]+",
+            "an address that begins with https://, or http:// on this machine",
+        ),
         of_user=True,
     )
     token_env: str = setting(
@@ -60,7 +63,9 @@ class RaySettings(ProviderTable):
         None,
         '"/mnt/share/onebox"',
         "A folder that this machine and all nodes see, for code, data and outputs.",
-        Matching(r"/[^\0\n\r]*", "an absolute path"),
+        Matching(
+            r"/[^\0\n\r]*", "an absolute path (s3:// and gs:// are not supported yet)"
+        ),
     )
     max_outputs: int = setting(
         BYTES,
