@@ -18,6 +18,7 @@ from onebox.agent.folders.removal import remove
 from onebox.agent.folders.root import RECORDS, Refusal, Root, check_owner, write_json
 from onebox.errors import (
     ConfigError,
+    NoCredentials,
     NotAllowed,
     OneboxError,
     ProviderError,
@@ -314,6 +315,8 @@ class Ray(Provider):
             # An agent that submits a job holds this lock.
             with _start_lock(Path(self._root.box(name), "jobs", ".lock")):
                 self._cluster_of(record).end_jobs(id, ARRIVING if unclear else 0.0)
+        except NoCredentials:
+            raise
         except OneboxError as error:
             folder = self._root.box(name)
             error.next = (
