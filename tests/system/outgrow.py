@@ -11,31 +11,36 @@ from pathlib import Path
 from tests.conftest import Project
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "outgrow"
+UNITS = 6
+# What onebox itself adds to the outputs.
+RECORDS = {"unit.log", "unit.json", "units.csv", "onebox-receipt.json"}
 
 
-def copy(project: Project, host: str = "") -> None:
-    """Copy the example to a project; *host* is that of its clusters."""
-    for path in EXAMPLE.glob("*.*"):
-        shutil.copy(path, project.root)
+def copy(project: Project, host: str = "login.example.edu") -> None:
+    """Copy the example to a project; *host* is the login node of its Slurm cluster."""
+    for path in EXAMPLE.iterdir():
+        # Who has tried the example there has left folders.
+        if path.is_file():
+            shutil.copy(path, project.root)
     text = project.read("onebox.toml")
-    for name in ("login.example.edu", "head.example.edu"):
-        text = text.replace(name, host or name)
-    project.write("onebox.toml", text)
+    assert 1 == text.count("login.example.edu")
+    project.write("onebox.toml", text.replace("login.example.edu", host))
 
 
-def fits(folder: Path) -> dict[str, bytes]:
-    """Return the contents of the fits in a folder, by their paths."""
+def outputs(folder: Path) -> dict[str, bytes]:
+    """Return the contents of the outputs in a folder, by their paths."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.glob("results/*/fit.json")
+        for path in folder.glob("results/**/*")
+        if path.is_file() and path.name not in RECORDS
     }
 
 
 def expected() -> dict[str, bytes]:
-    """Return the fits that the example makes without onebox."""
+    """Return the outputs that the example makes without onebox."""
     with tempfile.TemporaryDirectory() as folder:
         program = str(EXAMPLE / "fit_all.py")
         subprocess.run([sys.executable, "-B", program], cwd=folder, check=True)
-        found = fits(Path(folder))
-    assert 6 == len(found)
+        found = outputs(Path(folder))
+    assert {f"results/{n}/fit.json" for n in range(1, UNITS + 1)} == found.keys()
     return found

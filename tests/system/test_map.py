@@ -690,4 +690,4 @@ def test_example_leaves_the_same_outputs_as_without_onebox(
     done = project.inv(task)
 
     assert 0 == done.code, done.err
-    assert outgrow.expected() == outgrow.fits(project.root)
+    assert outgrow.expected() == outgrow.outputs(project.root)

@@ -431,12 +431,12 @@ def test_job_that_waits_for_resources_says_so_and_can_be_cancelled(
 def test_example_leaves_the_same_outputs_as_on_one_box(
     ray: Project, cluster: RayCluster
 ) -> None:
-    """It is the same onebox.toml, with a table more."""
+    """It is the same onebox.toml; the host is in the environment."""
     outgrow.copy(ray)
-    done = ray.inv("map", "--profile=ray")
+    done = ray.inv("map", "--provider=ray")
 
     assert 0 == done.code, done.err
-    assert outgrow.expected() == outgrow.fits(ray.root)
+    assert outgrow.expected() == outgrow.outputs(ray.root)
 
 
 def commands(cluster: RayCluster) -> dict[int, str]:

@@ -858,10 +858,13 @@ def test_folder_that_cannot_be_removed_is_named_and_hides_no_box(
 def test_example_leaves_the_same_outputs_as_on_one_box(
     slurm: Project, cluster: SlurmCluster
 ) -> None:
-    """It is the same onebox.toml, with two lines more."""
+    """It is the same onebox.toml; later lines find the box without the flag."""
     outgrow.copy(slurm, "login")
     slurm.environ["ONEBOX_SLURM_ROOT"] = "$SCRATCH/onebox"
-    done = slurm.inv("map", "--profile=slurm")
+    done = slurm.inv("map", "--provider=slurm", "--keep")
 
     assert 0 == done.code, done.err
-    assert outgrow.expected() == outgrow.fits(slurm.root)
+    assert outgrow.expected() == outgrow.outputs(slurm.root)
+    assert 1 == len(boxes(cluster))
+    assert 0 == slurm.inv("teardown").code
+    assert [] == boxes(cluster)
