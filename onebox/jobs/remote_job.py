@@ -10,6 +10,7 @@ from typing import Any
 
 from onebox import formatting
 from onebox.agent import protocol
+from onebox.agent.jobs.engine import NOT_STARTED
 from onebox.context import BoxContext
 from onebox.errors import (
     Busy,
@@ -299,6 +300,11 @@ def exit_record(status: JobStatus) -> ExitRecord:
     """Return the exit record of a job that has ended. Raises Lost if it has none."""
     if status.record is not None:
         return status.record
+    if status.why.startswith(NOT_STARTED):
+        raise Lost(
+            f"job {status.job}: {status.why}",
+            next="inv fetch teardown; correct the reason, then the same command again",
+        )
     raise Lost(
         f"the outcome of job {status.job} is unknown: "
         f"{status.why or 'the box has no record of it'}",

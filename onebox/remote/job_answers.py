@@ -117,9 +117,9 @@ class ExitRecord:
 
 def describe_waiting(why: str) -> str:
     """
-    Return what is said of a job for which *why* is a reason to wait.
+    Return the phrase for a job that waits for the reason *why*.
 
-    If the scheduler does not answer, the job may run.
+    If the reason is that the scheduler does not answer, the job may run already.
     """
     return why if is_silent(why) else f"waits in the queue: {why}"
 

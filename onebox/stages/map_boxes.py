@@ -67,7 +67,7 @@ def wanted(context: BoxContext) -> int:
     if count > 1 and not context.provider.powers_off:
         raise UsageError(
             f"--boxes: on {context.provider.name} all units are one job",
-            next="inv map",
+            next="the same line without --boxes",
         )
     return count
 

@@ -237,7 +237,8 @@ def _remove(
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()
-        parts = "machine, disk, keys" if context.provider.powers_off else "folder, jobs"
+        on_cluster = box.is_folder or box.user_ssh
+        parts = "folder, jobs" if on_cluster else "machine, disk, keys"
         stage_line.end("", f"{formatting.first_names(removed)}: {parts}: gone")
     return [disk.id for disk in disks if disk not in removable]
 

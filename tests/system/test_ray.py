@@ -61,8 +61,17 @@ def ray(project: Project, cluster: RayCluster) -> Iterator[Project]:
     yield project
     done = project.inv("teardown", "--all", "--discard-outputs", "--yes")
     assert [] == boxes(project), done.err
-    assert [] == live(cluster)
+    assert [] == records(cluster)
     assert [] == traces(cluster)
+
+
+def records(cluster: RayCluster) -> list[str]:
+    """Return the jobs of onebox that the cluster knows, ended ones too."""
+    return [
+        f"{job['submission_id']} {job['status']} {job['message']}"
+        for job in cluster.jobs()
+        if str(job["submission_id"]).startswith("onebox-")
+    ]
 
 
 def boxes(project: Project) -> list[str]:
@@ -321,6 +330,23 @@ def test_too_much_is_named_before_and_after_the_job(
     assert "s\n" == ray.read("results/small")
 
 
+def test_outputs_that_cannot_be_handed_over_stay_with_the_box(
+    ray: Project, cluster: RayCluster
+) -> None:
+    """The folder on the node that leads here is gone, as on a full disk."""
+    ray.write(
+        "job.sh",
+        "echo a > results/a; rm -rf /tmp/*/session_2*/logs/onebox/ob-*; exit 3\n",
+    )
+    done = ray.inv("run")
+
+    assert 74 == done.code, done.err
+    assert "its outputs cannot be handed over; they are on node head" in done.err
+    assert 1 == len(boxes(ray))
+    (place,) = cluster.folder.glob("tmp/head/onebox-ray-*/*/work/results/a")
+    assert "a\n" == place.read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "words", "message"),
     [
@@ -391,6 +417,11 @@ def test_packages_are_installed_by_ray(
     done = ray.inv("run")
     assert 0 == done.code, done.err
     assert "the answer is 42" in done.out
+    ray.write("requirements.txt", "--no-index\nno-such-package\n")
+    done = ray.inv("run")
+    assert 74 == done.code, done.err
+    assert "it did not start: ERROR: No matching distribution" in done.err
+    assert "the outcome of job" not in done.err
 
 
 @pytest.fixture

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .exec import JobPlan
 
 
+# A job that is lost because it has never run has a reason that begins so.
+NOT_STARTED = "it did not start: "
+
+
 class JobState(NamedTuple):
     """
     The state of a job: "none", "running", "exited" or "lost".

@@ -78,5 +78,5 @@ class GuardedSupervisor(NodeSupervisor):
             self.stop()
 
     def cause_of(self, order: job_state.StopOrder) -> str:
-        """Return why the job is stopped: Ray does so only if somebody wants it."""
+        """Return "cancel": Ray ends the process beside it when a user stops the job."""
         return "cancel"

@@ -27,6 +27,8 @@ LONGEST_STATUS = 1 << 20
 MOST_PARTS = 1 << 20
 # A log ends before this offset; a file with a gap of that length can be stored.
 LONGEST_LOG = 1 << 42
+# The work folder of a job on a node, in the job's own folder there.
+NODE_WORK = b"/work/"
 # The text of a message or a name from the cluster is shortened to this length.
 BRIEF = 200
 # The entries of an archive have so many bytes more than the files, at most.
@@ -186,10 +188,10 @@ class Inbox:
 
     def _change_target(self, target: bytes) -> bytes:
         """Return a target on this machine for one in the work folder of a node."""
-        there = b"/work/"
-        head, found, rest = target.partition(there)
-        own = os.fsencode("-".join([self._box.id, self.job]))
-        if found and head.startswith(b"/") and head.endswith(b"/" + own):
+        # `scratch` gives the folder on the node this name.
+        name = os.fsencode("%s-%s" % (self._box.id, self.job))
+        head, found, rest = target.partition(b"/" + name + NODE_WORK)
+        if found and head.startswith(b"/"):
             return os.path.join(os.fsencode(self._box.work), rest)
         return target
 

@@ -286,11 +286,11 @@ class RayCluster:
         return "it wants a token, and %s is not set (HTTP %d)" % (name, status)
 
     def _why(self, error: Exception) -> str:
-        """Return why there is no answer; ssh has said it, if that is used."""
+        """Return the reason of a missing answer: the message of ssh, if it is used."""
         if isinstance(self._connection, _SSHConnection):
-            said = self._connection.said()
-            if said:
-                return said
+            message = self._connection.message()
+            if message:
+                return message
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return _brief(str(text)).strip()
 
@@ -303,7 +303,7 @@ class _SSHConnection(http.client.HTTPConnection):
         self._words = words
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._errors: Optional[IO[bytes]] = None
-        self._said = ""
+        self._last_message = ""
 
     def connect(self) -> None:
         """Start ssh."""
@@ -320,11 +320,11 @@ class _SSHConnection(http.client.HTTPConnection):
         ours.settimeout(self.timeout)
         self.sock = ours
 
-    def said(self) -> str:
-        """Return what ssh has printed last, "" if there is nothing."""
+    def message(self) -> str:
+        """Return the last message of ssh, "" if there is none."""
         if self._errors is None or self._process is None:
             # http.client may have closed the connection already.
-            return self._said
+            return self._last_message
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         self._errors.seek(0, os.SEEK_END)
@@ -337,7 +337,7 @@ class _SSHConnection(http.client.HTTPConnection):
     def close(self) -> None:
         """Close the connection, and end ssh."""
         super().close()
-        self._said = self.said()
+        self._last_message = self.message()
         if self._process is not None:
             try:
                 self._process.wait(1.0)

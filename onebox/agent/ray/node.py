@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from .. import processes
 from ..box import BoxConfig
@@ -26,15 +26,15 @@ from . import guarded, outbox
 from .guarded import GuardedSupervisor, Pipes
 from .outbox import Outbox
 from .scratch import GivenPlan, Scratch, given
+from .submission import DIED
 
-# The exit code of a start that has not run the job.
-DIED = 75
 # The file in which the driver of units tells how many packs it has handed over.
 PACKS = "packs"
 # In this file it tells what the units have used: these fields are those of the record.
 USAGE = "usage.json"
 # In this one it tells which outputs are not handed over.
 LOST = "lost"
+# What cannot be handed over is tried again for so many seconds.
 SYNC = 10.0
 # An order to stop a job that has waited for resources comes within so many seconds of
 # its start.
@@ -55,6 +55,10 @@ def run() -> int:
     code = guarded.run_apart(
         lambda pipes: _supervise(box, plan, scratch, folder, pipes)
     )
+    if code == DIED and os.path.exists(scratch.path):
+        where = (os.uname().nodename, scratch.work)
+        text = "its outputs cannot be handed over; they are on node %s in %s" % where
+        sys.stderr.write("onebox: %s\n" % text)
     if code >= 0:
         return code
     # The supervisor was killed, and nothing else would end its job.
@@ -94,7 +98,7 @@ def _supervise(
     if not plan.fields["units"]:
         # It may contain secrets. The tasks of units need it until their end.
         plan.forget()
-    if plan.fields["units"]:
+    else:
         words = [sys.executable, scratch.agent, "ray-units", scratch.directory]
         words += [folder, plan.folder]
         job = job._replace(commands=[[os.fsencode(word) for word in words]])
@@ -104,12 +108,12 @@ def _supervise(
         return
     supervisor = _Supervisor(box, job, plan, folder, pipes)
     supervisor.run()
-    is_kept = supervisor.hand_over()
+    is_sent, is_kept = supervisor.hand_over()
     record = exit_record.read(scratch.directory)
-    with contextlib.suppress(OSError):
-        os.write(pipes.end, bytes([record.code if record else DIED]))
-    if not is_kept:
+    if is_sent and not is_kept:
         scratch.remove()
+    with contextlib.suppress(OSError):
+        os.write(pipes.end, bytes([record.code if record and is_sent else DIED]))
 
 
 class _Supervisor(GuardedSupervisor):
@@ -149,11 +153,15 @@ class _Supervisor(GuardedSupervisor):
             self.stop()
 
     def cause_of(self, order: job_state.StopOrder) -> str:
-        """Return why the job is stopped: "deadline", or "cancel" if Ray does it."""
+        """Return the cause of the stop: "deadline" if the time is over, or "cancel"."""
         return "deadline" if self.is_late else "cancel"
 
-    def report(self, **end: Any) -> None:
-        """Hand over the log, and the status; *end* is added to that."""
+    def report(self, **end: Any) -> bool:
+        """
+        Hand over the log, and the status; *end* is added to that.
+
+        Return False if that fails, for example because the disk is full.
+        """
         if self.given.fields["units"]:
             packs = read_file(os.path.join(self.directory, PACKS))
             self.outbox.packs = int(packs or b"0")
@@ -166,16 +174,19 @@ class _Supervisor(GuardedSupervisor):
             "units": unit_progress.read(self.directory),
             **end,
         }
-        # The disk may be full; what is missing is handed over later.
-        with contextlib.suppress(OSError):
+        try:
             self.outbox.add_log(self.reading, has_ended=bool(end))
             self.outbox.write_status(status)
+        except OSError:
+            return False
+        return True
 
-    def hand_over(self) -> bool:
+    def hand_over(self) -> Tuple[bool, bool]:
         """
         Hand over the outputs and the exit record of a job that has ended.
 
-        Return whether the outputs stay here instead, because they are too many.
+        Return whether that succeeded, and whether outputs stay here, because they are
+        too large or cannot be read.
         """
         record = exit_record.read(self.directory)
         lost = read_file(os.path.join(self.directory, LOST)).decode("utf-8", "replace")
@@ -190,13 +201,11 @@ class _Supervisor(GuardedSupervisor):
             fields.update(json.loads(usage))
         end = {"record": fields, "lost": lost}
         deadline = time.monotonic() + SYNC
-        while True:
-            self.report(end=end)
-            if self.outbox.log_bytes >= os.fstat(self.reading).st_size:
-                return bool(lost)
+        while not self.report(end=end):
             if time.monotonic() > deadline:
-                return bool(lost)
+                return False, bool(lost)
             time.sleep(0.5)
+        return True, bool(lost)
 
     def _hand_over_outputs(self) -> str:
         """Hand over what can be; return what is wrong with the rest, "" if nothing."""

@@ -7,7 +7,7 @@ sees too. Every file is complete as soon as it has its name, and is never change
 except for the status.
 
 =================  ===================================================================
-status.json        what there is so far; replaced each time
+status.json        the progress, and the numbers of parts; it is replaced each time
 log.N              the Nth part of the job's log
 pack.N.json        the number of parts, the size and the hash of the Nth pack
 pack.N.P           the Pth part of the Nth pack, which is an archive of outputs
@@ -196,7 +196,7 @@ def outputs(work: bytes, roots: Iterable[str]) -> List[bytes]:
                 if target.startswith(base + b"/") and os.path.exists(target):
                     inner.append(os.path.relpath(target, base))
         waiting = [path for path in inner if path not in found]
-    # These are named when they are read once more.
+    # The caller cannot read these either, and then names them.
     return [*found, *unreadable]
 
 

@@ -8,6 +8,7 @@ archive, whose files lose their modes and links, so the code is in an archive of
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -68,7 +69,7 @@ def make_code(box: BoxConfig, directory: str, outputs: Iterable[str]) -> Package
         _add(zip, AGENT, read_file(os.path.abspath(sys.argv[0])))
         if not box.scheduler.get("storage"):
             with zip.open(_info(WORK), "w", force_zip64=True) as file:
-                archive.write(file, work, paths())
+                _all(archive.write(file, work, paths()))
     if os.path.getsize(path) > jobs_api.LARGEST_PACKAGE:
         raise TooLarge(_largest(work, without))
     return _named(path)
@@ -79,7 +80,7 @@ def store_code(box: BoxConfig, folder: str, outputs: Iterable[str]) -> None:
     work = os.fsencode(box.work)
     without = [os.path.normpath(os.fsencode(name)) for name in outputs]
     with open(os.path.join(folder, WORK), "wb") as file:
-        archive.write(file, work, archive.walk(work, [b""], without))
+        _all(archive.write(file, work, archive.walk(work, [b""], without)))
 
 
 def make_plan(directory: str, plan: Dict[str, Any], units: bytes) -> Package:
@@ -97,6 +98,12 @@ def send(cluster: jobs_api.RayCluster, package: Package) -> None:
     if not cluster.has_package(package.name):
         with open(package.path, "rb") as file:
             cluster.put_package(package.name, file, os.path.getsize(package.path))
+
+
+def _all(unreadable: List[bytes]) -> None:
+    """Raise OSError if a file of the box cannot be read, so that it is not sent."""
+    if unreadable:
+        raise PermissionError(errno.EACCES, "it cannot be read", show(unreadable[0]))
 
 
 def _largest(work: bytes, without: Iterable[bytes]) -> str:

@@ -25,6 +25,8 @@ from ..units import share
 from ..units.progress import Progress
 from . import jobs_api, package
 
+# The exit code of a start that has not run the job, or has not handed it over.
+DIED = 75
 # They say that Ray may have the job, and that it has it.
 TRIED, SUBMITTED = "tried", "submitted"
 # What Ray is asked for, until it has the job.

@@ -20,8 +20,9 @@ from ..box import BoxConfig, replace_file, touch
 from ..box import read as read_file
 from ..file_names import Hostile
 from ..jobs import exit_record, job_state
+from ..jobs.engine import NOT_STARTED
 from ..jobs.exit_record import StoredExitRecord
-from . import node, submission
+from . import submission
 from .inbox import Inbox, Status
 from .jobs_api import ENDED, ID, RayError, Unreachable
 
@@ -157,8 +158,8 @@ class _Watch:
             self._wait_for("PENDING (no free resources, or its environment is made)")
         if state in ENDED and self._is_silent(status, details):
             # A job that was dropped has failed, for Ray.
-            never_begun = ordered and status is None
-            return self._conclude("STOPPED" if never_begun else state, details)
+            has_begun = status is not None
+            return self._conclude(state, details, ordered, has_begun)
         return False
 
     def _is_missing(self) -> bool:
@@ -203,8 +204,8 @@ class _Watch:
         if status is None:
             # Without a node it has never begun.
             return not self.node or now - self.ended_since > VISIBLE
-        if details.get("driver_exit_code") == node.DIED:
-            # The entry point has seen the end of the supervisor.
+        if details.get("driver_exit_code") == submission.DIED:
+            # The entry point says that nothing comes any more.
             return now - self.ended_since > 2.0
         return now - self.beat_at > job_state.grace(self.box, self.job) + LATE
 
@@ -222,18 +223,34 @@ class _Watch:
             )
         return self._publish(record)
 
-    def _conclude(self, state: str, details: Dict[str, Any]) -> bool:
-        """Publish what Ray itself says about a job that has left nothing."""
-        code = details.get("driver_exit_code")
-        if state == "STOPPED":
+    def _conclude(
+        self, state: str, details: Dict[str, Any], ordered: bool, has_begun: bool
+    ) -> bool:
+        """
+        Publish what Ray itself says about a job that has left no end.
+
+        Args:
+            ordered: Whether the job was to be stopped. For Ray, one that was dropped
+                has failed.
+
+            has_begun: Whether its supervisor has handed over anything.
+        """
+        if not has_begun and (ordered or state == "STOPPED"):
             return self._stopped()
-        if type(code) is int and code not in (0, node.DIED) and -64 <= code < 256:
-            return self._publish(self._record(code if code > 0 else 128 - code, "exit"))
-        message = str(details.get("message") or "")
-        lines = [line for line in message.splitlines() if line.strip()]
-        if code == 0:
-            return self._lose("it ended with 0, but its outputs did not arrive")
-        return self._lose(_brief(lines[-1]) if lines else "Ray says %s" % state)
+        lines = [
+            line
+            for line in str(details.get("message") or "").splitlines()
+            if line.strip()
+        ]
+        said = _brief(lines[-1]) if lines else "Ray says %s" % state
+        code = details.get("driver_exit_code")
+        if not has_begun:
+            return self._lose(NOT_STARTED + said)
+        if type(code) is int and code != submission.DIED:
+            return self._lose(
+                "it ended with exit %d, but its outputs did not arrive" % code
+            )
+        return self._lose(said)
 
     def _stopped(self) -> bool:
         return self._publish(self._record(143, self._cause() or "cancel"))

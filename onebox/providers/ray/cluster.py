@@ -24,6 +24,9 @@ from onebox.providers.ray.settings import DASHBOARD, RaySettings
 
 # Jobs have so many seconds to end after they are stopped, and to be cleaned up after.
 ENDING, CLEANING = 60.0, 30.0
+# Ray looks at each job once a second, and writes a new record for one that was deleted
+# before it has noticed the end (`JobManager._monitor_job_internal` in 2.60).
+NOTICED = 2.0
 # A box whose units have run on more nodes than this is not cleaned up on all of them.
 MOST_NODES = 200
 CLEANER = "onebox-clean-"
@@ -162,28 +165,11 @@ class Cluster:
                 ]
             for id in cleaners:
                 api.stop(id)
-            # Ray may undo the deletion of a record shortly after the end of the job.
-            for _ in range(3):
-                known = [
-                    one
-                    for kind in ("onebox-", f"{DROP}onebox-", CLEANER)
-                    for one in _jobs(api, f"{kind}{box}-")
-                    if one["status"] in ENDED
-                ]
-                for one in known:
-                    api.delete(one["submission_id"])
-                if not known:
-                    return
-                time.sleep(0.7)
-
-    def live_jobs(self, box: str) -> list[str]:
-        """Return the jobs of a box that have not ended."""
-        with self.session() as api:
-            return [
-                printable(one["submission_id"])
-                for one in _jobs(api, f"onebox-{box}-")
-                if one["status"] not in ENDED
-            ]
+            time.sleep(NOTICED)
+            for kind in ("onebox-", f"{DROP}onebox-", CLEANER):
+                for one in _jobs(api, f"{kind}{box}-"):
+                    if one["status"] in ENDED:
+                        api.delete(one["submission_id"])
 
     def _error(self, error: RayError) -> OneboxError:
         message = f"the Ray cluster {self.name}: {error}"
