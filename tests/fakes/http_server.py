@@ -76,6 +76,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.serve()
 
+    def do_HEAD(self) -> None:
+        self.serve()
+
     def do_POST(self) -> None:
         self.serve()
 
