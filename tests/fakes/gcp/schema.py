@@ -1,7 +1,7 @@
 """
-Check requests against Google's own description of the Compute API.
+Check requests against Google's own description of an API, such as Compute's.
 
-The discovery document is part of `google-api-python-client`. Refused are: an unknown
+The discovery documents are part of `google-api-python-client`. Refused are: an unknown
 method, parameter or field, a wrong type, a value outside an enumeration or pattern, a
 missing required field, and a field that only the server may write.
 """
@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+from urllib.parse import unquote
 
-ROOT = "/compute/v1/"
 _RANGES = {
     "int32": (-(1 << 31), (1 << 31) - 1),
     "uint32": (0, (1 << 32) - 1),
@@ -42,40 +42,57 @@ class Call:
     body: Any
 
 
-@functools.lru_cache(maxsize=1)
-def document() -> Mapping[str, Any]:
-    """Return the discovery document."""
+COMPUTE = "compute"
+STORAGE = "storage"
+
+
+@functools.cache
+def document(api: str) -> Mapping[str, Any]:
+    """Return the discovery document of the first version of an API."""
     home = resources.files("googleapiclient.discovery_cache.documents")
-    found = json.loads((home / "compute.v1.json").read_text("utf-8"))
+    found = json.loads((home / f"{api}.v1.json").read_text("utf-8"))
     assert isinstance(found, dict)
     return found
 
 
-def read(verb: str, path: str, query: Mapping[str, list[str]], body: Any) -> Call:
+def read(
+    verb: str,
+    path: str,
+    query: Mapping[str, list[str]],
+    body: Any,
+    api: str = COMPUTE,
+) -> Call:
     """Return the call of an HTTP request; raise RefusedError if it is not valid."""
-    method, parameters = _method(verb, path)
-    values = _query(method, query)
+    method, parameters = _method(api, verb, path)
+    values = _query(api, method, query)
     schema = method.get("request")
     if schema is None and body is not None:
         raise RefusedError(f"{method['id']} takes no body")
     if schema is not None:
         if body is None:
             raise RefusedError(f"{method['id']} requires a body")
-        _check(body, schema, method["id"], "body")
+        _check(api, body, schema, method["id"], "body")
     return Call(method["id"], parameters, values, body)
 
 
-@functools.lru_cache(maxsize=1)
-def _methods() -> list[tuple[str, re.Pattern[str], int, Mapping[str, Any]]]:
+def scopes(api: str, method: str) -> frozenset[str]:
+    """Return the OAuth scopes of which a call of a method needs one."""
+    found = {one["id"]: one for *_, one in _methods(api)}
+    return frozenset(found[method]["scopes"])
+
+
+@functools.cache
+def _methods(api: str) -> list[tuple[str, re.Pattern[str], int, Mapping[str, Any]]]:
     found = []
-    for method in _walk(document()["resources"]):
+    root = f"/{api}/v1/"
+    for method in _walk(document(api)["resources"]):
         path = method.get("flatPath", method["path"])
         parts = [
             f"(?P<{part[1:-1]}>[^/]+)" if part.startswith("{") else re.escape(part)
             for part in path.split("/")
         ]
         literal = sum(not part.startswith("(") for part in parts)
-        pattern = re.compile(re.escape(ROOT) + "/".join(parts))
+        pattern = re.compile(re.escape(root) + "/".join(parts))
         found.append((method["httpMethod"], pattern, literal, method))
     return found
 
@@ -86,10 +103,10 @@ def _walk(items: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _walk(item.get("resources", {}))
 
 
-def _method(verb: str, path: str) -> tuple[Mapping[str, Any], dict[str, str]]:
+def _method(api: str, verb: str, path: str) -> tuple[Mapping[str, Any], dict[str, str]]:
     fitting = [
         (literal, method, match.groupdict())
-        for its_verb, pattern, literal, method in _methods()
+        for its_verb, pattern, literal, method in _methods(api)
         if its_verb == verb
         for match in [pattern.fullmatch(path)]
         if match
@@ -97,14 +114,17 @@ def _method(verb: str, path: str) -> tuple[Mapping[str, Any], dict[str, str]]:
     if not fitting:
         raise RefusedError(f"there is no method {verb} {path}")
     _, method, parameters = max(fitting, key=lambda one: one[0])
+    parameters = {name: unquote(value) for name, value in parameters.items()}
     for name, value in parameters.items():
-        _check(value, method["parameters"][name], method["id"], f"path {name}")
+        _check(api, value, method["parameters"][name], method["id"], f"path {name}")
     return method, parameters
 
 
-def _query(method: Mapping[str, Any], query: Mapping[str, list[str]]) -> dict[str, str]:
+def _query(
+    api: str, method: Mapping[str, Any], query: Mapping[str, list[str]]
+) -> dict[str, str]:
     known = {
-        **document()["parameters"],
+        **document(api)["parameters"],
         **{
             name: schema
             for name, schema in method.get("parameters", {}).items()
@@ -135,17 +155,19 @@ def _check_text(value: str, schema: Mapping[str, Any], where: str) -> None:
     _check_values(value, schema, where)
 
 
-def _check(value: Any, schema: Mapping[str, Any], method: str, where: str) -> None:
+def _check(
+    api: str, value: Any, schema: Mapping[str, Any], method: str, where: str
+) -> None:
     if "$ref" in schema:
-        schema = document()["schemas"][schema["$ref"]]
+        schema = document(api)["schemas"][schema["$ref"]]
     kind = schema.get("type", "any")
     if kind == "object":
-        _check_object(value, schema, method, where)
+        _check_object(api, value, schema, method, where)
     elif kind == "array":
         if not isinstance(value, list):
             raise RefusedError(f"{where} is no list")
         for place, one in enumerate(value):
-            _check(one, schema["items"], method, f"{where}[{place}]")
+            _check(api, one, schema["items"], method, f"{where}[{place}]")
     elif kind == "string":
         if not isinstance(value, str):
             raise RefusedError(f"{where} is {value!r}, not a text")
@@ -162,7 +184,7 @@ def _check(value: Any, schema: Mapping[str, Any], method: str, where: str) -> No
 
 
 def _check_object(
-    value: Any, schema: Mapping[str, Any], method: str, where: str
+    api: str, value: Any, schema: Mapping[str, Any], method: str, where: str
 ) -> None:
     if not isinstance(value, dict):
         raise RefusedError(f"{where} is no object")
@@ -173,7 +195,7 @@ def _check_object(
             raise RefusedError(f"unknown name {name!r} in {where}")
         if inner.get("readOnly") or _OUTPUT.match(inner.get("description", "")):
             raise RefusedError(f"{where}.{name} is written by the server only")
-        _check(one, inner, method, f"{where}.{name}")
+        _check(api, one, inner, method, f"{where}.{name}")
     for name, inner in properties.items():
         required = inner.get("annotations", {}).get("required", ())
         if method in required and where == "body" and name not in value:

@@ -11,11 +11,19 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Response:
-    """A response; the names of the headers are in lower case."""
+    """
+    A response; the names of the headers are in lower case.
+
+    Attributes:
+        headers: The last value of each.
+
+        all: All values of each.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    all: Mapping[str, list[str]]
 
 
 def send(
@@ -38,7 +46,10 @@ def send(
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target or "/", body, dict(headers or {}))
         response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Response(response.status, found, response.read())
+        found: dict[str, list[str]] = {}
+        for name, value in response.getheaders():
+            found.setdefault(name.lower(), []).append(value)
+        last = {name: values[-1] for name, values in found.items()}
+        return Response(response.status, last, response.read(), found)
     finally:
         connection.close()

@@ -161,7 +161,8 @@ class Connection(Handler):
         record.status = reply.status
         self.send_response(reply.status)
         for name, value in reply.headers.items():
-            self.send_header(name, value)
+            for line in value.split("\n"):
+                self.send_header(name, line)
         if reply.chunked:
             self.send_header("Transfer-Encoding", "chunked")
         elif reply.status != 204:

@@ -79,6 +79,8 @@ class Reply:
     A response.
 
     Attributes:
+        headers: A value of several lines is sent as so many headers.
+
         body: The bytes, or a file.
 
         start: The first byte of the body that is sent, which is also its offset in the
