@@ -18,13 +18,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.fakes.object_stores import checksums
-from tests.fakes.object_stores.client import Response, send
+from tests.fakes.object_stores.client import MakeClient, Response, s3_clients, send
 from tests.fakes.object_stores.s3 import S3
 from tests.fakes.object_stores.sigv4 import Credential
 
 KEYS = ["/lead", "a\x01b", "a\nb", "a//b", "dir/a", "dir/b/c", "s +%25&?#ü", "x/../y"]
 KEYS += ["z" * 1024, "😀"]
-MakeClient = Callable[..., Any]
 
 
 @pytest.fixture
@@ -38,30 +37,9 @@ def store() -> Iterator[S3]:
 
 @pytest.fixture
 def client(store: S3) -> Iterator[MakeClient]:
-    """A function that returns boto3's client of a credential and region."""
-    made = []
-
-    def make(credential: Credential | None = None, region: str = "us-east-1") -> Any:
-        credential = credential or store.user
-        one = boto3.client(
-            "s3",
-            endpoint_url=store.address,
-            region_name=region,
-            aws_access_key_id=credential.key,
-            aws_secret_access_key=credential.secret,
-            aws_session_token=credential.token or None,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                retries={"total_max_attempts": 1},
-            ),
-        )
-        made.append(one)
-        return one
-
-    yield make
-    for one in made:
-        one.close()
+    """A function that returns boto3's client."""
+    with s3_clients(store) as make:
+        yield make
 
 
 @pytest.fixture

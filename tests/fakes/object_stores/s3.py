@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from typing import Any, Callable
 from urllib.parse import unquote_to_bytes
 
-from tests.fakes.object_stores import s3_read, s3_schema, s3_write, sigv4
+from tests.fakes.object_stores import (
+    s3_form,
+    s3_read,
+    s3_schema,
+    s3_upload,
+    s3_write,
+    sigv4,
+)
 from tests.fakes.object_stores.messages import Refusal, Reply, Request
 from tests.fakes.object_stores.objects import Bucket, Data, Upload, Version
 from tests.fakes.object_stores.s3_call import OWNER, Call
@@ -30,6 +37,7 @@ _HOST = re.compile(
 _HANDLERS: dict[str, Callable[[Call], Reply]] = {
     **s3_read.HANDLERS,
     **s3_write.HANDLERS,
+    **s3_upload.HANDLERS,
 }
 _PUBLIC = ("GetObject", "HeadObject", "HeadBucket", "ListObjectsV2")
 GIB = 1 << 30
@@ -176,6 +184,11 @@ class S3(ObjectServer):
         bucket = self.buckets.get(name) if name else None
         if bucket and self.endpoint_region not in ("", bucket.region):
             raise _redirect(bucket)
+        if name and not key and s3_form.is_form(request):
+            if bucket is None:
+                raise no_bucket(name)
+            with self.lock:
+                return s3_form.post(self, request, name)
         signed = sigv4.check(
             request, self.credentials, bucket.region if bucket else "", self.now()
         )

@@ -28,6 +28,7 @@ _HEADERS = {
     "x-amz-trailer",
     "x-amz-user-agent",
 }
+_CHECKSUMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5")
 _SIGNATURE = re.compile(
     "X-Amz-(Algorithm|Credential|Date|Expires|SignedHeaders|Signature|Security-Token)"
     "|X-Amz-Content-Sha256|x-id"
@@ -124,6 +125,9 @@ def _values(
     model: OperationModel, query: dict[str, str], headers: dict[str, str]
 ) -> dict[str, str]:
     members = {wire: shape for _, place, wire, shape in _members(model.input_shape)}
+    if model.http_checksum:
+        # The SDK sends one with each of these, although only some inputs have it.
+        members |= {f"x-amz-checksum-{name}": None for name in _CHECKSUMS}
     in_query = {
         wire for _, p, wire, _ in _members(model.input_shape) if p == "querystring"
     }
