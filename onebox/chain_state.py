@@ -13,6 +13,8 @@ from onebox.providers.values import Offer
 
 if TYPE_CHECKING:
     from onebox.jobs.receipt import Receipt
+    from onebox.providers.object_stores import ObjectStores
+    from onebox.transfer.data_listing import DataListing
     from onebox.transfer.fetch_outputs import Fetched
     from onebox.units.job import UnitJob
 
@@ -108,6 +110,10 @@ class ChainState:
 
         pushed_digest: The digest of the code and data that were pushed.
 
+        data: What the addresses in [push] data hold; None until it is asked for.
+
+        stores: The object stores that they are in.
+
         fetched: The result of the latest fetch.
 
         fetched_folder: The folder of the latest fetch.
@@ -151,6 +157,8 @@ class ChainState:
     superseded: set[str] = field(default_factory=set)
     spent_before: float | None = 0.0
     pushed_digest: str = ""
+    data: DataListing | None = None
+    stores: ObjectStores | None = None
     fetched: Fetched | None = None
     fetched_earlier_job: str = ""
     units: UnitJob | None = None

@@ -126,10 +126,10 @@ class _PartScreen(Screen):
         self._tell(text)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[StageLine]:
+    def stage(self, name: str, *, kept: bool = True) -> Iterator[StageLine]:
         """Tell the other process that a stage begins; print its end."""
         self._tell(name)
-        with super().stage(name) as line:
+        with super().stage(name, kept=kept) as line:
             yield line
 
     def _tell(self, text: str) -> None:

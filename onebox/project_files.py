@@ -67,7 +67,7 @@ def select_project(
     outputs = [*output_roots(context), *noted_folders(context)]
     if code_only:
         return select(context.root, push.code, (), outputs, index)
-    return select_files(context, push.code, push.data, outputs, index)
+    return select_files(context, push.code, push.local_data, outputs, index)
 
 
 def describe_left_out(selection: Selection) -> str:

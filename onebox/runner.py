@@ -19,7 +19,7 @@ from onebox.invocation import JOB_STAGES
 from onebox.project_files import select_project
 from onebox.providers.values import Box
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import map, preflight, provision, queue, run, settle, sweep
+from onebox.stages import data, map, preflight, provision, queue, run, settle, sweep
 from onebox.ui.console import CLOSED
 
 # The stages whose chain is checked before its needs run.
@@ -130,7 +130,8 @@ def prepare_chain(context: BoxContext, stage: str) -> bool:
         box = _check_box(context, stage)
         if box is None and stage != "provision" and not context.chain.files_checked:
             context.chain.files_checked = True
-            select_project(context)
+            data.check_pushed(context, select_project(context).paths)
+            data.check_disk(context)
     return True
 
 

@@ -214,7 +214,7 @@ BANDS = [
     {"exit_code", "completion"},
     {
         *("images", "jobs", "units", "boxes", "exports"),
-        *("context", "chain_state", "project_files", "python_hints"),
+        *("context", "chain_state", "project_files", "project_data", "python_hints"),
     },
     {"transfer"},
     {"remote"},

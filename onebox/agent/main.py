@@ -37,6 +37,7 @@ def main(small: bool = False) -> None:
         ops = server.OPS
         if not small:
             from . import host_key
+            from .downloads import ops as download_ops
             from .files import file_ops, striping
             from .jobs import engine, job_ops, load, session
             from .units import ops as unit_ops
@@ -49,6 +50,7 @@ def main(small: bool = False) -> None:
                 **load.OPS,
                 **file_ops.OPS,
                 **striping.OPS,
+                **download_ops.OPS,
                 **host_key.OPS,
             }
             engine.use(_engine)

@@ -164,6 +164,8 @@ def missing_parts(settings: Settings) -> Iterator[str]:
             yield f"[image] {key} = {formatting.path(value)}"
     if limits.max_cost is not None:
         yield f"[limits] max_cost = {limits.max_cost:g}"
+    for source in settings.push.sources:
+        yield f"[push] data: {source.shown} belongs in {formatting.path(source.target)}"
     if fetch.checkpoints:
         yield f"[fetch] checkpoints: {_names(fetch.checkpoints)}"
     if settings.run.when == "changed":

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from onebox import formatting
+from onebox import formatting, project_data
 from onebox.boxes import bring_up, create, delete
-from onebox.errors import BoxFailed, OneboxError
+from onebox.errors import OneboxError
 from onebox.images import (
+    build_log,
     image_list,
     missing_programs,
     python_env,
@@ -22,12 +21,12 @@ from onebox.images import (
     sanitize,
     snapshot,
 )
+from onebox.images.build_log import BuildLog
 from onebox.jobs import remote_job
 from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel
-from onebox.store.atomic_files import open_file, private_dir, write_atomically
-from onebox.transfer import push_files
+from onebox.transfer import data_download, push_files
 from onebox.ui.progress import StageLine
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Builder:
     """
 
     def __init__(
-        self, context: BoxContext, box: Box, inputs: Mapping[str, str], log: Log
+        self, context: BoxContext, box: Box, inputs: Mapping[str, str], log: BuildLog
     ) -> None:
         self.context = context
         self.box = box
@@ -96,6 +95,25 @@ class Builder:
                 if recipe.inputs(context) == self.inputs:
                     break
             stage_line.end("", formatting.count(len(recipe.files(context)), "file"))
+
+    def download(self) -> None:
+        """Download the data to a place from which boxes take it."""
+        context = self.context
+        listing = project_data.find(context)
+        with self.step("data") as stage_line:
+            context.call_resuming(
+                lambda channel: data_download.download(
+                    channel,
+                    listing,
+                    project_data.stores(context),
+                    stage_line.progress,
+                    into_image=True,
+                ),
+                self.box,
+            )
+            count = formatting.count(len(listing.files), "object")
+            size = formatting.byte_count(listing.bytes)
+            stage_line.end("", f"{count}, {size}")
 
     def run(self, name: str, title: str, argv: Sequence[str]) -> None:
         """
@@ -189,81 +207,6 @@ class Builder:
         push_files.push(channel, context.root, paths, index, stage_line.progress)
 
 
-class Log:
-    """
-    The output of a build: shown on the screen and kept in a file.
-
-    Attributes:
-        name: The file's path relative to the project, for messages.
-    """
-
-    def __init__(self, context: BoxContext, path: Path) -> None:
-        self.path = path
-        self.name = formatting.path(os.path.relpath(path, context.root))
-        self._screen = context.screen
-        # A line is open if the last output did not end with a newline.
-        self._open = False
-        self._earlier: dict[str, float] = {}
-        self._file: IO[bytes] = os.fdopen(
-            open_file(path, os.O_WRONLY | os.O_TRUNC), "wb"
-        )
-
-    def add(self, data: bytes) -> None:
-        """Write output to the screen and the file."""
-        if data:
-            self._file.write(data)
-            self._file.flush()
-            self._screen.setup_output(data)
-            self._open = not data.endswith(b"\n")
-
-    def footer(self, name: str, began: float) -> None:
-        """
-        Show below the output how long a step has taken, and took in the last build.
-
-        Do nothing if the last output did not end with a newline.
-        """
-        if not self._open:
-            duration = formatting.seconds(time.monotonic() - began)
-            if name not in self._earlier:
-                self._earlier[name] = self._took(name)
-            earlier = self._earlier[name]
-            text = f"   last build: {formatting.seconds(earlier)}" if earlier else ""
-            self._screen.footer(f"  {name:<8} {duration}{text}")
-
-    def note_seconds(self, name: str, seconds: float) -> None:
-        """Record how long a step took, for the next build."""
-        write_atomically(self._seconds_file(name), f"{seconds:.1f}\n".encode())
-
-    def _took(self, name: str) -> float:
-        """Return how many seconds a step took in the last build, 0 if unknown."""
-        with suppress(OSError, ValueError):
-            seconds = float(self._seconds_file(name).read_bytes()[:20])
-            return seconds if 1 <= seconds < 1e6 else 0
-        return 0
-
-    def _seconds_file(self, name: str) -> Path:
-        return self.path.with_name(f"{name}.seconds")
-
-    def close_line(self) -> None:
-        """Remove the footer, and end the line that the output left open."""
-        self._screen.clear_footer()
-        if self._open:
-            self.add(b"\n")
-
-    def failure_error(self, text: str) -> BoxFailed:
-        """Return the error for a failed step: *text* and the path of the log file."""
-        return BoxFailed(
-            f"{text} (full output: {self.name})",
-            next="fix it, then run the same command again; with --keep the builder "
-            "stays for inspection",
-            cause=text,
-        )
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 def build(
     context: BoxContext,
     why: str,
@@ -285,6 +228,8 @@ def build(
             builder.boot()
             builder.push()
             (set_up or _set_up)(builder)
+            if recipe.keeps_data(context):
+                builder.download()
             image = builder.save(context.settings.project)
     except BaseException as error:
         duration = formatting.seconds(time.monotonic() - began)
@@ -295,12 +240,6 @@ def build(
     detail = f"built {image.id}, {image_list.stored_size(image)}"
     context.screen.print_stage("image", "done", duration, detail)
     return image
-
-
-def open_log(context: BoxContext, inputs: Mapping[str, str]) -> Log:
-    """Create the log of a build, in the project's .onebox folder."""
-    folder = private_dir(context.local_dir / "images")
-    return Log(context, folder / f"{recipe.digest(inputs)}.log")
 
 
 def on_box(context: BoxContext, box: Box, step: Callable[..., T]) -> T:
@@ -346,7 +285,7 @@ def _builder(context: BoxContext) -> Iterator[Builder]:
     disk is still open in the journal.
     """
     inputs = recipe.inputs(context)
-    log = open_log(context, inputs)
+    log = build_log.open_log(context, inputs)
     try:
         box = create.create(context, kind="builder", image=None)
         builder = Builder(context, box, inputs, log)

@@ -19,6 +19,7 @@ from onebox import __version__, formatting
 from onebox.boxes import offers
 from onebox.errors import BoxFailed, ConfigError, OneboxError
 from onebox.images import (
+    build_log,
     builder,
     packer_output,
     packer_program,
@@ -27,7 +28,8 @@ from onebox.images import (
     snapshot,
     ssh_tunnel,
 )
-from onebox.images.builder import Builder, Log
+from onebox.images.build_log import BuildLog
+from onebox.images.builder import Builder
 from onebox.images.packer_template import Template
 from onebox.providers.values import Image, Tags
 from onebox.remote import keys
@@ -82,7 +84,7 @@ def build(context: BoxContext, why: str) -> Image:
         BoxFailed: The build failed.
     """
     inputs = recipe.inputs(context)
-    log = builder.open_log(context, inputs)
+    log = build_log.open_log(context, inputs)
     try:
         _validate(context, inputs, log)
         if not _template(context).on_a_box:
@@ -114,7 +116,7 @@ def _ssh_values(context: BoxContext, host: str, port: int, user: str) -> dict[st
 
 
 def _build_in_cloud(
-    context: BoxContext, why: str, inputs: Mapping[str, str], log: Log
+    context: BoxContext, why: str, inputs: Mapping[str, str], log: BuildLog
 ) -> Image:
     """Run a template that builds an image in the cloud, then adopt the image."""
     began = time.monotonic()
@@ -159,7 +161,7 @@ def _build_in_cloud(
     return adopted
 
 
-def _validate(context: BoxContext, inputs: Mapping[str, str], log: Log) -> None:
+def _validate(context: BoxContext, inputs: Mapping[str, str], log: BuildLog) -> None:
     """Run `packer init` and `packer validate` before any machine is created."""
     template, program = _template(context), packer_program.program(context)
     values = {
@@ -177,7 +179,10 @@ def _validate(context: BoxContext, inputs: Mapping[str, str], log: Log) -> None:
 
 
 def _run(
-    context: BoxContext, inputs: Mapping[str, str], log: Log, values: Mapping[str, Any]
+    context: BoxContext,
+    inputs: Mapping[str, str],
+    log: BuildLog,
+    values: Mapping[str, Any],
 ) -> str:
     """
     Run `packer build` and return the image's id in the cloud.
@@ -214,7 +219,7 @@ def _run(
 
 
 def _failure_error(
-    log: Log, text: str, lines: list[packer_output.PackerLine]
+    log: BuildLog, text: str, lines: list[packer_output.PackerLine]
 ) -> BoxFailed:
     error = log.failure_error(text)
     messages = packer_output.errors(lines)

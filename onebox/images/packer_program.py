@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from onebox.errors import ConfigError, SetupError
 from onebox.images import packer_output
-from onebox.images.builder import Log
+from onebox.images.build_log import BuildLog
 from onebox.signals import signals_delayed
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def version(context: BoxContext) -> tuple[int, ...]:
     return numbers
 
 
-def run_command(context: BoxContext, log: Log, argv: list[str]) -> None:
+def run_command(context: BoxContext, log: BuildLog, argv: list[str]) -> None:
     """Run a short Packer command; show its output if it fails."""
     process = subprocess.run(
         argv,
@@ -81,7 +81,7 @@ def run_command(context: BoxContext, log: Log, argv: list[str]) -> None:
         )
 
 
-def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
+def follow(context: BoxContext, log: BuildLog, argv: list[str], output: Path) -> int:
     """
     Run the build and show its output live; return its exit code.
 
@@ -151,7 +151,7 @@ def warn_of_leftovers(
         context.screen.warn(f"Packer left this behind: {' '.join(message.split())}")
 
 
-def show(log: Log, line: packer_output.PackerLine) -> None:
+def show(log: BuildLog, line: packer_output.PackerLine) -> None:
     """Add the text of a line of Packer's output to the log, if the line has text."""
     if line.text:
         log.add(f"{line.text.rstrip()}\n".encode())

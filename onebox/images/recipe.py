@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,14 @@ def title(context: BoxContext) -> str:
     if not makes_image(context):
         return ""
     file = image.packer or image.setup or image.requirements
-    return file or (f"Python {image.python}" if image.python else "")
+    data = "the data" if keeps_data(context) else ""
+    return file or (f"Python {image.python}" if image.python else data)
+
+
+def keeps_data(context: BoxContext) -> bool:
+    """Return whether the image has the data that the box would download."""
+    push = context.settings.push
+    return push.into_image and bool(push.sources)
 
 
 def makes_image(context: BoxContext) -> bool:
@@ -75,6 +83,10 @@ def inputs(context: BoxContext) -> dict[str, str]:
     ):
         if value:
             hashes[name] = _digest(json.dumps(value, sort_keys=True).encode())
+    if keeps_data(context):
+        # An object that changes builds no new image: the box downloads it.
+        sources = [list(asdict(one).values()) for one in context.settings.push.sources]
+        hashes["[push] data"] = _digest(json.dumps(sources).encode())
     return {**hashes, **file_inputs(context)}
 
 

@@ -55,6 +55,9 @@ class Provider(abc.ABC):
         powers_off: Whether a box powers itself off at its deadline. Otherwise it is a
             folder on a cluster, which costs nothing, and the deadline limits each job.
 
+        downloads_data: Whether a box can download data for its job. The box of a Ray
+            cluster is a folder of this machine, and its jobs run elsewhere.
+
         shares_ports: Whether a box has the network ports of this machine, so that its
             programs are reached without forwarding.
 
@@ -79,6 +82,7 @@ class Provider(abc.ABC):
     image_rate: float | None = None
     stopped_is_free: bool = True
     powers_off: bool = True
+    downloads_data: bool = True
     shares_ports: bool = False
     unreachable_regions: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = MappingProxyType({})

@@ -53,7 +53,8 @@ class AgentChannel:
     work. Invalid frames raise `ProtocolError`: a new attempt would not help.
 
     Attributes:
-        moved: How many bytes of data were sent and received.
+        moved: How many bytes of data were sent and received, or moved to the box from
+            elsewhere.
 
         open_another: Opens a further connection to the same agent, None if that is
             impossible.

@@ -25,8 +25,17 @@ from onebox.settings.checks import (
     ports,
     seconds_between,
 )
+from onebox.settings.data_sources import DataSource, is_address
+from onebox.settings.data_sources import data as data_entries
 from onebox.settings.fields import Conflict, Table, setting
-from onebox.settings.kinds import DURATION, PORTS, STRING, STRING_TABLE, STRINGS
+from onebox.settings.kinds import (
+    BOOLEAN,
+    DURATION,
+    PORTS,
+    STRING,
+    STRING_TABLE,
+    STRINGS,
+)
 
 # This matches the value of [image] python, which uv receives: a version, a range of
 # versions, or another implementation of Python with its version.
@@ -150,11 +159,47 @@ class PushTable(Table):
     data: tuple[str, ...] = setting(
         STRINGS,
         (),
-        '["data/"]',
-        "Copy all files below these, ignored by git or not.",
-        in_project,
+        '["data/", "s3://bucket/x/"]',
+        "Copy all files below these; the box downloads addresses.",
+        data_entries,
         distinct,
     )
+
+    into_image: bool = setting(
+        BOOLEAN,
+        False,
+        "true",
+        "Download the data into the image too, when it is built.",
+    )
+
+    @property
+    def local_data(self) -> tuple[str, ...]:
+        """Return the paths in *data*."""
+        return tuple(name for name in self.data if not is_address(name))
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """Return what the addresses in *data* name."""
+        return tuple(DataSource.parse(name) for name in self.data if is_address(name))
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise Conflict for two addresses whose files would be in one place."""
+        targets: dict[str, DataSource] = {}
+        for source in self.sources:
+            for other in targets.values():
+                if overlap(source.target, other.target):
+                    raise Conflict(
+                        "data",
+                        f"{source.shown} and {other.shown} would both be in "
+                        f"{min(source.target, other.target, key=len)}; give one "
+                        'another place: "ADDRESS -> FOLDER/"',
+                    )
+            targets[source.target] = source
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether one of two paths is the other one, or is below it."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 @dataclass(frozen=True)

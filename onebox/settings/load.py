@@ -275,7 +275,7 @@ def file_problems(settings: Settings, root: Path) -> Iterator[tuple[str, InputEr
                 path,
                 InputError(
                     problem + "is a URL; onebox copies files of the project only",
-                    next="download it in the job, or once in [image] setup",
+                    next="name it in [push] data, which the box downloads",
                 ),
             )
             continue
@@ -331,7 +331,7 @@ def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:
     folders: dict[str, Any] = {
         "image.include": image.include,
         "push.code": push.code,
-        "push.data": push.data,
+        "push.data": push.local_data,
     }
     for key, names in folders.items():
         for name in names:

@@ -14,7 +14,7 @@ from onebox import formatting, subprocess_env
 from onebox.errors import OneboxError, SetupError
 from onebox.providers.values import Check
 from onebox.settings.given import given_settings
-from onebox.stages import job_script, preflight
+from onebox.stages import data, job_script, preflight
 from onebox.store import ssh_sockets
 from onebox.store.paths import config_dir, state_dir
 
@@ -33,6 +33,7 @@ def perform(context: BoxContext) -> None:
         *_local_checks(context),
         *context.provider.checks(),
         *_credentials_check(context),
+        *data.checks(context),
     ]
     if context.screen.json:
         context.screen.print_json("doctor", {"checks": checks})

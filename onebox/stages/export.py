@@ -123,7 +123,7 @@ def _plan(context: BoxContext) -> UnitPlan:
 
 def _ignored(context: BoxContext) -> Iterator[str]:
     """Yield the paths of [push] data of which git ignores something."""
-    for name in context.settings.push.data:
+    for name in context.settings.push.local_data:
         path = os.path.normpath(name)
         if path == ".":
             continue

@@ -260,7 +260,11 @@ def absence(context: BoxContext, script: str) -> str:
     path = PurePosixPath(os.path.normpath(script))
     # All data is pushed, and there may be much of it, so it is not listed.
     data = [
-        PurePosixPath(os.path.normpath(name)) for name in context.settings.push.data
+        PurePosixPath(os.path.normpath(name))
+        for name in (
+            *context.settings.push.local_data,
+            *(source.target for source in context.settings.push.sources),
+        )
     ]
     if not {path, *path.parents}.isdisjoint(data):
         return ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting, project_files
 from onebox.agent.file_names import show
-from onebox.stages import push
+from onebox.stages import data, push
 from onebox.stages.plan_values import PlannedPush
 from onebox.transfer import push_rate
 from onebox.transfer.difference import Difference, folder_sizes
@@ -31,6 +31,7 @@ def find(
         OneboxError: The files cannot be selected or compared.
     """
     selection = project_files.select_project(context)
+    data.check_pushed(context, selection.paths)
     found = Difference.of_empty_box(selection.entries)
     if compare:
         found = push.difference(context)
@@ -48,6 +49,7 @@ def find(
             sent_bytes=sum(entry.size for entry in found.to_send),
             folders=dict(folder_sizes(found.to_send)),
             bytes_per_second=push.last_rate(context),
+            downloads=data.plan(context, compare=compare, has_box=box is not None),
         ),
         project_files.describe_left_out(selection),
     )

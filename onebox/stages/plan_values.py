@@ -90,6 +90,29 @@ class PlannedBox:
 
 
 @dataclass(frozen=True)
+class PlannedDownload:
+    """
+    The data that the box downloads itself.
+
+    Attributes:
+        sources: The addresses, without their queries.
+
+        files, bytes: The number of all objects, and their size.
+
+        missing, missing_bytes: Those of them that the box does not have.
+
+        bytes_per_second: The rate of the last download, None if it is unknown.
+    """
+
+    sources: tuple[str, ...]
+    files: int
+    bytes: int
+    missing: int
+    missing_bytes: int
+    bytes_per_second: float | None
+
+
+@dataclass(frozen=True)
 class PlannedPush:
     """
     The files that are pushed.
@@ -108,6 +131,8 @@ class PlannedPush:
             the project folder itself, by name, the biggest first.
 
         bytes_per_second: The rate of the last push, None if it is unknown.
+
+        downloads: What the box downloads itself; None if that is nothing.
     """
 
     files: int
@@ -117,6 +142,7 @@ class PlannedPush:
     sent_bytes: int
     folders: Mapping[str, int]
     bytes_per_second: float | None
+    downloads: PlannedDownload | None = None
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from onebox import project_data
 from onebox.boxes import no_box, other_providers
 from onebox.errors import OneboxError
 from onebox.exit_code import system_error
+from onebox.images import recipe
 from onebox.jobs import job_environment, remote_job
 from onebox.project_files import checkpoint_paths, output_roots
 from onebox.remote import keys
 from onebox.stages import (
+    data,
     environment,
     fetch,
     image,
@@ -36,6 +39,7 @@ from onebox.stages.plan_values import (
     Action,
     Plan,
     PlannedBox,
+    PlannedDownload,
     PlannedPush,
     PlannedStep,
     Refusal,
@@ -98,7 +102,10 @@ class Planner:
                     with self._catching(name):
                         done = no_box.message(context) if name == "teardown" else ""
                         self._reasoned(name, module.reason(context), done)
-        order = ("image", "provision", "push", "packages", "run", "fetch", "teardown")
+        order = (
+            *("image", "provision", "push", "data", "packages"),
+            *("run", "fetch", "teardown"),
+        )
         for name in self.stages:
             refusals = [one.message for one in self.refusals if one.step == name]
             if refusals:
@@ -221,6 +228,7 @@ class Planner:
         if self._refused("push"):
             return None
         found, left_out = plan_push.find(context, self.box, compare=self._running)
+        self._plan_data(found.downloads)
         reason = plan_push.describe(found, self.box)
         if not self.answered:
             reason = f"{plan_push.amount(found)}; it is unknown what the box has"
@@ -228,6 +236,19 @@ class Planner:
         equal = self._running and not (found.changed or found.deleted)
         self._step("push", "up to date" if equal else "run", detail)
         return found
+
+    def _plan_data(self, found: PlannedDownload | None) -> None:
+        if found is None:
+            return
+        reason = data.describe_sources(self.context, project_data.find(self.context))
+        if 0 < found.missing < found.files:
+            verb = "differs" if found.missing == 1 else "differ"
+            reason += f"; {found.missing:,} {verb}"
+        if self.box is None and recipe.keeps_data(self.context):
+            reason += "; from the image what has not changed"
+        duration = data.describe_time(found.missing_bytes, found.bytes_per_second)
+        reason = "; ".join(filter(None, [reason, duration]))
+        self._step("data", "run" if found.missing else "up to date", reason)
 
     def _plan_packages(self) -> None:
         if self._refused("push") or not self.answered:

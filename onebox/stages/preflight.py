@@ -14,6 +14,7 @@ from onebox.images import stale_lock
 from onebox.project_files import configured_outputs
 from onebox.settings import file_problems
 from onebox.settings.quoting import show
+from onebox.stages import data
 from onebox.store.atomic_files import private_dir
 from onebox.store.paths import holds, local_root, state_dir
 from onebox.transfer.ledger import LastFetch
@@ -37,6 +38,10 @@ def problems(context: BoxContext) -> Iterator[tuple[str, OneboxError]]:
     stale = stale_lock.problem(context.root, context.settings.image.requirements)
     if stale is not None:
         yield "image", stale
+    try:
+        data.check(context)
+    except OneboxError as error:
+        yield "push", error
     outputs = _outputs_problem(context)
     outputs = outputs or _read_only_problem(context)
     if outputs is not None:

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox import formatting, project_files
+from onebox import formatting, project_data, project_files
 from onebox.boxes import bring_up
 from onebox.project_files import select_project
-from onebox.stages import environment, fetch
+from onebox.stages import data, environment, fetch
 from onebox.transfer import push_files, push_rate
 from onebox.transfer.difference import Difference, folder_sizes
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def digest(context: BoxContext) -> str:
     """Return one hash over the local code and data."""
     entries = partial(_entries, context)
-    return push_files.digest(context.root, entries, _index(context))
+    local = push_files.digest(context.root, entries, _index(context))
+    return data.add_digest(context, local)
 
 
 def difference(context: BoxContext) -> Difference:
@@ -69,7 +70,11 @@ def perform(context: BoxContext) -> None:
     box = bring_up.wait_until_reachable(context)
     fetch.fetch_previous(context, box)
     update = environment.find_update(context, box)
+    project_data.find(context)
     _push(context)
+    data.download(context)
+    digest = context.chain.pushed_digest
+    context.chain.pushed_digest = data.add_digest(context, digest)
     if update is not None:
         environment.update(context, update)
 
@@ -85,6 +90,7 @@ def _push(context: BoxContext) -> None:
             nonlocal left_out
             selection = select_project(context, index)
             left_out = project_files.describe_left_out(selection)
+            data.check_pushed(context, selection.paths)
             return selection.entries
 
         def before_sending(entries: list[Entry]) -> None:
@@ -103,6 +109,7 @@ def _push(context: BoxContext) -> None:
                 _index(context),
                 stage_line.progress,
                 before_sending=before_sending,
+                downloads=bool(context.settings.push.sources),
             )
         )
         for size, began in sending:

@@ -61,7 +61,7 @@ def difference(
     channel: AgentChannel, root: Path, files: Files, index: Path
 ) -> Difference:
     """Return how the files on the box differ from the local ones."""
-    conversation = _Conversation(channel, write=False)
+    conversation = _Conversation(channel)
     hash_index = _load_index(index)
     entries = _local_entries(root, files, hash_index)
     try:
@@ -87,6 +87,7 @@ def push(
     progress: Progress,
     kind: str = "pushed",
     before_sending: Callable[[list[Entry]], None] = lambda entries: None,
+    downloads: bool = False,
 ) -> Pushed:
     """
     Send these files to the box, and remove all other files of earlier pushes from it.
@@ -100,6 +101,9 @@ def push(
         before_sending: Called with the files whose contents are about to be sent. The
             size of a file is the number of bytes that an earlier attempt has not sent.
 
+        downloads: Whether the box keeps the files that it has downloaded; see
+            `data_download`.
+
     Raises:
         InputError: Files kept changing while they were sent; the error names the first
             few of them.
@@ -109,7 +113,7 @@ def push(
     sent_files = sent_bytes = deleted = 0
     is_first = False
     for _ in range(PASSES):
-        conversation = _Conversation(channel, write=True, kind=kind)
+        conversation = _Conversation(channel, "write", kind, downloads)
         hash_index = _load_index(index)
         entries = _local_entries(root, files, hash_index)
         connections = ParallelConnections(channel)
@@ -179,7 +183,11 @@ class _Conversation:
     """
 
     def __init__(
-        self, channel: AgentChannel, *, write: bool, kind: str = "pushed"
+        self,
+        channel: AgentChannel,
+        mode: str = "compare",
+        kind: str = "pushed",
+        downloads: bool = True,
     ) -> None:
         self.channel = channel
         self.gone: list[bytes] = []
@@ -190,7 +198,8 @@ class _Conversation:
         self._result: PushResult | None = None
         # The request is sent now, so that the box scans its files while the caller
         # scans the local ones.
-        channel.begin("push", write=write, kind=kind)
+        write = mode == "write"
+        channel.begin("push", write=write, kind=kind, downloads=downloads)
         self._frames = channel.frames()
 
     def lacks_all(self, entries: list[Entry]) -> bool:

@@ -110,8 +110,8 @@ class Screen:
             self.hints = usual
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[StageLine]:
-        """Show a stage while the body runs, then print the stage's result as a line."""
+    def stage(self, name: str, *, kept: bool = True) -> Iterator[StageLine]:
+        """Show a stage while the body runs; if *kept*, then print its result."""
         began = time.monotonic()
         self.close_line()
         with self._live.line(f"{name:<{NAME_WIDTH}}", began) as line:
@@ -125,7 +125,8 @@ class Screen:
             finally:
                 self._live.stop()
                 spent = formatting.seconds(time.monotonic() - began)
-                self.print_stage(name, line.mark, line.result or spent, line.detail)
+                if kept:
+                    self.print_stage(name, line.mark, line.result or spent, line.detail)
 
     def print_stage(self, name: str, mark: str, result: str, detail: str = "") -> None:
         """Print the line that shows the result of a finished stage."""

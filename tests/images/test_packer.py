@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from onebox.images import builder, packer_program
+from onebox.images import build_log, packer_program
 from onebox.images.packer_template import SSH_VARIABLES
 from onebox.signals import Interrupted, signals_as_exceptions
 from tests.conftest import Project
@@ -193,7 +193,7 @@ def test_ctrl_c_at_the_start_of_packer_is_passed_to_packer(
 ) -> None:
     """A signal right at the start of Packer is not lost."""
     session = open_context(project, monkeypatch)
-    log = builder.Log(session, tmp_path / "log")
+    log = build_log.BuildLog(session, tmp_path / "log")
     started: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen.__init__
 

@@ -14,7 +14,7 @@ from onebox.agent import protocol
 from onebox.agent.file_names import Hostile
 from onebox.agent.files.manifest import Entry
 from onebox.errors import ProtocolError
-from onebox.remote import answers, job_answers
+from onebox.remote import answers, data_answers, job_answers
 from onebox.remote.load import Load
 
 RECORD = {
@@ -53,6 +53,8 @@ PARSERS: list[Callable[[object], object]] = [
     answers.unit_log,
     job_answers.UnitProgress.parse,
     Load.parse,
+    lambda value: data_answers.DownloadResult.parse(value, 5),
+    lambda value: data_answers.note(value, 5),
 ]
 NAMES = [
     *RECORD,
@@ -72,6 +74,7 @@ NAMES = [
     *("disk_free", "disk_total", "job_seconds", "job_processes", "sample"),
     *("missing", "special", "unreadable", "unstable", "public", "memory"),
     *("names", "pushed", "count", "units", "unit", "size"),
+    *("links", "files", "bytes", "downloaded", "checked", "changed", "problem"),
     *("total", "done", "failed", "running", "left", "skipped", "at_once", "mean"),
 ]
 

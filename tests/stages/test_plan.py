@@ -25,7 +25,7 @@ RUN = '[run]\ncommand = "sh job.sh"\n'
         (RUN + 'secrets = ["NO_TOKEN"]\n', 64, "NO_TOKEN is not in the environment"),
         ('[run]\ncommand = "python -u a/b.py x"\n', 66, "a/b.py does not exist"),
         (RUN + '[push]\ndata = ["no/"]\n', 66, 'onebox.toml:4: [push] data: "no/"'),
-        (RUN + '[push]\ndata = ["s3://b/x"]\n', 66, '"s3://b/x" is a URL'),
+        (RUN + '[image]\ninclude = ["s3://b/x"]\n', 66, '"s3://b/x" is a URL'),
         (RUN + '[image]\nsetup = "no.sh"\n', 66, '"no.sh" does not exist'),
         (RUN + '[image]\nuse = "no"\n', 78, "you have no such image"),
     ],
@@ -55,7 +55,7 @@ def test_plan_names_every_mistake_at_once(project: Project) -> None:
     project.write(
         "onebox.toml",
         '[run]\ncommand = "python train.py"\nsecrets = ["NO_TOKEN"]\n'
-        '[push]\ndata = ["no/", "https://a/b"]\n',
+        '[push]\ndata = ["no/"]\ncode = ["https://a/b"]\n',
     )
     for words in (["plan"], ["--dry", "run"]):
         done = project.inv(*words)

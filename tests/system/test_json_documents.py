@@ -18,6 +18,7 @@ from onebox.stages.cleanup import ListedFreeObject
 from onebox.store.run_queue import WaitingRun
 from onebox.ui.json_document import SCHEMA_VERSION
 from tests.conftest import Project
+from tests.fakes.object_stores.s3 import S3
 
 TEXT = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
 KINDS: dict[str, tuple[type, ...]] = {
@@ -114,7 +115,16 @@ def of_lines(*lines: str) -> Callable[[Project], list[Any]]:
 
 def plans(project: Project) -> list[Any]:
     """Return a plan, and one of a run that would not start."""
-    found = of_lines("plan --json")(project)
+    s3 = S3()
+    s3.put("bucket", "file", b"1")
+    project.write("onebox.toml", '[push]\ndata = ["s3://bucket/file"]\n')
+    with s3.running() as address:
+        project.environ.update(
+            AWS_ENDPOINT_URL_S3=address,
+            AWS_ACCESS_KEY_ID=s3.user.key,
+            AWS_SECRET_ACCESS_KEY=s3.user.secret,
+        )
+        found = of_lines("plan --json")(project)
     project.write("onebox.toml", '[push]\ndata = ["gone/"]\n')
     return found + of_lines("plan --json")(project)
 

@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,12 @@ def wait_for(project: Project, pattern: str, line: str = "") -> None:
     """Wait until a path in the local boxes matches, and its text has a line."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        for path in Path(project.environ["ONEBOX_LOCAL_ROOT"]).glob(f"**/{pattern}"):
-            if line in path.read_text():
-                return
+        # Folders come and go while they are searched.
+        with suppress(FileNotFoundError):
+            root = Path(project.environ["ONEBOX_LOCAL_ROOT"])
+            for path in root.glob(f"**/{pattern}"):
+                if line in path.read_text():
+                    return
         time.sleep(0.05)
     raise AssertionError(f"no {pattern}")
 

@@ -4,7 +4,7 @@ The operations of push and fetch on the box.
 ====  ===========================  ==================================================
 op    arguments                    answer
 ====  ===========================  ==================================================
-push  write, kind                  equal, digest, bad, deleted
+push  write, kind, downloads       equal, digest, bad, deleted
 scan  roots, hashing, compare,     buckets, missing, special, unreadable, unstable,
       into_project,                nowhere, outputs_changed, changed_outside,
       search_outside, known        changed_outside_names
@@ -20,7 +20,8 @@ differ, the client sends its entries in those buckets, and the agent replies wit
 changes that it needs. If the client sends an empty D frame instead of hashes, its whole
 manifest follows at once. If *write* is set, the client then sends the contents. *kind*
 is "pushed" for the project's files and "restored" for checkpoints from an earlier box;
-a push of one kind never removes files of the other. *digest* is the digest of the
+a push of one kind never removes files of the other. If *downloads* is not set, the
+files that an earlier `download` has left are removed. *digest* is the digest of the
 manifest if the files are now equal to it, else "". *bad* lists the files that did not
 arrive complete, and *deleted* counts the removed paths.
 
@@ -54,6 +55,7 @@ from typing import Any, Callable, Dict, Iterator
 
 from .. import protocol
 from ..box import BoxConfig
+from ..downloads import removal
 from ..file_names import Hostile, brief, check_path, raw, text
 from . import manifest, manifest_exchange
 from .apply_push import IncomingPush, push_lock, receiver_for
@@ -78,11 +80,13 @@ def push(
     If *write* is set in the request, make the files equal to the manifest.
     """
     write = bool(request["write"])
-    with _refusing(), contextlib.ExitStack() as stack:
+    with refusing(), contextlib.ExitStack() as stack:
         os.makedirs(box.path("files"), exist_ok=True)
         if write:
             stack.enter_context(push_lock(box))
         kind = "restored" if request.get("kind") == "restored" else "pushed"
+        if write and kind == "pushed" and not request.get("downloads"):
+            removal.remove_downloads(box)
         frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
         push = IncomingPush(box, kind, Pulse(channel, box))
         stack.callback(push.save_index)
@@ -116,7 +120,7 @@ def scan(
     channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Send the manifest of the outputs; return the other results of the scan."""
-    with _refusing():
+    with refusing():
         os.makedirs(box.path("files"), exist_ok=True)
         index = Index(own_file(box, "outputs.index"))
         work = os.fsencode(box.work)
@@ -186,7 +190,7 @@ def send(
     channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Send the contents of the files that the client names."""
-    with _refusing(), contextlib.closing(Outgoing(channel, box)) as out:
+    with refusing(), contextlib.closing(Outgoing(channel, box)) as out:
         offers = []
         for row in manifest_exchange.receive_rows(Incoming(channel, box)):
             path, size, mtime_ns, *offered = row
@@ -216,7 +220,7 @@ def changes(
     channel: protocol.Channel, box: BoxConfig, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Return the names of the files that have changed since the push and a time."""
-    with _refusing():
+    with refusing():
         since = int(float(request["since"]) * 1e9)
         found = ChangesSincePush(box, Pulse(channel, box)).changed_after(since)
     named = sorted(found)[:MOST_CHANGES]
@@ -235,7 +239,7 @@ OPS = {"push": push, "scan": scan, "send": send, "changes": changes}
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Turn an error in an operation into a `Refused` that states the reason."""
     try:
         yield

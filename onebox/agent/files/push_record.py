@@ -9,6 +9,7 @@ import stat
 from typing import Callable, Container, Dict, Iterator, List, NamedTuple, Tuple
 
 from ..box import BoxConfig, read, replace_file
+from ..downloads.record import DownloadRecord, is_as_downloaded
 from ..jobs import job_state
 from . import manifest
 from .hash_index import Index, Unstable, hash_file
@@ -88,6 +89,8 @@ class ChangesSincePush:
         self._alive = alive
         self._work = os.fsencode(box.work)
         self._marks: Dict[bytes, Tuple[bytes, ...]] = {}
+        # The marks of downloaded files; they are among `_marks` too.
+        self._downloaded: Dict[bytes, bytes] = {}
         self._index = Index()
         self._loaded = False
 
@@ -99,7 +102,8 @@ class ChangesSincePush:
             return False
         self._load()
         marks = self._marks.get(entry.path)
-        if marks is not None and entry.kind == "f" and entry.sha is None:
+        by_state = entry.path in self._downloaded
+        if marks is not None and entry.kind == "f" and (by_state or entry.sha is None):
             return self._differs(entry.path)
         return marks is None or not (UNKNOWN in marks or mark(entry) in marks)
 
@@ -193,6 +197,8 @@ class ChangesSincePush:
                 return True
             if UNKNOWN in marks or CACHE in path.split(b"/"):
                 return False
+            if is_as_downloaded(self._downloaded.get(path, UNKNOWN), st):
+                return False
             # The entry has no hash yet. So its mark shows only the kind and size of a
             # file, or the target of a link. If the size differs, the file need not be
             # read.
@@ -215,6 +221,9 @@ class ChangesSincePush:
         for kind in ("restored", "pushed"):
             for path, pushed in read_record(self._box, kind).marks.items():
                 self._marks[path] = (*self._marks.get(path, ()), pushed)
+        self._downloaded = DownloadRecord(self._box).marks
+        for path, downloaded in self._downloaded.items():
+            self._marks[path] = (*self._marks.get(path, ()), downloaded)
 
 
 def _is_newer(full: bytes, since: int) -> bool:

@@ -37,6 +37,11 @@ AT_ONCE = 8
 _VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 
+# By default the SDK signs links to objects in some regions with an older algorithm,
+# which newer regions refuse.
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {"s3": {"signature_version": "s3v4"}}
+
+
 class Cloud:
     """
     One AWS account, with the user's own AWS configuration.
@@ -125,7 +130,7 @@ class Cloud:
                 for one in words["TagSpecifications"]
             ]
         with errors.explained(operation, region, self):
-            answer: Answer = getattr(self._client(service, region), operation)(**words)
+            answer: Answer = getattr(self.client(service, region), operation)(**words)
             return answer
 
     def user_tag_list(self) -> list[dict[str, str]]:
@@ -171,7 +176,8 @@ class Cloud:
         with ThreadPoolExecutor(min(AT_ONCE, max(len(items), 1))) as pool:
             return [pool.submit(do, item).result for item in items]
 
-    def _client(self, service: str, region: str) -> Any:
+    def client(self, service: str, region: str) -> Any:
+        """Return the SDK's client of a service in a region."""
         # Several threads may use one client, but only one thread at a time may create
         # a client with botocore.
         with self._lock:
@@ -188,6 +194,7 @@ class Cloud:
                         retries={"mode": "standard", "total_max_attempts": 1},
                         max_pool_connections=AT_ONCE,
                         user_agent_extra="onebox",
+                        **_OPTIONS.get(service, {}),
                     ),
                 )
                 client.meta.events.register("after-call", self._set_clock)

@@ -73,6 +73,15 @@ class GCPSettings(cloud_settings.CloudSettings):
         blank=True,
         of_user=True,
     )
+    storage_endpoint: str = setting(
+        STRING,
+        "",
+        '"https://storage.example.com"',
+        "The address of Cloud Storage; not from a project's file.",
+        is_endpoint,
+        blank=True,
+        of_user=True,
+    )
 
     @property
     def all_regions(self) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ class Ray(Provider):
     own_system = False
     image_rate = 0.0
     powers_off = False
+    downloads_data = False
 
     def __init__(self, settings: RaySettings, root: Path) -> None:
         if not settings.host and not settings.address:

@@ -7,6 +7,11 @@ hostname "$name"
 mount --bind "/run/lab/tmp/$name" /tmp
 mount -t tmpfs shm /dev/shm -o mode=1777
 cd "$HOME"
-python /run/lab/ray_start.py start "$@" >&2
+# Ray gives a node 30 s to start, whatever else the machine is doing.
+for attempt in 1 2 3; do
+  if python /run/lab/ray_start.py start "$@" >&2; then break; fi
+  [ "$attempt" -lt 3 ]
+  python /run/lab/ray_start.py stop --force >&2 || true
+done
 echo ready
 read -r _ || true
