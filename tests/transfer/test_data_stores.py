@@ -11,7 +11,7 @@ import pytest
 
 from onebox.errors import InputError, NotAllowed, OneboxError
 from onebox.providers.gcp.settings import GCPSettings
-from onebox.providers.object_stores import ObjectStores
+from onebox.providers.object_stores import ObjectStores, StoredObject
 from onebox.settings.data_sources import DataSource
 from onebox.transfer import data_download, data_listing
 from onebox.transfer.data_download import Downloaded
@@ -121,7 +121,7 @@ class TestCloudStorage:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(login))
         stores = google(gcs)
         source = DataSource.parse("gs://bucket/a")
-        found = data_listing.StoredObject("a", 1, "1", 0.0)
+        found = StoredObject("a", 1, "1", 0.0)
         with pytest.raises(NotAllowed, match="cannot sign") as error:
             stores.of(source).link(source, found)
         assert "--impersonate-service-account" in error.value.next
