@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from tests.chaos.world import HOOK, PACKAGE, TOML, Outcome, World, world
 
 IMAGE = '[image]\nsetup = "setup.sh"\n' + TOML
+# The job's input is an object, which the box downloads.
+DOWNLOAD = TOML.replace("sh job.sh", "cp data/number number.txt; sh job.sh") + (
+    '[push]\ncode = ["job.sh", "note.sh"]\ndata = ["s3://bucket/in/ -> data/"]\n'
+)
 # The variables of the hook.
 KILL, FULL = "ONEBOX_KILL", "ONEBOX_FULL"
 KINDS = {KILL: "killed", FULL: "disk full"}
@@ -72,6 +76,7 @@ SCENES = {
         Scene("fetch", ("fetch",), _ended_job, 1),
         Scene("teardown", ("teardown",), _fetched_job, 0),
         Scene("image", ("image",), _new_recipe, 0, IMAGE),
+        Scene("download", ("run",), _new_input, 1, DOWNLOAD),
     )
 }
 

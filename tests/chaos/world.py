@@ -22,6 +22,7 @@ from onebox.agent.files import manifest
 from onebox.store.box_store import BoxStore
 from tests.box_reaper import ends_with_us
 from tests.conftest import TASKS, Done, Project
+from tests.fakes.object_stores.s3 import S3
 
 PACKAGE = Path(onebox.__file__).parent
 HOOK = Path(__file__).parent / "hook"
@@ -74,6 +75,8 @@ class World:
 
         port: The local port to which jobs send names.
 
+        store: An object store, whose object "number" has the input's number too.
+
         named: The exit codes of commands that failed.
 
         wrong: The violated rules, in words.
@@ -82,6 +85,7 @@ class World:
     project: Project
     evidence: Path
     port: int
+    store: S3 = field(default_factory=S3)
     decoy: str = ""
     number: int = 0
     named: list[int] = field(default_factory=list)
@@ -130,6 +134,7 @@ class World:
         """Change the project's input, so that the next job writes another output."""
         self.number += 1
         self.project.write("number.txt", f"{self.number}\n")
+        self.store.put("bucket", "in/number", f"{self.number}\n".encode())
 
     def persist(self, *words: str, tries: int = 6) -> bool:
         """Type a line until it succeeds, with the suggested commands in between."""
@@ -318,8 +323,15 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
     """Create a world with a decoy; it is removed afterwards."""
     home = Path(tempfile.mkdtemp(prefix="onebox-crash-", dir="/var/tmp"))
     ends_with_us(home)
-    with _evidence() as (evidence, port):
-        made = World(new_project(home), evidence, port)
+    store = S3()
+    with _evidence() as (evidence, port), store.running() as address:
+        made = World(new_project(home), evidence, port, store)
+        made.project.environ.update(
+            AWS_ENDPOINT_URL_S3=address,
+            AWS_ACCESS_KEY_ID=store.user.key,
+            AWS_SECRET_ACCESS_KEY=store.user.secret,
+            AWS_REGION=store.region,
+        )
         made.project.write("note.sh", NOTE.format(port=port))
         made.project.write("job.sh", JOB.format(seconds=seconds))
         made.new_number()

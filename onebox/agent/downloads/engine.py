@@ -9,7 +9,7 @@ import os
 import select
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
 
-from ..box import BoxConfig, cpus
+from ..box import BoxConfig
 from .http_source import Part
 from .limits import LINKS, MOST_LINKS
 from .partial_file import PART_BYTES, PartialFile, Span
@@ -93,11 +93,10 @@ class Engine:
         # computes the checksum.
         self._owners: Dict[int, Tuple[_Active, Optional[Span]]] = {}
         self._ids = itertools.count()
-        self._bad: Dict[int, int] = {}
         os.makedirs(staging, 0o700, exist_ok=True)
         self._folder = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._workers: List[Worker] = []
-        for _ in range(count_for(cpus()) if missing else 0):
+        for _ in range(count_for(box) if missing else 0):
             self._workers.append(Worker(self._folder, self._workers))
 
     @property

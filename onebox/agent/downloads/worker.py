@@ -16,6 +16,7 @@ import threading
 import time
 from typing import Any, Dict, List, Tuple
 
+from ..box import BoxConfig, cpus
 from .http_source import BUFFER, Failed, Part, Reader, md5
 
 THREADS = 4
@@ -76,9 +77,17 @@ class Worker:
         os.waitpid(self.pid, 0)
 
 
-def count_for(cpus: int) -> int:
-    """Return how many processes a machine with this many CPUs has for a download."""
-    return min(max(cpus, LEAST_PROCESSES), MOST_PROCESSES)
+def count_for(box: BoxConfig) -> int:
+    """
+    Return how many processes a download has.
+
+    On a cluster, it is the login node that downloads, and others use it too.
+    """
+    return (
+        LEAST_PROCESSES
+        if box.engine
+        else min(max(cpus(), LEAST_PROCESSES), MOST_PROCESSES)
+    )
 
 
 def _run(its: socket.socket, folder: int) -> None:
