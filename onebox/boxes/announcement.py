@@ -46,13 +46,15 @@ def announce(context: BoxContext) -> None:
     print_title(context)
     box = context.find_box()
     if box is not None and box.state == "running" and not box.rescue:
-        _headline(context, box.offer, box.deadline, "when it was created")
+        when = "when it was created"
+        _headline(context, box.offer, box.deadline, when, identity=box.identity)
         return
     best, *others = find(context)
     warn_of_clock(context)
     check_price(context, best)
     others = [offer for offer in others if is_allowed(context, offer)]
-    _headline(context, best, deadline(context), others=others)
+    identity = context.provider.identity
+    _headline(context, best, deadline(context), others=others, identity=identity)
 
 
 def announce_obtained(context: BoxContext, offer: Offer) -> None:
@@ -65,7 +67,7 @@ def announce_obtained(context: BoxContext, offer: Offer) -> None:
         offer.hourly,
     ):
         return
-    parts = title(offer, "now")
+    parts = title(offer, "now", context.provider.identity)
     if before is not None:
         parts[0] = f"obtained instead: {parts[0]}"
     context.screen.headline(parts, cost_lines(context, offer, deadline(context)))
@@ -132,6 +134,7 @@ def _headline(
     deadline: float,
     priced: str = "now",
     others: Sequence[Offer] = (),
+    identity: str = "",
 ) -> None:
     """Print *offer* and its costs as a headline, once for each box."""
     announced = context.chain.announced
@@ -140,13 +143,16 @@ def _headline(
         return
     announced.boxes = context.chain.ended_boxes + 1
     subject = f"{context.title}   {context.provider.name}"
-    parts = ["" if announced.title_printed else subject, *title(offer, priced)]
+    parts = title(offer, priced, identity)
+    parts.insert(0, "" if announced.title_printed else subject)
     costs = cost_lines(context, offer, deadline, others)
     context.screen.headline(parts, costs, continued=announced.title_printed)
 
 
-def title(offer: Offer, priced: str) -> list[str]:
-    """Return the parts of a headline that describe an offer."""
+def title(offer: Offer, priced: str, identity: str = "") -> list[str]:
+    """
+    Return the parts of a headline that describe an offer, and the box's identity.
+    """
     cores = f" ({offer.cores} cores)" if offer.cores else ""
     return [
         f"{offer.name}: {offer.type}" if offer.name != offer.type else offer.type,
@@ -154,6 +160,7 @@ def title(offer: Offer, priced: str) -> list[str]:
         f"{offer.cpus} vCPU{cores}",
         formatting.byte_count(offer.memory),
         _price(offer, priced),
+        *([f"identity {identity}"] if identity else ()),
     ]
 
 

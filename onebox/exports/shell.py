@@ -172,6 +172,9 @@ def missing_parts(settings: Settings) -> Iterator[str]:
         yield '[run] when = "changed"'
     if settings.notify.command or settings.notify.url:
         yield "[notify]"
+    identity = settings.providers[settings.provider].identity
+    if identity:
+        yield f"the identity of the box, {identity}"
     yield "the outputs are not compared with the copies that you fetch"
 
 

@@ -49,7 +49,7 @@ class ReceiptBox:
 
     *name* is the `--name` of the box. *machine_per_hour* is the price of the machine
     alone. *extras_per_hour* maps the label of each other billed part to its hourly
-    price.
+    price. *identity* is what the job could act as in the cloud, None for nothing.
     """
 
     id: str
@@ -66,6 +66,7 @@ class ReceiptBox:
     extras_per_hour: Mapping[str, float | None]
     egress_per_gb: float | None
     image: str
+    identity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,7 @@ def make(
             extras_per_hour={extra.label: extra.hourly for extra in offer.extras},
             egress_per_gb=context.provider.egress_rate(box.place),
             image=box.image,
+            identity=box.identity or None,
         ),
         peak=Peak(record.memory_peak, record.cpu_seconds),
         log_bytes=record.log_bytes,

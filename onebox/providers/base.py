@@ -57,6 +57,8 @@ class Provider(abc.ABC):
 
         downloads_data: Whether a box can download data for its job. The box of a Ray
             cluster is a folder of this machine, and its jobs run elsewhere.
+        identity: What programs on a new box may act as in the cloud, "" for nothing. A
+            builder never has an identity. `ProviderTable` has the setting.
 
         shares_ports: Whether a box has the network ports of this machine, so that its
             programs are reached without forwarding.
@@ -83,6 +85,7 @@ class Provider(abc.ABC):
     stopped_is_free: bool = True
     powers_off: bool = True
     downloads_data: bool = True
+    identity: str = ""
     shares_ports: bool = False
     unreachable_regions: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = MappingProxyType({})

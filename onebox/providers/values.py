@@ -255,7 +255,8 @@ class Box:
     "poweroff" or another. If *disk_only* is true, only the disk of a stopped box is
     left. Another machine can be started with this disk, and is then billed. If *rescue*
     is true, the machine is smaller than requested and serves only to read such a disk:
-    no job runs on it. *notes* are sentences for the user.
+    no job runs on it. *notes* are sentences for the user. *identity* is what programs
+    on the box may act as in the cloud, as `Provider.identity` writes it.
     """
 
     id: str
@@ -282,6 +283,7 @@ class Box:
     python: str = "python3"
     user_ssh: tuple[str, ...] = ()
     is_folder: bool = False
+    identity: str = ""
 
     @property
     def has_address(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from onebox.settings.checks import Check
 from onebox.settings.kinds import Kind
@@ -32,10 +32,18 @@ class ProviderTable(Table):
     The table of one provider.
 
     *tags* are the user's tags, the table [tags] of onebox.toml. The provider sets them
-    in each call that creates an object which can have tags.
+    in each call that creates an object which can have tags. *identity_setting* is the
+    name of the setting for `identity`, "" if the provider has none.
     """
 
+    identity_setting: ClassVar[str] = ""
+
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """Return what programs on a new box may act as in the cloud, "" for nothing."""
+        return ""
 
     def check_tags(self) -> None:
         """Raise Conflict, with a tag's key, if the provider would refuse the tag."""

@@ -64,7 +64,8 @@ class Cost:
         first, last = self.names[0], self.names[-1]
         names = first if first == last else f"{first} … {last}"
         title = [f"{context.title_of(names)}   {context.provider.name}"]
-        title += announcement.title(self.offer, "now")
+        identity = context.provider.identity
+        title += announcement.title(self.offer, "now", identity)
         context.screen.headline(title, [self.describe(context.now())])
 
 

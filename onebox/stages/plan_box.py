@@ -35,9 +35,11 @@ def find(context: BoxContext, box: Box | None) -> tuple[PlannedBox, Unsuitable |
     if box is not None and exists:
         offer, others = box.offer, []
         deadline, priced = box.deadline, "when it was created"
+        identity = box.identity
     else:
         offer, *others = offers.find(context)
         deadline, priced = offers.deadline(context), "now"
+        identity = context.provider.identity
         announcement.warn_of_clock(context)
         try:
             offers.check_price(context, offer)
@@ -48,7 +50,7 @@ def find(context: BoxContext, box: Box | None) -> tuple[PlannedBox, Unsuitable |
     costs = announcement.cost_lines(context, offer, deadline, others)
     other_types = _cheapest_of_other_types(offer, others)
     planned = PlannedBox(
-        headline=tuple(announcement.title(offer, priced)),
+        headline=tuple(announcement.title(offer, priced, identity)),
         offer=priced_offer.of(context, offer, in_use=exists),
         exists=exists,
         deadline=deadline,
@@ -59,6 +61,7 @@ def find(context: BoxContext, box: Box | None) -> tuple[PlannedBox, Unsuitable |
         max_hours=limits.max_hours,
         max_cost_usd=limits.max_cost,
         max_hourly_usd=limits.max_price,
+        identity=identity or None,
     )
     return planned, refusal
 

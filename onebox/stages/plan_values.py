@@ -74,6 +74,8 @@ class PlannedBox:
 
         max_hours, max_cost_usd, max_hourly_usd: The limits max_hours, max_cost and
             max_price of onebox.toml, None if there is none.
+
+        identity: What the job may act as in the cloud, None for nothing.
     """
 
     headline: tuple[str, ...]
@@ -87,6 +89,7 @@ class PlannedBox:
     max_hours: float
     max_cost_usd: float | None
     max_hourly_usd: float | None
+    identity: str | None
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,7 @@ def check(context: BoxContext, box: Box) -> None:
     _check_spot(context, box)
     _check_image(context, box)
     _check_place(context, box)
+    _check_identity(context, box)
 
 
 def _check_place(context: BoxContext, box: Box) -> None:
@@ -208,6 +209,24 @@ def _check_image(context: BoxContext, box: Box) -> None:
     raise UsageError(
         f"{context.title} ({box.id}) was created from an image other than "
         "the one in onebox.toml",
+        next=f"{_teardown(context)}; or --only to use the box as it is",
+    )
+
+
+def _check_identity(context: BoxContext, box: Box) -> None:
+    provider, settings = context.provider, context.settings
+    # No job runs on a machine that only reads a disk.
+    if box.identity == provider.identity or fetch_preempted.is_only_disk(box):
+        return
+    key = settings.providers[provider.name].identity_setting
+    setting, present = f"[{provider.name}] {key}", f"the identity {box.identity}"
+    requested = f"{setting} is not set"
+    if provider.identity:
+        source = settings.source(f"{provider.name}.{key}")
+        requested = f"{source}: {setting} requests {provider.identity}"
+    raise UsageError(
+        f"{context.title} ({box.id}) has {present if box.identity else 'no identity'}, "
+        f"but {requested}",
         next=f"{_teardown(context)}; or --only to use the box as it is",
     )
 

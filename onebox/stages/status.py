@@ -124,6 +124,7 @@ def read(context: BoxContext, box: Box) -> BoxStatus:
         deadline=_deadline(box),
         job=job,
         outputs=None if is_builder else _outputs(context, box, job),
+        identity=box.identity or None,
     )
 
 
@@ -153,6 +154,7 @@ def _of_other(other: other_providers.BoxAtOtherProvider) -> BoxStatus:
         job=job,
         outputs=None,
         error=other.error,
+        identity=None if box is None else box.identity or None,
     )
 
 

@@ -106,6 +106,8 @@ def print_details(context: BoxContext, status: BoxStatus) -> None:
         details += [f"created {age} ago", formatting.off(0, now)]
     else:
         details += [f"created {age} ago", "its disk is kept"]
+    if status.identity:
+        details.append(f"identity {status.identity}")
     screen.print("   ".join([title, status.id, status.state]))
     screen.print(f"    {'   '.join(details)}")
     job = " ".join(filter(None, [status.job.id, status.job.text]))

@@ -73,6 +73,8 @@ class BoxStatus:
             are none yet, or if nothing is recorded.
 
         error: Why the provider does not answer, else "".
+
+        identity: What its jobs may act as in the cloud, None for nothing.
     """
 
     name: str
@@ -88,6 +90,7 @@ class BoxStatus:
     job: BoxJob
     outputs: str | None
     error: str = ""
+    identity: str | None = None
 
     def __repr__(self) -> str:
         what = f"{self.state}, {self.size} on {self.provider}"

@@ -88,6 +88,7 @@ class BoxMetadata:
         notes: tuple[str, ...] = (),
         jump: str = "",
         disk_only: bool = False,
+        identity: str = "",
     ) -> Box:
         """
         Return the box, from this metadata and the present facts that the cloud reports.
@@ -113,6 +114,7 @@ class BoxMetadata:
             bootstrap_key=self.bootstrap_key,
             disk_only=disk_only,
             rescue=self.rescue,
+            identity=identity,
         )
 
     def to_pairs(self) -> dict[str, str]:
