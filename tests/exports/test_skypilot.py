@@ -220,6 +220,16 @@ class TestRun:
         assert {"HF_TOKEN": None} == task["secrets"]
         assert "envs" not in task
 
+    def test_identity_of_the_box_is_named_as_left_out(self, tmp_path: Path) -> None:
+        """SkyPilot gives its own machines an identity, if any."""
+        plain = f'provider = "aws"\n{JOB}'
+        named = f'{plain}[aws]\ninstance_profile = "train"\n'
+
+        assert "# - the identity of the box, train\n" in sky_text(
+            settings_of(tmp_path, named)
+        )
+        assert "the identity of" not in sky_text(settings_of(tmp_path, plain))
+
     def test_setup_is_the_set_up_of_the_image(self, tmp_path: Path) -> None:
         """The script gets `[image] env`; a failure ends the set-up."""
         image = '[image]\nsetup = "set up.sh"\npython = "3.11"\n'

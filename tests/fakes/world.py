@@ -90,6 +90,14 @@ class CloudWorld(World):
         self.my_ip = MY_IP
         self.lost_responses = 0
 
+    def identity_of(self, box: str) -> str:
+        """Return what programs on a box may act as, "" for nothing."""
+        raise NotImplementedError("only for a provider with `identity_setting`")
+
+    def set_identity(self, box: str, identity: str) -> None:
+        """Replace what programs on a box may act as; "" takes it away."""
+        raise NotImplementedError("only for a provider with `identity_setting`")
+
     def change_my_ip(self) -> str:
         """Give this machine another address; return it."""
         self.my_ip = MY_NEXT_IP

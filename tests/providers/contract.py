@@ -498,5 +498,60 @@ class CloudContract(ProviderContract):
         assert not world.firewalls_of(owner)
 
 
+class IdentityContract:
+    """
+    The behaviour of a cloud that can give a box an identity.
+
+    The fixture `provider` has an identity in its settings.
+    """
+
+    def test_the_create_call_gives_a_box_its_identity(
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
+    ) -> None:
+        """It is read back with the box."""
+        box = provider.create(make_request())
+        assert provider.identity
+        assert world.identity_of(box.id) == provider.identity
+        assert box.identity == provider.identity
+        assert [one.identity for one in provider.find(box.tags.owner)] == [box.identity]
+        provider.delete(box)
+
+    def test_a_builder_has_no_identity(
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
+    ) -> None:
+        """The set-up script of an image needs no rights."""
+        request = make_request()
+        tags = dataclasses.replace(request.tags, kind="builder")
+        box = provider.create(dataclasses.replace(request, tags=tags))
+        assert world.identity_of(box.id) == ""
+        assert box.identity == ""
+        provider.delete(box)
+
+    def test_the_identity_of_a_box_is_the_one_in_the_cloud(
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
+    ) -> None:
+        """It is not the one in the settings, if somebody has changed it."""
+        box = provider.create(make_request())
+        world.set_identity(box.id, "")
+        changed = provider.get(box.id)
+        assert changed is not None
+        assert changed.identity == ""
+        provider.delete(box)
+
+    def test_a_started_box_keeps_its_identity(
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
+    ) -> None:
+        """A stop does not take it away."""
+        box = provider.create(make_request())
+        provider.stop(box)
+        stopped = provider.get(box.id)
+        assert stopped is not None
+        assert stopped.identity == provider.identity
+        started = provider.start(stopped, time.time() + 1234)
+        assert started.identity == provider.identity
+        assert world.identity_of(box.id) == provider.identity
+        provider.delete(started)
+
+
 def _of_other_owner(tags: Tags) -> Tags:
     return dataclasses.replace(tags, owner=OTHER_OWNER)

@@ -8,7 +8,7 @@ of the provider by faulty ones and asserts that the named test of the contract f
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from onebox.providers.values import (
 from tests.fakes.world import CloudWorld, World
 
 from .boxes import MakeRequest, remove_free_objects
-from .contract import ProviderContract, with_methods
+from .contract import IdentityContract, ProviderContract, with_methods
 
 Methods = Mapping[str, Callable[..., Any]]
 # The features that a provider may lack; without one, some faults cannot exist.
@@ -66,16 +66,19 @@ class PlantedFaults:
     Attributes:
         contract: The provider's suite.
 
+        faults: The table of faults.
+
         lacks: The features that the provider does not have, each with the reason.
     """
 
-    contract: type[ProviderContract]
+    contract: type[ProviderContract | IdentityContract]
+    faults: Sequence[Fault]
     lacks: Mapping[Feature, str] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of each fault that the provider can have."""
         if "fault" in metafunc.fixturenames:
-            faults = [fault for fault in FAULTS if fault.needs not in self.lacks]
+            faults = [one for one in self.faults if one.needs not in self.lacks]
             names = [f"{fault.name}: {fault.test}" for fault in faults]
             metafunc.parametrize("fault", faults, ids=names)
 
@@ -332,3 +335,31 @@ FAULTS = [
         "firewall",
     ),
 ]
+
+
+def _identity_of_the_settings(provider: Provider, world: CloudWorld) -> Methods:
+    def get(box: str, place: str = "") -> Box | None:
+        found = provider.get(box, place)
+        return found and replace(found, identity=provider.identity)
+
+    return {"get": get}
+
+
+IDENTITY_FAULTS = [
+    Fault(
+        "the identity is not attached",
+        "test_the_create_call_gives_a_box_its_identity",
+        _after_create(lambda world, box: world.set_identity(box.id, "")),
+    ),
+    Fault(
+        "a builder has the identity",
+        "test_a_builder_has_no_identity",
+        _after_create(lambda world, box: world.set_identity(box.id, "other")),
+    ),
+    Fault(
+        "the settings are taken for the identity of a box",
+        "test_the_identity_of_a_box_is_the_one_in_the_cloud",
+        _identity_of_the_settings,
+    ),
+]
+PlantedFaults.faults = FAULTS

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from onebox.errors import Gone, OneboxError, ProviderError, Unclear, UsageError
-from onebox.providers.aws import errors, instances, metadata
+from onebox.providers.aws import errors, instance_profile, instances, metadata
 from onebox.providers.aws.base_images import Base
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.network import GroupGone, Network, Subnet
@@ -29,7 +29,8 @@ class Plan:
 
     Several calls with the same *token* launch at most one instance. *disk* is a size in
     bytes. The disk of a spot instance is kept when the instance ends, because AWS may
-    end the instance at any time.
+    end the instance at any time. *profile* is the name or the ARN of the instance
+    profile, "" for none.
     """
 
     token: str
@@ -41,6 +42,7 @@ class Plan:
     disk_type: str
     spot: bool
     groups: tuple[str, ...] = ()
+    profile: str = ""
 
     def parameters(self, meta: BoxMetadata) -> dict[str, Any]:
         """Return the parameters for the call RunInstances."""
@@ -84,6 +86,7 @@ class Plan:
             "TagSpecifications": [
                 {"ResourceType": kind, "Tags": tags} for kind in kinds
             ],
+            **instance_profile.parameters(self.profile),
         }
         if self.spot:
             # EC2 can interrupt a one-time spot instance only by terminating it.
@@ -132,14 +135,21 @@ def run(ec2: EC2, plan: Plan, meta: BoxMetadata) -> Answer:
         instance: Answer = answer["Instances"][0]
         return instance
 
-    try:
-        launched = ec2.cloud.retry.call(
+    def launch_once() -> Answer:
+        return ec2.cloud.retry.call(
             launch, after_loss=lambda error: _find_launched(ec2, meta, error)
+        )
+
+    try:
+        launched = ec2.poller.until_free(
+            launch_once,
+            instance_profile.LAG_SECONDS if plan.profile else 0.0,
+            instance_profile.is_unknown,
         )
     except Unclear:
         raise
     except ProviderError as error:
-        launched = _launched_before(ec2, meta, error)
+        launched = _launched_before(ec2, plan, meta, error)
     metadata.check_owner(f"{meta.box} ({launched['InstanceId']})", launched, meta.tags)
     if not instances.is_alive(launched):
         raise _terminated(meta)
@@ -162,19 +172,21 @@ def _find_launched(ec2: EC2, meta: BoxMetadata, error: OneboxError) -> Answer:
     return leave_unclear(error)
 
 
-def _launched_before(ec2: EC2, meta: BoxMetadata, error: ProviderError) -> Answer:
+def _launched_before(
+    ec2: EC2, plan: Plan, meta: BoxMetadata, error: ProviderError
+) -> Answer:
     """
     Return the instance that an earlier call with the same token launched.
 
     EC2 refuses a token that it knows if the other parameters have changed. They change
     if the base image was updated or the price is a different one. If *error* is any
-    other refusal, it is raised as `_raise_for_settings` describes.
+    other refusal, it is raised as `raise_for_settings` describes.
     """
     code = errors.code(error)
     if code == "IdempotentInstanceTerminated":
         raise _terminated(meta) from error
     if code != "IdempotentParameterMismatch":
-        _raise_for_settings(error)
+        raise_for_settings(error, plan)
     found = ec2.poller.require(
         lambda: instances.find_resources(ec2, meta.box).instances,
         LAG_SECONDS,
@@ -190,12 +202,12 @@ def _terminated(meta: BoxMetadata) -> Gone:
     return Gone(f"the instance of {meta.box} has been terminated")
 
 
-def _raise_for_settings(error: ProviderError) -> NoReturn:
+def raise_for_settings(error: ProviderError, plan: Plan) -> NoReturn:
     """
-    Raise *error*, or a UsageError if the security group or the subnet caused it.
+    Raise *error*, or an error that names the settings which caused it.
 
-    The UsageError names the settings to look at. It is GroupGone if the security group
-    does not exist.
+    The security group, the subnet or the instance profile may have caused it. The error
+    is GroupGone if the security group does not exist.
     """
     code = errors.code(error)
     if code in ("InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"):
@@ -208,4 +220,7 @@ def _raise_for_settings(error: ProviderError) -> NoReturn:
             f"the network in [aws] cannot be used: {error.message}",
             next="see subnet and security_group in onebox.toml",
         ) from error
+    explained = instance_profile.explained(error, plan.profile)
+    if explained is not error:
+        raise explained from error
     raise error

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError
-from onebox.providers.aws import creation, errors
+from onebox.providers.aws import creation, errors, instance_profile
 from onebox.providers.aws.base_images import DEFAULT, Bases
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.network import Network
@@ -42,6 +42,7 @@ def checks(cloud: Cloud, network: Network, bases: Bases) -> list[Check]:
             ("network", partial(_network, cloud, network)),
             ("ssh", partial(_ssh, network)),
             ("may create", partial(_creating, cloud, network, bases)),
+            *_identity_steps(cloud, network, bases),
             ("may remove", partial(_removing, cloud)),
             ("quota on demand", partial(_quota, cloud, "on demand")),
             ("quota spot", partial(_quota, cloud, "spot")),
@@ -105,6 +106,31 @@ def _ssh(network: Network) -> Check:
 
 
 def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
+    _try_to_launch(cloud, network, bases)
+    return Check("may create", True, f"instances in {cloud.region}, by a dry run")
+
+
+def _identity_steps(cloud: Cloud, network: Network, bases: Bases) -> list[doctor.Step]:
+    """Return the check of the instance profile, none if the settings name none."""
+    if not network.settings.instance_profile:
+        return []
+    return [("identity", partial(_identity, cloud, network, bases))]
+
+
+def _identity(cloud: Cloud, network: Network, bases: Bases) -> Check:
+    profile, name = network.settings.instance_profile, network.settings.identity
+    _try_to_launch(cloud, network, bases, profile)
+    detail = f"{name} can be attached, by a dry run"
+    roles = instance_profile.roles(cloud, profile)
+    if roles:
+        detail += f"; jobs act as {', '.join(roles)}"
+    return Check("identity", True, detail)
+
+
+def _try_to_launch(
+    cloud: Cloud, network: Network, bases: Bases, profile: str = ""
+) -> None:
+    """Make a dry run of a launch; raise the error if AWS refuses it."""
     ec2 = cloud.ec2()
     base = bases.find(ec2, DEFAULT, ranking.DEFAULT_ARCH)
     meta = BoxMetadata(
@@ -125,13 +151,13 @@ def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
         disk=base.size,
         disk_type="gp3",
         spot=False,
+        profile=profile,
     )
     try:
         ec2.call("run_instances", **plan.parameters(meta), DryRun=True)
     except ProviderError as error:
         if errors.code(error) != "DryRunOperation":
-            raise
-    return Check("may create", True, f"instances in {ec2.region}, by a dry run")
+            creation.raise_for_settings(error, plan)
 
 
 def _removing(cloud: Cloud) -> Check:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from onebox.providers.aws import metadata
+from onebox.providers.aws import instance_profile, metadata
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Box, BoxState
@@ -176,6 +176,7 @@ def read_box(instance: Answer, addressing: Addressing, now: float) -> Box | None
         why=_why(instance, stored, now) if state in ("stopped", "gone") else "",
         notes=_notes(stored, addressing),
         jump=addressing.jump,
+        identity=instance_profile.of_instance(instance),
     )
 
 

@@ -3,12 +3,14 @@ This IAM policy holds the least permissions that onebox needs on AWS.
 
 Reading is allowed everywhere. A call that creates a resource must set onebox's tag on
 it. A resource may be changed or deleted only if it has this tag. Alarms are an
-exception: their names must begin with "onebox-".
+exception: their names must begin with "onebox-". A role may be passed to EC2 only if
+the settings name an instance profile.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 _READING = (
     "ec2:DescribeAvailabilityZones",
@@ -130,8 +132,17 @@ _STATEMENTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], object], ...] = 
 )
 
 
-def document() -> str:
-    """Return the policy as the JSON text that IAM expects."""
+def document(passed_roles: Sequence[str] = ()) -> str:
+    """
+    Return the policy as the JSON text that IAM expects.
+
+    Args:
+        passed_roles: The ARNs of the roles that boxes may get.
+    """
+    rows = list(_STATEMENTS)
+    if passed_roles:
+        to_ec2 = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+        rows.append(("PassRole", ("iam:PassRole",), tuple(passed_roles), to_ec2))
     statements = [
         {
             "Sid": name,
@@ -140,6 +151,6 @@ def document() -> str:
             "Resource": resources,
             **({"Condition": condition} if condition else {}),
         }
-        for name, actions, resources, condition in _STATEMENTS
+        for name, actions, resources, condition in rows
     ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)

@@ -17,6 +17,7 @@ from onebox.providers.aws import (
     creation,
     deletion,
     doctor,
+    instance_profile,
     instances,
     machine_types,
     metadata,
@@ -93,6 +94,7 @@ class AWS(CloudProvider):
         self._cloud.user_tags = settings.tags
         self.clock = self._cloud.clock
         self._settings = settings
+        self.identity = settings.identity
         self._network = Network(settings, my_ip)
         self._bases = base_images.Bases()
         self._addressing = instances.Addressing(
@@ -157,6 +159,7 @@ class AWS(CloudProvider):
             disk=request.disk or self._settings.disk,
             disk_type=self._settings.disk_type,
             spot=request.offer.spot,
+            profile=instance_profile.for_request(self._settings, request),
         )
         launched = creation.run_in_groups(ec2, self._network, plan, meta)
         if instances.state(launched) in ("pending", "running"):
@@ -338,7 +341,8 @@ class AWS(CloudProvider):
 
     def policy(self) -> str:
         """Return the minimal permissions, as an IAM policy."""
-        return policy.document()
+        profile = self._settings.instance_profile
+        return policy.document(instance_profile.passed_roles(self._cloud, profile))
 
     def _with_alarm(
         self, ec2: EC2, launched: Answer, meta: BoxMetadata, spot: bool

@@ -25,6 +25,7 @@ class AWSSettings(cloud_settings.CloudSettings):
         "letters, digits, spaces and + - = . _ : / @, at most 128 in a key, which does "
         "not begin with aws:, and 256 in a value",
     )
+    identity_setting: ClassVar[str] = "instance_profile"
     region: str = cloud_settings.region(
         "", '"us-east-1"', "AWS_REGION or your AWS profile's region if not set."
     )
@@ -46,8 +47,29 @@ class AWSSettings(cloud_settings.CloudSettings):
         Matching(r"sg-[0-9a-f]+", "a security group's id"),
         blank=True,
     )
+    instance_profile: str = setting(
+        STRING,
+        "",
+        '"train"',
+        "The IAM instance profile that jobs act as; none if not set.",
+        Matching(
+            r"(?:arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/(?:[!-~]+/)?)?"
+            r"[A-Za-z0-9_+=,.@-]{1,128}",
+            "the name or the ARN of an instance profile",
+        ),
+        blank=True,
+    )
     disk: int = cloud_settings.disk()
     disk_type: str = cloud_settings.disk_type("gp3", "gp2")
+
+    @property
+    def identity(self) -> str:
+        """
+        Return the name of the instance profile, "" if the settings name none.
+
+        The name is unique in the account, to which all profiles of its boxes belong.
+        """
+        return self.instance_profile.rpartition("/")[2]
 
     @property
     def hides_address(self) -> str:

@@ -30,13 +30,14 @@ ARN = f"arn:aws:iam::{ACCOUNT}:user/tester"
 
 @dataclass(frozen=True)
 class Call:
-    """A call that the account accepted, and the objects that it names."""
+    """A call that the account accepted, with the objects and roles that it names."""
 
     service: str
     action: str
     region: str
     parameters: Mapping[str, Any]
     resources: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    passed_roles: tuple[str, ...] = ()
 
 
 @dataclass

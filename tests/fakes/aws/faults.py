@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.fakes.aws.schema import Refusal
+
 Kind = Literal[
     "throttle",  # refused: too many requests
     "broken",  # HTTP 500, nothing done
@@ -41,6 +43,10 @@ class Faults:
             tag is required.
 
         ended_token_is_error: Whether a token of a terminated instance is an error.
+
+        new_profiles: The number of launches that do not know an instance profile yet.
+
+        encoded: Whether a refusal says only in an encoded form what is not permitted.
     """
 
     denied: set[str] = field(default_factory=set)
@@ -50,6 +56,8 @@ class Faults:
     lag: float = 0.0
     required_tag: str = ""
     ended_token_is_error: bool = False
+    new_profiles: int = 0
+    encoded: bool = False
     _next: list[tuple[str, Kind]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -81,6 +89,20 @@ class Faults:
             for wanted_type, wanted_zone, wanted_spot in self.full
         )
 
+    def unauthorized(self, user: str, action: str, resource: str) -> Refusal:
+        """Return EC2's refusal of an action that the credentials do not permit."""
+        detail = (
+            f" User: {user} is not authorized to perform: {action} on resource: "
+            f"{resource} because no identity-based policy allows the {action} action."
+        )
+        return Refusal(
+            "UnauthorizedOperation",
+            "You are not authorized to perform this operation."
+            f"{'' if self.encoded else detail} Encoded authorization failure "
+            "message: 4GIOHlTkIaWHQD0Q0m6XSnuMMCm",
+            403,
+        )
+
     def clear(self) -> None:
         """Remove all faults."""
         fresh = Faults()
@@ -88,4 +110,5 @@ class Faults:
         self.cpus, self.spot_cpus = fresh.cpus, fresh.spot_cpus
         self.lag, self.ended_token_is_error = fresh.lag, fresh.ended_token_is_error
         self.required_tag = fresh.required_tag
+        self.new_profiles, self.encoded = fresh.new_profiles, fresh.encoded
         self._next.clear()

@@ -27,6 +27,7 @@ _OTHER = {
     "sts": "sts",
     "cloudwatch": "cloudwatch",
     "service-quotas": "servicequotas",
+    "iam": "iam",
 }
 
 
@@ -79,6 +80,9 @@ def permissions_of(call: Call) -> list[Permission]:
         if call.action == "CreateTags":
             here["aws:TagKeys"] = [tag["Key"] for tag in call.parameters["Tags"]]
         found.append(Permission(action, _ec2(call, kind), here))
+    for role in call.passed_roles:
+        to_ec2 = {"iam:PassedToService": "ec2.amazonaws.com"}
+        found.append(Permission("iam:PassRole", role, to_ec2))
     if call.action == "RunInstances":
         for kind in ("subnet", "security-group"):
             found.append(Permission(action, _ec2(call, kind), context))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models.instances import StateReason
 
-from tests.fakes.aws import catalog
+from tests.fakes.aws import catalog, profiles
 from tests.fakes.aws.schema import ApiRequest, Refusal
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def _check(
             f"The architecture '{','.join(kinds)}' of the specified instance type does "
             f"not match the architecture '{image.architecture}' of the specified AMI.",
         )
+    profiles.check(account.faults, parameters)
     (card,) = parameters["NetworkInterfaces"]
     zone = _zone(backend, card)
     for group in card.get("Groups", ()):

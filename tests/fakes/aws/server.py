@@ -18,7 +18,7 @@ from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.fakes.aws import images, instances, schema, services
+from tests.fakes.aws import images, instances, profiles, schema, services
 from tests.fakes.aws.account import ACCOUNT, ARN, Account, Call
 from tests.fakes.aws.faults import Kind
 from tests.fakes.aws.iam import CREATED_KINDS
@@ -118,6 +118,7 @@ class Server:
                     request.region,
                     parameters,
                     instances.resources(self.account, request, parameters),
+                    profiles.passed_roles(parameters),
                 )
                 handler = _HANDLERS.get((request.service, request.action))
                 self.account.calls.append(call)
@@ -136,15 +137,10 @@ class Server:
             f"{'servicequotas' if name == 'service-quotas' else name}:{request.action}"
         )
         if {action, f"{action} {request.region}"} & self.account.faults.denied:
-            raise Refusal(
-                "UnauthorizedOperation",
-                "You are not authorized to perform this operation. User: "
-                f"{ARN} is not authorized to perform: {action} on resource: "
-                f"arn:aws:ec2:{request.region}:{ACCOUNT}:instance/* because no "
-                "identity-based policy allows it. Encoded authorization failure "
-                "message: 4GIOHlTkIaWHQD0Q0m6XSnuMMCm",
-                403 if name == "ec2" else 400,
-            )
+            where = f"arn:aws:ec2:{request.region}:{ACCOUNT}:instance/*"
+            no = self.account.faults.unauthorized(ARN, action, where)
+            no.status = 403 if name == "ec2" else 400
+            raise no
 
     def _require_tag(self, request: ApiRequest, parameters: dict[str, Any]) -> None:
         """Refuse a call that creates an object without the tag of a company."""

@@ -7,6 +7,7 @@ import gzip
 from typing import Any
 
 from onebox.providers.values import Request
+from tests.fakes.aws import profiles
 from tests.fakes.aws.account import Account
 from tests.fakes.world import CloudWorld, deadline_in, is_within
 
@@ -66,6 +67,19 @@ class AWSWorld(CloudWorld):
     def firewalls_of(self, owner: str) -> set[str]:
         """Return the security groups whose name contains the owner."""
         return {str(group.id) for group in self._groups() if owner in str(group.name)}
+
+    def identity_of(self, box: str) -> str:
+        """Return the name of the instance profile."""
+        profile = self._instance(box).iam_instance_profile or {}
+        return str(profile.get("Arn", "")).rpartition("/")[2]
+
+    def set_identity(self, box: str, identity: str) -> None:
+        """Replace the association with an instance profile."""
+        instance = self._instance(box)
+        instance.iam_instance_profile = None
+        if identity:
+            arn = profiles.add(identity, f"{identity}-role")
+            instance.iam_instance_profile = {"Arn": arn, "Id": "AIPA1"}
 
     def build_with_packer(self) -> str:
         """Copy a public image to an image of the account."""

@@ -6,12 +6,13 @@ import pytest
 
 from onebox.providers.base import Provider
 from onebox.providers.values import Requirements
+from tests.fakes.aws import profiles
 from tests.fakes.aws.account import Account
 from tests.fakes.aws.world import AWSWorld
 
 from ..boxes import MakeRequest
-from ..contract import CloudContract, waiting
-from ..planted import PlantedFaults
+from ..contract import CloudContract, IdentityContract, waiting
+from ..planted import IDENTITY_FAULTS, PlantedFaults
 from .conftest import MakeProvider
 
 
@@ -77,3 +78,24 @@ class TestSpotContract:
         )
         provider.delete(box)
         assert provider.offers(Requirements("small", 4, 16 << 30, spot=True))[0].spot
+
+
+class WithIdentity:
+    """The fixture of a provider whose settings name an identity."""
+
+    @pytest.fixture
+    def provider(self, make_provider: MakeProvider, account: Account) -> Provider:
+        """It attaches an instance profile with a role."""
+        profiles.add("train", "train-role")
+        return waiting(make_provider(instance_profile="train"))
+
+
+class TestIdentityContract(WithIdentity, IdentityContract):
+    """The contract of identities, for EC2."""
+
+
+class TestPlantedIdentityFaults(WithIdentity, PlantedFaults):
+    """The contract of identities finds each planted fault."""
+
+    contract = TestIdentityContract
+    faults = IDENTITY_FAULTS

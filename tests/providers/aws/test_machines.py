@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import time
@@ -14,6 +15,7 @@ import pytest
 from onebox import agent_bundle
 from onebox.providers.values import BootConfig, HostKey, Request
 from onebox.remote import keys
+from tests.fakes.aws import profiles
 from tests.fakes.aws.account import Account
 from tests.fakes.aws.real_machines import RealMachines
 from tests.fakes.machines import Machines, missing
@@ -72,17 +74,23 @@ def project(
     return project
 
 
-@pytest.mark.parametrize("spot", [False, True])
+@pytest.mark.parametrize(("spot", "identity"), [(False, None), (True, "train")])
 def test_inv_run_goes_through_all_stages_on_ec2(
-    project: Project, account: Account, spot: bool
+    project: Project, account: Account, spot: bool, identity: str | None
 ) -> None:
-    """It prints the price, and leaves nothing behind."""
+    """It prints price and identity, and leaves nothing behind."""
+    if identity:
+        profiles.add(identity, "train-role")
+        project.write("onebox.toml", f'{TOML}instance_profile = "{identity}"\n')
     before = {one.id for one in account.instances()}
     line = ["run", "--vm=small", *(["--spot"] if spot else [])]
     done = project.inv(*line, timeout=300)
     assert (done.code, done.out) == (0, "working\n"), done.err
     assert project.read("results/where") == "systemd\n"
     assert "us-east-1" in done.err
+    assert ("   identity train\n" in done.err) is bool(identity)
+    receipt = json.loads(project.read("results/onebox-receipt.json"))
+    assert receipt["box"]["identity"] == identity
     made = [one for one in account.instances() if one.id not in before]
     assert len(made) == 1
     assert made[0].state == "terminated"
