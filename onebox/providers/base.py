@@ -57,6 +57,7 @@ class Provider(abc.ABC):
 
         downloads_data: Whether a box can download data for its job. The box of a Ray
             cluster is a folder of this machine, and its jobs run elsewhere.
+
         identity: What programs on a new box may act as in the cloud, "" for nothing. A
             builder never has an identity. `ProviderTable` has the setting.
 

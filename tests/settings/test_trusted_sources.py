@@ -17,6 +17,7 @@ URL = "http://127.0.0.1:1234"
 SETTINGS = [
     ("gcp", "endpoint", URL, "your credentials are sent there"),
     ("gcp", "billing_endpoint", URL, "your credentials are sent there"),
+    ("gcp", "iam_endpoint", URL, "your credentials are sent there"),
     ("hetzner", "destroy_token", "AWS_KEY", "it names a credential of yours"),
     ("digitalocean", "destroy_token", "AWS_KEY", "it names a credential of yours"),
 ]

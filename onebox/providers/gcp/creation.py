@@ -23,6 +23,7 @@ from onebox.providers.gcp import (
     machine_families,
     metadata,
     network,
+    service_account,
 )
 from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
@@ -189,6 +190,7 @@ def body(
             cloud.clock(),
         ),
         "metadata": {"items": _items(request, source, notes)},
+        **service_account.field(settings, request),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from onebox.errors import Gone
+from onebox.providers.gcp import service_account
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.errors import LOGIN
 from onebox.providers.gcp.policy import PERMISSIONS
@@ -27,12 +28,14 @@ _BILLING_API = (
 def checks(cloud: Cloud, prices: Prices, access: SSHAccess) -> list[Check]:
     """Run all checks, and return the result of each."""
     regions = cloud.settings.all_regions
+    identity = [("identity", partial(service_account.check, cloud))]
     return doctor.run(
         [("credentials", partial(_credentials, cloud))],
         [("project", partial(_project, cloud))],
         [("compute engine", partial(_api, cloud))],
         [
             ("permissions", partial(_permissions, cloud)),
+            *(identity if cloud.settings.service_account else ()),
             *((f"quota {name}", partial(_quota, cloud, name)) for name in regions),
             ("prices", partial(_prices, cloud, prices)),
             ("ssh", partial(doctor.ssh_line, access)),

@@ -45,6 +45,25 @@ _BY_POLICY = "a policy of your organization forbids it: {text}"
 _REFUSED = (401, 403)
 _SERVER_ERROR = (408, *range(500, 600))
 
+_ACCOUNT = "[gcp] service_account"
+_NO_ACCOUNT = f"{_ACCOUNT} = {{account}}: Google knows no such service account"
+_LIST_ACCOUNTS = (
+    "gcloud iam service-accounts list; one that was just created is known after a "
+    "minute"
+)
+_EMAIL = r"(?P<account>[\w.:-]+@[\w.-]*\w)"
+# The parts of Google's messages before the account that may not be attached.
+_NO_ACCESS = r"access to service account|'iam\.serviceAccounts\.actAs'"
+
+
+def may_attach_command(email: str) -> str:
+    """Return the command that permits a user to attach a service account."""
+    return (
+        f"gcloud iam service-accounts add-iam-policy-binding {email} "
+        "--role=roles/iam.serviceAccountUser --member=user:…"
+    )
+
+
 _RULES = (
     Rule(Throttled, "Google asks for fewer calls: {text}", status=(429,), next="later"),
     Rule(
@@ -90,6 +109,38 @@ _RULES = (
         _BY_POLICY,
         pattern="constraints/",
         next="ask the administrator of the organization",
+    ),
+    Rule(
+        NotAllowed,
+        f"{_ACCOUNT} = {{account}}: these credentials may not attach this service "
+        "account (iam.serviceAccounts.actAs)",
+        pattern=rf"(?:{_NO_ACCESS}).*?{_EMAIL}",
+        next=f"{may_attach_command('{account}')}; then inv doctor",
+    ),
+    Rule(
+        NotAllowed,
+        f"{_ACCOUNT}: {{text}}",
+        pattern=f"SERVICE_ACCOUNT_ACCESS_DENIED|{_NO_ACCESS}",
+        next="grant these credentials roles/iam.serviceAccountUser on it; then inv "
+        "doctor",
+    ),
+    Rule(
+        UsageError,
+        _NO_ACCOUNT,
+        pattern=rf"{_EMAIL}\]?' of type 'serviceAccount' was not found",
+        next=_LIST_ACCOUNTS,
+    ),
+    Rule(
+        UsageError,
+        _NO_ACCOUNT,
+        pattern=r"serviceAccounts\[\d+\]\.email': '(?P<account>[^']*)'",
+        next=_LIST_ACCOUNTS,
+    ),
+    Rule(
+        UsageError,
+        "[gcp] scopes: {text}",
+        pattern=r"serviceAccounts\[\d+\]\.scopes",
+        next="correct [gcp] scopes",
     ),
     Rule(
         NotAllowed,

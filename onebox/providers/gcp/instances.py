@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from onebox.errors import Gone, NotAllowed, UsageError
-from onebox.providers.gcp import metadata
+from onebox.providers.gcp import metadata, service_account
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import BoxMetadata
@@ -124,6 +124,7 @@ def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
         host=_host(instance),
         host_key=host_key,
         why=why if now in ("stopping", "stopped") else "",
+        identity=service_account.of_instance(instance),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from onebox.providers.gcp.errors import may_attach_command
+
 PERMISSIONS = (
     "compute.disks.create",
     "compute.disks.delete",
@@ -49,14 +51,26 @@ PERMISSIONS = (
 )
 
 
-def document() -> str:
+def document(service_account: str = "") -> str:
     """
     Return a role with all PERMISSIONS, in the format of `gcloud iam roles create`.
+
+    Args:
+        service_account: The service account of the boxes, "" for none. The permission
+            to attach it is granted on this account, and not by the role: in a role of
+            the project it would cover every service account of the project.
     """
-    head = (
-        "# gcloud iam roles create onebox --project=PROJECT --file=THIS_FILE\n"
+    head = "# gcloud iam roles create onebox --project=PROJECT --file=THIS_FILE\n"
+    attached = "no service account is attached"
+    if service_account:
+        attached = f"boxes act as {service_account}"
+        head += (
+            "# iam.serviceAccounts.actAs, for this service account only:\n"
+            f"# {may_attach_command(service_account)}\n"
+        )
+    head += (
         "title: onebox\n"
-        "description: Create, use and delete boxes; no service account is attached.\n"
+        f"description: Create, use and delete boxes; {attached}.\n"
         "stage: GA\n"
         "includedPermissions:\n"
     )

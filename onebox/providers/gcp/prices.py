@@ -132,7 +132,7 @@ class Prices:
     def _pages(self) -> Iterator[Mapping[str, Any]]:
         base = (self._cloud.settings.billing_endpoint or _PUBLIC).rstrip("/")
         address = f"{base}/v1/services/{_COMPUTE_ENGINE}/skus"
-        session = sdk.session(_with_jwt(self._cloud.account.credentials))
+        session = sdk.session(self._cloud.account.credentials)
         parameters = {"currencyCode": "USD", "pageSize": "5000"}
         while True:
             answer = session.get(address, params=parameters, timeout=20)
@@ -150,14 +150,6 @@ def _failures() -> tuple[type[Exception], ...]:
     # The last three exceptions can occur if a page is not as Google's documentation
     # describes it.
     return (*sdk.failures(), OneboxError, ValueError, TypeError, AttributeError)
-
-
-def _with_jwt(credentials: Any) -> Any:
-    """
-    Return the credentials, set to sign their own tokens if they support that.
-    """
-    signing = getattr(credentials, "with_always_use_jwt_access", None)
-    return signing(True) if signing else credentials
 
 
 def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:

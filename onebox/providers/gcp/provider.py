@@ -80,6 +80,7 @@ class GCP(CloudProvider):
         my_ip: Callable[[], str] = public_ip.my_ip,
     ) -> None:
         self._settings = settings
+        self.identity = settings.identity
         self._cloud = cloud or Cloud(settings)
         self.clock = self._cloud.clock
         self.image_store = ProjectImages(self._cloud)
@@ -242,7 +243,7 @@ class GCP(CloudProvider):
 
     def policy(self) -> str:
         """Return the minimal permissions, as a role definition for gcloud."""
-        return policy.document()
+        return policy.document(self._settings.service_account)
 
     def _box(self, instance: Any) -> Box:
         host_key, problem = host_keys.find(self._cloud, instance)

@@ -85,7 +85,13 @@ def auth() -> Any:
 
 
 def session(credentials: Any) -> Any:
-    """Return a session of `requests` that authenticates its requests."""
+    """
+    Return a session of `requests` that authenticates its requests.
+
+    If the credentials can sign their own tokens, they do so.
+    """
+    signing = getattr(credentials, "with_always_use_jwt_access", None)
+    credentials = signing(True) if signing else credentials
     return _import("google.auth.transport.requests").AuthorizedSession(credentials)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from onebox.providers.gcp import scopes as oauth
 from onebox.providers.kernel import cloud_settings
 from onebox.providers.kernel.user_tags import TagRules
-from onebox.settings.checks import Matching, is_endpoint
-from onebox.settings.fields import setting
-from onebox.settings.kinds import STRING
+from onebox.settings.checks import Matching, distinct, is_endpoint
+from onebox.settings.fields import Conflict, setting
+from onebox.settings.kinds import STRING, STRINGS
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class GCPSettings(cloud_settings.CloudSettings):
         "small letters, digits, _ and -, at most 63 in a key, which begins with a "
         "letter, and 63 in a value",
     )
+    identity_setting: ClassVar[str] = "service_account"
     region: str = cloud_settings.region("us-central1", '"europe-west4"', "The region.")
     regions: tuple[str, ...] = cloud_settings.regions('["us-east1"]')
     zones: tuple[str, ...] = cloud_settings.zones('["us-central1-a"]')
@@ -50,6 +53,25 @@ class GCPSettings(cloud_settings.CloudSettings):
         "The subnetwork; the network's own for the region if not set.",
         Matching(r"[a-z][a-z0-9-/]*", "a subnetwork's name"),
         blank=True,
+    )
+    service_account: str = setting(
+        STRING,
+        "",
+        '"train@my-project.iam.gserviceaccount.com"',
+        "The service account (email) that jobs act as; none if not set.",
+        Matching(
+            r"[a-z0-9][a-z0-9.:-]*@(?:[a-z0-9.-]+\.)?gserviceaccount\.com",
+            "the email of a service account",
+        ),
+        blank=True,
+    )
+    scopes: tuple[str, ...] = setting(
+        STRINGS,
+        (),
+        '["storage-rw"]',
+        "The scopes of the service account; all APIs if empty.",
+        oauth.are_scopes,
+        distinct,
     )
     disk: int = cloud_settings.disk()
     disk_type: str = cloud_settings.disk_type(
@@ -82,6 +104,27 @@ class GCPSettings(cloud_settings.CloudSettings):
         blank=True,
         of_user=True,
     )
+    iam_endpoint: str = setting(
+        STRING,
+        "",
+        '"https://iam.example.com"',
+        "The address of the IAM API; not from a project's file.",
+        is_endpoint,
+        blank=True,
+        of_user=True,
+    )
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise Conflict if there are scopes without a service account, too."""
+        super().check(environ)
+        if self.scopes and not self.service_account:
+            raise Conflict("scopes", "limits a service account; set service_account")
+
+    @property
+    def identity(self) -> str:
+        """Return the service account with its scopes, "" if the settings name none."""
+        email = self.service_account
+        return oauth.identity(email, oauth.urls(self.scopes)) if email else ""
 
     @property
     def all_regions(self) -> tuple[str, ...]:

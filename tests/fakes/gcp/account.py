@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.fakes.gcp import catalog, filters
-from tests.fakes.gcp.faults import Answer, refusal
+from tests.fakes.gcp.faults import Answer, no_access, refusal
 from tests.fakes.gcp.lists import PROJECT, drop, exists, unknown, zone_of
 from tests.fakes.gcp.operations import ROOT, fingerprint
 from tests.fakes.gcp.resources import Handler, Resources
@@ -32,6 +32,9 @@ class Account(Resources):
 
         required_label: The key of a label without which nothing that can have labels
             may be created, "" if no label is required.
+
+        service_accounts: The emails of the project's service accounts, and whether the
+            caller may attach each.
     """
 
     def __init__(self, seconds: float = 0.01) -> None:
@@ -39,6 +42,7 @@ class Account(Resources):
         self.lock = threading.RLock()
         self.addresses: dict[tuple[str, str], dict[str, Any]] = {}
         self.permitted: set[str] | None = set()
+        self.service_accounts: dict[str, bool] = {}
         self._answered: dict[tuple[str, str], dict[str, Any]] = {}
 
     def answer(self, call: Call, error: str = "", message: str = "") -> Any:
@@ -127,7 +131,20 @@ class Account(Resources):
             return exists(f"projects/{PROJECT}/zones/{zone}/instances/{name}")
         self.require_label(call.body)
         self.require_label(call.body["disks"][0]["initializeParams"])
+        if not error:
+            error, message = self._refused_identity(call.body)
         return self.instances.insert(zone, call.body, error, message)
+
+    def _refused_identity(self, body: Mapping[str, Any]) -> tuple[str, str]:
+        """Return code and message of Google for an insert's service account."""
+        for one in body.get("serviceAccounts", ()):
+            email = one.get("email", "")
+            if email not in self.service_accounts:
+                text = f"The resource 'One of [{email}]' of type 'serviceAccount' was "
+                return "RESOURCE_NOT_FOUND", f"{text}not found."
+            if not self.service_accounts[email]:
+                return "SERVICE_ACCOUNT_ACCESS_DENIED", no_access(email)
+        return "", ""
 
     def _instance_get(self, call: Call, error: str, message: str) -> Any:
         return self._found(call)

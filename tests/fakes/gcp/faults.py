@@ -140,6 +140,15 @@ OPERATIONS: Mapping[str, str] = {
 }
 
 
+def no_access(email: str) -> str:
+    """Return Google's message about a service account that may not be attached."""
+    return (
+        f"The user does not have access to service account '{email}'.  User: "
+        "'tester@test-project.iam.gserviceaccount.com'.  Ask a project owner to grant "
+        "you the iam.serviceAccountUser role on the service account"
+    )
+
+
 def page() -> bytes:
     """Return the HTML page of a gateway."""
     return b"<html><head><title>502 Bad Gateway</title></head></html>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,10 @@ from tests.fakes.gcp.account import Account
 from tests.fakes.gcp.faults import Answer, Fault
 from tests.fakes.gcp.schema import Call
 from tests.fakes.http_server import Handler, HttpServer
+
+_TEST_PERMISSIONS = re.compile(
+    r"/v1/projects/-/serviceAccounts/(?P<email>[^/:]+):testIamPermissions"
+)
 
 
 @dataclass
@@ -42,6 +47,8 @@ class Server:
 
         catalogue: Whether the price catalogue may be read.
 
+        iam: The response of the IAM API, None for its usual one.
+
         victim: The process to kill at a changing call, the number of changing calls
             before that one, and whether the call takes effect.
     """
@@ -53,6 +60,7 @@ class Server:
     tokens: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
     catalogue: bool = True
+    iam: Answer | None = None
     over: threading.Event = field(default_factory=threading.Event)
     victim: tuple[int, int, bool] | None = None
 
@@ -106,6 +114,8 @@ class _Handler(Handler):
             self._respond(faults.ANSWERS["401"])
         elif parts.path.startswith("/v1/services/"):
             self._catalogue(query)
+        elif parts.path.startswith("/v1/projects/"):
+            self._iam(parts.path, _body(raw))
         else:
             try:
                 call = schema.read(self.command, parts.path, query, _body(raw))
@@ -159,6 +169,27 @@ class _Handler(Handler):
         os.kill(process, signal.SIGKILL)
         self.cut()
         return True
+
+    def _iam(self, path: str, body: Any) -> None:
+        """Answer `projects.serviceAccounts.testIamPermissions`, the only method."""
+        fake = self.server_of
+        found = _TEST_PERMISSIONS.fullmatch(path)
+        fields = body if isinstance(body, dict) else {}
+        asked = fields.get("permissions")
+        is_valid = isinstance(asked, list) and set(fields) == {"permissions"}
+        if self.command != "POST" or not found or not is_valid:
+            fake.refused.append(f"{self.command} {path} {body}")
+            self._respond(faults.refusal(400, "not as the API describes", "badRequest"))
+            return
+        email, known = found["email"], fake.account.service_accounts
+        if fake.iam is not None:
+            self._respond(fake.iam)
+        elif email not in known:
+            text = f"Unknown service account: projects/-/serviceAccounts/{email}"
+            self._respond(faults.refusal(404, text, "notFound"))
+        else:
+            # Without any of the permissions, the response is empty.
+            self._respond({"permissions": asked} if known[email] else {})
 
     def _catalogue(self, query: Mapping[str, list[str]]) -> None:
         if not self.server_of.catalogue:

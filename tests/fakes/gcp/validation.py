@@ -12,6 +12,8 @@ _LABEL_KEY = re.compile(r"[a-z][-_a-z0-9]{0,62}")
 _LABEL_VALUE = re.compile(r"[-_a-z0-9]{0,63}")
 _NETWORK_TAG = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9-_]{1,128}")
+_EMAIL = re.compile(r"[a-z0-9.:-]+@[a-z0-9.-]+gserviceaccount\.com")
+_SCOPES = "https://www.googleapis.com/auth/"
 _VALUE_BYTES, _ALL_BYTES = 256 << 10, 512 << 10
 
 
@@ -23,6 +25,7 @@ def check(zone: str, body: Mapping[str, Any], images: Mapping[str, Any]) -> None
     """Raise InvalidError for an insert that Compute Engine refuses."""
     for one in (_check_machine, _check_scheduling, _check_names, _check_metadata):
         one(zone, body)
+    _check_service_accounts(body)
     _check_disk(zone, body, images)
 
 
@@ -36,8 +39,25 @@ def _check_machine(zone: str, body: Mapping[str, Any]) -> None:
             "Invalid value for field 'resource.machineType': "
             f"'projects/test-project/{wanted}'. The referenced resource does not exist."
         )
-    for account in body.get("serviceAccounts", ()):
-        raise InvalidError(f"a box has no service account, but: {account}")
+
+
+def _check_service_accounts(body: Mapping[str, Any]) -> None:
+    found = body.get("serviceAccounts", ())
+    if len(found) > 1:
+        raise InvalidError("Only one service account per VM instance is supported.")
+    for account in found:
+        email, scopes = account.get("email", ""), account.get("scopes", ())
+        if not _EMAIL.fullmatch(email):
+            raise InvalidError(
+                "Invalid value for field 'resource.serviceAccounts[0].email': "
+                f"'{email}'. The service account email is not valid."
+            )
+        for place, scope in enumerate(scopes):
+            if not scope.startswith(_SCOPES):
+                raise InvalidError(
+                    "Invalid value for field "
+                    f"'resource.serviceAccounts[0].scopes[{place}]': '{scope}'."
+                )
 
 
 def _check_scheduling(zone: str, body: Mapping[str, Any]) -> None:

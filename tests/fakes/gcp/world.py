@@ -70,6 +70,17 @@ class GCPWorld(CloudWorld):
             if owner in json.dumps(rule)
         }
 
+    def identity_of(self, box: str) -> str:
+        """Return the email of the service account."""
+        found = self._instance(box).get("serviceAccounts", ())
+        return "".join(str(one["email"]) for one in found)
+
+    def set_identity(self, box: str, identity: str) -> None:
+        """Replace the service account, as a stopped instance can be changed."""
+        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+        account = {"email": identity, "scopes": scopes}
+        self._instance(box)["serviceAccounts"] = [account] if identity else []
+
     def build_with_packer(self) -> str:
         """Add an image without labels."""
         name = "packer-1"

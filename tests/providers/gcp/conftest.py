@@ -70,6 +70,7 @@ def make_provider(server: Server) -> MakeProvider:
         keys = {
             "endpoint": server.address,
             "billing_endpoint": server.address,
+            "iam_endpoint": server.address,
             "ssh_cidr": f"{MY_IP}/32",
             **settings,
         }

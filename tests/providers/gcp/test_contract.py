@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from onebox.providers.base import Provider
+from tests.fakes.gcp.credentials import EMAIL
 from tests.fakes.gcp.server import Server
 from tests.fakes.gcp.world import GCPWorld
 
-from ..contract import CloudContract, waiting
-from ..planted import PlantedFaults
+from ..contract import CloudContract, IdentityContract, waiting
+from ..planted import IDENTITY_FAULTS, PlantedFaults
 from .conftest import MakeProvider
 
 
@@ -47,3 +48,24 @@ class TestPlantedFaults(PlantedFaults):
     lacks = {  # noqa: RUF012 (a constant)
         "bootstrap key": "boxes generate their own host keys, which are never exposed",
     }
+
+
+class WithIdentity:
+    """The fixture of a provider whose settings name an identity."""
+
+    @pytest.fixture
+    def provider(self, make_provider: MakeProvider, server: Server) -> Provider:
+        """It attaches a service account of the project."""
+        server.account.service_accounts[EMAIL] = True
+        return waiting(make_provider(service_account=EMAIL))
+
+
+class TestIdentityContract(WithIdentity, IdentityContract):
+    """The contract of identities, for Compute Engine."""
+
+
+class TestPlantedIdentityFaults(WithIdentity, PlantedFaults):
+    """The contract of identities finds each planted fault."""
+
+    contract = TestIdentityContract
+    faults = IDENTITY_FAULTS

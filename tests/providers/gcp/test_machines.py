@@ -16,6 +16,7 @@ from onebox.providers.gcp.provider import GCP
 from onebox.providers.values import BootConfig, Request
 from onebox.remote import keys
 from tests.conftest import Project
+from tests.fakes.gcp.credentials import EMAIL
 from tests.fakes.gcp.real_machines import RealMachines
 from tests.fakes.gcp.server import Server
 from tests.fakes.machines import Machines
@@ -186,13 +187,17 @@ class TestInv:
     def test_an_image_is_built_once_and_booted(
         self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
-        """The set-up runs once, and is saved."""
+        """The set-up runs once, without the identity of the job, and is saved."""
+        server.account.service_accounts[EMAIL] = True
+        project.environ["ONEBOX_GCP_SERVICE_ACCOUNT"] = EMAIL
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
         project.write("onebox.toml", TOML + '\n[image]\nsetup = "setup.sh"\n')
         project.write("job.sh", "ls /opt/made-by-setup\n")
         done = project.inv("run", timeout=400)
         assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
-        assert len(server.calls("instances.insert")) == 2
+        calls = server.calls("instances.insert")
+        assert ["serviceAccounts" in call.body for call in calls] == [False, True]
+        assert f"identity {EMAIL}" in done.err
         assert len(server.account.images) == 1
         assert not server.account.instances.all
         assert not server.account.firewalls
