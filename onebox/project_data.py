@@ -38,5 +38,7 @@ def find(context: BoxContext, *, again: bool = False) -> DataListing:
 def stores(context: BoxContext) -> ObjectStores:
     """Return the object stores of this command line."""
     if context.chain.stores is None:
-        context.chain.stores = ObjectStores(context.settings.providers)
+        context.chain.stores = ObjectStores(
+            context.settings.providers, context.provider_name
+        )
     return context.chain.stores

@@ -25,6 +25,7 @@ READS_ENVIRONMENT = {
     "part_process.py",  # where the process of one of several boxes begins
     "line_contexts.py",  # where a command line begins: handed to the session
     "program.py",  # for completion: handed to the values of flags
+    "agent/downloads/identity.py",  # the variable that Google's own tools read
     "agent/host_key.py",  # the address that its client has come to
     "agent/jobs/job_request.py",  # the box's own, which a job inherits in part
     "agent/jobs/session.py",  # that of a login to the box

@@ -60,11 +60,11 @@ def _poll(box: BoxConfig, query: Query, pause: float, address: Address) -> None:
 
 def _ec2(address: Address) -> Optional[float]:
     headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
-    status, token = _request(address, "PUT", "/latest/api/token", headers)
+    status, token = request(address, "PUT", "/latest/api/token", headers)
     if status != 200:
         return None
     headers = {"X-aws-ec2-metadata-token": token.decode("ascii").strip()}
-    status, body = _request(
+    status, body = request(
         address, "GET", "/latest/meta-data/spot/instance-action", headers
     )
     if status != 200:
@@ -78,7 +78,7 @@ def _ec2(address: Address) -> Optional[float]:
 
 def _gce(address: Address) -> Optional[float]:
     path = "/computeMetadata/v1/instance/preempted"
-    status, body = _request(address, "GET", path, {"Metadata-Flavor": "Google"})
+    status, body = request(address, "GET", path, {"Metadata-Flavor": "Google"})
     if status == 200 and body.strip() == b"TRUE":
         return time.time() + GCE_SECONDS
     return None
@@ -88,10 +88,10 @@ def _gce(address: Address) -> Optional[float]:
 QUERIES: Dict[str, Tuple[Query, float]] = {"ec2": (_ec2, 5.0), "gce": (_gce, 1.0)}
 
 
-def _request(
+def request(
     address: Address, method: str, path: str, headers: Dict[str, str]
 ) -> Tuple[int, bytes]:
-    """Send an HTTP request; return the status and the body of the response."""
+    """Send a request to the metadata service; return status and body of the answer."""
     # urllib is not used here, because it would send the request to a proxy.
     from http.client import HTTPConnection
 

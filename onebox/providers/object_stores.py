@@ -73,7 +73,20 @@ class Link:
 
 
 class ObjectStore(ABC):
-    """The objects that one kind of address leads to."""
+    """
+    The objects that one kind of address leads to.
+
+    Args:
+        settings: The table of the provider that the store belongs to, if it does.
+
+        own_box: Whether the box is one of that provider, so that its identity counts.
+    """
+
+    def __init__(
+        self, settings: ProviderTable | None = None, *, own_box: bool = False
+    ) -> None:
+        self._settings = settings
+        self._own_box = own_box
 
     @abstractmethod
     def find(self, source: DataSource) -> Iterator[list[StoredObject]]:
@@ -115,10 +128,13 @@ class ObjectStores:
 
     Args:
         tables: The providers' tables of onebox.toml.
+
+        provider: The name of the provider whose boxes read the objects.
     """
 
-    def __init__(self, tables: Mapping[str, ProviderTable]) -> None:
+    def __init__(self, tables: Mapping[str, ProviderTable], provider: str = "") -> None:
         self._tables = tables
+        self._provider = provider
         self._open: dict[str, ObjectStore] = {}
 
     def of(self, source: DataSource) -> ObjectStore:
@@ -140,6 +156,9 @@ class ObjectStores:
                 raise SetupError(
                     f"{source.shown} needs {error.name}", next=row.missing_sdk
                 ) from error
-            create: Callable[[ProviderTable | None], ObjectStore] = getattr(found, name)
-            store = self._open[source.scheme] = create(self._tables.get(provider))
+            create: Callable[..., ObjectStore] = getattr(found, name)
+            store = create(
+                self._tables.get(provider), own_box=provider == self._provider
+            )
+            self._open[source.scheme] = store
         return store

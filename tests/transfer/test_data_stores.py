@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import http.server
+import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +24,56 @@ from tests.fakes.object_stores.gcs import GCS
 from tests.fakes.object_stores.web import File, Web
 
 MB = 1 << 20
+
+
+ACCOUNT = "reader@test-project.iam.gserviceaccount.com"
+
+
+def unseen(*numbers: int) -> None:
+    """Show no progress."""
+
+
+def listed(gcs: GCS, key: str) -> StoredObject:
+    """Return an object of the bucket as a listing has it."""
+    version = gcs.buckets["bucket"].live(key)
+    assert version is not None
+    return StoredObject(key, version.size, str(version.generation), 0.0)
+
+
+@contextlib.contextmanager
+def metadata(token: str) -> Iterator[str]:
+    """Serve the metadata of a machine whose service account has this token."""
+
+    class Metadata(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = "/computeMetadata/v1/instance/service-accounts/default/token"
+            asked = self.headers.get("Metadata-Flavor") == "Google"
+            ok = bool(token) and asked and self.path == path
+            body = json.dumps({"access_token": token, "expires_in": 3599}).encode()
+            self.send_response(200 if ok else 404)
+            self.end_headers()
+            self.wfile.write(body if ok else b"")
+
+        def log_message(self, *arguments: object) -> None:
+            """Print nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def login(gcs: GCS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's own login, which has no key."""
+    file = tmp_path / "login.json"
+    file.write_text(
+        '{"type": "authorized_user", "client_id": "1", "client_secret": "2", '
+        '"refresh_token": "3"}'
+    )
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
 
 
 def download(box: AgentBox, stores: ObjectStores, address: str) -> Downloaded:
@@ -106,25 +160,48 @@ class TestCloudStorage:
         assert "storage.objects.list" in error.value.next
 
     def test_a_login_that_cannot_sign_is_told_what_to_do(
-        self,
-        gcs: GCS,
-        agent_box: AgentBox,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, gcs: GCS, login: None
     ) -> None:
         """A user's own login has no key."""
-        login = tmp_path / "login.json"
-        login.write_text(
-            '{"type": "authorized_user", "client_id": "1", "client_secret": "2", '
-            '"refresh_token": "3"}'
-        )
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(login))
-        stores = google(gcs)
         source = DataSource.parse("gs://bucket/a")
         found = StoredObject("a", 1, "1", 0.0)
-        with pytest.raises(NotAllowed, match="cannot sign") as error:
-            stores.of(source).link(source, found)
-        assert "--impersonate-service-account" in error.value.next
+        # The box of another cloud has no identity that Google knows.
+        table = GCPSettings(storage_endpoint=gcs.address, service_account=ACCOUNT)
+        for stores in (google(gcs), ObjectStores({"gcp": table}, "aws")):
+            with pytest.raises(NotAllowed, match="cannot sign") as error:
+                stores.of(source).link(source, found)
+            assert "[gcp] service_account" in error.value.next
+
+    @pytest.mark.parametrize("has_identity", [True, False])
+    def test_a_box_with_a_service_account_reads_as_that(
+        self,
+        gcs: GCS,
+        login: None,
+        agent_box: AgentBox,
+        monkeypatch: pytest.MonkeyPatch,
+        has_identity: bool,
+    ) -> None:
+        """The token comes from the box's metadata service, and stays on the box."""
+        gcs.put("bucket", "a", b"1" * 5)
+        table = GCPSettings(storage_endpoint=gcs.address, service_account=ACCOUNT)
+        source = DataSource.parse("gs://bucket/a")
+        listing = data_listing.DataListing(
+            [data_listing.DataFile(b"a", source, listed(gcs, "a"))]
+        )
+        token = gcs.token(ACCOUNT)
+        with metadata(token if has_identity else "") as host:
+            monkeypatch.setenv("GCE_METADATA_HOST", host)
+            with agent_box.connect() as channel:
+                stores = ObjectStores({"gcp": table}, "gcp")
+                if not has_identity:
+                    with pytest.raises(NotAllowed, match="the box has no identity"):
+                        data_download.download(channel, listing, stores, unseen)
+                    return
+                data_download.download(channel, listing, stores, unseen)
+
+        assert b"11111" == (agent_box.work / "a").read_bytes()
+        for path in [*agent_box.root.rglob("*"), *agent_box.home.rglob("*")]:
+            assert not path.is_file() or token.encode() not in path.read_bytes()
 
 
 @pytest.fixture

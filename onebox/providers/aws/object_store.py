@@ -35,7 +35,10 @@ class S3(ObjectStore):
     (AWS_ENDPOINT_URL_S3, or `endpoint_url` in ~/.aws/config).
     """
 
-    def __init__(self, settings: ProviderTable | None = None) -> None:
+    def __init__(
+        self, settings: ProviderTable | None = None, *, own_box: bool = False
+    ) -> None:
+        super().__init__(settings, own_box=own_box)
         self._cloud = Cloud()
         self._regions: dict[str, str] = {}
         self._lock = threading.Lock()

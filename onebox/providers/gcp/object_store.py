@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+from onebox.agent.downloads.identity import BOX_IDENTITY
 from onebox.errors import InputError, NotAllowed, OneboxError, ProviderError
 from onebox.providers.gcp import credentials, errors, sdk
 from onebox.providers.gcp.settings import GCPSettings
@@ -36,9 +37,17 @@ _PERMISSIONS = (
 
 
 class GoogleStorage(ObjectStore):
-    """Google Cloud Storage, with the application-default credentials."""
+    """
+    Google Cloud Storage, with the application-default credentials.
 
-    def __init__(self, settings: ProviderTable | None = None) -> None:
+    If these cannot sign links, such as a user's own login, a box with a service account
+    reads the objects as that account.
+    """
+
+    def __init__(
+        self, settings: ProviderTable | None = None, *, own_box: bool = False
+    ) -> None:
+        super().__init__(settings, own_box=own_box)
         sdk.require()
         table = cast(GCPSettings, settings)
         self._endpoint = (table.storage_endpoint or _PUBLIC).rstrip("/")
@@ -67,9 +76,14 @@ class GoogleStorage(ObjectStore):
     def link(self, source: DataSource, found: StoredObject) -> Link | None:
         """See `ObjectStore.link`."""
         path = f"/{source.bucket}/{quote(found.key, safe='/~')}"
-        url = self._signed(path, {"generation": found.version})
         # Without this header Cloud Storage unpacks objects that are stored with gzip.
-        return Link(url, {"Accept-Encoding": "gzip"}, md5=found.md5)
+        headers = {"Accept-Encoding": "gzip"}
+        if self._reads_as_box:
+            url = f"{self._endpoint}{path}?generation={found.version}"
+            headers["Authorization"] = BOX_IDENTITY
+        else:
+            url = self._signed(path, {"generation": found.version})
+        return Link(url, headers, md5=found.md5)
 
     @cached_property
     def _credentials(self) -> Any:
@@ -80,22 +94,27 @@ class GoogleStorage(ObjectStore):
         return sdk.session(self._credentials)
 
     @cached_property
-    def _signer(self) -> tuple[Any, str]:
-        """Return what signs, and the address of its account."""
+    def _email(self) -> str:
+        """The account whose key signs, "" if these credentials cannot sign."""
         found = self._credentials
-        email = str(getattr(found, "signer_email", "") or "")
-        if not email or not hasattr(found, "sign_bytes"):
-            raise NotAllowed(
-                "your own Google login cannot sign links for the box",
-                next="gcloud auth application-default login "
-                "--impersonate-service-account=ACCOUNT, with an account that may read "
-                "the bucket",
-            )
-        return found, email
+        can_sign = hasattr(found, "sign_bytes")
+        return str(getattr(found, "signer_email", "") or "") if can_sign else ""
+
+    @property
+    def _reads_as_box(self) -> bool:
+        table = cast(GCPSettings, self._settings)
+        return self._own_box and bool(table.service_account) and not self._email
 
     def _signed(self, path: str, words: Mapping[str, str]) -> str:
         """Return a link, signed as Google's "V4 signing process" describes."""
-        signer, email = self._signer
+        signer, email = self._credentials, self._email
+        if not email:
+            raise NotAllowed(
+                "your own Google login cannot sign links for the box",
+                next="set [gcp] service_account, as which boxes of Google Cloud read; "
+                "or: gcloud auth application-default login "
+                "--impersonate-service-account=ACCOUNT",
+            )
         now = datetime.fromtimestamp(self._clock(), timezone.utc)
         day, host = now.strftime("%Y%m%d"), urlsplit(self._endpoint).netloc
         scope = f"{day}/auto/storage/goog4_request"

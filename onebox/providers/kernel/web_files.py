@@ -33,7 +33,10 @@ class WebFiles(ObjectStore):
     byte. Redirects are followed here, so that the box connects to no other host.
     """
 
-    def __init__(self, settings: ProviderTable | None = None) -> None:
+    def __init__(
+        self, settings: ProviderTable | None = None, *, own_box: bool = False
+    ) -> None:
+        super().__init__(settings, own_box=own_box)
         self._retry = Retry()
 
     def find(self, source: DataSource) -> Iterator[list[StoredObject]]:
