@@ -6,8 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +17,7 @@ from google.oauth2 import service_account
 
 from tests.fakes.gcp.credentials import EMAIL
 from tests.fakes.object_stores import checksums
-from tests.fakes.object_stores.client import Response, send
+from tests.fakes.object_stores.client import Response, Signer, send
 from tests.fakes.object_stores.gcs import GCS
 
 READ_ONLY = "https://www.googleapis.com/auth/devstorage.read_only"
@@ -27,7 +26,6 @@ KEYS = ["/lead", "a\x01b", "a//b", "dir/a", "s +%25&?#ü", "x/../y", "z" * 1024,
 # google-auth declares types, but not those of these.
 _CREDENTIALS: Any = service_account.Credentials
 _SESSION: Any = AuthorizedSession
-Sign = Callable[..., str]
 
 
 @pytest.fixture
@@ -40,43 +38,9 @@ def store() -> Iterator[GCS]:
 
 
 @pytest.fixture
-def sign(store: GCS, tmp_path: Path) -> Sign:
+def sign(store: GCS, tmp_path: Path) -> Signer:
     """A function that returns a signed link."""
-    file = store.key_file(tmp_path / "key.json")
-    signer = _CREDENTIALS.from_service_account_file(str(file)).signer
-
-    def make(
-        key: str,
-        seconds: int = 60,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        **query: str,
-    ) -> str:
-        date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        scope = f"{date[:8]}/auto/storage/goog4_request"
-        signed = {"host": store.address.partition("//")[2], **(headers or {})}
-        names = ";".join(sorted(signed))
-        query = {
-            "X-Goog-Algorithm": "GOOG4-RSA-SHA256",
-            "X-Goog-Credential": f"{EMAIL}/{scope}",
-            "X-Goog-Date": date,
-            "X-Goog-Expires": str(seconds),
-            "X-Goog-SignedHeaders": names,
-            **query,
-        }
-        text = "&".join(
-            f"{quote(name, safe='')}={quote(value, safe='')}"
-            for name, value in sorted(query.items())
-        )
-        path = f"/b/{quote(key, safe='/~')}"
-        lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-        canonical = "\n".join([method, path, text, lines, names, "UNSIGNED-PAYLOAD"])
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-        to_sign = "\n".join(["GOOG4-RSA-SHA256", date, scope, digest])
-        signature = signer.sign(to_sign.encode()).hex()
-        return f"{store.address}{path}?{text}&X-Goog-Signature={signature}"
-
-    return make
+    return Signer(store, tmp_path / "key.json")
 
 
 def ask(store: GCS, path: str, token: str | None = None, **how: Any) -> Response:
@@ -98,7 +62,7 @@ def code(response: Response) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_any_key_can_be_listed_and_read(store: GCS, sign: Sign, key: str) -> None:
+def test_any_key_can_be_listed_and_read(store: GCS, sign: Signer, key: str) -> None:
     """In both APIs."""
     version = store.put("b", key, key.encode())
     (one,) = json.loads(ask(store, "b/b/o").body)["items"]
@@ -109,7 +73,7 @@ def test_any_key_can_be_listed_and_read(store: GCS, sign: Sign, key: str) -> Non
     assert key.encode() == send(sign(key)).body
 
 
-def test_a_request_without_token_is_refused(store: GCS, sign: Sign) -> None:
+def test_a_request_without_token_is_refused(store: GCS, sign: Signer) -> None:
     """Unless everyone may read the bucket."""
     store.put("b", "k", b"data")
     answer = ask(store, "b/b/o/k", token="")
@@ -153,7 +117,7 @@ def test_the_sdk_gets_a_token(store: GCS, tmp_path: Path, self_signed: bool) -> 
     assert 401 == ask(store, "b/b/o", credentials.token if self_signed else "x").status
 
 
-def test_a_permission_can_be_denied(store: GCS, sign: Sign) -> None:
+def test_a_permission_can_be_denied(store: GCS, sign: Signer) -> None:
     """A link can do what the account that has signed it may do."""
     store.put("b", "open/k", b"data")
     store.put("b", "shut/k", b"data")
@@ -169,7 +133,7 @@ def test_a_permission_can_be_denied(store: GCS, sign: Sign) -> None:
     assert ["storage.objects.list"] == found["permissions"]
 
 
-def test_missing_things_are_named(store: GCS, sign: Sign) -> None:
+def test_missing_things_are_named(store: GCS, sign: Signer) -> None:
     """An object is hidden from who may not list."""
     assert (404, "notFound") == reason(ask(store, "b/none/o"))
     answer = ask(store, "b/b/o/k")
@@ -224,7 +188,7 @@ def test_a_list_has_pages_and_chosen_fields(store: GCS) -> None:
     assert {} == json.loads(ask(store, "b/b/o?prefix=none&fields=items").body)
 
 
-def test_a_changed_link_is_refused(store: GCS, sign: Sign) -> None:
+def test_a_changed_link_is_refused(store: GCS, sign: Signer) -> None:
     """The signature covers method, path, parameters and headers."""
     store.put("b", "k", b"data")
     store.put("b", "k0", b"data")
@@ -244,7 +208,7 @@ def test_a_changed_link_is_refused(store: GCS, sign: Sign) -> None:
     assert (403, "SignatureDoesNotMatch") == code(send(url))
 
 
-def test_a_link_ends(store: GCS, sign: Sign) -> None:
+def test_a_link_ends(store: GCS, sign: Signer) -> None:
     """By the clock of the store, with the status 400."""
     store.put("b", "k", b"data")
     url = sign("k", seconds=60)
@@ -254,7 +218,7 @@ def test_a_link_ends(store: GCS, sign: Sign) -> None:
     assert (400, "ExpiredToken") == code(send(url))
 
 
-def test_a_generation_holds_an_object(store: GCS, sign: Sign) -> None:
+def test_a_generation_holds_an_object(store: GCS, sign: Signer) -> None:
     """A download in ranges sees when it is replaced."""
     version = store.put("b", "k", b"before")
     url = sign("k", generation=str(version.generation))
@@ -267,7 +231,7 @@ def test_a_generation_holds_an_object(store: GCS, sign: Sign) -> None:
     assert (404, "NoSuchKey") == code(send(url))
 
 
-def test_checksums_are_a_header_each(store: GCS, sign: Sign) -> None:
+def test_checksums_are_a_header_each(store: GCS, sign: Signer) -> None:
     """A composed object has no MD5, and its ETag is none."""
     data = b"123456789"
     store.put("b", "k", data)
@@ -289,7 +253,7 @@ def test_checksums_are_a_header_each(store: GCS, sign: Sign) -> None:
     )
 
 
-def test_gzip_is_undone_for_who_does_not_accept_it(store: GCS, sign: Sign) -> None:
+def test_gzip_is_undone_for_who_does_not_accept_it(store: GCS, sign: Signer) -> None:
     """Then there is no length, no range, and the checksums are of other bytes."""
     packed = gzip.compress(b"data" * 100)
     store.put("b", "k", packed, headers={"Content-Encoding": "gzip"})
@@ -302,7 +266,7 @@ def test_gzip_is_undone_for_who_does_not_accept_it(store: GCS, sign: Sign) -> No
     assert (206, packed[:4]) == (part.status, part.body)
 
 
-def test_errors_can_be_requested(store: GCS, sign: Sign) -> None:
+def test_errors_can_be_requested(store: GCS, sign: Signer) -> None:
     """In the words of the API."""
     store.put("b", "k", b"data")
     store.fail(429, times=2, retry_after=3)

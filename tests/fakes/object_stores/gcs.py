@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from tests.fakes.gcp import credentials
-from tests.fakes.object_stores import gcs_errors, gcs_json, gcs_xml
+from tests.fakes.object_stores import gcs_errors, gcs_json, gcs_upload, gcs_xml
 from tests.fakes.object_stores.gcs_auth import CLOUD, Caller, is_link
 from tests.fakes.object_stores.gcs_errors import GoogleError
 from tests.fakes.object_stores.gcs_state import State
@@ -123,6 +123,13 @@ class GCS(ObjectServer):
         except GoogleError as error:
             raise Refusal(self._document(request, error), str(error)) from None
 
+    def partial(self, request: Request) -> None:
+        """Keep what has arrived of a resumable upload."""
+        upload = self.state.uploads.get(dict(request.pairs).get("upload_id", ""))
+        if upload and request.method == "PUT":
+            with self.lock:
+                gcs_upload.receive(upload, request, cut=True)
+
     def error(self, request: Request, status: int, code: str) -> Reply:
         """Return the response of a requested error."""
         return self._document(request, GoogleError(status, reason=code, code=code))
@@ -140,6 +147,12 @@ class GCS(ObjectServer):
         path, accounts = request.raw_path, self.state.accounts
         if path == "/token":
             return accounts.exchange(request, self.now())
+        upload_id = dict(request.pairs).get("upload_id")
+        if upload_id is not None:
+            with self.lock:
+                return gcs_upload.proceed(
+                    self.state, self.address, request, upload_id, self.now()
+                )
         if path.startswith(_JSON):
             return self._json(request, accounts.bearer(request, self.now()))
         if not is_link(request):
@@ -152,6 +165,11 @@ class GCS(ObjectServer):
 
     def _json(self, request: Request, caller: Caller | None) -> Reply:
         path = request.raw_path
+        if path.startswith("/upload"):
+            with self.lock:
+                return gcs_upload.insert(
+                    self.state, self.address, request, caller, self.now()
+                )
         if path.startswith("/download"):
             path = path[len("/download") :]
             if dict(request.pairs).get("alt") != "media":
@@ -173,8 +191,13 @@ class GCS(ObjectServer):
             raise GoogleError(501, details="this fake has no buckets in the XML API")
         gcs_xml.check_parameters(request)
         call = gcs_xml.XmlCall(self.state, self.address, request, caller, bucket, key)
-        handlers = {"GET": gcs_xml.get, "HEAD": gcs_xml.get, "DELETE": gcs_xml.delete}
-        if request.method not in handlers:
-            raise GoogleError(405, f"{request.method} is not allowed")
         with self.lock:
-            return handlers[request.method](call)
+            if request.method in ("GET", "HEAD"):
+                return gcs_xml.get(call)
+            if request.method == "DELETE":
+                return gcs_xml.delete(call)
+            if request.method == "PUT":
+                return gcs_upload.put(call, self.now())
+            if request.method == "POST":
+                return gcs_upload.begin(call)
+        raise GoogleError(405, f"{request.method} is not allowed")

@@ -63,6 +63,7 @@ class GoogleError(Exception):
         self.details = details
         self.more: dict[str, str] = {}
         self.headers: dict[str, str] = {}
+        self.anonymous = False
         super().__init__(f"{self.code}: {self.message} {details}")
 
 
@@ -73,10 +74,9 @@ def permission(who: str, action: str, where: str = "object") -> GoogleError:
         f"Permission '{action}' denied on resource (or it may not exist)."
     )
     error = GoogleError(403, "Access denied.", details=sentence)
-    if not who.startswith("Anonymous"):
-        return error
-    # The JSON API asks for credentials.
-    error.reason = "required"
+    if who.startswith("Anonymous"):
+        # The JSON API asks for credentials.
+        error.reason, error.anonymous = "required", True
     return error
 
 
@@ -94,7 +94,7 @@ def no_bucket() -> GoogleError:
 
 def as_json(error: GoogleError) -> Reply:
     """Return the response of the JSON API."""
-    status = 401 if error.reason == "required" else error.status
+    status = 401 if error.anonymous else error.status
     # The JSON API has one sentence, the more precise one.
     message = error.details or error.message
     one = {"message": message, "domain": "global", "reason": error.reason}

@@ -37,6 +37,8 @@ class Owner(Protocol):
 
     def answer(self, request: Request) -> Reply: ...
 
+    def partial(self, request: Request) -> None: ...
+
     def error(self, request: Request, status: int, code: str) -> Reply: ...
 
 
@@ -106,6 +108,11 @@ class Connection(Handler):
         body = self._body(fault)
         if body is None:
             return self.cut()
+        if fault and fault.kind == "cut request":
+            owner.partial(
+                Request(self.command, target, self.headers, body, request.secure)
+            )
+            return self.cut()
         if fault and fault.kind == "whole":
             del self.headers["Range"]
         request = Request(self.command, target, self.headers, body, request.secure)
@@ -119,11 +126,10 @@ class Connection(Handler):
         """Return the body; None if the connection ends within it."""
         limit = fault.at if fault and fault.kind == "cut request" else None
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            return self._chunks() if limit is None else None
+            return self._chunks() if limit is None else b""
         length = int(self.headers.get("Content-Length") or 0)
         if limit is not None:
-            self.rfile.read(min(limit, length))
-            return None
+            return self.rfile.read(min(limit, length))
         body = self.rfile.read(length)
         return body if len(body) == length else None
 

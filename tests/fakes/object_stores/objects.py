@@ -229,3 +229,6 @@ class Upload:
     received: bytearray = field(default_factory=bytearray)
     total: int | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    json_api: bool = False
+    done: Version | None = None

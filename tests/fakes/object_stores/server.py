@@ -72,6 +72,9 @@ class ObjectServer:
         """Return the response of a requested error; each server defines it."""
         return Reply(status, body=code.encode())
 
+    def partial(self, request: Request) -> None:
+        """Take note of a request whose connection was cut within its body."""
+
     def fail(self, status: int = 503, **how: Any) -> Fault:
         """Refuse the next request with an error; *how* is as in `Fault`."""
         return self.faults.add(Fault("error", status=status, **how))
@@ -85,7 +88,11 @@ class ObjectServer:
         return self.faults.add(Fault("cut", at=at, **how))
 
     def cut_request(self, at: int = 0, **how: Any) -> Fault:
-        """End the connection after *at* bytes of the request's body; do nothing."""
+        """
+        End the connection after *at* bytes of the request's body.
+
+        The request has no effect, but a resumable upload keeps what has arrived.
+        """
         return self.faults.add(Fault("cut request", at=at, **how))
 
     def stall(self, at: int = 0, seconds: float = 3600.0, **how: Any) -> Fault:
