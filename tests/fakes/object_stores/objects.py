@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import bisect
 import functools
 import hashlib
 import itertools
 import time
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
@@ -16,6 +18,7 @@ from tests.fakes.object_stores import checksums
 
 Data = Union[bytes, Path]
 _LAST = "\U0010ffff"
+_BLOCK = 8 << 20
 _generations = itertools.count(time.time_ns() // 1000)
 
 
@@ -74,6 +77,12 @@ class Version:
         """The checksum in base64, which is computed when it is first read."""
         if self.composite_checksum or not self.algorithm:
             return self.composite_checksum
+        if self.algorithm == "CRC32":
+            # A file may be larger than the memory.
+            register = 0
+            for block in blocks(self.data):
+                register = zlib.crc32(block, register)
+            return base64.b64encode(register.to_bytes(4, "big")).decode()
         return checksums.encoded(self.algorithm, self.read())
 
     @property
@@ -84,12 +93,34 @@ class Version:
     @functools.cached_property
     def md5(self) -> bytes:
         """The MD5 of all bytes."""
-        return hashlib.md5(self.read()).digest()
+        return md5(self.data)
 
     @functools.cached_property
     def crc32c(self) -> bytes:
         """The CRC-32C of all bytes."""
         return checksums.crc32c(self.read())
+
+
+def blocks(data: Data, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+    """Yield bytes, or a range of them, of which a file has more than fit in memory."""
+    if isinstance(data, bytes):
+        yield data[start:] if length is None else data[start : start + length]
+        return
+    with data.open("rb") as file:
+        file.seek(start)
+        left = data.stat().st_size - start if length is None else length
+        while left > 0:
+            block = file.read(min(left, _BLOCK))
+            left -= len(block)
+            yield block
+
+
+def md5(data: Data, start: int = 0, length: int | None = None) -> bytes:
+    """Return the MD5 of bytes, or of a range of them."""
+    found = hashlib.md5()
+    for block in blocks(data, start, length):
+        found.update(block)
+    return found.digest()
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,17 @@ class S3(ObjectServer):
             self.credentials[made.key] = made
         return made
 
+    def environment(self, credential: Credential | None = None) -> dict[str, str]:
+        """Return the variables with which AWS's SDKs use the store."""
+        one = credential or self.user
+        found = {
+            "AWS_ACCESS_KEY_ID": one.key,
+            "AWS_SECRET_ACCESS_KEY": one.secret,
+            "AWS_REGION": self.region,
+            "AWS_ENDPOINT_URL_S3": self.address,
+        }
+        return found | ({"AWS_SESSION_TOKEN": one.token} if one.token else {})
+
     def deny(self, action: str, prefix: str = "") -> None:
         """Deny everyone an action such as "s3:GetObject" on a prefix of bucket/key."""
         self.denied.add((action, prefix))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Callable
 
 from tests.fakes.object_stores import checksums
 from tests.fakes.object_stores.messages import Reply
-from tests.fakes.object_stores.objects import Data, Version
+from tests.fakes.object_stores.objects import Data, Version, blocks, md5
 from tests.fakes.object_stores.s3_body import content, local, malformed_xml, read_xml
 from tests.fakes.object_stores.s3_call import Call, checksum_headers
 from tests.fakes.object_stores.s3_errors import RefusedError, no_key, text, xml
@@ -49,21 +50,22 @@ def make(
         composite: Whether the checksum is that of the parts' checksums.
     """
     encryption = "aws:kms" if kms else "AES256"
-    raw = data if isinstance(data, bytes) else data.read_bytes()
-    pieces = _split(raw, parts)
-    assert not parts or sum(parts) == len(raw), "the parts are not the object"
+    places = list(zip(itertools.accumulate(parts, initial=0), parts))
     if kms:
         etag = secrets.token_hex(16) + (f"-{len(parts)}" if parts else "")
     elif parts:
-        joined = b"".join(hashlib.md5(one).digest() for one in pieces)
+        joined = b"".join(md5(data, *place) for place in places)
         etag = f"{hashlib.md5(joined).hexdigest()}-{len(parts)}"
     else:
-        etag = hashlib.md5(raw).hexdigest()
+        etag = md5(data).hex()
     total = ""
     if algorithm and composite:
-        joined = b"".join(checksums.checksum(algorithm, one) for one in pieces)
+        joined = b"".join(
+            checksums.checksum(algorithm, b"".join(blocks(data, *place)))
+            for place in places
+        )
         total = f"{checksums.encoded(algorithm, joined)}-{len(parts)}"
-    return Version(
+    version = Version(
         data,
         etag,
         modified,
@@ -74,6 +76,8 @@ def make(
         storage_class=storage_class,
         version_id=secrets.token_urlsafe(24) if versioned else "null",
     )
+    assert not parts or sum(parts) == version.size, "the parts are not the object"
+    return version
 
 
 def put_object(call: Call) -> Reply:
@@ -212,14 +216,6 @@ def described(version: Version, checksum: bool = True) -> dict[str, str]:
     if version.version_id != "null":
         found["x-amz-version-id"] = version.version_id
     return found | (checksum_headers(version) if checksum else {})
-
-
-def _split(raw: bytes, sizes: tuple[int, ...]) -> list[bytes]:
-    found, place = [], 0
-    for size in sizes:
-        found.append(raw[place : place + size])
-        place += size
-    return found
 
 
 def _delete(call: Call, key: str, version_id: str) -> dict[str, str]:

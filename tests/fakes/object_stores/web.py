@@ -45,10 +45,20 @@ class File:
     declared: int | None = None
     head: bool = True
     headers: dict[str, str] = field(default_factory=dict)
+    _hashed: tuple[Data, str] = (b"", "d41d8cd98f00")
 
     def read(self) -> bytes:
         """Return all bytes."""
         return self.data.read_bytes() if isinstance(self.data, Path) else self.data
+
+    def tag(self) -> str:
+        """Return a text that changes with the data."""
+        if isinstance(self.data, Path):
+            status = self.data.stat()
+            return f"{status.st_mtime_ns:x}-{status.st_size:x}"
+        if self._hashed[0] is not self.data:
+            self._hashed = (self.data, hashlib.md5(self.data).hexdigest()[:12])
+        return self._hashed[1]
 
 
 class Web(ObjectServer):
@@ -99,7 +109,7 @@ class Web(ObjectServer):
 
 
 def _serve(request: Request, file: File) -> Reply:
-    etag = hashlib.md5(file.read()).hexdigest()[:12] if file.etag else ""
+    etag = file.tag() if file.etag else ""
     headers = {"Content-Type": "application/octet-stream", **file.headers}
     if file.etag:
         headers["ETag"] = f'"{etag}"' if file.etag == "strong" else f'W/"{etag}"'
