@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import service_account
 
@@ -26,6 +27,9 @@ KEYS = ["/lead", "a\x01b", "a//b", "dir/a", "s +%25&?#ü", "x/../y", "z" * 1024,
 # google-auth declares types, but not those of these.
 _CREDENTIALS: Any = service_account.Credentials
 _SESSION: Any = AuthorizedSession
+
+# Each starts a server.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -115,6 +119,26 @@ def test_the_sdk_gets_a_token(store: GCS, tmp_path: Path, self_signed: bool) -> 
     assert (["/token"] if not self_signed else []) + ["/storage/v1/b/b/o"] == paths
     store.state.accounts.keys.clear()
     assert 401 == ask(store, "b/b/o", credentials.token if self_signed else "x").status
+
+
+@pytest.mark.parametrize("self_signed", [False, True])
+def test_another_key_gets_no_token(
+    store: GCS, tmp_path: Path, self_signed: bool
+) -> None:
+    """Although it is for the same account."""
+    old = store.key_file(tmp_path / "old.json")
+    store.key_file(tmp_path / "new.json")
+    credentials = _CREDENTIALS.from_service_account_file(
+        str(old), scopes=[READ_ONLY], always_use_jwt_access=self_signed
+    )
+    with _SESSION(credentials, refresh_timeout=5) as session:
+        if self_signed:
+            answer = session.get(f"{store.address}/storage/v1/b/b/o")
+            assert 401 == answer.status_code
+        else:
+            with pytest.raises(RefreshError, match="Invalid JWT Signature"):
+                session.get(f"{store.address}/storage/v1/b/b/o")
+        session.close()
 
 
 def test_a_permission_can_be_denied(store: GCS, sign: Signer) -> None:

@@ -23,6 +23,9 @@ GRAIN = 256 << 10
 ENDED = (http.client.RemoteDisconnected, ConnectionError)
 READ_ONLY = "https://www.googleapis.com/auth/devstorage.read_only"
 
+# Each starts a server.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store() -> Iterator[GCS]:
@@ -163,6 +166,15 @@ def test_an_object_can_be_protected(store: GCS, sign: Signer) -> None:
     assert 400 == send(url, "PUT", body=b"fifth").status
 
 
+def test_a_link_can_limit_the_size(store: GCS, sign: Signer) -> None:
+    """By a header that is signed."""
+    held = {"x-goog-content-length-range": "2,4"}
+    url = sign("k", method="PUT", headers=held)
+    for body in (b"1", b"12345"):
+        assert 400 == send(url, "PUT", held, body).status
+    assert 200 == send(url, "PUT", held, b"123").status
+
+
 def test_who_may_not_delete_may_not_replace(store: GCS, sign: Signer) -> None:
     """As with Google, where the role of a creator has one permission only."""
     store.deny("storage.objects.delete", "b/", EMAIL)
@@ -198,6 +210,7 @@ def test_a_wrong_checksum_is_refused(store: GCS) -> None:
         ("uploadType=none&name=k", b"x"),
         ("uploadType=media", b"x"),
         ("uploadType=media&name=k&colour=red", b"x"),
+        ("uploadType=media&name=k&predefinedAcl=publicRead", b"x"),
         ("uploadType=multipart&name=k", b"x"),
         ("uploadType=resumable&name=k", b"not JSON"),
         ("uploadType=resumable&name=k", b'{"colour": "red"}'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import os
@@ -9,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +26,9 @@ from tests.fakes.object_stores.sigv4 import Credential
 
 KEYS = ["/lead", "a\x01b", "a\nb", "a//b", "dir/a", "dir/b/c", "s +%25&?#ü", "x/../y"]
 KEYS += ["z" * 1024, "😀"]
+
+# Each starts a server.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -111,11 +116,12 @@ def test_a_request_without_signature_is_refused(store: S3) -> None:
 def test_a_changed_link_is_refused(
     store: S3, link: Callable[..., str], pattern: str, other: str
 ) -> None:
-    """The signature covers the path and each parameter."""
+    """The signature covers method, path and each parameter."""
     store.put("b", "k", b"data")
     store.put("b", "k0", b"other")
     changed, count = re.subn(pattern, other, link("k"))
     assert 1 == count
+    assert 403 == send(link("k"), "HEAD").status
     status, name = refusal(send(changed))
     assert 403 == status
     assert ("AccessDenied" if "Date" in pattern else "SignatureDoesNotMatch") == name
@@ -310,7 +316,8 @@ def test_a_list_has_pages(store: S3, client: MakeClient) -> None:
     assert ["k", "k/", "l"] == [o.get("Key") or o["Prefix"] for p in listed for o in p]
     after = s3.list_objects_v2(Bucket="b", Prefix="k/", StartAfter="k/998")
     assert ["k/999"] == [one["Key"] for one in after["Contents"]]
-    bad = {"Bucket": "b", "ContinuationToken": "made up"}
+    made_up = base64.b64encode(b"made up").decode()
+    bad = {"Bucket": "b", "ContinuationToken": made_up}
     assert (400, "InvalidArgument") == code(lambda: s3.list_objects_v2(**bad))
 
 
@@ -348,6 +355,24 @@ def test_the_etag_of_an_encrypted_object_is_no_md5(
     assert (403, "AccessDenied") == code(
         lambda: client().get_object(Bucket="b", Key="k")
     )
+
+
+def test_a_file_is_sent_as_it_is(
+    store: S3, link: Callable[..., str], tmp_path: Path
+) -> None:
+    """Whole, in part, and with the ETag of its bytes."""
+    data = os.urandom(10_000)
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    whole = store.put("b", "k", file)
+    parts = store.put("b", "parts", file, parts=[6000, 4000])
+    assert store.put("b", "other", data).etag == whole.etag
+    assert store.put("b", "other", data, parts=[6000, 4000]).etag == parts.etag
+    assert checksums.encoded("CRC32", data) == whole.checksum
+    for key in ("k", "parts"):
+        assert data == send(link(key)).body
+        part = send(link(key), headers={"Range": "bytes=10-19"})
+        assert data[10:20] == part.body
 
 
 def test_an_archived_object_cannot_be_read(store: S3, client: MakeClient) -> None:

@@ -18,6 +18,9 @@ from tests.fakes.object_stores.web import File, Web
 DATA = bytes(range(256)) * 100
 PART = {"Range": "bytes=10-19"}
 
+# Each starts a server.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def web() -> Iterator[Web]:

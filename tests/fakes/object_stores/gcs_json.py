@@ -17,6 +17,15 @@ from tests.fakes.object_stores.messages import Reply, Request
 from tests.fakes.object_stores.objects import Bucket, Version
 
 _MOST = 1000
+_LACKING = {
+    "contentEncoding",
+    "filter",
+    "ifMetagenerationMatch",
+    "ifMetagenerationNotMatch",
+    "kmsKeyName",
+    "restoreToken",
+    "userProject",
+}
 Handler = Callable[["JsonCall"], Any]
 
 
@@ -57,9 +66,25 @@ def read(request: Request, path: str, body: Any) -> schema.Call:
     query = parse_qs(request.raw_query, keep_blank_values=True)
     query.pop("upload_id", None)
     try:
-        return schema.read(request.method, path, query, body, schema.STORAGE)
+        call = schema.read(request.method, path, query, body, schema.STORAGE)
     except schema.RefusedError as refused:
         raise GoogleError(400, details=str(refused), reason="invalid") from None
+    check_supported(call)
+    return call
+
+
+def check_supported(call: schema.Call) -> None:
+    """Refuse what this fake lacks, and the ACLs that new buckets do not have."""
+    if "predefinedAcl" in call.query:
+        raise GoogleError(
+            400,
+            details="Cannot use predefined ACL when uniform bucket-level access is "
+            "enabled.",
+            reason="invalid",
+        )
+    lacking = sorted(_LACKING & set(call.query))
+    if lacking:
+        raise GoogleError(501, details=f"this fake has no parameter {lacking[0]}")
 
 
 def check_scopes(call: schema.Call, caller: Caller | None) -> None:
@@ -112,7 +137,7 @@ def objects_list(call: JsonCall) -> Any:
     query = call.query
     call.permit("storage.objects.list")
     bucket = call.bucket
-    for name in ("versions", "matchGlob", "softDeleted", "endOffset", "filter"):
+    for name in ("versions", "matchGlob", "softDeleted", "endOffset"):
         if query.get(name, "false") != "false":
             raise GoogleError(501, details=f"this fake has no parameter {name}")
     limit = min(int(query.get("maxResults", _MOST)), _MOST) or _MOST

@@ -87,6 +87,8 @@ def begin(call: XmlCall) -> Reply:
         raise GoogleError(400, details="POST needs the header x-goog-resumable: start")
     if call.request.body:
         raise GoogleError(400, details="the first request has no body")
+    if call.request.header("x-goog-content-length-range"):
+        raise GoogleError(501, details="this fake has limits of a PUT only")
     upload = _of_xml(call)
     _permit(call.state, call.caller, upload)
     gcs_xml.check_conditions(call)
@@ -184,7 +186,7 @@ def _of_xml(call: XmlCall) -> Upload:
         size = len(call.request.body)
         if size > high:
             raise GoogleError(400, code="EntityTooLarge", details=f"{size} > {high}")
-        if size < low and call.request.method == "PUT":
+        if size < low:
             raise GoogleError(400, code="EntityTooSmall", details=f"{size} < {low}")
     return Upload(
         secrets.token_urlsafe(64),

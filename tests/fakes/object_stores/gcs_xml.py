@@ -15,9 +15,17 @@ from tests.fakes.object_stores.objects import Bucket
 _PARAMETERS = {
     "generation",
     "upload_id",
-    "userProject",
     "response-content-type",
     "response-content-disposition",
+}
+
+_HEADERS = {
+    "x-goog-api-client",
+    "x-goog-content-length-range",
+    "x-goog-content-sha256",
+    "x-goog-hash",
+    "x-goog-if-generation-match",
+    "x-goog-resumable",
 }
 
 
@@ -47,10 +55,16 @@ class XmlCall:
 
 
 def check_parameters(request: Request) -> None:
-    """Refuse a parameter that objects do not have; the real API ignores some."""
+    """Refuse a parameter or header that objects do not have, or this fake lacks."""
     for name, _ in request.pairs:
         if name not in _PARAMETERS and not name.startswith("X-Goog-"):
             raise GoogleError(400, details=f"objects have no parameter {name}")
+    for name in request.headers:
+        lower = name.lower()
+        if lower.startswith("x-goog-") and not (
+            lower in _HEADERS or lower.startswith("x-goog-meta-")
+        ):
+            raise GoogleError(501, details=f"this fake has no header {name}")
 
 
 def get(call: XmlCall) -> Reply:

@@ -28,6 +28,14 @@ _HEADERS = {
     "x-amz-trailer",
     "x-amz-user-agent",
 }
+_LACKING = (
+    "x-amz-object-lock-",
+    "x-amz-server-side-encryption-context",
+    "x-amz-server-side-encryption-customer-",
+    "x-amz-tagging",
+    "x-amz-website-redirect-location",
+    "x-amz-write-offset-bytes",
+)
 _CHECKSUMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5")
 _SIGNATURE = re.compile(
     "X-Amz-(Algorithm|Credential|Date|Expires|SignedHeaders|Signature|Security-Token)"
@@ -145,12 +153,26 @@ def _values(
         if name.startswith("x-amz-") and not _known(name, members):
             raise _bad(f"{model.name} has no header {name}", name)
         values[name] = value
+    _check_supported(values)
     for name, shape in members.items():
         options = getattr(shape, "enum", None)
         value = values.get(name.lower(), "")
         if options and value and value not in options:
             raise _bad(f"Invalid value {value!r} for {name}", name)
     return values
+
+
+def _check_supported(values: dict[str, str]) -> None:
+    """Refuse what this fake lacks, and the ACLs that new buckets do not have."""
+    acl = values.get("x-amz-acl", "bucket-owner-full-control")
+    grants = [name for name in values if name.startswith("x-amz-grant-")]
+    if grants or acl != "bucket-owner-full-control":
+        raise RefusedError(
+            400, "AccessControlListNotSupported", "The bucket does not allow ACLs"
+        )
+    lacking = [name for name in values if name.startswith(_LACKING)]
+    if lacking:
+        raise RefusedError(501, "NotImplemented", f"this fake has no {lacking[0]}")
 
 
 def _known(name: str, members: dict[str, Any]) -> bool:

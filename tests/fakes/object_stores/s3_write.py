@@ -27,7 +27,6 @@ _KEPT = (
     "expires",
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-website-redirect-location",
 )
 
 
