@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from onebox.errors import SetupError
@@ -109,6 +110,8 @@ class Cloud:
                 with errors.explained("the AWS configuration"):
                     where = core.get_config_variable("data_path")
                     core.register_component("data_loader", _models(where))
+                    parsers = core.get_component("response_parser_factory")
+                    parsers.set_parser_defaults(timestamp_parser=_moment)
                     boto3.session.Session(botocore_session=core)
                 self._session = core
             return self._session
@@ -252,6 +255,21 @@ def _models(where: str | None) -> Any:
     from botocore.loaders import create_loader
 
     return create_loader(where)
+
+
+def _moment(value: Any) -> Any:
+    """
+    Return a time of an answer as a datetime.
+
+    The SDK's own parser accepts more forms, and takes half of the time of a listing of
+    many objects.
+    """
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (AttributeError, ValueError):
+        return parse_timestamp(value)
 
 
 def _call(function: Callable[[], T]) -> T:
