@@ -278,6 +278,15 @@ class TestFaults:
 
         assert data == place.files()["a"]
 
+    def test_a_connection_that_always_breaks_is_an_error(self, place: Place) -> None:
+        """A download that begins again and again is not further than before."""
+        place.s3.put("bucket", "x/a", random(3 * MB))
+        listing = place.listing()
+        place.s3.cut(at=MB, key="bucket/x/*", times=999)
+        with pytest.raises(BoxFailed, match="breaks") as error:
+            place.download(listing)
+        assert "inv push goes on where it stopped" in error.value.next
+
     def test_an_expired_link_is_made_again(self, place: Place) -> None:
         """A download may take longer than a link is valid."""
         data = random(40 * MB)

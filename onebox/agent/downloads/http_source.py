@@ -32,7 +32,9 @@ CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,60})</Code>")
 # The codes with which S3 and Cloud Storage refuse a link that is too old. S3 answers
 # AccessDenied, with this message, if the link's own time is over.
 EXPIRED = (b"ExpiredToken", b"TokenRefreshRequired", b"<Message>Request has expired")
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
+# An attempt that brings at least this many bytes is not counted as failed.
+PROGRESS_BYTES = 1 << 16
 
 
 class Part(NamedTuple):
@@ -130,7 +132,7 @@ class Reader:
                     self._moved(part.start - at)
                     at = part.start
                     self._sums, self._sum = [], None
-                attempt = 0 if at > begun else attempt + 1
+                attempt = 0 if at - begun >= PROGRESS_BYTES else attempt + 1
                 most = CONNECTS if error.kind == "unreachable" else ATTEMPTS
                 if attempt >= most:
                     raise Failed(error.kind, error.message) from error
