@@ -7,7 +7,7 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onebox import subprocess_env
 
@@ -17,7 +17,12 @@ LOOK_SECONDS = 1.0
 
 
 def run(
-    argv: Sequence[str], data: bytes, *, seconds: float, most: int
+    argv: Sequence[str],
+    data: bytes,
+    *,
+    seconds: float,
+    most: int,
+    env: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes, bytes]:
     """
     Run a program with *data* as its input; return exit code, output and error output.
@@ -40,7 +45,7 @@ def run(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=subprocess_env.environment(),
+            env=subprocess_env.environment() if env is None else env,
             # It runs in a session of its own, so that Ctrl-C does not reach it and
             # onebox handles the interrupt.
             start_new_session=True,

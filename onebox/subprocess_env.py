@@ -15,6 +15,16 @@ def hide(names: Iterable[str]) -> None:
     _secrets.update(names)
 
 
-def environment() -> dict[str, str]:
-    """Return the environment, without hidden variables, for a program to start."""
-    return {name: value for name, value in os.environ.items() if name not in _secrets}
+def environment(needed: tuple[str, ...] = ()) -> dict[str, str]:
+    """
+    Return the environment, without hidden variables, for a program to start.
+
+    Args:
+        needed: The beginnings of the names of variables that are passed although they
+            are hidden, because the program logs in with them.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _secrets or name.startswith(needed)
+    }

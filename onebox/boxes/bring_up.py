@@ -14,6 +14,7 @@ from onebox.providers.values import Box
 from onebox.remote import answers
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentError
+from onebox.remote.failures import ProxyRefused
 from onebox.remote.ssh_script import LONGEST_LINE, ScriptFailed, run_script
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
             lambda: doing(f"waiting for ssh on {box.host}, {waited()}"),
         )
     except BoxFailed as error:
+        if isinstance(error.__cause__, ProxyRefused):
+            # The box was never reached, so its console does not tell why.
+            raise
         console = context.provider.console(box).strip().splitlines()[-5:]
         lines = [f"\n    {printable(line[:LONGEST_LINE])}" for line in console]
         raise BoxFailed(error.message + "".join(lines), next=error.next) from error

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from onebox import subprocess_env
 from onebox.errors import ConnectionLost
 from onebox.providers.values import Box
 from onebox.remote.connection import SSHConnection
@@ -24,12 +23,13 @@ def forward(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
     Yield a host and port at which the box's SSH server answers.
 
     The traffic goes through a connection of onebox, which has verified the box's host
-    key and may lead through a jump host. A box on this machine is reached directly.
+    key and may lead through a jump host or a proxy. A box on this machine is reached
+    directly.
 
     Raises:
         ConnectionLost: The connection could not be opened.
     """
-    if _is_loopback(box.host) and not box.jump:
+    if _is_loopback(box.host) and not (box.jump or box.proxy):
         yield box.host, box.port
         return
     port = _free_port()
@@ -44,7 +44,7 @@ def forward(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=subprocess_env.environment(),
+        env=ssh.environment(),
         start_new_session=True,
     )
     try:

@@ -24,10 +24,10 @@ from onebox.images import job_packages
 from onebox.jobs import receipt
 from onebox.jobs.log import LONGEST, JobLog
 from onebox.providers.values import Box
-from onebox.remote import answers
+from onebox.remote import answers, failures
 from onebox.remote.answers import UnitLogAnswer
 from onebox.remote.channel import AgentChannel, AgentError
-from onebox.remote.connection import KeyRefused
+from onebox.remote.failures import KeyRefused, ProxyRefused
 from onebox.remote.job_answers import ExitRecord, JobStatus, Sample
 from onebox.remote.json_fields import Fields
 
@@ -155,7 +155,7 @@ def follow(
     Raises:
         Lost: The exit code is unknown, the box is gone, or the box refuses our key.
     """
-    pause, is_down, refused = 0.2, False, 0
+    pause, is_down, refused, why = 0.2, False, 0, ""
     with JobLog(log, shown, context.settings.limits.max_log) as copy:
         while True:
             before = copy.size
@@ -173,14 +173,10 @@ def follow(
                 # provider cannot be reached either.
                 with suppress(Unclear, Throttled):
                     context.boxes.check_runs(box)
-                refused = refused + 1 if isinstance(error, KeyRefused) else 0
+                is_refused = isinstance(error, (KeyRefused, ProxyRefused))
+                refused = refused + 1 if is_refused else 0
                 if refused == REFUSALS:
-                    raise Lost(
-                        f"{box.id} no longer accepts our key: {error.message}; "
-                        f"job {job_id} may still be running on it",
-                        next="check its authorized_keys; inv logs tries again; "
-                        "inv teardown --discard-outputs removes the box",
-                    ) from error
+                    raise failures.lost_job(box, job_id, error) from error
                 if copy.size > before:
                     pause, is_down = 0.2, False
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -188,6 +184,9 @@ def follow(
                     context.screen.note(
                         "connection lost; trying again. The job keeps running"
                     )
+                elif box.proxy and error.message != why:
+                    why = error.message
+                    context.screen.note(f"still not connected: {why}")
                 is_down = True
                 time.sleep(pause)
         copy.flush()

@@ -233,12 +233,35 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """
+    A command whose stdin and stdout are a connection to the ssh port of a box.
+
+    *words* are the program and its arguments. *variables* are the beginnings of the
+    names of the environment variables that may hold the credentials of the program.
+    *refusals* is a regular expression: if it matches a message of the program, it does
+    not help to wait. *install* says how to install the program.
+    """
+
+    words: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    refusals: str = ""
+    install: str = ""
+
+    @property
+    def program(self) -> str:
+        """Return the name of the program."""
+        return self.words[0]
+
+
+@dataclass(frozen=True)
 class Box:
     """
     A box as the provider reports it now.
 
     *host* is empty until a starting box has an address. *jump* is the name, in the
-    user's ssh configuration, of the ssh host to connect through. *host_key* is the
+    user's ssh configuration, of the ssh host to connect through. If *proxy* is set, ssh
+    connects through that command, and *host* only names the box. *host_key* is the
     public key that the box must present. If *bootstrap_key* is true, the private half
     of that key was sent in user data, so the first connection replaces the key.
 
@@ -276,6 +299,7 @@ class Box:
     why: str = ""
     notes: tuple[str, ...] = ()
     jump: str = ""
+    proxy: Proxy | None = None
     bootstrap_key: bool = False
     disk_only: bool = False
     rescue: bool = False

@@ -7,7 +7,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from onebox import subprocess_env
@@ -60,7 +60,13 @@ class AgentChannel:
             impossible.
     """
 
-    def __init__(self, argv: Sequence[str], *, errors: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        errors: IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         # The process gets its own session, so that Ctrl-C in the terminal reaches only
         # onebox and not the ssh process.
         self.process = subprocess.Popen(
@@ -70,7 +76,7 @@ class AgentChannel:
             stderr=errors if errors is not None else subprocess.DEVNULL,
             start_new_session=True,
             bufsize=0,
-            env=subprocess_env.environment(),
+            env=subprocess_env.environment() if env is None else env,
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -15,23 +15,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from onebox import agent_bundle, subprocess_env
-from onebox.agent.file_names import printable
-from onebox.errors import (
-    BoxFailed,
-    ConnectionLost,
-    HostKeyMismatch,
-    OneboxError,
-    ProtocolError,
-)
+from onebox.errors import BoxFailed, ConnectionLost, ProtocolError
 from onebox.providers.values import Box
-from onebox.remote import commands
+from onebox.remote import commands, failures
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel, AgentError, Silent
+from onebox.remote.failures import KeyRefused, NoAgent, ProxyRefused
 from onebox.remote.keys import missing_client_error
-from onebox.remote.ssh_config import ssh_config
+from onebox.remote.ssh_config import PROXY_MESSAGES, ssh_config
 from onebox.store.atomic_files import clear_drafts, private_dir, write_atomically
 from onebox.store.ssh_sockets import socket_dir
 
@@ -43,6 +37,9 @@ RETRY_SECONDS = 0.5
 # For this many seconds a booting box may refuse our key or have no agent, because
 # authorized_keys and the agent may be written some time after sshd has started.
 GRACE_SECONDS = 60.0
+# For this many seconds the proxy of a box may report that it is not allowed to connect,
+# because a permission that has just been granted may apply late.
+REFUSED_SECONDS = 10.0
 # How many seconds a box may take to answer. This limit is needed because, after the
 # handshake, ssh and a shared connection wait for a minute or longer.
 HELLO_SECONDS = 30.0
@@ -55,16 +52,6 @@ OWN_AGENT = "files/agent.pyz"
 RESUMES = 5
 PROGRESS_BYTES = 8 << 20
 LONGEST_PAUSE = 5.0
-# Of the messages of ssh, only the last part of this many bytes is read.
-MESSAGE_BYTES = 1 << 14
-
-
-class KeyRefused(ConnectionLost):
-    """The box has the expected host key, but refuses our ssh key."""
-
-
-class NoAgent(BoxFailed):
-    """The box accepts the connection, but its agent does not run."""
 
 
 class SSHConnection:
@@ -102,6 +89,19 @@ class SSHConnection:
             # ssh uses the first value that it reads for an option.
             return ["ssh", *options, *self.box.user_ssh, "--", self.box.host]
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
+
+    def environment(self, messages: str = "") -> dict[str, str]:
+        """
+        Return the environment for a process that `argv` starts.
+
+        Args:
+            messages: The file to which the proxy of the box appends its messages; ""
+                means that ssh decides what becomes of them.
+        """
+        if self.box.proxy is None:
+            return subprocess_env.environment()
+        environ = subprocess_env.environment(self.box.proxy.variables)
+        return {**environ, PROXY_MESSAGES: messages}
 
     def agent_command(self, mode: str) -> str:
         """
@@ -177,10 +177,13 @@ class SSHConnection:
                 return self.channel(within=min(HELLO_SECONDS, max(left, 1.0)))
             except (ConnectionLost, NoAgent, ProtocolError) as error:
                 now = time.monotonic()
-                if isinstance(error, (KeyRefused, NoAgent, ProtocolError)):
+                if isinstance(
+                    error, (KeyRefused, NoAgent, ProtocolError, ProxyRefused)
+                ):
                     unready_since = unready_since or now
-                    if now - unready_since > grace:
-                        raise _not_ready(self.box, error) from error
+                    by_proxy = isinstance(error, ProxyRefused)
+                    if now - unready_since > (REFUSED_SECONDS if by_proxy else grace):
+                        raise failures.not_ready(self.box, error) from error
                 if now > until:
                     raise BoxFailed(
                         f"{self.box.id} did not answer within {seconds:.0f} s: "
@@ -214,9 +217,10 @@ class SSHConnection:
                 moved = self._channel.moved if self._channel is not None else 0
                 self.close(force=True)
                 attempt = 1 if moved >= PROGRESS_BYTES else attempt + 1
-                # An agent counts as silent only after minutes. So *step* is called only
-                # one more time after a silence.
-                if attempt > (1 if isinstance(error, Silent) else RESUMES):
+                # An agent counts as silent only after minutes, and a refused proxy will
+                # be refused again. So *step* is called only one more time.
+                again = 1 if isinstance(error, (Silent, ProxyRefused)) else RESUMES
+                if attempt > again:
                     raise
                 broken(error, attempt)
                 time.sleep(min(0.1 * 2**attempt, LONGEST_PAUSE))
@@ -278,13 +282,18 @@ class SSHConnection:
     def _start_agent(self, within: float, *options: str) -> tuple[AgentChannel, str]:
         """Start the agent; return the channel and the agent's version."""
         with contextlib.ExitStack() as undo:
-            # The messages of ssh and the box go to a file that has no name, so they are
-            # not kept.
-            messages = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
+            # The messages of ssh, its proxy and the box go to a file that is removed.
+            # Both ssh and the proxy append to it.
+            file = undo.enter_context(
+                tempfile.NamedTemporaryFile(dir=self.directory, prefix=".ssh-")
+            )
+            messages = undo.enter_context(Path(file.name).open("a+b"))
+            failures.check_proxy(self.box)
             try:
                 channel = AgentChannel(
                     [*self.argv(*options), self.agent_command("serve")],
                     errors=messages,
+                    env=self.environment(file.name),
                 )
             except FileNotFoundError as error:
                 raise missing_client_error("ssh") from error
@@ -300,11 +309,11 @@ class SSHConnection:
                     if hello.now is not None:
                         self.clock_ahead = hello.now - time.time()
                 except AgentError as error:
-                    raise _no_agent(self.box, str(error)) from error
+                    raise failures.no_agent(self.box, str(error)) from error
                 except ConnectionLost as error:
                     code = channel.process.poll()
-                    text = _read_end(messages)
-                    raise _failure(self.box, code, text, error) from error
+                    text = failures.read_end(messages)
+                    raise failures.explain(self.box, code, text, error) from error
                 failing.pop_all()
         return channel, hello.agent
 
@@ -320,7 +329,7 @@ class SSHConnection:
                 stderr=subprocess.DEVNULL,
                 timeout=2,
                 check=False,
-                env=subprocess_env.environment(),
+                env=self.environment(),
             )
             ended = done.returncode == 0
         except (subprocess.TimeoutExpired, FileNotFoundError):
@@ -339,57 +348,4 @@ def _socket_name(box: Box) -> str:
 
 
 def _address(box: Box) -> tuple[object, ...]:
-    return (box.id, box.host, box.port, box.user, box.jump, box.agent)
-
-
-def _failure(
-    box: Box, code: int | None, messages: str, error: ConnectionLost
-) -> OneboxError:
-    """
-    Return the error that tells why a box did not answer.
-
-    *code* is ssh's exit code, None if ssh still runs. *messages* are the messages of
-    ssh and the box. *error* is the error of the channel.
-    """
-    lines = messages.splitlines()
-    if code == 255 and "Host key verification failed" in messages:
-        return HostKeyMismatch(
-            f"another machine answers for {box.id} at {box.host}: its host key is "
-            "not the one this box was created with; nothing was sent to it",
-            next="inv status; inv teardown --discard-outputs gives the box up",
-        )
-    if code == 255 and f"{box.user}@{box.host}: Permission denied" in messages:
-        return KeyRefused(lines[-1], next="inv status")
-    # ssh itself fails with 255. Any other code comes from the command on the box, so
-    # the connection works.
-    if code is not None and 0 < code < 255:
-        return _no_agent(box, lines[-1] if lines else f"exit {code}")
-    why = lines[-1] if lines and code is not None else error.message
-    return ConnectionLost(why, next="inv status")
-
-
-def _no_agent(box: Box, why: str) -> NoAgent:
-    return NoAgent(
-        f"{box.id} answers, but its agent does not run: {why}",
-        next="inv teardown --discard-outputs, then inv provision",
-    )
-
-
-def _not_ready(box: Box, error: OneboxError) -> BoxFailed:
-    if isinstance(error, NoAgent):
-        return error
-    if isinstance(error, ProtocolError):
-        return BoxFailed(f"{box.id}: {error.message}", next=error.next)
-    return BoxFailed(f"{box.id} does not accept our ssh key")
-
-
-def _read_end(file: IO[bytes]) -> str:
-    """
-    Return the last part of the messages in *file*, escaped for a terminal.
-
-    The messages are those of ssh and the box.
-    """
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - MESSAGE_BYTES, 0))
-    text = file.read().decode("utf-8", "replace").strip()
-    return "\n".join(printable(line[:400]) for line in text.splitlines())
+    return (box.id, box.host, box.port, box.user, box.jump, box.proxy, box.agent)

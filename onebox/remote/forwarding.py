@@ -15,11 +15,10 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onebox import subprocess_env
 from onebox.errors import UsageError
 from onebox.remote.connection import SSHConnection
 from onebox.remote.keys import missing_client_error
@@ -163,7 +162,7 @@ def forwarding(ssh: SSHConnection, ports: Sequence[Forwarded]) -> Iterator[None]
     argv = ssh.argv(
         "-T", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes", *options
     )
-    tunnel = _Tunnel([*argv, _WAIT])
+    tunnel = _Tunnel([*argv, _WAIT], ssh.environment())
     try:
         yield
     finally:
@@ -173,8 +172,9 @@ def forwarding(ssh: SSHConnection, ports: Sequence[Forwarded]) -> Iterator[None]
 class _Tunnel:
     """An ssh process that is started again, by a thread, whenever it ends."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         self._argv = argv
+        self._env = env
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._process = self._start()
@@ -196,7 +196,7 @@ class _Tunnel:
                 stderr=subprocess.DEVNULL,
                 # Ctrl-C in the terminal reaches only onebox.
                 start_new_session=True,
-                env=subprocess_env.environment(),
+                env=self._env,
             )
         except FileNotFoundError as error:
             raise missing_client_error("ssh") from error

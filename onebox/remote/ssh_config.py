@@ -10,6 +10,13 @@ from onebox.errors import OneboxError
 from onebox.providers.values import Box
 
 PLAIN = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@+-]*")
+# A name as above, a flag, or either with a value after "=".
+_PROXY_WORD = re.compile(r"(?:--)?[A-Za-z0-9_:][A-Za-z0-9_.:@+=-]*")
+# The variable with the path of the file for the messages of a proxy.
+PROXY_MESSAGES = "ONEBOX_PROXY_MESSAGES"
+# ssh waits this many seconds for a connection and the server's first line. A tool of a
+# cloud takes some seconds itself before it connects.
+CONNECT_SECONDS, PROXY_SECONDS = 10, 25
 
 
 def ssh_config(box: Box, directory: Path, ssh_key_file: Path, socket: Path) -> str:
@@ -33,9 +40,14 @@ def ssh_config(box: Box, directory: Path, ssh_key_file: Path, socket: Path) -> s
         ("ControlPersist", "60"),
         ("LogLevel", "ERROR"),
     ]
-    if box.jump:
-        # The jump host is the user's own, so their ssh configuration applies to it.
-        options.append(("ProxyCommand", f"ssh -W [%h]:%p -- {box.jump}"))
+    proxy = _proxy_command(box)
+    if proxy:
+        if box.proxy is not None:
+            # ssh closes the stderr of its proxy while ControlPersist is set.
+            file = f"${PROXY_MESSAGES}"
+            keep = f'[ -z "{file}" ] || exec 2>>"{file}"'
+            proxy = f"sh -c '{keep}; exec {proxy}'"
+        options.append(("ProxyCommand", proxy))
     return _host(box.id, options)
 
 
@@ -50,10 +62,9 @@ def host_entry(alias: str, box: Box, known_hosts: Path, ssh_key_file: Path) -> s
     Raises:
         OneboxError: A name or path cannot be written into the configuration.
     """
-    proxy = f"ssh -W [%h]:%p -- {box.jump}" if box.jump else "none"
     options = [
         *_connection(box, known_hosts, ssh_key_file),
-        ("ProxyCommand", proxy),
+        ("ProxyCommand", _proxy_command(box) or "none"),
         ("PubkeyAuthentication", "yes"),
         ("PreferredAuthentications", "publickey"),
         ("CanonicalizeHostname", "no"),
@@ -69,6 +80,22 @@ def host_entry(alias: str, box: Box, known_hosts: Path, ssh_key_file: Path) -> s
 def _host(alias: str, options: Sequence[tuple[str, object]]) -> str:
     lines = "".join(f"  {name} {value}\n" for name, value in options)
     return f"Host {alias}\n{lines}"
+
+
+def _proxy_command(box: Box) -> str:
+    """
+    Return the command that ssh connects through, "" if it connects directly.
+
+    ssh gives the command to the user's shell, so each word must mean the same to every
+    shell; ssh would also expand "%".
+    """
+    if box.proxy is not None:
+        for word in box.proxy.words:
+            if not _PROXY_WORD.fullmatch(word):
+                raise OneboxError(f"ssh cannot connect by {word!r}", next="inv status")
+        return " ".join(box.proxy.words)
+    # The jump host is the user's own, so their ssh configuration applies to it.
+    return f"ssh -W [%h]:%p -- {box.jump}" if box.jump else ""
 
 
 def _connection(
@@ -92,7 +119,7 @@ def _connection(
         ("UpdateHostKeys", "no"),
         ("BatchMode", "yes"),
         ("ForwardAgent", "no"),
-        ("ConnectTimeout", "10"),
+        ("ConnectTimeout", PROXY_SECONDS if box.proxy else CONNECT_SECONDS),
         # With these two options, ssh detects a dead connection after about a minute.
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "4"),

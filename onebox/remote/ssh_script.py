@@ -55,7 +55,11 @@ def run_script(
     """
     try:
         code, output, errors = bounded_process.run(
-            [*ssh.argv(*options), command], script, seconds=seconds, most=LONGEST_OUTPUT
+            [*ssh.argv(*options), command],
+            script,
+            seconds=seconds,
+            most=LONGEST_OUTPUT,
+            env=ssh.environment(),
         )
     except subprocess.TimeoutExpired as error:
         text = f"no answer within {seconds:.0f} s"

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onebox import subprocess_env
 from onebox.boxes import bring_up
 from onebox.errors import UsageError
 from onebox.jobs import job_environment
@@ -64,7 +63,7 @@ def perform(
         options = ["-t"] if all(map(os.isatty, (0, 1, 2))) else []
         try:
             code = subprocess.call(
-                [*connection.argv(*options), words], env=subprocess_env.environment()
+                [*connection.argv(*options), words], env=connection.environment()
             )
         except Interrupted as stop:
             # The connection of the command is closed now, so the box ends the command.

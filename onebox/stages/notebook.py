@@ -12,9 +12,9 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING
 
-from onebox import subprocess_env
 from onebox.agent.file_names import printable
 from onebox.boxes import bring_up
 from onebox.errors import BoxFailed, ConnectionLost, OneboxError
@@ -79,7 +79,9 @@ def perform(context: BoxContext) -> None:
         guard=True,
     )
     with contextlib.ExitStack() as stack:
-        server = _Server([*context.ssh(box).argv("-T"), answer])
+        connection = context.ssh(box)
+        argv = [*connection.argv("-T"), answer]
+        server = _Server(argv, connection.environment())
         stack.callback(server.end)
         stack.enter_context(forwarding.forwarding(context.ssh(box), [port]))
         stack.enter_context(ports.forwarded(context, box, ports.of_job(context)))
@@ -127,7 +129,7 @@ def _find_jupyter(context: BoxContext) -> tuple[str, int]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=subprocess_env.environment(),
+            env=connection.environment(),
             start_new_session=True,
         )
         output, errors = Tail(process.stdout), Tail(process.stderr)
@@ -193,7 +195,7 @@ class Tail:
 class _Server:
     """Jupyter on the box, which ends when the input of its ssh process ends."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], env: Mapping[str, str]) -> None:
         self._ended_by_us = False
         self._process = subprocess.Popen(
             argv,
@@ -201,7 +203,7 @@ class _Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=subprocess_env.environment(),
+            env=env,
         )
         self._log = Tail(self._process.stdout)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox import formatting, subprocess_env
+from onebox import formatting
 from onebox.boxes import bring_up
 from onebox.errors import Lost, ProtocolError, UsageError
 from onebox.jobs import job_environment, ports
@@ -156,9 +156,7 @@ def _attach(
         )
         words = [command] if command else []
     with ports.forwarded(context, box, pairs):
-        return subprocess.call(
-            [*ssh.argv(*options), *words], env=subprocess_env.environment()
-        )
+        return subprocess.call([*ssh.argv(*options), *words], env=ssh.environment())
 
 
 def install(context: BoxContext) -> None:
