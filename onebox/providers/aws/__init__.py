@@ -9,6 +9,7 @@ The provider `aws`: boxes that are EC2 instances.
 * instances      find instances and volumes, and read them as a box
 * base_images    find the AMI for a name such as "ubuntu-24.04"
 * network        subnets, the security group, ssh access
+* reach          the tools of AWS that lead to a box
 * machine_types  the offers that meet the user's requirements
 * prices         on-demand and spot prices
 * creation       the RunInstances call

@@ -36,6 +36,11 @@ AT_ONCE = 8
 # AWS's own tools read both of these environment variables. By default boto3 reads only
 # AWS_DEFAULT_REGION.
 _VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
+# The SDK's names for the places of credentials that are no profile. The AWS CLI ignores
+# variables with credentials if a profile is named on its command line.
+_WITHOUT_PROFILE = (
+    *("env", "assume-role-with-web-identity", "container-role", "iam-role"),
+)
 
 
 # By default the SDK signs links to objects in some regions with an older algorithm,
@@ -115,6 +120,14 @@ class Cloud:
                     boto3.session.Session(botocore_session=core)
                 self._session = core
             return self._session
+
+    @property
+    def profile(self) -> str:
+        """Return the profile that the credentials come from, "" if there is none."""
+        found = self.session.get_credentials()
+        if found is None or found.method in _WITHOUT_PROFILE:
+            return ""
+        return str(self.session.profile or "")
 
     def known_regions(self) -> list[str]:
         """Return the regions that this version of the SDK knows."""

@@ -108,6 +108,7 @@ def run_in_groups(ec2: EC2, network: Network, plan: Plan, meta: BoxMetadata) -> 
         ec2,
         plan.subnet,
         meta.tags.owner,
+        meta.reach,
         lambda groups: run(ec2, replace(plan, groups=tuple(groups)), meta),
     )
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError
-from onebox.providers.aws import creation, errors, instance_profile
+from onebox.providers.aws import creation, errors, instance_profile, reach
 from onebox.providers.aws.base_images import DEFAULT, Bases
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.network import Network
@@ -40,7 +40,8 @@ def checks(cloud: Cloud, network: Network, bases: Bases) -> list[Check]:
         [
             ("credentials last", partial(_lasting, cloud)),
             ("network", partial(_network, cloud, network)),
-            ("ssh", partial(_ssh, network)),
+            ("ssh", partial(_ssh, cloud, network)),
+            *((one.program, one.check) for one in reach.TOOLS[network.settings.reach]),
             ("may create", partial(_creating, cloud, network, bases)),
             *_identity_steps(cloud, network, bases),
             ("may remove", partial(_removing, cloud)),
@@ -99,9 +100,27 @@ def _network(cloud: Cloud, network: Network) -> Check:
     return Check("network", True, f"{subnets[0].vpc}, with subnets in {zones}")
 
 
-def _ssh(network: Network) -> Check:
-    if network.group:
-        return Check("ssh", True, f"as the rules of {network.group} allow")
+def _ssh(cloud: Cloud, network: Network) -> Check:
+    way, group = network.settings.reach, network.group
+    if way == reach.SSM:
+        # Whether the agent has registered is known only once a box runs.
+        needs = "AmazonSSMManagedInstanceCore, or SSM's Default Host Management"
+        if network.settings.instance_profile:
+            return Check("ssh", True, f"by SSM; the role needs {needs}")
+        return Check(
+            "ssh",
+            None,
+            f"by SSM; the SSM agent of a box needs a role with {needs}",
+            "set [aws] instance_profile, or turn Default Host Management on",
+        )
+    if way == reach.ENDPOINT:
+        ec2 = cloud.ec2()
+        subnet = network.subnets(ec2)[0]
+        groups = ", ".join(reach.endpoint_groups(ec2, subnet.vpc, subnet.id))
+        rule = f"which the rules of {group} must admit" if group else "and from it only"
+        return Check("ssh", True, f"by the endpoint in {groups}, {rule}")
+    if group:
+        return Check("ssh", True, f"as the rules of {group} allow")
     return doctor.ssh_line(network.access)
 
 

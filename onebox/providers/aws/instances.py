@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from onebox.providers.aws import instance_profile, metadata
+from onebox.providers.aws import instance_profile, metadata, reach
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.kernel.metadata import BoxMetadata
-from onebox.providers.values import Box, BoxState
+from onebox.providers.values import Box, BoxState, Proxy
 
 _STATES: dict[str, BoxState] = {
     "pending": "starting",
@@ -33,11 +33,16 @@ _STOPPED = ("Client.UserInitiatedShutdown",)
 
 @dataclass(frozen=True)
 class Addressing:
-    """The settings that decide how ssh reaches the boxes."""
+    """
+    The settings that decide how ssh reaches the boxes.
+
+    *profile* returns the user's AWS profile, "" if there is none.
+    """
 
     private: bool
     jump: str
     notes: tuple[str, ...] = ()
+    profile: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True)
@@ -172,11 +177,12 @@ def read_box(instance: Answer, addressing: Addressing, now: float) -> Box | None
             spot=is_spot(instance),
         ),
         created=_created(instance),
-        host=_host(instance, state, addressing),
+        host=_host(instance, state, addressing.private or bool(stored.reach)),
         why=_why(instance, stored, now) if state in ("stopped", "gone") else "",
         notes=_notes(stored, addressing),
         jump=addressing.jump,
         identity=instance_profile.of_instance(instance),
+        proxy=_proxy(instance, stored, addressing),
     )
 
 
@@ -243,12 +249,23 @@ def _of_disk(
     )
 
 
-def _host(instance: Answer, state: BoxState, addressing: Addressing) -> str:
+def _proxy(
+    instance: Answer, stored: BoxMetadata, addressing: Addressing
+) -> Proxy | None:
+    """Return the command that leads to an instance, None if ssh connects directly."""
+    if not stored.reach:
+        return None
+    region = region_of(zone(instance))
+    profile = addressing.profile()
+    return reach.proxy(stored.reach, str(instance["InstanceId"]), region, profile)
+
+
+def _host(instance: Answer, state: BoxState, private_only: bool) -> str:
     if state not in ("starting", "running"):
         return ""
     private = str(instance.get("PrivateIpAddress") or "")
     public = str(instance.get("PublicIpAddress") or "")
-    if addressing.private:
+    if private_only:
         return private
     # An instance that runs without a public address is in a private subnet, so its
     # private address is used.

@@ -13,6 +13,7 @@ from onebox.providers import costs
 from onebox.providers.aws import metadata, prices
 from onebox.providers.aws.base_images import aws_arch
 from onebox.providers.aws.client import EC2, Answer
+from onebox.providers.aws.instances import region_of
 from onebox.providers.aws.network import Network, Subnet
 from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.costs import Cost
@@ -43,6 +44,10 @@ _RATIOS = {"c": 2 << 30, "m": 4 << 30, "r": 8 << 30}
 # If the user names no type, prices are requested for at most this many types, and only
 # these are offered. Further types would differ little from them.
 _AT_MOST = 20
+# An instance type's family is named by the letters with which the type's name begins.
+# Families named by one of these single letters share one vCPU limit (EC2's quota
+# L-1216C47A, for spot L-34B43A08). Each other family has a limit of its own.
+_STANDARD = "acdhimrtz"
 
 
 def offers(
@@ -233,3 +238,14 @@ def _listed(described: Answer) -> bool:
         and not described.get("BareMetal")
         and not described.get("BurstablePerformanceSupported")
     )
+
+
+def quota(offer: Offer) -> tuple[str, bool, str]:
+    """
+    Return a key for the vCPU limit of an offer; offers with one limit share the key.
+    """
+    letters = re.match("[a-z]+", offer.type)
+    family = letters[0] if letters else ""
+    standard = len(family) == 1 and family in _STANDARD
+    region = region_of(offer.place)
+    return region, offer.spot, "standard" if standard else family

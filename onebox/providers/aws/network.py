@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
-from onebox.providers.aws import errors, metadata
+from onebox.providers.aws import errors, metadata, reach
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.instances import region_of
 from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.kernel.metadata import check_same_owner
+from onebox.providers.kernel.reach import require
 from onebox.providers.kernel.ssh_access import SSHAccess
 from onebox.providers.values import FreeObject
 
@@ -87,24 +88,58 @@ class Network:
                 return one
         raise NoCapacity(f"there is no subnet for boxes in {zone}")
 
-    def groups(self, ec2: EC2, subnet: Subnet, owner: str) -> list[str]:
+    def reachable(self, regions: Sequence[EC2]) -> list[EC2]:
+        """
+        Return the regions whose boxes can be reached as the settings say.
+
+        Raises:
+            SetupError: A tool that leads to the boxes is missing on this machine.
+
+            UsageError: No region has what the tool needs.
+        """
+        way = self.settings.reach
+        require(reach.TOOLS[way])
+        if way != reach.ENDPOINT:
+            return list(regions)
+        found, refused = [], []
+        for ec2 in regions:
+            try:
+                subnet = self.subnets(ec2)[0]
+                reach.endpoint_groups(ec2, subnet.vpc, subnet.id)
+                found.append(ec2)
+            except UsageError as error:
+                refused.append(error)
+        if not found:
+            raise refused[0]
+        return found
+
+    def groups(self, ec2: EC2, subnet: Subnet, owner: str, way: str = "") -> list[str]:
         """
         Return the id of the security group of a box, as a list with one item.
 
         If the settings name a group, it is that one. Otherwise it is the owner's group
         in this VPC, which onebox creates if needed and whose rules it corrects. Such a
         group is free, and is deleted with the owner's last box.
+
+        Args:
+            way: How the box is reached, as in the setting `reach`. For each way there
+                is a group, because one group cannot have the rules of two.
         """
         if self.group:
             return [self.group]
-        present = self._ours(ec2, subnet.vpc, owner) or self._create(
-            ec2, subnet.vpc, owner
+        present = self._ours(ec2, subnet.vpc, owner, way) or self._create(
+            ec2, subnet.vpc, owner, way
         )
-        self._admit_only(ec2, present, self._networks(ec2, subnet.vpc))
+        self._admit_only(ec2, present, self._sources(ec2, subnet.vpc, subnet.id, way))
         return [str(present["GroupId"])]
 
     def create_in_groups(
-        self, ec2: EC2, subnet: Subnet, owner: str, create: Callable[[Sequence[str]], T]
+        self,
+        ec2: EC2,
+        subnet: Subnet,
+        owner: str,
+        way: str,
+        create: Callable[[Sequence[str]], T],
     ) -> T:
         """
         Call *create* with the security groups of a box, and return its result.
@@ -114,11 +149,11 @@ class Network:
         *create* is called again.
         """
         try:
-            return create(self.groups(ec2, subnet, owner))
+            return create(self.groups(ec2, subnet, owner, way))
         except GroupGone:
             if self.group:
                 raise
-        return create(self.groups(ec2, subnet, owner))
+        return create(self.groups(ec2, subnet, owner, way))
 
     def free_objects(self, ec2: EC2, owner: str) -> list[FreeObject]:
         """Return the owner's groups in a region; each one tells what still uses it."""
@@ -176,10 +211,27 @@ class Network:
         )
         # The address of this machine is looked up again, because it may have changed.
         changes = [
-            self._admit_only(ec2, one, self._networks(ec2, one["VpcId"], refresh=True))
+            self._admit_only(
+                ec2,
+                one,
+                _from_networks(self._networks(ec2, one["VpcId"], refresh=True)),
+            )
             for one in found
         ]
         return any(changes)
+
+    def _sources(self, ec2: EC2, vpc: str, subnet: str, way: str) -> set[_Source]:
+        """
+        Return what may reach the ssh port of a box.
+
+        For an endpoint these are its security groups: a rule that names a group holds
+        whether the endpoint preserves the address of its client or not, and admits
+        nothing else of the VPC. SSM needs no rule.
+        """
+        if way == reach.ENDPOINT:
+            groups = reach.endpoint_groups(ec2, vpc, subnet)
+            return {("UserIdGroupPairs", "GroupId", one) for one in groups}
+        return set() if way else _from_networks(self._networks(ec2, vpc))
 
     def _networks(self, ec2: EC2, vpc: str, *, refresh: bool = False) -> Sequence[str]:
         """
@@ -235,17 +287,16 @@ class Network:
             public=assigns and not self.settings.private,
         )
 
-    def _ours(self, ec2: EC2, vpc: str, owner: str) -> Answer | None:
-        found = _groups(
-            ec2, metadata.filters({"vpc-id": [vpc], "group-name": [_name(owner)]})
-        )
+    def _ours(self, ec2: EC2, vpc: str, owner: str, way: str) -> Answer | None:
+        names = [_name(owner, way)]
+        found = _groups(ec2, metadata.filters({"vpc-id": [vpc], "group-name": names}))
         return found[0] if found else None
 
-    def _create(self, ec2: EC2, vpc: str, owner: str) -> Answer:
+    def _create(self, ec2: EC2, vpc: str, owner: str, way: str) -> Answer:
         try:
             created = ec2.call(
                 "create_security_group",
-                GroupName=_name(owner),
+                GroupName=_name(owner, way),
                 Description="ssh to the boxes of one owner of onebox",
                 VpcId=vpc,
                 TagSpecifications=[
@@ -258,30 +309,31 @@ class Network:
         except ProviderError as error:
             # Another command, or a call whose response was lost, may have created the
             # group.
-            present = self._ours(ec2, vpc, owner)
+            present = self._ours(ec2, vpc, owner, way)
             if errors.code(error) != "InvalidGroup.Duplicate" or present is None:
                 raise
             return present
         return {"GroupId": created["GroupId"], "IpPermissions": []}
 
-    def _admit_only(self, ec2: EC2, group: Answer, networks: Sequence[str]) -> bool:
+    def _admit_only(self, ec2: EC2, group: Answer, sources: set[_Source]) -> bool:
         """
-        Open a group's ssh port to these networks only; return whether a rule changed.
+        Open a group's ssh port to these sources only; return whether a rule changed.
         """
         rules = group.get("IpPermissions", ())
         present = {
-            (_key(rule), str(cidr["CidrIp"]))
+            (_key(rule), (kind, field, str(one[field])))
             for rule in rules
-            for cidr in rule.get("IpRanges", ())
+            for kind, field in (("IpRanges", "CidrIp"), ("UserIdGroupPairs", "GroupId"))
+            for one in rule.get(kind, ())
         }
-        expected = {(("tcp", SSH, SSH), cidr) for cidr in networks}
-        new = [_rule(key, cidr) for key, cidr in sorted(expected - present)]
-        old = [_rule(key, cidr) for key, cidr in sorted(present - expected)]
-        # Rules that admit anything other than IPv4 networks are removed too.
+        expected = {(("tcp", SSH, SSH), source) for source in sources}
+        new = [_rule(key, source) for key, source in sorted(expected - present)]
+        old = [_rule(key, source) for key, source in sorted(present - expected)]
+        # Rules that admit anything other than IPv4 networks and groups are removed too.
         old += [
             {**_ports(_key(rule)), kind: rule[kind]}
             for rule in rules
-            for kind in ("Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
+            for kind in ("Ipv6Ranges", "PrefixListIds")
             if rule.get(kind)
         ]
         # The new rules are added before the old ones are removed, so that this machine
@@ -312,14 +364,20 @@ class Network:
 
 
 _Key = tuple[str, int, int]
+# What a rule admits: the list and the field of it in EC2's API, and the value.
+_Source = tuple[str, str, str]
+
+
+def _from_networks(networks: Sequence[str]) -> set[_Source]:
+    return {("IpRanges", "CidrIp", one) for one in networks}
 
 
 def _groups(ec2: EC2, filters: Sequence[Mapping[str, object]]) -> list[Answer]:
     return ec2.pages("describe_security_groups", "SecurityGroups", Filters=filters)
 
 
-def _name(owner: str) -> str:
-    return f"onebox-{owner}"
+def _name(owner: str, way: str = "") -> str:
+    return f"onebox-{owner}-{way}" if way else f"onebox-{owner}"
 
 
 def _key(rule: Answer) -> _Key:
@@ -330,8 +388,9 @@ def _key(rule: Answer) -> _Key:
     )
 
 
-def _rule(key: _Key, cidr: str) -> dict[str, Any]:
-    return {**_ports(key), "IpRanges": [{"CidrIp": cidr}]}
+def _rule(key: _Key, source: _Source) -> dict[str, Any]:
+    kind, field, value = source
+    return {**_ports(key), kind: [{field: value}]}
 
 
 def _ports(key: _Key) -> dict[str, Any]:

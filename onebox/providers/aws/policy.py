@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from onebox.providers.aws import reach
+
 _READING = (
     "ec2:DescribeAvailabilityZones",
     "ec2:DescribeImages",
@@ -130,16 +132,56 @@ _STATEMENTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], object], ...] = 
         {"StringEquals": {"iam:AWSServiceName": _SERVICES}},
     ),
 )
+# What each value of the setting `reach` needs in addition, as in _STATEMENTS. The
+# AWS CLI, which makes these calls, also looks up the instance.
+_SESSION = "arn:aws:ssm:*:*:session/${aws:userid}-*"
+_REACH: dict[str, tuple[tuple[str, tuple[str, ...], tuple[str, ...], object], ...]] = {
+    reach.ENDPOINT: (
+        ("ReadEndpoints", ("ec2:DescribeInstanceConnectEndpoints",), ("*",), None),
+        (
+            "OpenTunnels",
+            ("ec2-instance-connect:OpenTunnel",),
+            (f"{_EC2}instance-connect-endpoint/*",),
+            {"NumericEquals": {"ec2-instance-connect:remotePort": "22"}},
+        ),
+    ),
+    reach.SSM: (
+        (
+            "StartSessions",
+            ("ssm:StartSession",),
+            (f"{_EC2}instance/*",),
+            {"StringEquals": {"ssm:resourceTag/onebox:managed": "1"}},
+        ),
+        (
+            "StartSessionsOfSSH",
+            ("ssm:StartSession",),
+            ("arn:aws:ssm:*:*:document/AWS-StartSSHSession",),
+            None,
+        ),
+        (
+            "UseOwnSessions",
+            (
+                "ssm:ResumeSession",
+                "ssm:TerminateSession",
+                "ssmmessages:OpenDataChannel",
+            ),
+            (_SESSION,),
+            None,
+        ),
+    ),
+}
 
 
-def document(passed_roles: Sequence[str] = ()) -> str:
+def document(passed_roles: Sequence[str] = (), way: str = "") -> str:
     """
     Return the policy as the JSON text that IAM expects.
 
     Args:
         passed_roles: The ARNs of the roles that boxes may get.
+
+        way: The value of the setting `reach`.
     """
-    rows = list(_STATEMENTS)
+    rows = [*_STATEMENTS, *_REACH.get(way, ())]
     if passed_roles:
         to_ec2 = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
         rows.append(("PassRole", ("iam:PassRole",), tuple(passed_roles), to_ec2))

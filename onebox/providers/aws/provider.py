@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,11 +51,6 @@ from onebox.providers.values import (
 if importlib.util.find_spec("boto3") is None:
     raise ImportError("there is no boto3", name="boto3")
 
-# An instance type's family is named by the letters with which the type's name begins.
-# Families named by one of these single letters share one vCPU limit (EC2's quota
-# L-1216C47A, for spot L-34B43A08). Each other family has a limit of its own.
-_STANDARD = "acdhimrtz"
-
 
 class AWS(CloudProvider):
     """
@@ -98,7 +92,10 @@ class AWS(CloudProvider):
         self._network = Network(settings, my_ip)
         self._bases = base_images.Bases()
         self._addressing = instances.Addressing(
-            settings.private, settings.jump, self._network.access.notes
+            settings.private,
+            settings.jump,
+            self._network.access.notes,
+            lambda: self._cloud.profile,
         )
         self._rescuer = rescue.Rescuer(self._network, self._bases)
 
@@ -117,9 +114,8 @@ class AWS(CloudProvider):
             # A subnet is in one region. The one in the settings is in the first region.
             regions = regions[:1]
         why: list[str] = []
-        offers = machine_types.offers(
-            self._network, list(map(self._cloud.ec2, regions)), requirements, why
-        )
+        reachable = self._network.reachable(list(map(self._cloud.ec2, regions)))
+        offers = machine_types.offers(self._network, reachable, requirements, why)
         self.unpriced = "; ".join(dict.fromkeys(why))
         return offers
 
@@ -129,7 +125,8 @@ class AWS(CloudProvider):
 
         It does if it limits *other* too and *other* has at least as many vCPUs.
         """
-        return other.cpus >= offer.cpus and _quota(other) == _quota(offer)
+        quota = machine_types.quota
+        return other.cpus >= offer.cpus and quota(other) == quota(offer)
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Return a text that identifies the AMI of a base name in the first region."""
@@ -144,7 +141,7 @@ class AWS(CloudProvider):
         Create the box, or return it if it exists; its address may not be known yet.
         """
         ec2 = self._cloud.ec2(instances.region_of(request.offer.place))
-        meta = BoxMetadata.of_request(request)
+        meta = replace(BoxMetadata.of_request(request), reach=self._settings.reach)
         base = self._base_of(request, ec2)
         zone = request.offer.place
         if not zone or zone == ec2.region:
@@ -329,8 +326,9 @@ class AWS(CloudProvider):
         """
         ec2 = self._at(box)
         instance = instances.find_resources(ec2, box.id).instance
-        groups = instance.get("SecurityGroups", ()) if instance is not None else ()
-        ids = [str(group["GroupId"]) for group in groups]
+        if instance is None or box.proxy is not None:
+            return False
+        ids = [str(group["GroupId"]) for group in instance.get("SecurityGroups", ())]
         return bool(ids) and self._network.allow_my_ip(ec2, box.tags.owner, ids)
 
     def credentials_expire(self) -> float | None:
@@ -341,8 +339,10 @@ class AWS(CloudProvider):
 
     def policy(self) -> str:
         """Return the minimal permissions, as an IAM policy."""
-        profile = self._settings.instance_profile
-        return policy.document(instance_profile.passed_roles(self._cloud, profile))
+        roles = instance_profile.passed_roles(
+            self._cloud, self._settings.instance_profile
+        )
+        return policy.document(roles, self._settings.reach)
 
     def _with_alarm(
         self, ec2: EC2, launched: Answer, meta: BoxMetadata, spot: bool
@@ -383,14 +383,3 @@ class AWS(CloudProvider):
     def _enabled(self) -> list[str]:
         found = self._cloud.ec2().call("describe_regions")
         return sorted(str(one["RegionName"]) for one in found.get("Regions", ()))
-
-
-def _quota(offer: Offer) -> tuple[str, bool, str]:
-    """
-    Return a key for the vCPU limit of an offer; offers with one limit share the key.
-    """
-    letters = re.match("[a-z]+", offer.type)
-    family = letters[0] if letters else ""
-    standard = len(family) == 1 and family in _STANDARD
-    region = instances.region_of(offer.place)
-    return region, offer.spot, "standard" if standard else family

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from onebox.providers.kernel import cloud_settings
+from onebox.providers.kernel.reach import check_reach, reach_setting
 from onebox.providers.kernel.user_tags import TagRules
 from onebox.settings.checks import Matching
 from onebox.settings.fields import setting
@@ -59,8 +61,16 @@ class AWSSettings(cloud_settings.CloudSettings):
         ),
         blank=True,
     )
+    reach: str = reach_setting(
+        "Tool of AWS for ssh, so no port is open: eice or ssm.", "eice", "ssm"
+    )
     disk: int = cloud_settings.disk()
     disk_type: str = cloud_settings.disk_type("gp3", "gp2")
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise Conflict if settings contradict each other; see `check_reach`."""
+        check_reach(self, self.reach)
+        super().check(environ)
 
     @property
     def identity(self) -> str:

@@ -12,6 +12,7 @@ The provider `gcp`: boxes that are instances of Google Compute Engine.
 * host_keys         the host key that a box publishes
 * base_images       the image that a name such as "ubuntu-24.04" stands for
 * network           firewall rules, ssh access
+* reach             Identity-Aware Proxy, and gcloud
 * machine_types     the offers that meet the user's requirements
 * machine_families  the properties of the families of machine types
 * prices            Google's price catalogue

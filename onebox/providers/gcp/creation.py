@@ -55,14 +55,15 @@ def launch(cloud: Cloud, rules: network.Rules, request: Request) -> Any:
     """
     doing = f"creating box {request.box} in {request.offer.place}"
     source = base_images.source(cloud, request)
-    opening = rules.open(request.tags.owner)
+    way = cloud.settings.reach
+    opening = rules.open(request.tags.owner, way)
     try:
         _insert(cloud, rules, request, source, doing)
         rules.wait(opening)
         instance = _created(cloud, request, doing)
         # Another command may have deleted the owner's last other box meanwhile, and the
         # firewall rules with it. So the rules are created again if needed.
-        rules.wait(rules.open(request.tags.owner))
+        rules.wait(rules.open(request.tags.owner, way))
     except Unclear:
         raise
     except OneboxError as error:
@@ -167,7 +168,7 @@ def body(
         "description": f"onebox {request.tags.project}/{request.tags.name}",
         "machine_type": f"zones/{zone}/machineTypes/{request.offer.type}",
         "labels": labels,
-        "tags": {"items": [rules.tag(request.tags.owner)]},
+        "tags": {"items": [rules.tag(request.tags.owner, settings.reach)]},
         "disks": [
             {
                 "boot": True,
@@ -189,7 +190,7 @@ def body(
             request.boot_config.deadline,
             cloud.clock(),
         ),
-        "metadata": {"items": _items(request, source, notes)},
+        "metadata": {"items": _items(request, source, notes, settings.reach)},
         **service_account.field(settings, request),
     }
 
@@ -230,12 +231,12 @@ def _interface(cloud: Cloud, rules: network.Rules, zone: str) -> dict[str, Any]:
 
 
 def _items(
-    request: Request, source: base_images.Source, notes: list[str]
+    request: Request, source: base_images.Source, notes: list[str], way: str
 ) -> list[dict[str, str]]:
     """Return the metadata items: the box's record, the ssh key and the boot program."""
     user = user_data.USER
     items = {
-        metadata.RECORD: instances.request_record(request, source.system, notes),
+        metadata.RECORD: instances.request_record(request, source.system, notes, way),
         "ssh-keys": f"{user}:{without_comment(request.user_key)} {user}",
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",

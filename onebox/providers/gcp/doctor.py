@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from onebox.errors import Gone
-from onebox.providers.gcp import service_account
+from onebox.providers.gcp import reach, service_account
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.errors import LOGIN
 from onebox.providers.gcp.policy import PERMISSIONS
@@ -38,9 +38,24 @@ def checks(cloud: Cloud, prices: Prices, access: SSHAccess) -> list[Check]:
             *(identity if cloud.settings.service_account else ()),
             *((f"quota {name}", partial(_quota, cloud, name)) for name in regions),
             ("prices", partial(_prices, cloud, prices)),
-            ("ssh", partial(doctor.ssh_line, access)),
+            *_ssh_steps(cloud, access),
         ],
     )
+
+
+def _ssh_steps(cloud: Cloud, access: SSHAccess) -> list[doctor.Step]:
+    """Return the checks of how ssh reaches a box."""
+    if cloud.settings.reach != reach.IAP:
+        return [("ssh", partial(doctor.ssh_line, access))]
+    detail = (
+        f"by Identity-Aware Proxy, from {reach.NETWORK} only; it needs "
+        f"{reach.PERMISSION} (roles/iap.tunnelResourceAccessor)"
+    )
+    return [
+        ("gcloud", reach.version),
+        ("gcloud login", reach.login),
+        ("ssh", lambda: Check("ssh", True, detail)),
+    ]
 
 
 def _credentials(cloud: Cloud) -> Check:

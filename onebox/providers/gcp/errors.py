@@ -96,7 +96,7 @@ _RULES = (
         NotAllowed,
         _BY_POLICY,
         pattern=r"constraints/compute\.vmExternalIpAccess",
-        next="set [gcp] private = true, and jump if needed",
+        next='set [gcp] private = true, and reach = "iap" or jump if needed',
     ),
     Rule(
         NotAllowed,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from onebox.errors import Gone, NotAllowed, UsageError
-from onebox.providers.gcp import metadata, service_account
+from onebox.providers.gcp import metadata, reach, service_account
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import BoxMetadata
@@ -77,14 +77,22 @@ def owned(cloud: Cloud, box: Box) -> Any:
     return found
 
 
-def request_record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
-    """Return the metadata record of the instance that a request creates."""
+def request_record(
+    request: Request, system: str, notes: Sequence[str] = (), way: str = ""
+) -> str:
+    """
+    Return the metadata record of the instance that a request creates.
+
+    Args:
+        way: The value of the setting `reach`.
+    """
     # The record leaves out the keys. The guest generates its own host key, see
     # `host_keys`, and the user's key is in a metadata item of its own.
     stored = replace(
         BoxMetadata.of_request(request),
         system=system,
         notes=tuple(notes),
+        reach=way,
         host_key="",
         bootstrap_key=False,
         user_key="",
@@ -97,12 +105,14 @@ def state(instance: Any) -> BoxState:
     return _STATES.get(str(instance.status), "starting")
 
 
-def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
+def read_box(
+    instance: Any, host_key: str = "", why: str = "", project: str = ""
+) -> Box | None:
     """
     Return an instance as a box, None if it does not belong to onebox.
 
-    A running instance whose host key is unknown counts as starting, because a client
-    could not verify its ssh server yet.
+    *project* is that of the instance. A running instance whose host key is unknown
+    counts as starting, because a client could not verify its ssh server yet.
     """
     stored = read_metadata(instance)
     if stored is None:
@@ -121,7 +131,8 @@ def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
         state=now,
         offer=offer,
         created=epoch_seconds(instance.creation_timestamp),
-        host=_host(instance),
+        host=_host(instance, private_only=bool(stored.reach)),
+        proxy=reach.proxy(stored.reach, stored.box, project, offer.place),
         host_key=host_key,
         why=why if now in ("stopping", "stopped") else "",
         identity=service_account.of_instance(instance),
@@ -144,9 +155,9 @@ def items(instance: Any) -> dict[str, str]:
     return {item.key: item.value for item in instance.metadata.items}
 
 
-def _host(instance: Any) -> str:
+def _host(instance: Any, *, private_only: bool) -> str:
     for interface in instance.network_interfaces:
-        for access in interface.access_configs:
+        for access in () if private_only else interface.access_configs:
             return str(access.nat_i_p)
         return str(interface.network_i_p)
     return ""

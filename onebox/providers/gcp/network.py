@@ -17,11 +17,11 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from onebox.errors import Gone, ProviderError
-from onebox.providers.gcp import metadata
+from onebox.providers.gcp import metadata, reach
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import check_same_owner
@@ -30,6 +30,8 @@ from onebox.providers.kernel.ssh_access import SSHAccess
 ALLOW_PRIORITY = 800
 DENY_PRIORITY = 900
 _WORLD = ("0.0.0.0/0",)
+# The values of the setting `reach`, each of which has rules of its own.
+_WAYS = ("", reach.IAP)
 
 
 class Rules:
@@ -55,29 +57,39 @@ class Rules:
             return name
         return f"projects/{self._cloud.project}/global/networks/{name}"
 
-    def tag(self, owner: str) -> str:
-        """Return the network tag of an owner's boxes."""
+    def tag(self, owner: str, way: str = "") -> str:
+        """
+        Return the network tag of an owner's boxes.
+
+        Args:
+            way: How the boxes are reached, as in the setting `reach`. Each way has a
+                tag and rules of its own.
+        """
         plain = re.fullmatch(r"[a-z0-9]{1,20}", owner)
         short = hashlib.sha256(owner.encode()).hexdigest()[:16]
         name = owner if plain else short
         if self._cloud.settings.network != "default":
             name += "-" + hashlib.sha256(self.network.encode()).hexdigest()[:6]
-        return f"onebox-{name}"
+        return f"onebox-{name}-{way}" if way else f"onebox-{name}"
 
-    def open(self, owner: str, *, refresh: bool = False) -> list[Any]:
+    def open(self, owner: str, way: str = "", *, refresh: bool = False) -> list[Any]:
         """
         Begin to create or correct the two rules; return the operations to wait for.
 
         Args:
+            way: How the boxes are reached; see `tag`.
+
             refresh: Whether to look up this machine's address again.
 
         Raises:
             UsageError: This machine's address is not certain.
         """
-        networks = self.access.networks(refresh=refresh)
+        networks: Sequence[str] = (reach.NETWORK,)
+        if way != reach.IAP:
+            networks = self.access.networks(refresh=refresh)
         present = self._present(owner)
         begun = []
-        for rule in self._expected(owner, networks):
+        for rule in self._expected(owner, way, networks):
             found = present.get(rule["name"])
             if found is None:
                 begun += self._change("insert", rule)
@@ -94,10 +106,11 @@ class Rules:
         """Delete the owner's firewall rules if the owner has no box."""
         if used_by(self._cloud, owner):
             return
-        for name in self._present(owner):
+        names = list(self._present(owner))
+        for name in names:
             self._delete(name)
         if used_by(self._cloud, owner):
-            self.wait(self.open(owner))
+            self._open_again(owner, names)
 
     def of_owner(self, owner: str) -> list[str]:
         """Return the names of the owner's rules, in all networks."""
@@ -130,15 +143,27 @@ class Rules:
         if used_by(self._cloud, owner):
             # Another command has begun to create a box meanwhile, which needs the
             # rules.
-            self.wait(self.open(owner))
+            self._open_again(owner, [name])
 
     def names(self, owner: str) -> list[str]:
         """Return the names of the owner's rules that exist in this network."""
         return list(self._present(owner))
 
-    def _expected(self, owner: str, networks: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _open_again(self, owner: str, names: Sequence[str]) -> None:
+        """Create the rules again to which deleted rules with these *names* belonged."""
+        for way in _WAYS:
+            if set(names) & set(self._names(owner, way)):
+                self.wait(self.open(owner, way))
+
+    def _names(self, owner: str, way: str) -> list[str]:
+        return [f"{self.tag(owner, way)}-{word}" for word in ("allow", "deny")]
+
+    def _expected(
+        self, owner: str, way: str, networks: Sequence[str]
+    ) -> list[dict[str, Any]]:
         """Return the two rules, in the form that the API expects."""
-        tag = self.tag(owner)
+        tag = self.tag(owner, way)
+        allow, deny = self._names(owner, way)
         common = {
             "description": json.dumps({"onebox": 1, "owner": owner}),
             "network": self.network,
@@ -150,14 +175,14 @@ class Rules:
         return [
             {
                 **common,
-                "name": f"{tag}-allow",
+                "name": allow,
                 "priority": ALLOW_PRIORITY,
                 "allowed": ssh,
                 "source_ranges": list(networks),
             },
             {
                 **common,
-                "name": f"{tag}-deny",
+                "name": deny,
                 "priority": DENY_PRIORITY,
                 "denied": ssh,
                 "source_ranges": list(_WORLD),
@@ -165,8 +190,7 @@ class Rules:
         ]
 
     def _present(self, owner: str) -> dict[str, Any]:
-        tag = self.tag(owner)
-        names = [f"{tag}-allow", f"{tag}-deny"]
+        names = [name for way in _WAYS for name in self._names(owner, way)]
         return {
             rule.name: rule
             for rule in self._cloud.list(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onebox.providers.gcp import reach
 from onebox.providers.gcp.errors import may_attach_command
 
 PERMISSIONS = (
@@ -51,7 +52,7 @@ PERMISSIONS = (
 )
 
 
-def document(service_account: str = "") -> str:
+def document(service_account: str = "", way: str = "") -> str:
     """
     Return a role with all PERMISSIONS, in the format of `gcloud iam roles create`.
 
@@ -59,7 +60,10 @@ def document(service_account: str = "") -> str:
         service_account: The service account of the boxes, "" for none. The permission
             to attach it is granted on this account, and not by the role: in a role of
             the project it would cover every service account of the project.
+
+        way: The value of the setting `reach`, which may need one more permission.
     """
+    names = [*PERMISSIONS, *([reach.PERMISSION] if way == reach.IAP else [])]
     head = "# gcloud iam roles create onebox --project=PROJECT --file=THIS_FILE\n"
     attached = "no service account is attached"
     if service_account:
@@ -74,4 +78,4 @@ def document(service_account: str = "") -> str:
         "stage: GA\n"
         "includedPermissions:\n"
     )
-    return head + "".join(f"- {name}\n" for name in sorted(PERMISSIONS))
+    return head + "".join(f"- {name}\n" for name in sorted(names))

@@ -22,6 +22,7 @@ from onebox.providers.gcp import (
     policy,
     power,
     prices,
+    reach,
     sdk,
 )
 from onebox.providers.gcp.client import Cloud, last
@@ -93,6 +94,7 @@ class GCP(CloudProvider):
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers that fit the requirements, in all zones, best first."""
+        reach.require(self._settings.reach)
         found = machine_types.offers(self._cloud, self._prices, requirements)
         self.unpriced = self._prices.problem
         return found
@@ -149,7 +151,8 @@ class GCP(CloudProvider):
 
         If there is no capacity for a spot box, it starts as a smaller machine type.
         """
-        self._rules.wait(self._rules.open(box.tags.owner))
+        way = reach.IAP if box.proxy else ""
+        self._rules.wait(self._rules.open(box.tags.owner, way))
         power.start(self._cloud, self._prices, box, deadline)
         return self._box(instances.owned(self._cloud, box))
 
@@ -233,6 +236,8 @@ class GCP(CloudProvider):
         """
         Open ssh to this machine's current address only; return whether rules changed.
         """
+        if box.proxy is not None:
+            return False
         changes = self._rules.open(box.tags.owner, refresh=True)
         self._rules.wait(changes)
         return bool(changes)
@@ -243,11 +248,13 @@ class GCP(CloudProvider):
 
     def policy(self) -> str:
         """Return the minimal permissions, as a role definition for gcloud."""
-        return policy.document(self._settings.service_account)
+        account = self._settings.service_account
+        return policy.document(account, self._settings.reach)
 
     def _box(self, instance: Any) -> Box:
         host_key, problem = host_keys.find(self._cloud, instance)
-        found = instances.read_box(instance, host_key, power.why(self._cloud, instance))
+        why = power.why(self._cloud, instance)
+        found = instances.read_box(instance, host_key, why, self._cloud.project)
         if found is None:
             raise ProviderError(f"instance {last(instance.self_link)} is not onebox's")
         notes = (*found.notes, problem) if problem else found.notes

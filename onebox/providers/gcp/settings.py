@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from onebox.providers.gcp import scopes as oauth
 from onebox.providers.kernel import cloud_settings
+from onebox.providers.kernel.reach import check_reach, reach_setting
 from onebox.providers.kernel.user_tags import TagRules
 from onebox.settings.checks import Matching, distinct, is_endpoint
 from onebox.settings.fields import Conflict, setting
@@ -73,6 +74,9 @@ class GCPSettings(cloud_settings.CloudSettings):
         oauth.are_scopes,
         distinct,
     )
+    reach: str = reach_setting(
+        "Tool of Google for ssh, so no port is open: iap.", "iap"
+    )
     disk: int = cloud_settings.disk()
     disk_type: str = cloud_settings.disk_type(
         "pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced"
@@ -115,7 +119,12 @@ class GCPSettings(cloud_settings.CloudSettings):
     )
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Conflict if there are scopes without a service account, too."""
+        """
+        Raise Conflict if settings contradict each other.
+
+        See `check_reach`; scopes need a service account.
+        """
+        check_reach(self, self.reach)
         super().check(environ)
         if self.scopes and not self.service_account:
             raise Conflict("scopes", "limits a service account; set service_account")

@@ -13,6 +13,7 @@ from onebox.errors import (
     OneboxError,
     ProviderError,
     QuotaExceeded,
+    SetupError,
     UsageError,
 )
 from onebox.providers.kernel.ssh_access import SSHAccess
@@ -100,7 +101,7 @@ def _line(step: Step) -> Check:
         return look()
     except OneboxError as error:
         refused = type(error) is ProviderError or isinstance(
-            error, (NotAllowed, QuotaExceeded, UsageError, ConfigError)
+            error, (NotAllowed, QuotaExceeded, UsageError, ConfigError, SetupError)
         )
         # Any other error, such as a missing response or a throttled call, does not
         # show whether a box can be created.

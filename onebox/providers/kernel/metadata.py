@@ -17,7 +17,7 @@ from typing import Literal, cast
 from onebox.errors import NotAllowed
 from onebox.providers import costs
 from onebox.providers.kernel.user_data import AGENT, USER, WORK
-from onebox.providers.values import Box, BoxState, Image, Offer, Request, Tags
+from onebox.providers.values import Box, BoxState, Image, Offer, Proxy, Request, Tags
 
 KINDS = ("box", "builder", "image")
 # onebox ignores an object that lacks one of these pairs, because nothing proves who
@@ -34,6 +34,7 @@ class BoxMetadata:
     true, the private half of *host_key* was sent in user data, so the first connection
     replaces the key. *system* names the base image that the disk began with.
 
+    *reach* is the value of the setting with which the box was created; see `reach`.
     *no_alarm* (AWS) means that the cloud does not enforce the deadline. *swapping*
     (AWS) means that the machine waits for a kept disk. *rescue* means that the machine
     is smaller than requested and serves only to read a disk.
@@ -51,6 +52,7 @@ class BoxMetadata:
     idle_grace: float = 1800.0
     system: str = ""
     notes: tuple[str, ...] = ()
+    reach: str = ""
     no_alarm: bool = False
     swapping: bool = False
     rescue: bool = False
@@ -87,6 +89,7 @@ class BoxMetadata:
         why: str = "",
         notes: tuple[str, ...] = (),
         jump: str = "",
+        proxy: Proxy | None = None,
         disk_only: bool = False,
         identity: str = "",
     ) -> Box:
@@ -111,6 +114,7 @@ class BoxMetadata:
             why=why,
             notes=(*self.notes, *notes),
             jump=jump,
+            proxy=proxy,
             bootstrap_key=self.bootstrap_key,
             disk_only=disk_only,
             rescue=self.rescue,
@@ -132,6 +136,7 @@ class BoxMetadata:
             "idle-grace": _real(self.idle_grace),
             "system": self.system,
             "notes": "\n".join(self.notes),
+            "reach": self.reach,
             "no-alarm": _flag(self.no_alarm),
             "swapping": _flag(self.swapping),
             "rescue": _flag(self.rescue),
@@ -171,6 +176,7 @@ class BoxMetadata:
             idle_grace=number(pairs.get("idle-grace")) or 1800.0,
             system=pairs.get("system", ""),
             notes=tuple(pairs.get("notes", "").splitlines()),
+            reach=pairs.get("reach", ""),
             no_alarm=bool(pairs.get("no-alarm")),
             swapping=bool(pairs.get("swapping")),
             rescue=bool(pairs.get("rescue")),

@@ -85,6 +85,8 @@ class Account:
 
         calls: All calls that were accepted.
 
+        endpoints: The EC2 Instance Connect Endpoints.
+
         broken: The exceptions of the fake itself.
 
         skew: The seconds by which AWS's clock is ahead of this machine's.
@@ -98,6 +100,7 @@ class Account:
     saved: Callable[[Any, Any], None] = lambda instance, image: None
     address: Callable[[Any], str] | None = None
     console: dict[str, str] = field(default_factory=dict)
+    endpoints: list[dict[str, Any]] = field(default_factory=list)
     expired: bool = False
     hang_seconds: float = 30.0
     broken: list[Exception] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import random
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,20 @@ class RealMachines:
     """
     The machines of an account's instances.
 
+    Args:
+        closed: Whether no address of this host leads to a machine.
+
     Attributes:
         disks: The disks, by the ids of their volumes.
 
         machines: All machines, also former ones, by the ids of their instances.
     """
 
-    def __init__(self, account: Account, machines: Machines) -> None:
+    def __init__(
+        self, account: Account, machines: Machines, *, closed: bool = False
+    ) -> None:
         self.account = account
+        self._closed = closed
         self.disks: dict[str, Disk] = {}
         self.machines: dict[str, Machine] = {}
         self._machines = machines
@@ -64,7 +71,7 @@ class RealMachines:
             self.disks[volume] = saved.copy() if saved else Disk(self._new(volume))
         self.machines[instance.id] = self._machines.boot(
             instance.id,
-            address=str(instance.public_ip or instance.private_ip),
+            address="" if self._closed else self._reached_at(instance),
             user_data=base64.b64decode(str(instance.user_data)),
             kind=EC2,
             instance_id=instance.id,
@@ -74,6 +81,10 @@ class RealMachines:
                 target=self.account.power_off, args=(instance.id,), daemon=True
             ).start(),
         )
+
+    def connect(self, instance: str) -> socket.socket:
+        """Return a connection to the ssh server of an instance. Raises OSError."""
+        return self.machines[instance].connect()
 
     def off(self, instance: Any) -> None:
         """Cut an instance's power, if it runs."""
@@ -89,6 +100,9 @@ class RealMachines:
         """Announce an interruption in the machine's metadata."""
         notice = f'{{"action": "terminate", "time": "{when}"}}'
         self.machines[instance].metadata[NOTICE] = notice
+
+    def _reached_at(self, instance: Any) -> str:
+        return str(instance.public_ip or instance.private_ip)
 
     def _volume(self, instance: Any) -> str:
         ((_, held),) = instance.get_block_device_mapping

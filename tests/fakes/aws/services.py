@@ -54,7 +54,25 @@ def get_caller_identity(
     return {"UserId": "AIDATESTER", "Account": ACCOUNT, "Arn": ARN}
 
 
+def describe_endpoints(
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
+) -> dict[str, Any]:
+    """Return the EC2 Instance Connect Endpoints that all filters select."""
+    fields = {"vpc-id": "VpcId", "state": "State", "subnet-id": "SubnetId"}
+    found = [
+        one
+        for one in account.endpoints
+        if one["AvailabilityZone"].startswith(request.region)
+        and all(
+            one[fields[each["Name"]]] in each["Values"]
+            for each in parameters.get("Filters", ())
+        )
+    ]
+    return {"InstanceConnectEndpoints": found}
+
+
 HANDLERS: dict[tuple[str, str], Handler] = {
+    ("ec2", "DescribeInstanceConnectEndpoints"): describe_endpoints,
     ("ssm", "GetParameters"): get_parameters,
     ("pricing", "GetProducts"): get_products,
     ("service-quotas", "GetServiceQuota"): get_service_quota,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -20,11 +21,17 @@ class RealMachines:
     """
     The machines of a project's instances.
 
+    Args:
+        closed: Whether no address of this host leads to a machine.
+
     Attributes:
         of: The machine of each instance, by its name.
     """
 
-    def __init__(self, project: Account, machines: Machines) -> None:
+    def __init__(
+        self, project: Account, machines: Machines, *, closed: bool = False
+    ) -> None:
+        self._closed = closed
         self._project = project
         self._machines = machines
         self._network = f"127.{random.randrange(64, 128)}.{random.randrange(256)}"
@@ -47,7 +54,7 @@ class RealMachines:
         address = f"{self._network}.{int(number) % 250 + 1}"
         machine = self._machines.boot(
             name,
-            address=address,
+            address="" if self._closed else address,
             user_data=user_data,
             kind=GCE,
             instance_id=number,
@@ -59,6 +66,10 @@ class RealMachines:
         self.of[name] = machine
         self._disks[name] = machine.disk
         return address
+
+    def connect(self, name: str) -> socket.socket:
+        """Return a connection to the ssh server of an instance. Raises OSError."""
+        return self.of[name].connect()
 
     def guest_attributes(self, name: str) -> Mapping[str, str]:
         """Return the guest attributes that a machine has published."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.fakes.machines.layer import layer
 from tests.fakes.machines.metadata import Metadata
-from tests.fakes.machines.network import Network, Relay
+from tests.fakes.machines.network import Network, Relay, connect_to
 
 START = Path(__file__).with_name("start.sh")
 # Processes inside must not change this host's kernel.
@@ -102,7 +103,7 @@ class Machine:
         self._master, self._slave = os.openpty()
         self._network = Network()
         self._service = service(self._network)
-        self._relay = Relay(self._network, address)
+        self._relay = Relay(self._network, address) if address else None
         self._boot()
         threading.Thread(target=self._print, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -141,6 +142,15 @@ class Machine:
         )
         assert not check or done.returncode == 0, f"{words}: {done.stdout}"
         return done.stdout
+
+    def connect(self) -> socket.socket:
+        """
+        Return a connection to its ssh server, as from within the network of the cloud.
+
+        Raises:
+            OSError: It is off, or its ssh server does not run yet.
+        """
+        return connect_to(self._network)
 
     def off(self) -> None:
         """Cut the power."""
@@ -197,7 +207,8 @@ class Machine:
                 self._boot()
         ended = time.time()
         with contextlib.suppress(OSError):
-            self._relay.close()
+            if self._relay is not None:
+                self._relay.close()
             self._service.close()
             self._network.close()
             os.close(self._slave)

@@ -62,7 +62,8 @@ class Machines:
         Boot a machine.
 
         Args:
-            address: The loopback address whose port 22 is the machine's.
+            address: The loopback address whose port 22 is the machine's; with "", no
+                address of this host leads to the machine.
 
             metadata: Further paths of its metadata server, with their bodies.
 

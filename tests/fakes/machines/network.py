@@ -87,10 +87,7 @@ class Relay:
         with outer, contextlib.ExitStack() as stack:
             try:
                 # The namespace is gone if the machine has just powered off.
-                inner = stack.enter_context(self._network.socket())
-                inner.settimeout(10)
-                inner.connect(("127.0.0.1", 22))
-                inner.settimeout(None)
+                inner = stack.enter_context(connect_to(self._network))
             except OSError:
                 # A machine without sshd would reset the connection.
                 linger = b"\1\0\0\0\0\0\0\0"
@@ -102,6 +99,19 @@ class Relay:
                 _pass_bytes(outer, inner)
             with self._lock:
                 self._open -= {outer, inner}
+
+
+def connect_to(network: Network) -> socket.socket:
+    """Return a connection to port 22 of a machine. Raises OSError if there is none."""
+    inner = network.socket()
+    try:
+        inner.settimeout(10)
+        inner.connect(("127.0.0.1", 22))
+        inner.settimeout(None)
+    except OSError:
+        inner.close()
+        raise
+    return inner
 
 
 def _pass_bytes(one: socket.socket, other: socket.socket) -> None:
