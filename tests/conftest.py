@@ -246,51 +246,12 @@ def pytest_configure() -> None:
             signal.signal(ignored, signal.SIG_DFL)
 
 
-# Tests with a cluster wait most of the time, and the cluster takes long to start.
-WITH_CLUSTER = ("test_ray", "test_slurm")
-
-
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """
-    Mark a test that starts something as slow, unless it is marked as fast.
-
-    If several processes run the tests, the order changes, see `clusters_first`.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark a test that starts something as slow, unless it is marked as fast."""
     for item in items:
         starts = STARTERS.intersection(getattr(item, "fixturenames", ()))
         if starts and item.get_closest_marker("fast") is None:
             item.add_marker("slow")
-    processes = getattr(config, "workerinput", {}).get("workercount", 1)
-    if processes > len(WITH_CLUSTER):
-        items[:] = clusters_first(items, processes)
-
-
-def clusters_first(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
-    """
-    Return the tests in an order in which one process has all tests of a cluster.
-
-    Each process first gets an equal part of the list. One that has finished its part
-    takes over the end of another one's. So what a part begins with stays together: only
-    one cluster of a kind runs, and it does so while there is other work.
-    """
-    clusters: list[list[pytest.Item]] = [[] for _ in range(processes)]
-    others = []
-    for item in items:
-        for number, name in enumerate(WITH_CLUSTER):
-            if item.path.name.startswith(name) and "agent" not in item.path.parts:
-                clusters[number].append(item)
-                break
-        else:
-            others.append(item)
-    found: list[pytest.Item] = []
-    for number, cluster in enumerate(clusters):
-        size = (len(items) - len(found)) // (processes - number)
-        missing = max(size - len(cluster), 0)
-        found += [*cluster, *others[:missing]]
-        del others[:missing]
-    return found + others
 
 
 @pytest.fixture
