@@ -112,7 +112,7 @@ class Project:
             code, out, err = warm_processes.run(
                 words, cwd or self.root, environ, timeout=timeout
             )
-            return Done(code, _text(out), _text(err))
+            return Done(code, text(out), text(err))
         done = subprocess.run(
             self.argv(*words),
             cwd=cwd or self.root,
@@ -122,7 +122,7 @@ class Project:
             timeout=timeout,
             check=False,
         )
-        return Done(done.returncode, _text(done.stdout), _text(done.stderr))
+        return Done(done.returncode, text(done.stdout), text(done.stderr))
 
     def onebox(
         self, *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
@@ -133,7 +133,7 @@ class Project:
             code, out, err = warm_processes.run(
                 words, cwd or self.root, environ, timeout=300, program="onebox"
             )
-            return Done(code, _text(out), _text(err))
+            return Done(code, text(out), text(err))
         done = subprocess.run(
             [sys.executable, "-m", "onebox", *words],
             cwd=cwd or self.root,
@@ -143,7 +143,7 @@ class Project:
             timeout=300,
             check=False,
         )
-        return Done(done.returncode, _text(done.stdout), _text(done.stderr))
+        return Done(done.returncode, text(done.stdout), text(done.stderr))
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start an `inv` line in its own session, with its output in files."""
@@ -212,10 +212,10 @@ class Project:
             time.sleep(0.02)
 
 
-def _text(output: bytes) -> str:
+def text(output: bytes) -> str:
     """Return output as text with universal newlines."""
-    text = output.decode(errors="surrogateescape")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    decoded = output.decode(errors="surrogateescape")
+    return decoded.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _is_running(pid: int) -> bool:
@@ -252,7 +252,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         starts = STARTERS.intersection(getattr(item, "fixturenames", ()))
         if starts and item.get_closest_marker("fast") is None:
             item.add_marker("slow")
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.chaos.world import HOOK, PACKAGE, TOML, Outcome, World, world
+from tests.fakes import warm_processes
 
 IMAGE = '[image]\nsetup = "setup.sh"\n' + TOML
 # The job's input is an object, which the box downloads.
@@ -153,5 +154,5 @@ def hooked(made: World, **more: str) -> dict[str, str]:
     """
     Return the variables with which a line lists its steps, or meets a fault at one.
     """
-    path = f"{HOOK}:{PACKAGE.parent}"
+    path = warm_processes.load_late(f"{HOOK}:{PACKAGE.parent}")
     return {"PYTHONPATH": path, "ONEBOX_PACKAGE": str(PACKAGE), **more}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.fakes import warm_processes
+
 SHORTER = """\
 import time
 
@@ -21,4 +23,4 @@ def short_pauses(folder: Path) -> dict[str, str]:
     """Return variables that shorten an `inv` line's long pauses eightfold."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SHORTER)
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": warm_processes.load_late(str(folder))}

@@ -4,7 +4,8 @@ Processes of onebox that are forked from one that has imported everything alread
 An `inv` line needs 0.3 s of CPU for its imports, and so does each local box for its ssh
 server. The tests type hundreds of lines and start hundreds of boxes. Each process is
 still one of its own, with its own command line, environment, folder, umask and files.
-Lines with variables of Python, and the boxes that they start, start as for a user.
+Lines with variables of Python start as for a user, except those that only load start
+files of these tests (`load_late`). Boxes of such lines start as for a user.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -23,10 +25,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import SocketIO
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
 from tests.fakes import forked_process, warm_agents
@@ -39,6 +42,8 @@ LEFT_OUT = ("agent.", "providers.")
 # Every search for the processes of a box reads this much from each of them.
 WORDS_BYTES = ENVIRON_BYTES = 8_000
 
+# Values of PYTHONPATH whose start files may be loaded after onebox's own modules.
+_late: set[str] = set()
 _started = threading.Lock()
 # The socket of the server that this process uses, by the id of this process.
 _addresses: dict[int, str] = {}
@@ -48,7 +53,14 @@ _own: list[subprocess.Popen[bytes]] = []
 def usable(environ: Mapping[str, str]) -> bool:
     """Return whether a forked process behaves as a new one with this environment."""
     new = [name for name in environ if name.startswith(("PYTHON", "LC_", "LD_"))]
-    return not new and environ.get("LANG") == "C.UTF-8"
+    late = new == ["PYTHONPATH"] and environ["PYTHONPATH"] in _late
+    return (late or not new) and environ.get("LANG") == "C.UTF-8"
+
+
+def load_late(path: str) -> str:
+    """Note that lines with this PYTHONPATH need not start as for a user; return it."""
+    _late.add(path)
+    return path
 
 
 def run(
@@ -59,7 +71,7 @@ def run(
     *,
     program: str = "invoke",
 ) -> tuple[int, bytes, bytes]:
-    """Run a line of `inv` or `onebox`; return its exit code, its stdout and stderr."""
+    """Run a line or code (see `Line`); return its exit code, its stdout and stderr."""
     ours, theirs = zip(os.pipe(), os.pipe())
     try:
         line = Line(words, cwd, environ, theirs, program=program)
@@ -80,12 +92,13 @@ def run(
 
 class Line(subprocess.Popen[bytes]):
     """
-    A line of `inv` or `onebox` that runs.
+    A line of `inv` or `onebox`, or Python code, that runs.
 
     Args:
-        files: The descriptors of its stdout and stderr.
+        files: The descriptors of its stdout and stderr, and of its stdin if it has one.
 
-        program: The module that is run: "invoke" or "onebox".
+        program: The module that is run, "invoke" or "onebox"; or "-c", and the first
+            word is the code.
 
         new_session: Whether it is the leader of a session of its own.
     """
@@ -101,7 +114,7 @@ class Line(subprocess.Popen[bytes]):
         new_session: bool = False,
     ) -> None:
         # The constructor of Popen would start a process.
-        self.args = [sys.executable, "-m", program, *words]
+        self.args = _command(program, words)
         self.stdin = self.stdout = self.stderr = None
         self.returncode = None
         request = {
@@ -110,6 +123,7 @@ class Line(subprocess.Popen[bytes]):
             "environ": dict(environ),
             "umask": _umask(),
             "new_session": new_session,
+            "fds": [0] if len(files) > 2 else [],
         }
         self._answers = _ask(request, files)
         self.pid = int(self._answers.readline())
@@ -302,26 +316,72 @@ def _start(client: socket.socket, address: str) -> int:
     os.chdir(request["cwd"])
     if "box" in request:
         _run_box_process(request["box"], request["environ"])
-    line = request["line"]
-    forked_process.become([sys.executable, "-m", *line], line, request["environ"])
-    sys.path[0] = request["cwd"]
-    # The boxes of this line are forked from the server too.
-    _addresses[os.getpid()] = address
-    warm_boxes()
-    _run_module(line[0])
+    program, *words = request["line"]
+    command = _command(program, words)
+    code = words.pop(0) if program == "-c" else None
+    forked_process.become(command, [program, *words], request["environ"])
+    sys.path[0] = request["cwd"] if code is None else ""
+    if not _load_start_files(request["environ"]):
+        # The boxes of this process are forked from the server too.
+        _addresses[os.getpid()] = address
+        warm_boxes()
+    _run(program, code)
     # The parent goes on after the fork; this process ends here.
     sys.exit()
 
 
-def _run_module(program: str) -> None:
-    """Run a module as `python -m` does, and end this process if it ends as usual."""
+def _command(program: str, words: Sequence[str]) -> list[str]:
+    """Return the command line that Python would start with."""
+    module = [] if program == "-c" else ["-m"]
+    return [sys.executable, *module, program, *words]
+
+
+def _load_start_files(environ: Mapping[str, str]) -> bool:
+    """
+    Do what Python does at its start with the variables that `usable` or code allows.
+
+    Return whether there are start files.
+    """
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    if environ.get("PYTHONWARNINGS"):
+        sys.warnoptions.append(environ["PYTHONWARNINGS"])
+        warnings.simplefilter("error")
+    path = [folder for folder in environ.get("PYTHONPATH", "").split(":") if folder]
+    sys.path[1:1] = path
+    found = any(Path(folder, "sitecustomize.py").exists() for folder in path)
+    if found:
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
+    return found
+
+
+def _run(program: str, code: str | None) -> None:
+    """Run a module or code as Python does; end this process if that ends as usual."""
+    result = 0
     try:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
+        if code is None:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+        else:
+            main = sys.modules["__main__"] = ModuleType("__main__")
+            exec(compile(code, "<string>", "exec"), vars(main))
     except SystemExit as end:
         if not isinstance(end.code, (int, type(None))):
             raise
-        forked_process.end(end.code or 0)
-    forked_process.end(0)
+        result = end.code or 0
+    except Exception as error:
+        if code is None:
+            raise
+        # The frame of this function is none of the code's.
+        trace = error.__traceback__
+        error.with_traceback(trace and trace.tb_next)
+        sys.excepthook(type(error), error, error.__traceback__)
+        result = 1
+    if sys.warnoptions:
+        # Files that were not closed are warnings.
+        vars(sys.modules["__main__"]).clear()
+        gc.collect()
+    forked_process.end(result)
 
 
 def _take_files(received: Sequence[int], numbers: Sequence[int]) -> None:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import onebox
-from tests.conftest import Done, Project
+from tests.conftest import Done, Project, text
+from tests.fakes import warm_processes
 
 PACKAGE = str(Path(onebox.__file__).parents[1])
 HEAD = """\
@@ -21,19 +22,38 @@ def let_jobs_continue():
 """
 
 
-def script(project: Project, code: str, *words: str, cwd: Path | None = None) -> Done:
-    """Run a Python script to its end; *cwd* is the project folder by default."""
+def script(
+    project: Project,
+    code: str,
+    *words: str,
+    cwd: Path | None = None,
+    as_user: bool = False,
+) -> Done:
+    """
+    Run a Python script to its end.
+
+    Args:
+        cwd: The project folder by default.
+
+        as_user: Start Python for it, instead of a process that has imported onebox.
+    """
+    environ = {**project.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": PACKAGE}
+    words = (HEAD + code, *words)
+    if not as_user:
+        exit_code, out, err = warm_processes.run(
+            words, cwd or project.root, environ, timeout=300, program="-c"
+        )
+        return Done(exit_code, text(out), text(err))
     done = subprocess.run(
-        [sys.executable, "-c", HEAD + code, *words],
+        [sys.executable, "-c", *words],
         cwd=cwd or project.root,
-        env={**project.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": PACKAGE},
+        env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
         timeout=300,
         check=False,
     )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return Done(done.returncode, text(done.stdout), text(done.stderr))
 
 
 def shown(text: str) -> list[str]:

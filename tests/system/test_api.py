@@ -57,6 +57,7 @@ class TestRun:
             "show(first.to_dict()['command'], first.seconds >= 0, repr(first)[:16])\n"
             "second = api.run('echo again')\n"
             "show(second.job != first.job, second.box.id != first.box.id)\n",
+            as_user=True,
         )
 
         assert 0 == done.code, done.err

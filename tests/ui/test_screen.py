@@ -18,6 +18,8 @@ from typing import ClassVar
 
 import pytest
 
+from tests.fakes import warm_processes
+
 ROOT = Path(__file__).parents[2]
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HEAD = """\
@@ -88,10 +90,16 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 
 def run_in_pipes(code: str, **env: str) -> tuple[int, str, str]:
     """Run code in pipes; return exit code, stdout and stderr."""
+    environ = environment(env)
+    if warm_processes.usable(environ):
+        result, out, err = warm_processes.run(
+            [HEAD + code], ROOT, environ, timeout=60, program="-c"
+        )
+        return result, out.decode(), err.decode()
     done = subprocess.run(
         [sys.executable, "-c", HEAD + code],
         cwd=ROOT,
-        env=environment(env),
+        env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -114,15 +122,22 @@ def run_on_terminal(
     mode[1] &= ~termios.OPOST
     mode[3] &= ~termios.ECHO
     termios.tcsetattr(slave, termios.TCSANOW, mode)
-    process = subprocess.Popen(
-        [sys.executable, "-c", HEAD + code],
-        cwd=ROOT,
-        env=environment(env or {}),
-        stdin=slave,
-        stdout=slave if stdout is None else stdout,
-        stderr=slave,
-        start_new_session=True,
-    )
+    environ = environment(env or {})
+    files = slave if stdout is None else stdout, slave, slave
+    if warm_processes.usable(environ):
+        process: subprocess.Popen[bytes] = warm_processes.Line(
+            [HEAD + code], ROOT, environ, files, program="-c", new_session=True
+        )
+    else:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HEAD + code],
+            cwd=ROOT,
+            env=environ,
+            stdin=slave,
+            stdout=files[0],
+            stderr=slave,
+            start_new_session=True,
+        )
     os.close(slave)
     os.write(master, typed.encode())
     shown = b""
