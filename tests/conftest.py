@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -16,10 +17,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from onebox.providers.local import box_processes, directories
+from tests import order
 from tests.box_reaper import ends_with_us, living_in
 from tests.fakes import warm_processes
 from tests.fakes.agent_box import AgentBox
 
+# The imports of all tests make few cycles; to search for them takes a second.
+gc.disable()
 # On a busy machine an example may take any time.
 settings.register_profile(
     "onebox", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -246,12 +250,29 @@ def pytest_configure() -> None:
             signal.signal(ignored, signal.SIG_DFL)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark a test that starts something as slow, unless it is marked as fast."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """
+    Mark a test that starts something as slow, unless it is marked as fast.
+
+    If several processes run the tests, order them.
+    """
     for item in items:
         starts = STARTERS.intersection(getattr(item, "fixturenames", ()))
         if starts and item.get_closest_marker("fast") is None:
             item.add_marker("slow")
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    if processes > 1:
+        items[:] = order.spread(items, processes, lambda item: item.nodeid)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among what was imported for the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
