@@ -173,11 +173,22 @@ def touch(path: str) -> None:
 
 def read(path: str) -> bytes:
     """Return the content of a small file, b"" if it cannot be read."""
+    # Each search of /proc reads hundreds of files, and `open` takes twice as long.
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        fd = os.open(path, os.O_RDONLY)
     except OSError:
         return b""
+    try:
+        parts = []
+        while True:
+            part = os.read(fd, 1 << 16)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def replace_file(path: str, data: bytes, mode: int = 0o600, *, sync: bool) -> None:
