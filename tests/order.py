@@ -20,7 +20,7 @@ T = TypeVar("T")
 TOGETHER = (
     r"/(system|fakes)/test_ray|test_tally.*\[ray-",
     r"/(system|fakes)/test_slurm|test_tally.*\[slurm-",
-    r"/providers/\w+/test_machines|/test_save_box",
+    r"/providers/\w+/test_(reach_)?machines|/test_save_box",
     r"/test_user_data_on_machines|/fakes/test_machines|/test_sanitize",
 )
 
