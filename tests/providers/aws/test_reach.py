@@ -442,7 +442,7 @@ class TestPolicy:
         found = {
             one["Sid"]: one
             for way in ("eice", "ssm")
-            for one in json.loads(policy.document(way))["Statement"]
+            for one in json.loads(policy.document(way=way))["Statement"]
         }
         port = {"NumericEquals": {"ec2-instance-connect:remotePort": "22"}}
         assert found["OpenTunnels"]["Condition"] == port
