@@ -175,11 +175,11 @@ def read(path: str) -> bytes:
     """Return the content of a small file, b"" if it cannot be read."""
     # Each search of /proc reads hundreds of files, and `open` takes twice as long.
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        parts = []
+        parts: List[bytes] = []
         while True:
             part = os.read(fd, 1 << 16)
             if not part:

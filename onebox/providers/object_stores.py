@@ -63,6 +63,9 @@ class Link:
             unknown.
 
         piece: The size of these pieces in bytes, 0 if *md5* is that of the contents.
+
+        etag, modified: The headers ETag and Last-Modified of this version, "" if they
+            are not known. A response with another one is of another version.
     """
 
     url: str
@@ -70,6 +73,8 @@ class Link:
     ranges: bool = True
     md5: str = ""
     piece: int = 0
+    etag: str = ""
+    modified: str = ""
 
 
 class ObjectStore(ABC):

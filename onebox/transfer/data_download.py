@@ -134,8 +134,10 @@ def _link(listing: DataListing, stores: ObjectStores, index: int) -> list[Any]:
     link = stores.of(file.source).link(file.source, file.found)
     if link is None:
         return [index, None]
-    headers = dict(link.headers)
-    return [index, link.url, headers, link.ranges, link.md5, link.piece]
+    return [
+        *(index, link.url, dict(link.headers), link.ranges, link.md5, link.piece),
+        *(link.etag, link.modified),
+    ]
 
 
 def _result(listing: DataListing, result: DownloadResult) -> Downloaded:
@@ -160,22 +162,22 @@ def _explained(listing: DataListing, result: DownloadResult) -> OneboxError:
     if file.source.is_folder:
         key = file.found.key.encode("utf-8", "surrogateescape")
         name = f"{file.source.scheme}://{file.source.bucket}/{show(key)}"
-    what = f"the box cannot download {name}: {problem.message}"
-    done = formatting.count(result.downloaded, "file")
-    kept = f"{done} of {result.missing:,} have arrived and stay on the box"
+    arrived = f"{result.downloaded:,} of {formatting.count(result.missing, 'file')}"
+    what = f"the box cannot download {name}: {problem.message} ({arrived} arrived)"
+    again = "the same command again; a box that is kept has what arrived"
+    if "InvalidObjectState" in problem.message:
+        return InputError(what, next="aws s3api restore-object")
     if problem.kind == "denied":
-        return NotAllowed(
-            what, next="allow the credentials here to read it", running=kept
-        )
+        return NotAllowed(what, next="allow the credentials here to read it")
+    if problem.kind == "expired":
+        return NotAllowed(what, next="renew the credentials here")
     if problem.kind == "checksum":
         return InputError(
             f"{name} arrives with a wrong checksum, again",
             next="look at the object: its store may be damaged",
-            running=kept,
         )
     if problem.kind == "disk":
-        return BoxFailed(what, next='a larger disk = "…"', running=kept)
+        return BoxFailed(what, next='a larger disk = "…", or less of [push] data')
     if problem.kind == "unreachable":
-        advice = "the box needs a route to that host; inv ssh looks for it"
-        return BoxFailed(what, next=advice, running=kept)
-    return BoxFailed(what, next="inv push goes on where it stopped", running=kept)
+        return BoxFailed(what, next="the box needs a route to that host")
+    return BoxFailed(what, next=again)

@@ -27,6 +27,8 @@ class AgentBox:
         root: The agent's own directory, with *pyz*, the bundle.
 
         config: The content of box.json.
+
+        tracer: The words that come before the command of an agent.
     """
 
     def __init__(self, base: Path) -> None:
@@ -41,6 +43,7 @@ class AgentBox:
         name, code = bytecode()
         (self.root / name).write_bytes(code)
         self._channels: list[AgentChannel] = []
+        self.tracer: list[str] = []
         now = time.time()
         self.config: dict[str, Any] = {
             "box": self.id,
@@ -77,7 +80,7 @@ class AgentBox:
 
     def connect(self) -> AgentChannel:
         """Return a new channel to the agent; `close` closes it if the test does not."""
-        channel = AgentChannel(self.command("serve"))
+        channel = AgentChannel([*self.tracer, *self.command("serve")])
         self._channels.append(channel)
         return channel
 

@@ -48,6 +48,8 @@ def reads(s3: S3) -> list[str]:
         one.path.removeprefix("/bucket/census/")
         for one in s3.requests
         if one.method == "GET" and "list-type" not in one.query
+        # A listing reads the first byte of one object.
+        if one.range != "bytes=0-0"
     ]
     s3.requests.clear()
     return sorted(paths)
@@ -161,8 +163,8 @@ def test_objects_that_keep_changing_are_refused(project: Project, s3: S3) -> Non
 
 def test_a_download_goes_on_after_ctrl_c(project: Project, s3: S3) -> None:
     """What has arrived is not read again."""
-    s3.put("bucket", "census/big", os.urandom(64 * MB))
-    s3.bytes_per_second = 16 * MB
+    s3.put("bucket", "census/big", os.urandom(192 * MB))
+    s3.bytes_per_second = 10 * MB
     assert 0 == project.inv("provision").code
     line = project.start("push")
     until(lambda: [*project.home.rglob("*.parts")])
@@ -173,7 +175,7 @@ def test_a_download_goes_on_after_ctrl_c(project: Project, s3: S3) -> None:
     done = project.inv("push")
 
     assert 0 == done.code, done.err
-    assert before + len(reads(s3)) <= 2 + 4 + 4
+    assert before + len(reads(s3)) <= 2 + 8 + 8
     assert 0 == project.inv("teardown").code
 
 

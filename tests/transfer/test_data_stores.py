@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -288,6 +289,65 @@ class TestWeb:
 
         assert [b"a"] == [file.path for file in done.changed]
         assert not (agent_box.work / "a").exists()
+
+    @pytest.mark.parametrize("etag", ["weak", "strong", ""])
+    def test_no_file_mixes_two_versions(
+        self, web: Web, agent_box: AgentBox, etag: Literal["weak", "strong", ""]
+    ) -> None:
+        """Also if the server does not look at the condition of a request."""
+        modified = None if etag else 1.6e9
+        web.put("/a", File(os.urandom(40 * MB), etag=etag, modified=modified))
+        listing = data_listing.find(
+            [DataSource.parse(f"{web.address}/a")], ObjectStores({})
+        )
+        fresh = File(os.urandom(40 * MB), etag="weak" if etag else "", modified=1.7e9)
+        web.before(lambda: web.put("/a", fresh), skip=2, key="a")
+        with agent_box.connect() as channel:
+            done = data_download.download(channel, listing, ObjectStores({}), unseen)
+
+        assert [b"a"] == [file.path for file in done.changed]
+        assert not (agent_box.work / "a").exists()
+
+    def test_a_file_without_a_version_is_read_each_time(
+        self, web: Web, agent_box: AgentBox
+    ) -> None:
+        """It may have changed, and it is read in one piece."""
+        address = f"{web.address}/a"
+        for _ in range(2):
+            data = os.urandom(40 * MB)
+            web.put("/a", File(data, etag=""))
+            assert 1 == download(agent_box, ObjectStores({}), address).files
+            assert data == (agent_box.work / "a").read_bytes()
+        assert 2 == sum(not one.range for one in web.requests)
+
+    def test_a_link_that_is_too_old_is_made_again(
+        self, web: Web, agent_box: AgentBox
+    ) -> None:
+        """A server need not say why it refuses."""
+        data = os.urandom(40 * MB)
+        web.put("/real", File(data))
+        web.redirect("/a", f"{web.address}/real?sig=1")
+        listing = data_listing.find(
+            [DataSource.parse(f"{web.address}/a")], ObjectStores({})
+        )
+        web.fail(403, key="real", skip=2)
+        with agent_box.connect() as channel:
+            data_download.download(channel, listing, ObjectStores({}), unseen)
+
+        assert data == (agent_box.work / "a").read_bytes()
+
+    @pytest.mark.parametrize(
+        "location", ["/x y?sig=SECRET", "http://\x1b]0;owned\x07/", "https://a b/c"]
+    )
+    def test_what_a_server_sends_is_not_printed_as_it_is(
+        self, web: Web, location: str
+    ) -> None:
+        """Neither control characters nor the query of a redirect."""
+        web.redirect("/a", location)
+        with pytest.raises(OneboxError) as error:
+            data_listing.find([DataSource.parse(f"{web.address}/a")], ObjectStores({}))
+        assert "SECRET" not in error.value.message
+        assert error.value.message.isprintable()
 
     def test_a_server_that_lies_about_the_length_is_an_error(
         self, web: Web, agent_box: AgentBox

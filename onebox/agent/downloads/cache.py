@@ -54,9 +54,9 @@ class Cache(Placing):
         os.close(self._folder)
 
 
-def staging(box: BoxConfig) -> str:
+def staging(box: BoxConfig) -> bytes:
     """Return the folder of partial files for the cache."""
-    return os.path.join(box.home, CACHE, "partial")
+    return os.fsencode(os.path.join(box.home, CACHE, "partial"))
 
 
 def _is_usable(box: BoxConfig) -> bool:

@@ -5,9 +5,9 @@ The request is followed by the list of objects, as rows: path, size, time, versi
 the argument *write* is not set, the answer only says what is missing. Otherwise the
 agent asks for the links of some objects at a time in an S frame (`links`), and the
 client answers with a D frame: a JSON list of rows with the number of the object, its
-address (null if the object has changed), headers, whether ranges work, its checksum and
-the size of the checksum's pieces. Other S frames say how far the download is (`files`,
-`bytes`).
+address (null if the object has changed), headers, whether ranges work, its checksum,
+the size of the checksum's pieces, and the headers ETag and Last-Modified of its listed
+version. Other S frames say how far the download is (`files`, `bytes`).
 
 If *into_image* is set, the files go to the folder `cache.CACHE` and not into the work
 folder. A box of the image moves them to their places when they are wanted.
@@ -38,6 +38,7 @@ from ..files.striping import Incoming, Pulse
 from . import cache, removal
 from .engine import Engine, Link, Problem
 from .limits import MOST_CHANGED
+from .partial_file import name_of
 from .placing import Placing
 from .record import DownloadRecord, Wanted
 
@@ -73,11 +74,12 @@ def download(
         removal.remove(box, record, gone)
         if not into_image:
             missing = cache.take(box, record, wanted, missing)
-        staging = _staging(box, into_image)
+        staging = cache.staging(box) if into_image else removal.staging(box)
         answer["from_image"] = answer["missing"] - len(missing)
         answer["missing"] = len(missing)
         answer["bytes"] = sum(wanted[at].size for at in missing)
-        _check_space(box, staging, answer["bytes"])
+        begun = removal.remove_partial(staging, (name_of(wanted[at]) for at in missing))
+        _check_space(box, answer["bytes"] - begun)
         placing = cache.Cache(box) if into_image else Placing(box, record)
         engine = Engine(box, staging, wanted, missing, placing)
         try:
@@ -148,9 +150,12 @@ def _take_links(engine: Engine, payload: bytes) -> None:
         if url is None:
             engine.skip(index)
             continue
-        headers, ranges, md5, piece = rest
+        headers, ranges, md5, piece, etag, modified = rest
         names = {str(name): str(value) for name, value in headers.items()}
-        link = Link(str(url), names, bool(ranges), str(md5), int(piece))
+        link = Link(
+            *(str(url), names, bool(ranges), str(md5), int(piece)),
+            *(str(etag), str(modified)),
+        )
         engine.take(index, link)
 
 
@@ -163,24 +168,10 @@ def _wanted(row: Any) -> Wanted:
     return wanted
 
 
-def _staging(box: BoxConfig, into_image: bool) -> bytes:
-    """Return the folder of partial files, which is on the disk of the finished ones."""
-    if into_image:
-        return os.fsencode(cache.staging(box))
-    staging = box.path("files", "downloads")
-    if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
-        staging = os.path.join(box.work, ".onebox", "downloads")
-    return os.fsencode(staging)
-
-
-def _check_space(box: BoxConfig, staging: bytes, size: int) -> None:
+def _check_space(box: BoxConfig, size: int) -> None:
     """Raise `Refused` if the disk has too little space for what is missing."""
-    begun = 0
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(staging):
-            begun += entry.stat().st_blocks * 512
     free = disk_space(box.work)[0]
-    if size > free + begun:
+    if size > free:
         raise protocol.Refused(
             "disk", "the box's disk has %d bytes free, %d are needed" % (free, size)
         )

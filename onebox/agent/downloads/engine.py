@@ -10,6 +10,7 @@ import select
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from ..box import BoxConfig
+from ..files.folder_writer import remove
 from .http_source import Part
 from .limits import LINKS, MOST_LINKS
 from .partial_file import PART_BYTES, PartialFile, Span
@@ -27,7 +28,8 @@ class Link(NamedTuple):
 
     *ranges* is whether the server can send a part. *md5* is the store's checksum, ""
     if it has none: the MD5 sum of the contents, or, if *piece* is set, the MD5 sum of
-    the sums of its pieces of that size.
+    the sums of its pieces of that size. *etag* and *modified* are the headers of the
+    listed version, "" if they are not known.
     """
 
     url: str
@@ -35,6 +37,8 @@ class Link(NamedTuple):
     ranges: bool
     md5: str
     piece: int
+    etag: str
+    modified: str
 
 
 class Problem(Exception):
@@ -87,6 +91,8 @@ class Engine:
         self._asked: Dict[int, bool] = {}
         self._links: Dict[int, int] = {}
         self._without_ranges: Dict[int, bool] = {}
+        self._denied: Dict[int, bool] = {}
+        self._placed = False
         self._active: Dict[int, _Active] = {}
         self._tasks: Deque[Dict[str, Any]] = collections.deque()
         # The object of each task, and the part that it reads; a task without a part
@@ -95,9 +101,14 @@ class Engine:
         self._ids = itertools.count()
         os.makedirs(staging, 0o700, exist_ok=True)
         self._folder = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # The sum that an object had whose checksum was wrong.
+        self._wrong_sums: Dict[int, str] = {}
+        for at in missing:
+            placing.begin(wanted[at])
+        placing.save()
         self._workers: List[Worker] = []
         for _ in range(count_for(box) if missing else 0):
-            self._workers.append(Worker(self._folder, self._workers))
+            self._workers.append(Worker(self._folder))
 
     @property
     def is_finished(self) -> bool:
@@ -122,7 +133,6 @@ class Engine:
         """
         del self._asked[index]
         wanted = self._wanted[index]
-        self._placing.begin(wanted)
         whole = index in self._without_ranges or not link.ranges
         file = PartialFile(self._box, self._folder, wanted, link.piece, whole)
         active = self._active[index] = _Active(index, link, file)
@@ -130,7 +140,10 @@ class Engine:
         single = whole or wanted.size <= PART_BYTES
         for start, end in file.missing():
             every = link.piece or (wanted.size if single and link.md5 else 0)
-            part = Part(link.url, link.headers, start, end, wanted.size, single, every)
+            part = Part(
+                *(link.url, link.headers, start, end, wanted.size, single, every),
+                *(link.etag, link.modified),
+            )
             self._add(active, (start, end), {"part": part})
         if not active.left:
             self._parts_done(active)
@@ -165,11 +178,9 @@ class Engine:
 
     def finish(self) -> None:
         """Write everything to the disk, and remove partial files of other versions."""
-        if self._workers:
-            os.sync()
-        self._placing.save()
+        self._save()
         for name in os.listdir(self._folder):
-            os.unlink(name, dir_fd=self._folder)
+            remove(self._folder, os.fsencode(name))
 
     def close(self) -> None:
         """End the processes, and store what is complete."""
@@ -178,10 +189,17 @@ class Engine:
         try:
             for active in self._active.values():
                 active.file.store()
-            self._placing.save()
+            self._save()
         finally:
             self._placing.close()
             os.close(self._folder)
+
+    def _save(self) -> None:
+        """Store which files are complete, when their contents are on the disk."""
+        if self._placed:
+            os.sync()
+            self._placed = False
+        self._placing.save()
 
     def _add(self, active: _Active, span: Optional[Span], task: Dict[str, Any]) -> None:
         number = next(self._ids)
@@ -248,7 +266,12 @@ class Engine:
         elif found == active.link.md5:
             self.checked += 1
             self._place(active)
+        elif active.link.piece and self._wrong_sums.get(active.index) == found:
+            # The same bytes have come twice: the store has got parts of several sizes,
+            # so its checksum is another one.
+            self._place(active)
         else:
+            self._wrong_sums[active.index] = found
             self._begin_again(active, "checksum", "its checksum is wrong")
 
     def _place(self, active: _Active) -> None:
@@ -261,8 +284,9 @@ class Engine:
         file.forget_parts()
         del self._active[active.index]
         self.done += 1
+        self._placed = True
         if self.done % SAVE_EVERY == 0:
-            self._placing.save()
+            self._save()
 
     def _fail(self, active: _Active, kind: str, message: str) -> None:
         index = active.index
@@ -272,7 +296,9 @@ class Engine:
         elif kind == "no-ranges":
             self._without_ranges[index] = True
             self._begin_again(active, kind, message)
-        elif kind == "expired":
+        elif kind == "expired" or (kind == "denied" and index not in self._denied):
+            # A link that another server has made may be too old, and not say so.
+            self._denied[index] = True
             active.file.store()
             self._ask_again(active, kind, message)
         else:

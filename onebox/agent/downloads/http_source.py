@@ -17,6 +17,8 @@ from .identity import BOX_IDENTITY, authorization
 
 # A request fails if the server sends nothing for this many seconds.
 SILENCE = 30.0
+# The same if it sends fewer bytes a second than this, over that time.
+LEAST_RATE = 1000
 # A request that brings nothing is made this often: the pauses are 70 s in total.
 ATTEMPTS = 9
 # The same for a host that cannot be reached, which rarely helps: 12 s in total.
@@ -28,6 +30,8 @@ BUFFER = 1 << 20
 LONGEST_ERROR = 1 << 14
 # A thread keeps connections to this many hosts.
 MOST_HOSTS = 4
+MODIFIED = "Last-Modified"
+DENIALS = (401, 403, 407, 451)
 CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,60})</Code>")
 # The codes with which S3 and Cloud Storage refuse a link that is too old. S3 answers
 # AccessDenied, with this message, if the link's own time is over.
@@ -43,7 +47,8 @@ class Part(NamedTuple):
 
     *size* is that of the whole object. *whole* is set if no range is asked for.
     *md5_every* is the size of the pieces whose MD5 sums are computed; 0 computes none.
-    A piece begins at *start*.
+    A piece begins at *start*. *etag* and *modified* are the headers ETag and
+    Last-Modified of the listed version, "" if they are not known.
     """
 
     url: str
@@ -53,6 +58,8 @@ class Part(NamedTuple):
     size: int
     whole: bool
     md5_every: int
+    etag: str
+    modified: str
 
 
 class Failed(Exception):
@@ -152,10 +159,12 @@ class Reader:
         status = response.status
         if status == 206 and not part.whole:
             found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if found and (int(found[1]), int(found[2])) == (at, part.size):
-                return response
-            raise self._ended(response, "changed", "it has another size now")
+            if not found or (int(found[1]), int(found[2])) != (at, part.size):
+                raise self._ended(response, "changed", "it has another size now")
+            self._check_version(response, part)
+            return response
         if status == 200:
+            self._check_version(response, part)
             if not part.whole:
                 raise self._ended(response, "no-ranges", "the server has no ranges")
             if response.length is not None and response.length != part.size:
@@ -163,6 +172,14 @@ class Reader:
             return response
         self._refused(response)
         raise AssertionError  # never reached
+
+    def _check_version(self, response: http.client.HTTPResponse, part: Part) -> None:
+        """Raise Failed if a response says that it is of another version."""
+        # Two servers of one address may report two times for one entity tag.
+        name, expected = ("ETag", part.etag) if part.etag else (MODIFIED, part.modified)
+        found = response.headers.get(name)
+        if expected and found is not None and found != expected:
+            raise self._ended(response, "changed", "it has another version now")
 
     def _exchange(self, url: str, headers: Dict[str, str]) -> http.client.HTTPResponse:
         """Send a request, and return the response; its body is not read yet."""
@@ -206,21 +223,28 @@ class Reader:
 
     def _body(self, response: http.client.HTTPResponse, part: Part, at: int) -> Any:
         """Yield the number of bytes that were read into the buffer, again and again."""
-        while at < part.end:
-            try:
+        looked, since = time.monotonic(), at
+        try:
+            while at < part.end:
                 count = response.readinto(self._buffer[: part.end - at])
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                self._drop()
-                raise _Again("server", "the connection breaks: %s" % error) from error
-            if not count:
-                self._drop()
-                raise _Again("server", "the server breaks off")
-            yield count
-            at += count
-        # The end of a response is read, so that the connection can be used again.
-        if response.length or (not response.isclosed() and response.read(1)):
+                if not count:
+                    raise _Again("server", "the server breaks off")
+                yield count
+                at += count
+                now = time.monotonic()
+                if now > looked + SILENCE:
+                    if at - since < LEAST_RATE * (now - looked):
+                        raise _Again("server", "the server sends almost nothing")
+                    looked, since = now, at
+            # The end of a response is read, so that the connection can be used again.
+            if response.length or (not response.isclosed() and response.read(1)):
+                raise Failed("changed", "it is longer now")
+        except (_Again, Failed):
             self._drop()
-            raise Failed("changed", "it is longer now")
+            raise
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._drop()
+            raise _Again("server", "the connection breaks: %r" % error) from error
 
     def _drop(self) -> None:
         for key in list(self._open):
@@ -275,7 +299,7 @@ class Reader:
             raise Failed("expired", message)
         if status in (408, 429) or status >= 500 or text == "RequestTimeout":
             raise _Again("server", message, _retry_after(response))
-        raise Failed("denied", message)
+        raise Failed("denied" if status in DENIALS else "server", message)
 
 
 def _as_box(url: str) -> str:
@@ -310,7 +334,7 @@ def _customer_key(response: http.client.HTTPResponse) -> bool:
 
 def _retry_after(response: http.client.HTTPResponse) -> float:
     value = response.headers.get("Retry-After", "")
-    return min(float(value), 60.0) if value.isdigit() else 0.0
+    return min(float(value), 60.0) if re.fullmatch("[0-9]{1,9}", value) else 0.0
 
 
 def _explained(error: Exception, host: str) -> Exception:

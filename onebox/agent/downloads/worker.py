@@ -7,6 +7,7 @@ socket. When the agent closes the socket or dies, the process ends at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -35,7 +36,7 @@ class Worker:
         tasks: The ids of the tasks that it works on, or that wait there.
     """
 
-    def __init__(self, folder: int, others: List[Worker]) -> None:
+    def __init__(self, folder: int) -> None:
         mine, its = socket.socketpair()
         self.tasks: Dict[int, int] = {}
         self.socket = mine
@@ -44,9 +45,9 @@ class Worker:
         if not self.pid:
             try:
                 # With a copy of the agent's end of a socket, no process would notice
-                # that the agent is gone.
-                for one in (mine, *(other.socket for other in others)):
-                    one.close()
+                # that the agent is gone. With one of its lock, no other agent could
+                # take it.
+                _close_all_but(its.fileno(), folder)
                 _run(its, folder)
             finally:
                 os._exit(1)
@@ -88,6 +89,14 @@ def count_for(box: BoxConfig) -> int:
         if box.engine
         else min(max(cpus(), LEAST_PROCESSES), MOST_PROCESSES)
     )
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close all descriptors except these, and the standard ones."""
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
 
 
 def _run(its: socket.socket, folder: int) -> None:

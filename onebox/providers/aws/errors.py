@@ -32,7 +32,7 @@ _EXPIRED = "ExpiredToken(Exception)?|RequestExpired"
 _CREDENTIALS = (
     f"{_EXPIRED}|AuthFailure|InvalidClientTokenId|UnrecognizedClientException"
     "|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidSignatureException"
-    "|MissingAuthenticationToken(Exception)?|IncompleteSignature"
+    "|MissingAuthenticationToken(Exception)?|IncompleteSignature|RequestTimeTooSkewed"
 )
 _DENIED = (
     r"UnauthorizedOperation|AccessDenied(Exception)?|NotAuthorized|OptInRequired"
@@ -161,7 +161,7 @@ _NOT_REACHED = (
     "SSLError",
 )
 # Operations whose names begin with one of these prefixes change nothing.
-_READS = ("describe_", "get_", "list_")
+_READS = ("describe_", "get_", "head_", "list_")
 
 # AWS refuses a signature whose time is wrong by five minutes. AWS's error then blames
 # the credentials, although the cause is the clock of this machine.

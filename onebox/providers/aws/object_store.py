@@ -6,6 +6,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from onebox.errors import InputError, NotAllowed, ProviderError
@@ -46,12 +47,19 @@ class S3(ObjectStore):
     def find(self, source: DataSource) -> Iterator[list[StoredObject]]:
         """See `ObjectStore.find`."""
         if not source.is_folder:
-            yield [self._head(source)]
+            found = self._head(source)
+            self._read_first_byte(source, found)
+            yield [found]
             return
         words = {"Bucket": source.bucket, "Prefix": source.key}
+        is_first = True
         while True:
             answer = self._call(source, "list_objects_v2", words)
-            yield [_listed(one) for one in answer.get("Contents", ())]
+            page = [_listed(one) for one in answer.get("Contents", ())]
+            if is_first and page:
+                self._read_first_byte(source, max(page, key=lambda one: one.size))
+                is_first = False
+            yield page
             if not answer.get("IsTruncated"):
                 return
             words["ContinuationToken"] = answer["NextContinuationToken"]
@@ -65,26 +73,46 @@ class S3(ObjectStore):
                 Params={"Bucket": source.bucket, "Key": found.key},
                 ExpiresIn=LINK_SECONDS,
             )
-        headers = {"If-Match": f'"{found.version}"'}
+        etag = f'"{found.version}"'
+        link = Link(url, {"If-Match": etag}, etag=etag, md5=found.md5)
         if "-" not in found.md5:
-            return Link(url, headers, md5=found.md5)
-        # The sum of an upload in parts can be compared if the size of the parts is
-        # known. All parts but the last have the same size, by the rules of S3's tools.
-        first = self._call(
-            source,
-            "head_object",
-            {"Bucket": source.bucket, "Key": found.key, "PartNumber": 1},
-        )
-        size, count = int(first["ContentLength"]), int(found.md5.partition("-")[2])
-        if str(first.get("ETag", "")).strip('"') != found.version:
+            return link
+        piece = self._part_size(source, found)
+        if piece is None:
             return None
-        if size <= 0 or -(-found.size // size) != count:
-            return Link(url, headers)
-        return Link(url, headers, md5=found.md5.partition("-")[0], piece=size)
+        md5 = found.md5.partition("-")[0] if piece else ""
+        return replace(link, md5=md5, piece=piece)
+
+    def _part_size(self, source: DataSource, found: StoredObject) -> int | None:
+        """
+        Return the size of the parts of an upload, 0 if they have several.
+
+        The sum of an upload in parts can be compared only if this is known. With the
+        common tools all parts but the last have one size.
+
+        Returns:
+            None if the object is not the listed one any more.
+        """
+        count = int(found.md5.partition("-")[2])
+        sizes = []
+        for number in dict.fromkeys((1, count)):
+            words = {"Bucket": source.bucket, "Key": found.key, "PartNumber": number}
+            answer = self._call(source, "head_object", words)
+            if str(answer.get("ETag", "")).strip('"') != found.version:
+                return None
+            sizes.append(int(answer["ContentLength"]))
+        is_regular = sizes[0] * (count - 1) + sizes[-1] == found.size
+        return sizes[0] if is_regular and sizes[-1] <= sizes[0] else 0
 
     def _head(self, source: DataSource) -> StoredObject:
         words = {"Bucket": source.bucket, "Key": source.key}
         return _listed({**self._call(source, "head_object", words), **words})
+
+    def _read_first_byte(self, source: DataSource, found: StoredObject) -> None:
+        """Raise NotAllowed if the credentials may list an object, but not read it."""
+        if found.size:
+            words = {"Bucket": source.bucket, "Key": found.key, "Range": "bytes=0-0"}
+            self._call(source, "get_object", words)["Body"].close()
 
     def _region(self, source: DataSource) -> str:
         """Return the region of a bucket, which is asked for once."""
@@ -92,12 +120,20 @@ class S3(ObjectStore):
             region = self._regions.get(source.bucket)
             if region is None:
                 cloud = self._cloud
-                own = cloud.session.get_config_variable("region") or _ANY_REGION
-                self._regions[source.bucket] = region = own
-                with _explained(source):
-                    answer = cloud.call("s3", "head_bucket", own, Bucket=source.bucket)
+                region = cloud.session.get_config_variable("region") or _ANY_REGION
+                answer: Any = {}
+                try:
+                    answer = cloud.call(
+                        "s3", "head_bucket", region, Bucket=source.bucket
+                    )
+                except ProviderError as error:
+                    # The answer to HEAD does not say why it is refused. The next call
+                    # is a GET, whose answer does.
+                    answer = getattr(error.__cause__, "response", None) or {}
+                    if not answer:
+                        raise
                 headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-                region = str(headers.get("x-amz-bucket-region") or own)
+                region = str(headers.get("x-amz-bucket-region") or region)
                 self._regions[source.bucket] = region
             return region
 
@@ -105,7 +141,19 @@ class S3(ObjectStore):
         self, source: DataSource, operation: str, words: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         with _explained(source):
-            return self._cloud.call("s3", operation, self._region(source), **words)
+            try:
+                return self._cloud.call("s3", operation, self._region(source), **words)
+            except ProviderError as error:
+                if operation != "head_object" or errors.code(error) != "403":
+                    raise
+                # The answer to HEAD does not say why; that to GET does.
+                words = {**words, "Range": "bytes=0-0"}
+                words.pop("PartNumber", None)
+                answer = self._cloud.call(
+                    "s3", "get_object", self._region(source), **words
+                )
+                answer["Body"].close()
+                raise
 
 
 @contextlib.contextmanager

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import re
+import uuid
 from collections.abc import Iterator
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
+from onebox.agent.file_names import printable
 from onebox.errors import InputError, NotAllowed, OneboxError
 from onebox.providers.kernel.errors import Unanswered
 from onebox.providers.kernel.http import is_safe
@@ -47,7 +49,8 @@ class WebFiles(ObjectStore):
         """See `ObjectStore.link`."""
         # The target of a redirect may be valid for a short time only.
         now, link = self._probe(source)
-        return link if now.version == found.version else None
+        is_same = now.version == found.version or not (link.etag or link.modified)
+        return link if is_same and now.size == found.size else None
 
     def _probe(self, source: DataSource) -> tuple[StoredObject, Link]:
         found: tuple[StoredObject, Link] = self._retry.call(lambda: self._once(source))
@@ -56,23 +59,10 @@ class WebFiles(ObjectStore):
     def _once(self, source: DataSource) -> tuple[StoredObject, Link]:
         url = source.address
         for _ in range(_MOST_REDIRECTS):
-            try:
-                status, headers = _first_byte(url)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise Unanswered(
-                    f"{source.shown} cannot be reached: {error}",
-                    next="correct [push] data, or try again when there is a network",
-                ) from error
+            status, headers = _asked(source, url)
             if status not in _REDIRECTS:
                 return _described(source, url, status, headers)
-            target = urljoin(url, headers.get("Location", ""))
-            if not _is_safe_redirect(url, target):
-                raise InputError(
-                    f"{source.shown} redirects to {show(target.partition('?')[0])}, "
-                    "which is not https",
-                    next="correct [push] data",
-                )
-            url = target
+            url = _redirected(source, url, headers.get("Location", ""))
         raise InputError(
             f"{source.shown} redirects again and again", next="correct [push] data"
         )
@@ -97,12 +87,41 @@ def _first_byte(url: str) -> tuple[int, Message]:
         connection.close()
 
 
-def _is_safe_redirect(url: str, target: str) -> bool:
-    """Return whether a redirect stays on https, or on this machine."""
-    here, there = urlsplit(url), urlsplit(target)
-    if there.scheme == "https":
-        return bool(there.hostname)
-    return here.scheme == there.scheme == "http" and is_safe(target)
+def _asked(source: DataSource, url: str) -> tuple[int, Message]:
+    try:
+        return _first_byte(url)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # A library's message about an address contains it, with its query.
+        reason = "its address is not valid"
+        if not isinstance(error, (http.client.InvalidURL, ValueError)):
+            reason = printable(str(error) or type(error).__name__)[:200]
+        raise Unanswered(
+            f"{source.shown} cannot be reached: {reason}",
+            next="correct [push] data, or try again when there is a network",
+        ) from error
+
+
+def _redirected(source: DataSource, url: str, location: str) -> str:
+    """
+    Return the address that a redirect leads to, which must not be less safe.
+
+    Raises:
+        InputError: It leaves https, and leads to no server on this machine either.
+    """
+    try:
+        target = urljoin(url, location)
+        here, there = urlsplit(url), urlsplit(target)
+        is_safer = there.scheme == "https" and bool(there.hostname)
+        is_local = here.scheme == there.scheme == "http" and is_safe(target)
+    except ValueError:
+        target, is_safer, is_local = location, False, False
+    if not (is_safer or is_local):
+        raise InputError(
+            f"{source.shown} redirects to {show(target.partition('?')[0][:200])}, "
+            "which is not https",
+            next="correct [push] data",
+        )
+    return target
 
 
 def _described(
@@ -110,16 +129,20 @@ def _described(
 ) -> tuple[StoredObject, Link]:
     found = headers.get("Content-Range") or ""
     total = _TOTAL.fullmatch(found)
-    ranges = status == 206 and total is not None
-    length = total[1] if total else headers.get("Content-Length")
+    length = total[1] if total else headers.get("Content-Length") or ""
     if status == 416 and found == "bytes */0":
         # An empty file has no first byte.
         length = "0"
     elif status not in (200, 206):
         raise _refused(source, status)
-    if not length or not length.isdigit():
+    if not re.fullmatch("[0-9]{1,18}", length) or (status == 206 and not total):
         raise InputError(
             f"{source.shown}: the server does not say how big it is",
+            next="download it in the job, or put it into a bucket",
+        )
+    if (headers.get("Content-Encoding") or "identity") != "identity":
+        raise InputError(
+            f"{source.shown}: the server sends it compressed, unasked",
             next="download it in the job, or put it into a bucket",
         )
     etag = headers.get("ETag") or ""
@@ -129,9 +152,15 @@ def _described(
         condition = {"If-Match": etag}
     elif modified:
         condition = {"If-Unmodified-Since": modified}
-    version = hashlib.sha256(f"{etag}\n{modified}\n{length}".encode()).hexdigest()[:32]
+    text = f"{etag}\n{modified}\n{length}"
+    if not (etag or modified):
+        # Nothing tells two versions apart, so each is a new one, and is read in one
+        # piece.
+        text += uuid.uuid4().hex
+    version = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
     stored = StoredObject("", int(length), version, _time(modified))
-    return stored, Link(url, condition, ranges)
+    ranges = status == 206 and bool(etag or modified)
+    return stored, Link(url, condition, ranges, etag=etag, modified=modified)
 
 
 def _time(text: str) -> float:
