@@ -10,10 +10,16 @@ from onebox.remote.json_fields import Fields
 
 @dataclass(frozen=True)
 class DownloadReport:
-    """How far a download is: the complete files, and the bytes that have arrived."""
+    """
+    How far a download is: the complete files, and the bytes that have arrived.
+
+    *of_files* and *of_bytes* are all that this download brings.
+    """
 
     files: int
+    of_files: int
     bytes: int
+    of_bytes: int
 
 
 @dataclass(frozen=True)
@@ -76,4 +82,9 @@ def note(value: object, count: int) -> DownloadReport | tuple[int, ...]:
     fields = Fields(value, "report of a download")
     if fields["links"] is not None:
         return fields.integers("links", LINKS, most=count - 1)
-    return DownloadReport(fields.integer("files", most=count), fields.integer("bytes"))
+    return DownloadReport(
+        files=fields.integer("files", most=count),
+        of_files=fields.integer("of_files", most=count),
+        bytes=fields.integer("bytes"),
+        of_bytes=fields.integer("of_bytes"),
+    )

@@ -11,6 +11,8 @@ from onebox.settings.quoting import show, suggest
 
 SCHEMES = ("s3", "gs", "https")
 _ARROW = " -> "
+# An address with a slash too few.
+_SLIP = re.compile(r"(?:s3|gs|https?):(?!//)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # S3 and Cloud Storage: 3 to 63 characters, with dots up to 222; old buckets of S3 may
 # have capital letters and underscores.
@@ -72,6 +74,8 @@ class DataSource:
         address, arrow, target = text.rpartition(_ARROW)
         if not arrow:
             address, target = text, ""
+            if "->" in text:
+                raise InvalidValue(f'{show(text)}: write " -> " with spaces')
         found = _SCHEME.fullmatch(address.strip())
         if found is None:
             raise InvalidValue(f"{show(text)} is no address")
@@ -92,6 +96,10 @@ class DataSource:
         else:
             if not _BUCKET.fullmatch(bucket):
                 raise InvalidValue(f"{show(address)}: {show(bucket)} is no bucket")
+            if "*" in key:
+                raise InvalidValue(
+                    f"{show(address)} is a pattern; name a prefix that ends with /"
+                )
             source = cls(scheme, bucket, key, "")
         return source._with_target(target.strip(), text, explicit=bool(arrow))
 
@@ -144,5 +152,9 @@ def data(value: object) -> None:
     for item in value if isinstance(value, tuple) else ():
         if is_address(item):
             DataSource.parse(item)
+        elif _SLIP.match(item):
+            scheme, rest = item.split(":", 1)
+            meant = f"{scheme}://{rest.lstrip('/')}"
+            raise InvalidValue(f"{show(item)} is no path; did you mean {show(meant)}?")
         else:
             in_project(item)

@@ -148,18 +148,19 @@ def plan(
     if not has_box:
         check_disk(context)
     listing = project_data.find(context)
-    files, size = len(listing.files), listing.bytes
+    files, size, deleted = len(listing.files), listing.bytes, 0
     if compare:
         result = context.call_resuming(
             lambda channel: data_download.missing(channel, listing)
         )
-        files, size = result.missing, result.bytes
+        files, size, deleted = result.missing, result.bytes, result.deleted
     return PlannedDownload(
         sources=tuple(source.shown for source in sources),
         files=len(listing.files),
         bytes=listing.bytes,
         missing=files,
         missing_bytes=size,
+        deleted=deleted,
         bytes_per_second=push_rate.last(_rate_file(context), context.provider_name),
     )
 
@@ -235,7 +236,9 @@ def describe_sources(context: BoxContext, listing: DataListing) -> str:
         size = formatting.byte_count(sum(file.found.size for file in files))
         if source.is_folder:
             size = f"{formatting.count(len(files), 'object')}, {size}"
-        phrases.append(f"{source.shown} ({size})")
+        slash = "/" if source.is_folder else ""
+        place = formatting.path(f"{source.target}{slash}")
+        phrases.append(f"{source.shown} → {place} ({size})")
     return formatting.first_names(phrases)
 
 

@@ -104,6 +104,8 @@ class PlannedDownload:
 
         missing, missing_bytes: Those of them that the box does not have.
 
+        deleted: How many files of earlier downloads are deleted on the box.
+
         bytes_per_second: The rate of the last download, None if it is unknown.
     """
 
@@ -112,6 +114,7 @@ class PlannedDownload:
     bytes: int
     missing: int
     missing_bytes: int
+    deleted: int
     bytes_per_second: float | None
 
 

@@ -244,11 +244,14 @@ class Planner:
         if 0 < found.missing < found.files:
             verb = "differs" if found.missing == 1 else "differ"
             reason += f"; {found.missing:,} {verb}"
+        if found.deleted:
+            reason += f"; {found.deleted:,} deleted"
         if self.box is None and recipe.keeps_data(self.context):
             reason += "; from the image what has not changed"
         duration = data.describe_time(found.missing_bytes, found.bytes_per_second)
         reason = "; ".join(filter(None, [reason, duration]))
-        self._step("data", "run" if found.missing else "up to date", reason)
+        differs = found.missing or found.deleted
+        self._step("data", "run" if differs else "up to date", reason)
 
     def _plan_packages(self) -> None:
         if self._refused("push") or not self.answered:

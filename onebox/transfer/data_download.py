@@ -94,7 +94,7 @@ def download(
                 # A connection over which the box reports progress is a good one.
                 channel.moved += max(found.bytes - moved, 0)
                 moved = found.bytes
-                progress(found.files, count, found.bytes, listing.bytes)
+                progress(found.files, found.of_files, found.bytes, found.of_bytes)
                 continue
             for index in found:
                 asked[index] = asked.get(index, 0) + 1

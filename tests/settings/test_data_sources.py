@@ -66,6 +66,8 @@ def test_an_address_names_a_place(
         ("s3://bucket/ -> /x", "not relative"),
         ("s3://bucket/ -> .", "name a folder or file"),
         ("s3://bucket/ -> ", "names no path"),
+        ("s3://bucket/x/->data/", "with spaces"),
+        ("s3://bucket/x/*.csv", "is a pattern"),
     ],
 )
 def test_an_address_that_no_box_can_use_is_refused(text: str, words: str) -> None:
@@ -122,3 +124,11 @@ def test_a_wrong_address_is_an_error_with_file_and_key(tmp_path: Path) -> None:
     """It is found before the first call of an API."""
     with pytest.raises(ConfigError, match=r"onebox.toml:2: \[push\] data"):
         load_data(tmp_path, '["s3://-/x"]')
+
+
+@pytest.mark.parametrize("text", ["s3:/bucket/x/", "s3:bucket/x/", "https:/bucket/x/"])
+def test_an_address_with_a_slash_too_few_is_no_path(tmp_path: Path, text: str) -> None:
+    """The message has the address that was meant."""
+    meant = f"{text.partition(':')[0]}://bucket/x/"
+    with pytest.raises(ConfigError, match=f"did you mean .*{meant}"):
+        load_data(tmp_path, f'["{text}"]')

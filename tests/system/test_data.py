@@ -61,7 +61,7 @@ def test_a_job_has_what_the_box_downloads(project: Project, s3: S3) -> None:
 
     assert 0 == done.code, done.err
     assert "one\ntwo\n" == project.read("results/all")
-    assert "s3://bucket/census/ (2 objects, 8 B), checksums equal" in done.err
+    assert "s3://bucket/census/ → data/ (2 objects, 8 B), checksums equal" in done.err
     assert not (project.root / "data").exists()
     assert [] == project.boxes()
 
@@ -74,7 +74,9 @@ def test_a_kept_box_downloads_what_has_changed(project: Project, s3: S3) -> None
     assert [] == reads(s3)
     s3.put("bucket", "census/a", b"new\n")
     plan = project.inv("plan")
-    assert "would run  s3://bucket/census/ (2 objects, 8 B); 1 differs" in plan.out
+    assert (
+        "would run  s3://bucket/census/ → data/ (2 objects, 8 B); 1 differs" in plan.out
+    )
     assert [] == reads(s3)
     assert 0 == project.inv("run", "--keep").code
     assert ["a"] == reads(s3)
@@ -101,7 +103,7 @@ def test_a_job_is_up_to_date_until_an_object_changes(project: Project, s3: S3) -
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("s3://missing/", "s3://missing/ does not exist"),
+        ("s3://missing/", "there is no bucket missing"),
         ("s3://bucket/none/", "there is no object below s3://bucket/none/"),
         ("s3://bucket/census/ -> results/x", "among the outputs"),
         ("s3://bucket/census/a -> job.sh", "job.sh is pushed"),
@@ -132,6 +134,7 @@ def test_the_plan_as_a_document_has_the_download(project: Project, s3: S3) -> No
         "bytes": 8,
         "missing": 2,
         "missing_bytes": 8,
+        "deleted": 0,
         "bytes_per_second": None,
     } == document["push"]["downloads"]
 
@@ -144,7 +147,7 @@ def test_doctor_has_a_line_for_each_address(project: Project, s3: S3) -> None:
 
     assert 78 == done.code
     assert "s3://bucket/census/ can be read" in done.out
-    assert "s3://missing/ does not exist" in done.out
+    assert "there is no bucket missing" in done.out
 
 
 def test_objects_that_keep_changing_are_refused(project: Project, s3: S3) -> None:

@@ -516,8 +516,9 @@ class TestHostileBox:
             [("S", {"links": [1]})],
             [("S", {"links": [0] * 300})],
             [("S", {"links": ["0"]})],
-            [("S", {"files": 2, "bytes": 1})],
-            [("S", {"files": 1, "bytes": -1})],
+            [("S", {"files": 2, "of_files": 1, "bytes": 1, "of_bytes": 1})],
+            [("S", {"files": 1, "of_files": 1, "bytes": -1, "of_bytes": 1})],
+            [("S", {"files": 1})],
             [("D", {})],
             [("A", {})],
             [("A", {"missing": 1, "problem": {"kind": "\x1b[2J"}})],
@@ -563,7 +564,8 @@ class TestListing:
     @pytest.mark.parametrize(
         ("address", "words"),
         [
-            ("s3://missing/", "s3://missing/ does not exist"),
+            ("s3://missing/", "there is no bucket missing"),
+            ("s3://missing/a", "there is no bucket missing"),
             ("s3://bucket/none/", "there is no object below s3://bucket/none/"),
             ("s3://bucket/none", "s3://bucket/none does not exist"),
         ],
@@ -574,6 +576,58 @@ class TestListing:
         """It is found when the objects are listed, before there is a box."""
         with pytest.raises(InputError, match=words):
             place.listing(address)
+
+    def test_a_prefix_without_its_slash_is_named(self, place: Place) -> None:
+        """Other tools take it as the folder."""
+        place.s3.put("bucket", "x/a", b"1")
+        with pytest.raises(InputError, match="there are objects below it") as error:
+            place.listing("s3://bucket/x")
+        assert "write s3://bucket/x/" == error.value.next
+
+    @pytest.mark.parametrize("address", ["s3://bucket/x/", "s3://bucket/x/cold"])
+    def test_an_archived_object_is_named(self, place: Place, address: str) -> None:
+        """It is found before a box is created."""
+        place.s3.put("bucket", "x/a", random(10))
+        place.s3.put("bucket", "x/cold", b"1", storage_class="GLACIER")
+        with pytest.raises(InputError, match="s3://bucket/x/cold is archived"):
+            place.listing(address)
+
+    @pytest.mark.parametrize("address", ["s3://bucket/x/", "s3://bucket/x/a"])
+    def test_objects_that_may_be_listed_only_are_named(
+        self, place: Place, address: str
+    ) -> None:
+        """Reading one byte shows it before a box is created."""
+        place.s3.put("bucket", "x/a", b"1")
+        place.s3.deny("s3:GetObject", "bucket/x")
+        with pytest.raises(NotAllowed) as error:
+            place.listing(address)
+        assert "s3:GetObject" in error.value.next
+
+    @pytest.mark.parametrize("address", ["s3://bucket/x/", "s3://bucket/x/a"])
+    def test_a_wrong_key_is_no_missing_permission(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        """The answers to HEAD do not tell the two apart."""
+        place.s3.put("bucket", "x/a", b"1")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        with pytest.raises(NotAllowed, match="does not accept these credentials"):
+            place.listing(address)
+
+    def test_a_public_bucket_needs_no_credentials(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its objects are listed and read without a signature."""
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        place.s3.create_bucket("open", public=True)
+        place.s3.put("open", "a", b"1" * 10)
+        place.s3.put("bucket", "x/a", b"1")
+        place.download(place.listing("s3://open/ -> data/"))
+
+        assert {"a": b"1" * 10} == place.files()
+        with pytest.raises(NotAllowed, match="is not public"):
+            place.listing()
 
     def test_credentials_that_may_not_list_are_named(self, place: Place) -> None:
         """The message says which permission is missing."""

@@ -7,7 +7,8 @@ agent asks for the links of some objects at a time in an S frame (`links`), and 
 client answers with a D frame: a JSON list of rows with the number of the object, its
 address (null if the object has changed), headers, whether ranges work, its checksum,
 the size of the checksum's pieces, and the headers ETag and Last-Modified of its listed
-version. Other S frames say how far the download is (`files`, `bytes`).
+version. Other S frames say how far the download is: the *files* that are complete, and
+the *bytes* that have arrived, of all that this download brings.
 
 If *into_image* is set, the files go to the folder `cache.CACHE` and not into the work
 folder. A box of the image moves them to their places when they are wanted.
@@ -140,7 +141,12 @@ def _run(channel: protocol.Channel, box: BoxConfig, engine: Engine) -> None:
         now = time.monotonic()
         if now > reported + REPORT_SECONDS:
             reported = now
-            report = {"files": engine.done, "bytes": max(engine.moved, 0)}
+            report = {
+                "files": engine.done,
+                "of_files": engine.count,
+                "bytes": max(engine.moved, 0),
+                "of_bytes": engine.total,
+            }
             channel.send_json(b"S", report)
 
 

@@ -60,6 +60,8 @@ class _Active:
         self.file = file
         # The tasks that are not finished, given to a worker or not.
         self.left = 0
+        # The bytes that an earlier download has brought.
+        self.earlier = 0
 
 
 class Engine:
@@ -70,6 +72,9 @@ class Engine:
         changed: The objects that were not as they had been listed.
 
         done, moved: How many files are complete, and how many bytes have arrived.
+
+        count, total: How many files are downloaded, and how many bytes arrive; parts
+            that an earlier download has left are not among these.
 
         checked: How many of the files were compared with a checksum of the store.
     """
@@ -84,6 +89,8 @@ class Engine:
     ) -> None:
         self.changed: List[int] = []
         self.done = self.moved = self.checked = 0
+        self.count = len(missing)
+        self.total = sum(wanted[at].size for at in missing)
         self._box = box
         self._wanted = wanted
         self._placing = placing
@@ -136,7 +143,8 @@ class Engine:
         whole = index in self._without_ranges or not link.ranges
         file = PartialFile(self._box, self._folder, wanted, link.piece, whole)
         active = self._active[index] = _Active(index, link, file)
-        self.moved += sum(end - start for start, end in file.done)
+        active.earlier = sum(end - start for start, end in file.done)
+        self.total -= active.earlier
         single = whole or wanted.size <= PART_BYTES
         for start, end in file.missing():
             every = link.piece or (wanted.size if single and link.md5 else 0)
@@ -310,7 +318,9 @@ class Engine:
         self._ask_again(active, kind, message)
 
     def _drop(self, active: _Active) -> None:
-        self.moved -= sum(end - start for start, end in active.file.done)
+        done = sum(end - start for start, end in active.file.done)
+        self.moved -= done - active.earlier
+        self.total += active.earlier
         active.file.forget()
         self._active.pop(active.index, None)
 

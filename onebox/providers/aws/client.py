@@ -43,11 +43,6 @@ _WITHOUT_PROFILE = (
 )
 
 
-# By default the SDK signs links to objects in some regions with an older algorithm,
-# which newer regions refuse.
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {"s3": {"signature_version": "s3v4"}}
-
-
 class Cloud:
     """
     One AWS account, with the user's own AWS configuration.
@@ -210,12 +205,29 @@ class Cloud:
                         retries={"mode": "standard", "total_max_attempts": 1},
                         max_pool_connections=AT_ONCE,
                         user_agent_extra="onebox",
-                        **_OPTIONS.get(service, {}),
+                        **(self._options() if service == "s3" else {}),
                     ),
                 )
                 client.meta.events.register("after-call", self._set_clock)
                 self._clients[service, region] = client
             return client
+
+    @functools.cached_property
+    def has_credentials(self) -> bool:
+        """Whether the user's configuration has credentials."""
+        with errors.explained("the AWS credentials"):
+            return self.session.get_credentials() is not None
+
+    def _options(self) -> Mapping[str, Any]:
+        """
+        Return the options of a client of S3.
+
+        By default the SDK signs links in some regions with an older algorithm, which
+        newer regions refuse. Public buckets can be read without a signature.
+        """
+        from botocore import UNSIGNED
+
+        return {"signature_version": "s3v4" if self.has_credentials else UNSIGNED}
 
     def _set_clock(self, http_response: Any, **_: Any) -> None:
         self.clock.correct(http_response.headers.get("Date"))

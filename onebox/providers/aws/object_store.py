@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from onebox.errors import InputError, NotAllowed, ProviderError
+from onebox.agent.file_names import printable
+from onebox.errors import InputError, NoCredentials, NotAllowed, ProviderError
 from onebox.providers.aws import errors
 from onebox.providers.aws.client import Cloud
 from onebox.providers.object_stores import (
@@ -24,7 +25,11 @@ from onebox.settings.fields import ProviderTable
 # The region in which an account without a configured region asks first.
 _ANY_REGION = "us-east-1"
 _MD5 = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
-_GONE = re.compile(r"NoSuchBucket|NoSuchKey|404|NotFound")
+_GONE = re.compile(r"NoSuchKey|404|NotFound")
+# The codes of answers to HEAD, which have no text.
+_WITHOUT_WHY = ("403", "404")
+# The classes of objects that must be restored before they can be read.
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _PERMISSIONS = "s3:ListBucket on the bucket and s3:GetObject on its objects"
 
 
@@ -56,8 +61,14 @@ class S3(ObjectStore):
         while True:
             answer = self._call(source, "list_objects_v2", words)
             page = [_listed(one) for one in answer.get("Contents", ())]
-            if is_first and page:
-                self._read_first_byte(source, max(page, key=lambda one: one.size))
+            archived = [
+                one
+                for one, listed in zip(page, answer.get("Contents", ()))
+                if listed.get("StorageClass") in _ARCHIVES
+            ]
+            if archived or (is_first and page):
+                largest = max(archived or page, key=lambda one: one.size)
+                self._read_first_byte(source, largest)
                 is_first = False
             yield page
             if not answer.get("IsTruncated"):
@@ -106,13 +117,33 @@ class S3(ObjectStore):
 
     def _head(self, source: DataSource) -> StoredObject:
         words = {"Bucket": source.bucket, "Key": source.key}
-        return _listed({**self._call(source, "head_object", words), **words})
+        try:
+            return _listed({**self._call(source, "head_object", words), **words})
+        except InputError:
+            words = {"Bucket": source.bucket, "Prefix": f"{source.key}/"}
+            below = self._call(source, "list_objects_v2", {**words, "MaxKeys": 1})
+            if not below.get("Contents"):
+                raise
+        raise InputError(
+            f"{source.shown} is no object, but there are objects below it",
+            next=f"write {source.shown}/",
+        )
 
     def _read_first_byte(self, source: DataSource, found: StoredObject) -> None:
         """Raise NotAllowed if the credentials may list an object, but not read it."""
-        if found.size:
-            words = {"Bucket": source.bucket, "Key": found.key, "Range": "bytes=0-0"}
+        if not found.size:
+            return
+        words = {"Bucket": source.bucket, "Key": found.key, "Range": "bytes=0-0"}
+        try:
             self._call(source, "get_object", words)["Body"].close()
+        except ProviderError as error:
+            if errors.code(error) != "InvalidObjectState":
+                raise
+            name = f"s3://{source.bucket}/{found.key}"
+            raise InputError(
+                f"{printable(name)} is archived, and cannot be read at once",
+                next="restore it (aws s3api restore-object), or name a narrower prefix",
+            ) from error
 
     def _region(self, source: DataSource) -> str:
         """Return the region of a bucket, which is asked for once."""
@@ -140,11 +171,11 @@ class S3(ObjectStore):
     def _call(
         self, source: DataSource, operation: str, words: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        with _explained(source):
+        with self._explained(source):
             try:
                 return self._cloud.call("s3", operation, self._region(source), **words)
             except ProviderError as error:
-                if operation != "head_object" or errors.code(error) != "403":
+                if operation != "head_object" or errors.code(error) not in _WITHOUT_WHY:
                     raise
                 # The answer to HEAD does not say why; that to GET does.
                 words = {**words, "Range": "bytes=0-0"}
@@ -155,32 +186,38 @@ class S3(ObjectStore):
                 answer["Body"].close()
                 raise
 
+    @contextlib.contextmanager
+    def _explained(self, source: DataSource) -> Iterator[None]:
+        """Name the address in the errors of the `with` block, and what is wrong."""
+        try:
+            yield
+        except ProviderError as error:
+            code = errors.code(error)
+            if code in ("403", "AccessDenied"):
+                raise self._denied(source) from error
+            if code == "NoSuchBucket":
+                raise InputError(
+                    f"there is no bucket {source.bucket} ({source.shown})",
+                    next="correct [push] data",
+                ) from error
+            if not _GONE.fullmatch(code):
+                raise
+            raise InputError(
+                f"{source.shown} does not exist, or these AWS credentials may not see "
+                "it",
+                next="correct [push] data",
+            ) from error
 
-@contextlib.contextmanager
-def _explained(source: DataSource) -> Iterator[None]:
-    """Name the address in the errors of the `with` block, and what is wrong with it."""
-    try:
-        yield
-    except NotAllowed as error:
-        if errors.code(error) not in ("403", "AccessDenied"):
-            raise
-        raise NotAllowed(
-            f"{source.shown}: these AWS credentials may not read it",
-            next=f"allow {_PERMISSIONS}",
-        ) from error
-    except ProviderError as error:
-        code = errors.code(error)
-        if code == "403":
-            raise NotAllowed(
+    def _denied(self, source: DataSource) -> NotAllowed:
+        if self._cloud.has_credentials:
+            return NotAllowed(
                 f"{source.shown}: these AWS credentials may not read it",
                 next=f"allow {_PERMISSIONS}",
-            ) from error
-        if not _GONE.fullmatch(code):
-            raise
-        raise InputError(
-            f"{source.shown} does not exist, or these AWS credentials may not see it",
-            next="aws s3 ls, or correct [push] data",
-        ) from error
+            )
+        return NoCredentials(
+            f"{source.shown} is not public, and there are no AWS credentials",
+            next="aws configure, aws sso login, or AWS_PROFILE",
+        )
 
 
 def _listed(found: Mapping[str, Any]) -> StoredObject:

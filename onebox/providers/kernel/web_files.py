@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import re
+import ssl
 import uuid
 from collections.abc import Iterator
 from email.message import Message
@@ -93,7 +94,9 @@ def _asked(source: DataSource, url: str) -> tuple[int, Message]:
     except (OSError, http.client.HTTPException, ValueError) as error:
         # A library's message about an address contains it, with its query.
         reason = "its address is not valid"
-        if not isinstance(error, (http.client.InvalidURL, ValueError)):
+        if isinstance(error, ssl.SSLError):
+            reason = f"its TLS fails ({error.reason or type(error).__name__})"
+        elif not isinstance(error, (http.client.InvalidURL, ValueError)):
             reason = printable(str(error) or type(error).__name__)[:200]
         raise Unanswered(
             f"{source.shown} cannot be reached: {reason}",
