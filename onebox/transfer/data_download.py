@@ -166,7 +166,7 @@ def _explained(listing: DataListing, result: DownloadResult) -> OneboxError:
     what = f"the box cannot download {name}: {problem.message} ({arrived} arrived)"
     again = "the same command again; a box that is kept has what arrived"
     if "InvalidObjectState" in problem.message:
-        return InputError(what, next="aws s3api restore-object")
+        return InputError(what, next="restore it from the archive first")
     if problem.kind == "denied":
         return NotAllowed(what, next="allow the credentials here to read it")
     if problem.kind == "expired":

@@ -173,12 +173,13 @@ def test_a_download_goes_on_after_ctrl_c(project: Project, s3: S3) -> None:
     until(lambda: [*project.home.rglob("*.parts")])
     line.send_signal(signal.SIGINT)
     assert 130 == line.wait(60)
-    before = len(reads(s3))
+    reads(s3)
     s3.bytes_per_second = 0
     done = project.inv("push")
 
     assert 0 == done.code, done.err
-    assert before + len(reads(s3)) <= 2 + 8 + 8
+    # The big object has twelve parts.
+    assert 0 < len(reads(s3)) < 12
     assert 0 == project.inv("teardown").code
 
 

@@ -32,8 +32,10 @@ def add(name: str, *roles: str, path: str = "/") -> str:
 
 def check(faults: Faults, parameters: dict[str, Any]) -> None:
     """Refuse a profile that a launch cannot have, as EC2 does."""
-    wanted = parameters.get("IamInstanceProfile")
-    if wanted is None:
+    # Packer sends an empty name for none.
+    given = parameters.get("IamInstanceProfile") or {}
+    wanted = {key: text for key, text in given.items() if text}
+    if not wanted:
         return
     if len(wanted) > 1:
         raise Refusal(
